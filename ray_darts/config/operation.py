@@ -1,0 +1,80 @@
+"""How and where a search runs. Never part of an experiment's identity; recorded with each claim of a run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ray_darts.config.base import Settings
+
+
+class Operation(Settings):
+    """Workers, devices, commits and limits. Times are seconds."""
+
+    workers: str = Field("1", description="N, or MIN:MAX for elastic workers")
+    max_concurrent: int | None = Field(None, ge=1, description="runs at a time; absent: what the cluster can hold")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    cpus_per_worker: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, description="of PyTorch, per worker; bits depend on it")
+    placement: Literal["PACK", "SPREAD"] = "PACK"
+    agree_every_steps: int = Field(20, ge=1, description="ranks compare alphas and decide together this often")
+    commit_every_s: float = Field(60.0, ge=0)
+    max_pending_commits: int = Field(2, ge=1, description="commits in flight before the ranks pause")
+    report_every_s: float = Field(60.0, gt=0, description="metrics to Ray Tune at most this often")
+    give_up_s: float = Field(1800.0, gt=0, description="a store outage longer than this ends the run")
+    max_failures: int = Field(2, ge=0, description="lost processes after which a run is given up")
+    max_hours: float | None = Field(None, gt=0)
+    max_worker_hours: float | None = Field(None, gt=0)
+    collective_timeout_s: float = Field(120.0, gt=0)
+    worker_start_timeout_s: float = Field(300.0, gt=0)
+    health_check_interval_s: float = Field(2.0, gt=0)
+    checkpoint_cells: bool = Field(False, description="recompute each cell in the backward pass; saves memory")
+    compile: tuple[Literal["training", "validation", "alpha_training"], ...] = ()
+    formulation: Literal["auto", "separate", "grouped"] = Field(
+        "auto", description="grouped: few launches, for GPUs; separate: fastest on CPUs"
+    )
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _workers_text(cls, workers: object) -> object:
+        return str(workers) if isinstance(workers, int) and not isinstance(workers, bool) else workers
+
+    @model_validator(mode="after")
+    def _workers_range(self) -> Operation:
+        try:
+            lowest, highest = self.worker_range
+        except ValueError:
+            raise ValueError(f"workers {self.workers!r} is neither N nor MIN:MAX") from None
+        if not 1 <= lowest <= highest:
+            raise ValueError(f"workers {self.workers!r}: at least 1, and MIN at most MAX")
+        return self
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """(min, max) workers of one run; equal unless elastic."""
+        lowest, _, highest = self.workers.partition(":")
+        return int(lowest), int(highest or lowest)
+
+
+class StoreSettings(Settings):
+    """How to reach an object store; the standard AWS settings fill what is absent. Never holds a credential."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    encryption: Literal["none", "AES256", "aws:kms"] = "none"
+    kms_key_id: str | None = None
+    expected_bucket_owner: str | None = None
+    checksums: Literal["when_supported", "when_required"] = "when_supported"
+    allow_http: bool = Field(False, description="plain http beyond loopback")
+    connect_timeout_s: float = Field(5.0, gt=0)
+    read_timeout_s: float = Field(30.0, gt=0)
+    attempts: int = Field(5, ge=1, description="tries per request, the first included")
+    keep_checkpoints: int = Field(2, ge=1)
+
+    @model_validator(mode="after")
+    def _key_needs_kms(self) -> StoreSettings:
+        if self.kms_key_id is not None and self.encryption != "aws:kms":
+            raise ValueError("kms_key_id needs encryption 'aws:kms'")
+        return self

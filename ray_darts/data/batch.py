@@ -1,0 +1,106 @@
+"""A rank's part of a global batch, and the randomness that belongs to it.
+
+Every random number is drawn for the global batch from a counter-based generator keyed by (seed, stream, step, name)
+and sliced by rank: any device and any world size see the same. Knows of ranks only "give me shard r of W".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rank `rank` of `world_size`; shards are contiguous and differ by at most one sample."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def bounds(self, total: int) -> tuple[int, int]:
+        """[start, stop) of this shard of `total` samples."""
+        return self.rank * total // self.world_size, (self.rank + 1) * total // self.world_size
+
+
+def generator(*key: object) -> np.random.Generator:
+    """Return a Philox generator that depends on `key` alone (its parts' text), on any machine."""
+    digest = hashlib.sha256("/".join(str(part) for part in key).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], dtype=np.uint64)))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one global batch of one stream; [start, stop) are this shard's samples of `total`."""
+
+    seed: int
+    stream: str
+    step: int
+    start: int
+    stop: int
+    total: int
+
+    def generator(self, name: str) -> np.random.Generator:
+        """A generator of this batch, the same on every rank; use one `name` per purpose."""
+        return generator(self.seed, self.stream, self.step, name)
+
+    def keep_mask(self, name: str, shape: Sequence[int], keep: float, *, batch_dim: int | None, like: Tensor) -> Tensor:
+        """Return Bernoulli(`keep`) / `keep` on the device and with the dtype of `like`.
+
+        `shape` has this shard's number of samples at `batch_dim`; the draw is global and sliced there. With
+        `batch_dim = None` all ranks get the whole. Pure: the same call returns the same mask, so w, w', w+ and w-
+        see one mask.
+        """
+        whole = list(shape)
+        if batch_dim is not None:
+            whole[batch_dim] = self.total
+        kept = self.generator(name).random(whole, dtype=np.float32) < keep
+        if batch_dim is not None:
+            kept = np.take(kept, range(self.start, self.stop), axis=batch_dim)
+        return torch.from_numpy(kept).to(like.device, non_blocking=True).to(like.dtype) / keep
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's samples of one global batch, on the device.
+
+    `inputs`: images [N, C, H, W] (channels_last) or tokens [T, N] int64; `targets`: labels [N] or tokens [T, N];
+    `share`: this rank's samples over the global batch's, its weight in every average.
+    `starts_epoch`: a carried hidden state is reset before this batch.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    draws: Draws
+    share: float = 1.0
+    batch_dim: int = 0
+    learning_rate_scale: float = 1.0
+    starts_epoch: bool = False
+
+    @property
+    def num_samples(self) -> int:
+        """Samples (columns, for text) in this shard."""
+        return self.inputs.shape[self.batch_dim]
+
+    def split(self, parts: int) -> list[Batch]:
+        """Split into `parts` micro-batches of nearly equal size whose shares sum to this batch's share."""
+        if parts == 1:
+            return [self]
+        pieces: list[Batch] = []
+        for part in range(min(parts, self.num_samples)):
+            start, stop = Shard(part, min(parts, self.num_samples)).bounds(self.num_samples)
+            draws = replace(self.draws, start=self.draws.start + start, stop=self.draws.start + stop)
+            pieces.append(
+                replace(
+                    self,
+                    inputs=self.inputs.narrow(self.batch_dim, start, stop - start),
+                    targets=self.targets.narrow(self.batch_dim, start, stop - start),
+                    draws=draws,
+                    share=self.share * (stop - start) / self.num_samples,
+                )
+            )
+        return pieces

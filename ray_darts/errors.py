@@ -1,0 +1,107 @@
+"""Every error a user can meet, in one tree.
+
+RayDartsError
+├── ConfigError            what was asked for cannot be (exit 2)
+│   └── DataError          a data set is missing, corrupt or does not fit the config
+├── GenotypeError          a genotype or alphas that cannot be one
+│   └── NonFiniteAlphas
+├── SearchError            verdicts of a running search
+│   ├── NonFiniteStep      a loss, gradient or alpha became NaN or Inf
+│   ├── AlphaDivergence    ranks hold different alphas
+│   └── StepOutOfMemory    a step did not fit the device
+├── StoreError             the store refused, or holds something it should not
+│   ├── StoreUnavailable   it did not answer for `give_up_s` (exit 75)
+│   ├── StoreDenied        a right or a credential is missing
+│   ├── MissingObject
+│   ├── CorruptObject      a hash, schema or layout that does not match
+│   └── Superseded         a newer command holds the run (exit 76)
+└── ClusterError           Ray, or the demand cannot be met by the cluster
+
+Messages say what failed, the value seen, the value wanted and what to do next. Facts are attributes, and every
+error survives pickling between processes: an error is rebuilt from its keyword facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class RayDartsError(Exception):
+    """Base of all errors of the package; `facts` are also attributes."""
+
+    def __init__(self, message: str, **facts: object) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+    def __getattr__(self, name: str) -> object:
+        facts = self.__dict__.get("facts", {})
+        if name in facts:
+            return facts[name]
+        raise AttributeError(f"{type(self).__name__} has no fact {name!r}")
+
+    def __reduce__(self) -> tuple[Callable[..., RayDartsError], tuple[object, ...]]:
+        return _rebuild, (type(self), str(self), self.facts)
+
+
+def _rebuild(kind: type[RayDartsError], message: str, facts: dict[str, object]) -> RayDartsError:
+    return kind(message, **facts)
+
+
+class ConfigError(RayDartsError):
+    """What was asked for cannot be; nothing was written."""
+
+
+class DataError(ConfigError):
+    """A data set is missing, corrupt, or does not fit the config."""
+
+
+class GenotypeError(RayDartsError):
+    """A text or a set of alphas that is no genotype of its space."""
+
+
+class NonFiniteAlphas(GenotypeError):
+    """NaN or infinite alphas never become a genotype."""
+
+
+class SearchError(RayDartsError):
+    """A search that cannot go on."""
+
+
+class NonFiniteStep(SearchError):
+    """A loss, gradient or alpha became NaN or infinite; facts: rank, tensor, step."""
+
+
+class AlphaDivergence(SearchError):
+    """Ranks hold different alphas; facts: ranks, step."""
+
+
+class StepOutOfMemory(SearchError):
+    """A step did not fit the device; facts: requested_bytes, accumulate."""
+
+
+class StoreError(RayDartsError):
+    """The store refused, or holds something it should not."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer in time; facts: step (the last durable one), if known."""
+
+
+class StoreDenied(StoreError):
+    """A right or a credential is missing; the message names it."""
+
+
+class MissingObject(StoreError):
+    """No object under this key; facts: key."""
+
+
+class CorruptObject(StoreError):
+    """An object whose hash, schema or place does not match what refers to it; facts: key."""
+
+
+class Superseded(StoreError):
+    """A newer command holds this run; facts: holder."""
+
+
+class ClusterError(RayDartsError):
+    """Ray, or a demand that the cluster cannot meet."""

@@ -1,0 +1,78 @@
+"""What every search space offers the loop: a supernet with named alphas and a loss. Knows no optimisers and no ranks."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ray_darts.data.batch import Batch
+from ray_darts.genotype.layout import SpaceLayout
+
+
+class Pass(Enum):
+    """What a forward pass is for. Both use batch statistics (train mode)."""
+
+    WEIGHT = "weight"
+    """The weight step: updates running statistics, adds regularisers that only the weight step has."""
+    ALPHA = "alpha"
+    """Any pass of the alpha step: running statistics stay as they are."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`loss`: scalar, the mean over this shard, regularisers included; `carry`: hidden state, detached, or None;
+    `sums`: float [len(sum_names)], detached totals over this shard's samples that add up over shards."""
+
+    loss: Tensor
+    carry: Tensor | None
+    sums: Tensor
+
+
+class Supernet(nn.Module, abc.ABC):
+    """A network that mixes all candidate operations by softmax(alpha).
+
+    Parameters whose names start with `alphas.` are alphas; all others are weights. The loop keeps weights, alphas
+    and running statistics (buffers named running_mean, running_var) in one flat vector each and makes parameters and
+    buffers views of them, so a supernet never replaces them after construction and never keeps references to
+    values derived from them across passes.
+    """
+
+    layout: SpaceLayout
+    alphas: nn.ParameterDict
+    sum_names: tuple[str, ...]
+    """Names of `Outcome.sums`; the last is the number of samples (or tokens)."""
+    ranking: tuple[str, Literal["max", "min"]]
+    """Interim ranking metric of a run, and which way is better."""
+
+    def alpha_parameters(self) -> dict[str, nn.Parameter]:
+        """{cell: alphas [edges, operations]} in the layout's order."""
+        return {cell.name: self.alphas[cell.name] for cell in self.layout.cells}
+
+    def weight_parameters(self) -> dict[str, nn.Parameter]:
+        """All parameters that are not alphas, by name."""
+        return {name: value for name, value in self.named_parameters() if not name.startswith("alphas.")}
+
+    def initial_carry(self, num_samples: int, device: torch.device) -> Tensor | None:
+        """The hidden state before an epoch's first batch: [.., num_samples, ..] zeros with batch_dim 0, or None."""
+        return None
+
+    @abc.abstractmethod
+    def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass) -> Outcome:
+        """The mean loss over this shard of the batch, differentiable in weights and alphas."""
+
+    @abc.abstractmethod
+    def evaluate(self, batch: Batch, carry: Tensor | None) -> Outcome:
+        """The loss with running statistics and no dropout, under no_grad."""
+
+    @abc.abstractmethod
+    def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
+        """Metrics from `sums` added over shards and batches, named `<prefix>_loss` and so on."""
+
+    def begin_step(self) -> None:
+        """Forget anything cached for the previous step's batch. Called before each bilevel step."""
