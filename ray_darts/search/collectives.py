@@ -1,0 +1,87 @@
+"""Sums and agreements over ranks; the identity when alone. Refuses to know what it sums.
+
+Every rank calls every method, in the same order. Calls and bytes are counted, so that a test can say what a step
+costs.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ray_darts.data.batch import Shard
+
+
+class Collectives(Protocol):
+    """What the loop asks of the other ranks."""
+
+    shard: Shard
+    num_calls: int
+    num_bytes: int
+
+    def sum_(self, vector: Tensor) -> None:
+        """Sum `vector` over ranks in place; bitwise the same result on every rank."""
+        ...
+
+    def all_rows(self, row: Tensor) -> Tensor:
+        """Return [world_size, *row.shape], every rank's `row` in rank order."""
+        ...
+
+
+class Alone:
+    """One rank: every sum is what it was."""
+
+    def __init__(self) -> None:
+        self.shard = Shard(0, 1)
+        self.num_calls = 0
+        self.num_bytes = 0
+
+    def sum_(self, vector: Tensor) -> None:
+        """Leave `vector` as it is."""
+
+    def all_rows(self, row: Tensor) -> Tensor:
+        """Return [1, *row.shape]."""
+        return row.unsqueeze(0)
+
+
+class ProcessGroup:
+    """The ranks of a torch.distributed process group (the default one unless given).
+
+    Raises (from any method): RuntimeError of torch.distributed when a rank is lost or a time limit passes.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+        self._group = group
+        self.shard = Shard(dist.get_rank(group), dist.get_world_size(group))
+        self.num_calls = 0
+        self.num_bytes = 0
+
+    def _count(self, tensor: Tensor) -> None:
+        self.num_calls += 1
+        self.num_bytes += tensor.numel() * tensor.element_size()
+
+    def sum_(self, vector: Tensor) -> None:
+        """All-reduce `vector` in place."""
+        self._count(vector)
+        dist.all_reduce(vector, group=self._group)
+
+    def all_rows(self, row: Tensor) -> Tensor:
+        """All-gather `row`, which has the same shape on every rank."""
+        self._count(row)
+        row = row.contiguous()
+        rows = [torch.empty_like(row) for _ in range(self.shard.world_size)]
+        dist.all_gather(rows, row, group=self._group)
+        return torch.stack(rows)
+
+
+def all_shards(collectives: Collectives, part: Tensor, total: int) -> Tensor:
+    """Concatenate every rank's `part` [samples of its shard, ...] into [total, ...] in global-batch order."""
+    world = collectives.shard.world_size
+    sizes = [stop - start for start, stop in (Shard(rank, world).bounds(total) for rank in range(world))]
+    padded = part.new_zeros(max(sizes), *part.shape[1:])
+    padded[: part.shape[0]] = part
+    rows = collectives.all_rows(padded)
+    return torch.cat([rows[rank, :size] for rank, size in enumerate(sizes)])

@@ -1,0 +1,145 @@
+"""The alpha gradient of the bilevel problem, first and second order, as functions of two losses.
+
+arXiv:1806.09055, eqs. 5-8. Averaging over ranks enters as `sum_`, an in-place sum of one flat buffer; losses come
+weighted by the rank's share of the global batch, so sums are the global batch's means. Knows no Ray, no files, no
+optimiser beyond the direction its virtual step takes.
+
+Phases of the second order (three averages; averaging only the last line is wrong):
+  1. gw = avg(d/dw L_train(w, alpha));        w' = w - xi * direction(w, c * gw)
+  2. (ga, v) = avg(d/d(alpha, w') L_val(w', alpha))
+  3. h = avg(d2/dalpha dw L_train(w, alpha) . v), by central difference at w +- eps v or by autograd
+  g = ga - xi * c * h
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ray_darts.search.flat import FlatVector, ReductionBuffer
+from ray_darts.search.optimisers import clip_coefficient
+
+Objective = Callable[[bool], Iterator[tuple[Tensor, Tensor]]]
+"""objective(full_precision) yields, micro-batch by micro-batch, (loss, extras): the loss at the present content of
+weights and alphas weighted by the micro-batch's share of the global batch, and numbers [E] that ride on the same
+reduction. `full_precision`: in float32 or better whatever the precision setting."""
+
+Sum = Callable[[Tensor], None]
+
+
+@dataclass(frozen=True)
+class VirtualStep:
+    """How w' is made: `rate` is xi; `direction(w, gw)` is what the weight optimiser would subtract per unit of rate;
+    `clip` bounds ||gw|| inside it (c = min(1, clip / ||gw||), held constant), None for c = 1."""
+
+    rate: float
+    direction: Callable[[Tensor, Tensor], Tensor]
+    clip: float | None = None
+
+
+@dataclass(frozen=True)
+class AlphaGradient:
+    """`gradient` [num_alphas] of the global batch, `extras` [E] of the validation loss, summed over ranks."""
+
+    gradient: Tensor
+    extras: Tensor
+
+
+def reduced_gradient(objective: Objective, parts: list[FlatVector], num_extras: int, sum_: Sum) -> ReductionBuffer:
+    """The gradient of `objective` in all tensors of `parts`, summed over micro-batches and ranks in one collective."""
+    buffer = local_gradient(objective, parts, num_extras)
+    sum_(buffer.vector)
+    return buffer
+
+
+def first_order(alphas: FlatVector, validation: Objective, num_extras: int, sum_: Sum) -> AlphaGradient:
+    """d/dalpha L_val(w, alpha): xi = 0 in eq. 6."""
+    buffer = reduced_gradient(validation, [alphas], num_extras, sum_)
+    return AlphaGradient(buffer.gradients[0], buffer.extras)
+
+
+def second_order(
+    weights: FlatVector,
+    alphas: FlatVector,
+    training: Objective,
+    validation: Objective,
+    num_extras: int,
+    sum_: Sum,
+    step: VirtualStep,
+    *,
+    hessian: Literal["finite_difference", "exact"],
+    radius: float = 0.01,
+) -> AlphaGradient:
+    """d/dalpha L_val(w - xi * d/dw L_train(w, alpha), alpha), eq. 7, with the product of eq. 8 or its exact value.
+
+    `weights.vector` is moved in place to w', w+ and w- and put back bit for bit whatever is raised inside.
+    """
+    kept = weights.vector.clone()
+    try:
+        gradient_w = reduced_gradient(training, [weights], num_extras, sum_).gradients[0]
+        coefficient = clip_coefficient(gradient_w, step.clip)
+        if coefficient is not None:
+            gradient_w = gradient_w * coefficient
+        weights.vector.sub_(step.direction(kept, gradient_w), alpha=step.rate)
+        outer = reduced_gradient(validation, [alphas, weights], num_extras, sum_)
+        gradient_alpha, v = outer.gradients
+        if hessian == "exact":
+            weights.vector.copy_(kept)
+            product = _exact_product(weights, alphas, training, v, sum_)
+        else:
+            product = _difference_product(weights, alphas, training, v, kept, radius, sum_)
+    finally:
+        weights.vector.copy_(kept)
+    if coefficient is not None:
+        product = product * coefficient
+    return AlphaGradient(gradient_alpha.sub(product, alpha=step.rate), outer.extras)
+
+
+def local_gradient(
+    objective: Objective, parts: list[FlatVector], num_extras: int, *, full_precision: bool = False
+) -> ReductionBuffer:
+    """This rank's part of the gradient, summed over micro-batches; the objective fills the first of the extras."""
+    buffer = ReductionBuffer(parts, num_extras)
+    inputs = [tensor for part in parts for tensor in part.tensors.values()]
+    for loss, extras in objective(full_precision):
+        buffer.add_(torch.autograd.grad(loss, inputs, allow_unused=True))
+        if num_extras:
+            buffer.extras[: extras.numel()].add_(extras)
+    return buffer
+
+
+def _difference_product(
+    weights: FlatVector, alphas: FlatVector, training: Objective, v: Tensor, kept: Tensor, radius: float, sum_: Sum
+) -> Tensor:
+    """Eq. 8: (d/dalpha L_train(w+, alpha) - d/dalpha L_train(w-, alpha)) / (2 eps), eps = radius / ||v||; 0 at v = 0."""
+    norm = torch.linalg.vector_norm(v)
+    epsilon = torch.where(norm > 0, radius / norm, 0.0)
+    shift = v * epsilon
+    torch.add(kept, shift, out=weights.vector)
+    above = local_gradient(training, [alphas], 0, full_precision=True).gradients[0]
+    torch.sub(kept, shift, out=weights.vector)
+    below = local_gradient(training, [alphas], 0, full_precision=True).gradients[0]
+    difference = above - below
+    sum_(difference)
+    # A non-finite norm must reach the finite flag, so only an exact zero is masked.
+    return torch.where(norm == 0, 0.0, difference / (2 * epsilon))
+
+
+def _exact_product(weights: FlatVector, alphas: FlatVector, training: Objective, v: Tensor, sum_: Sum) -> Tensor:
+    """d/dalpha (d/dw L_train(w, alpha) . v) by double backward."""
+    buffer = ReductionBuffer([alphas], 0)
+    names = list(weights.tensors)
+    directions = dict(zip(names, weights.views(v), strict=True))
+    for loss, _ in training(True):
+        inner = torch.autograd.grad(loss, list(weights.tensors.values()), create_graph=True, allow_unused=True)
+        terms = [(g * directions[name]).sum() for name, g in zip(names, inner, strict=True) if g is not None]
+        product = torch.stack(terms).sum()
+        # A loss without a mixed derivative (no path from alpha through any weight's gradient) has a zero product.
+        if product.requires_grad:
+            buffer.add_(torch.autograd.grad(product, list(alphas.tensors.values()), allow_unused=True))
+    sum_(buffer.vector)
+    return buffer.gradients[0]

@@ -1,0 +1,40 @@
+"""The number formats of a pass: parameters stay float32 (or float64), autocast and TF32 apply inside a pass only.
+
+At radius 0.01 the finite difference moves a weight by some 6e-6: cast to bfloat16 or TF32 the step vanishes in
+rounding, so both of its passes ask for `full`: float32 or better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+from ray_darts.config import SearchSettings
+
+
+def parameter_dtype(settings: SearchSettings) -> torch.dtype:
+    """The dtype of weights, alphas, statistics and inputs."""
+    return torch.float64 if settings.precision == "float64" else torch.float32
+
+
+def forward_autocast(
+    settings: SearchSettings, device: torch.device, *, full: bool = False
+) -> AbstractContextManager[object]:
+    """Autocast to bfloat16 around a forward pass where the setting asks for it."""
+    if settings.precision == "bfloat16" and not full:
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+@contextmanager
+def matmul_precision(settings: SearchSettings, *, full: bool = False) -> Iterator[None]:
+    """Allow TF32 for a forward pass and its backward where the setting asks for it; otherwise forbid it."""
+    tf32 = settings.precision == "tf32" and not full
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

@@ -1,0 +1,151 @@
+"""One bilevel step and all device-side state it moves: weights, alphas, optimisers, statistics, carries, health.
+
+The host reads nothing here. A step in which anything is not finite on any rank is a no-op on all of them, and so is
+every step after it: `healthy` stays on the device and masks each update; `num_healthy` says how far it held.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ray_darts.config import SearchConfig
+from ray_darts.data.batch import Batch, Shard
+from ray_darts.search.collectives import Collectives
+from ray_darts.search.flat import FlatVector
+from ray_darts.search.hypergradient import (
+    AlphaGradient,
+    Objective,
+    VirtualStep,
+    first_order,
+    local_gradient,
+    second_order,
+)
+from ray_darts.search.optimisers import Adam, Sgd
+from ray_darts.search.precision import forward_autocast, matmul_precision, parameter_dtype
+from ray_darts.spaces.protocol import Pass, Supernet
+
+Order = Literal["first", "second"]
+
+
+class BilevelStep:
+    """Moves one supernet; every rank holds bitwise equal weights, alphas, moments and statistics after each step.
+
+    `totals` float64 [2, len(sum_names)]: the supernet's sums of the alpha steps and of the weight steps since the
+    epoch began, over all ranks. Carries (`train_carry`, `validation_carry`) are this rank's samples.
+    """
+
+    def __init__(
+        self, config: SearchConfig, order: Order, supernet: Supernet, collectives: Collectives, device: torch.device
+    ) -> None:
+        self.config, self.order, self.collectives, self.device = config, order, collectives, device
+        self.supernet = supernet.to(device=device, dtype=parameter_dtype(config.search)).train()
+        self.weights = FlatVector(supernet.weight_parameters())
+        self.alphas = FlatVector(supernet.alpha_parameters(), aligned=False)
+        statistics = {name: b for name, b in supernet.named_buffers() if name.endswith(("running_mean", "running_var"))}
+        self.statistics = FlatVector(statistics)
+        self.sgd = Sgd(config.weights, self.weights.vector)
+        self.adam = Adam(config.alphas, self.alphas.vector)
+        self.healthy = torch.ones((), dtype=torch.bool, device=device)
+        self.num_healthy = torch.zeros((), dtype=torch.int64, device=device)
+        self.totals = torch.zeros(2, len(supernet.sum_names), dtype=torch.float64, device=device)
+        self.train_carry: Tensor | None = None
+        self.validation_carry: Tensor | None = None
+
+    def step_(self, train: Batch, validation: Batch, rate: float, *, move_alphas: bool = True) -> None:
+        """Step alpha on `validation`, then the weights on `train`, at weight learning rate `rate`."""
+        self.supernet.begin_step()
+        if train.starts_epoch:
+            self.train_carry = self.supernet.initial_carry(train.num_samples, self.device)
+            self.validation_carry = self.supernet.initial_carry(validation.num_samples, self.device)
+        adam = self.adam
+        moved = (self.alphas.vector, adam.first_moment, adam.second_moment, adam.count)
+        before = [tensor.clone() for tensor in moved]
+        sums = [torch.zeros_like(self.totals[0])]
+        validation_carry = self.validation_carry
+        if move_alphas:
+            gradient, validation_carry = self.alpha_gradient(train, validation, rate)
+            finite = torch.isfinite(gradient.gradient).all() & torch.isfinite(gradient.extras[0])
+            self.healthy = adam.step_(self.alphas.vector, gradient.gradient, self.healthy & finite)
+            sums = [gradient.extras[1:].double()]
+        sums.append(self._weight_step_(train, rate))
+        if validation_carry is not None and self.validation_carry is not None:
+            self.validation_carry = torch.where(self.healthy, validation_carry, self.validation_carry)
+        for tensor, old in zip(moved, before, strict=True):
+            tensor.copy_(torch.where(self.healthy, tensor, old))
+        self.totals.add_(torch.where(self.healthy, torch.stack(sums), 0.0))
+        self.num_healthy.add_(self.healthy)
+
+    def alpha_gradient(self, train: Batch, validation: Batch, rate: float) -> tuple[AlphaGradient, Tensor | None]:
+        """The global batch's alpha gradient, and the validation carry after the pass that made it."""
+        carries: list[Tensor] = []
+        validating = self.objective(validation, self.validation_carry, Pass.ALPHA, carries)
+        extras = 1 + len(self.supernet.sum_names)
+        if self.order == "first":
+            gradient = first_order(self.alphas, validating, extras, self.collectives.sum_)
+        else:
+            weights = self.config.weights
+            gradient = second_order(
+                self.weights,
+                self.alphas,
+                self.objective(train, self.train_carry, Pass.ALPHA),
+                validating,
+                extras,
+                self.collectives.sum_,
+                VirtualStep(rate, self.sgd.direction, weights.clip if weights.clip_virtual_step else None),
+                hessian=self.config.search.hessian,
+                radius=self.config.search.finite_difference_radius,
+            )
+        return gradient, torch.cat(carries) if carries else None
+
+    def objective(
+        self, batch: Batch, carry: Tensor | None, purpose: Pass, carries: list[Tensor] | None = None
+    ) -> Objective:
+        """The loss on `batch` as an Objective; the new carries, micro-batch by micro-batch, are added to `carries`."""
+        settings = self.config.search
+
+        def evaluate(full: bool):  # type: ignore[no-untyped-def]  # an Objective
+            start = 0
+            for micro in batch.split(settings.accumulate):
+                part = None if carry is None else carry[start : start + micro.num_samples]
+                start += micro.num_samples
+                with matmul_precision(settings, full=full):
+                    with forward_autocast(settings, self.device, full=full):
+                        outcome = self.supernet.loss(micro, part, purpose)
+                    if carries is not None and outcome.carry is not None:
+                        carries.append(outcome.carry)
+                    loss = outcome.loss * micro.share
+                    extras = torch.cat([loss.detach().reshape(1), outcome.sums.to(loss.dtype)])
+                    yield loss, extras
+
+        return evaluate
+
+    def _weight_step_(self, train: Batch, rate: float) -> Tensor:
+        """One SGD step; returns the global batch's sums. Running statistics ride on the same reduction: each rank
+        starts from the same ones, so the weighted mean of what each rank makes of them is again the same on all."""
+        carries: list[Tensor] = []
+        objective = self.objective(train, self.train_carry, Pass.WEIGHT, carries)
+        num_extras = 1 + len(self.supernet.sum_names)
+        statistics = self.statistics.vector.clone()
+        buffer = local_gradient(objective, [self.weights], num_extras + self.statistics.size)
+        extras, moved = buffer.extras.split([num_extras, self.statistics.size])
+        torch.mul(self.statistics.vector, train.share, out=moved)
+        self.collectives.sum_(buffer.vector)
+        self.healthy = self.healthy & torch.isfinite(buffer.vector.sum())
+        self.statistics.vector.copy_(torch.where(self.healthy, moved, statistics))
+        self.sgd.step_(self.weights.vector, buffer.gradients[0], rate, self.healthy)
+        if carries and self.train_carry is not None:
+            self.train_carry = torch.where(self.healthy, torch.cat(carries), self.train_carry)
+        return extras[1:].double()
+
+    def shard_carry(self, whole: Tensor | None) -> Tensor | None:
+        """This rank's samples of a carry in global-batch order."""
+        if whole is None:
+            return None
+        start, stop = self.collectives.shard.bounds(whole.shape[0])
+        return whole[start:stop].clone()
+
+
+__all__ = ["BilevelStep", "Order", "Shard"]
