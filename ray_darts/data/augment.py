@@ -1,0 +1,60 @@
+"""Batched image augmentation on the device: pad, crop, flip, normalise; one gather, no Python per sample.
+
+Every choice is drawn for the global batch and sliced, so any world size and device sees the same pixels.
+Shapes: N samples of this shard, H = W pixels, C channels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ray_darts.data.batch import Draws
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to `device` without waiting for it."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def crop_and_flip(images_NHWC: Tensor, draws: Draws, *, padding: int, flip: bool) -> Tensor:
+    """Shift each image by up to `padding` pixels (zeros come in) and mirror half of them.
+
+    The augmentation of arXiv:1806.09055, appendix A; all integer, dtype and shape are kept.
+    """
+    if padding == 0 and not flip:
+        return images_NHWC
+    device = images_NHWC.device
+    size = images_NHWC.shape[1]
+    shifts = (draws.generator("crop").random((draws.total, 2)) * (2 * padding + 1)).astype(np.int64)
+    mirrored = draws.generator("flip").random(draws.total) < (0.5 if flip else 0.0)
+    chosen = np.concatenate([shifts, mirrored[:, None]], axis=1)[draws.start : draws.stop]
+    down_N1, right_N1, mirrored_N1 = torch.tensor_split(to_device(torch.from_numpy(chosen), device), 3, dim=1)
+    pixels = torch.arange(size, device=device)
+    rows_NH = down_N1 + pixels
+    columns_NW = right_N1 + torch.where(mirrored_N1 == 1, size - 1 - pixels, pixels)
+    padded = functional.pad(images_NHWC, (0, 0, padding, padding, padding, padding))
+    samples = torch.arange(len(images_NHWC), device=device)
+    return padded[samples[:, None, None], rows_NH[:, :, None], columns_NW[:, None, :]]
+
+
+class Normalise:
+    """uint8 [N, H, W, C] to (x / 255 - mean) / std as [N, C, H, W] in channels_last memory."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._scale = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float64).to(dtype)
+        self._offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float64).to(dtype)
+        self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, images_NHWC: Tensor) -> Tensor:
+        device = images_NHWC.device
+        if device not in self._on_device:
+            self._on_device[device] = (self._scale.to(device), self._offset.to(device))
+        scale, offset = self._on_device[device]
+        # two roundings, never a fused multiply-add, whose use would depend on the shard's size
+        return images_NHWC.to(self.dtype).mul_(scale).add_(offset).permute(0, 3, 1, 2)

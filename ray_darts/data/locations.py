@@ -1,0 +1,71 @@
+"""Where files lie: a local path or any URI of Arrow's (s3://, gs://, hdfs://…), listed and sorted. Opens nothing.
+
+A URI's credentials and endpoint come from that service's standard settings (for S3 also `AWS_ENDPOINT_URL`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+from pyarrow import fs
+
+from ray_darts.errors import DataError
+
+_HELD_OUT = ("test", "val")
+
+
+def locate(path: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of `path` and the path inside it. Raises: DataError when the URI is not understood."""
+    if "://" not in path:
+        return fs.LocalFileSystem(), str(Path(path).absolute())
+    try:
+        filesystem, root = fs.FileSystem.from_uri(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreachable(path, error) from error
+    return filesystem, str(root)
+
+
+def list_files(path: str, suffix: str) -> tuple[fs.FileSystem, list[str]]:
+    """Return the file system of `path` and the files of this suffix at or below it, sorted; hidden ones left out.
+
+    Raises: DataError when there is none, or `path` cannot be reached.
+    """
+    filesystem, root = locate(path)
+    try:
+        info = filesystem.get_file_info(root)
+        if info.type == fs.FileType.File:
+            return filesystem, [root]
+        found = []
+        if info.type == fs.FileType.Directory:
+            found = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
+    except (pa.ArrowException, OSError) as error:
+        raise _unreachable(path, error) from error
+    files = sorted(entry.path for entry in found if entry.type == fs.FileType.File and entry.path.endswith(suffix))
+    visible = [file for file in files if not any(part.startswith((".", "_")) for part in _parts(file, root))]
+    if not visible:
+        raise DataError(f"data.path {path} holds no {suffix} files")
+    return filesystem, visible
+
+
+def list_training_files(path: str, suffix: str) -> tuple[fs.FileSystem, list[str]]:
+    """Like `list_files`, without held-out data.
+
+    Where files or folders are called `train…`, only those are taken; what is called `test…` or `val…` never is.
+    """
+    filesystem, files = list_files(path, suffix)
+    _, root = locate(path)
+    train = [file for file in files if any(part.startswith("train") for part in _parts(file, root))]
+    chosen = train or [file for file in files if not any(part.startswith(_HELD_OUT) for part in _parts(file, root))]
+    if not chosen:
+        raise DataError(f"data.path {path} holds no {suffix} files to train on, only {', '.join(files)}")
+    return filesystem, chosen
+
+
+def _parts(file: str, root: str) -> tuple[str, ...]:
+    """Names below `root`; none when `root` is the file itself, which is then taken as it is."""
+    return PurePosixPath(file).relative_to(root).parts
+
+
+def _unreachable(path: str, error: Exception) -> DataError:
+    return DataError(f"data.path {path} cannot be reached: {error}")

@@ -1,0 +1,51 @@
+"""Whether a data set fits in memory, said before it is decoded. Knows no data set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ray_darts.errors import DataError
+
+_CONTAINER_LIMITS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def available_memory_bytes() -> int:
+    """Bytes that this process may still take: the machine's or its container's, whichever is less."""
+    return max(0, min([_machine_bytes(), *_container_bytes()]))
+
+
+def check_memory(needed_bytes: int, limit_bytes: int, what: str) -> None:
+    """Raise DataError when `what` would take more than `limit_bytes`."""
+    if needed_bytes > limit_bytes:
+        raise DataError(
+            f"{what} needs {_gigabytes(needed_bytes)} GB, has {_gigabytes(limit_bytes)}; see data.fraction",
+            needed_bytes=needed_bytes,
+            limit_bytes=limit_bytes,
+        )
+
+
+def _gigabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.3g}"
+
+
+def _machine_bytes() -> int:
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _container_bytes() -> list[int]:
+    left = []
+    for limit, usage in _CONTAINER_LIMITS:
+        try:
+            left.append(int(Path(limit).read_text()) - int(Path(usage).read_text()))
+        except (OSError, ValueError):  # no such control group, or its limit reads "max"
+            continue
+    return left

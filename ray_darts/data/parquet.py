@@ -1,0 +1,105 @@
+"""Labelled pictures in Parquet files, the layout that most hubs publish: local folders and any URI of Arrow's.
+
+Labels are read whole, pictures row group by row group. Knows columns and rows, decodes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ray_darts.data.locations import list_training_files
+from ray_darts.data.pictures import Picture
+from ray_darts.errors import DataError
+
+
+class ParquetPictures:
+    """All rows of the Parquet files under `path`, sorted by path; held-out ones are left alone (locations.list_training_files)."""
+
+    def __init__(self, path: str, image_column: str, label_column: str) -> None:
+        self.filesystem, self.files = list_training_files(path, ".parquet")
+        self.image_column = image_column
+        self.label_column = label_column
+        labels: list[NDArray[np.int64]] = []
+        self.starts = [0]
+        for file in self.files:
+            labels.append(self._labels_of(file))
+            self.starts.append(self.starts[-1] + len(labels[-1]))
+        self.labels = np.concatenate(labels)
+
+    def name(self, row: int) -> str:
+        file = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return f"{self.files[file]} row {row - self.starts[file]}"
+
+    def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
+        for file, start, stop in zip(self.files, self.starts[:-1], self.starts[1:], strict=True):
+            wanted = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)] - start
+            if len(wanted):
+                yield from self._pictures_of(file, wanted)
+
+    def _open(self, file: str) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(self.filesystem.open_input_file(file))
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{file} cannot be read as a Parquet file: {error}", name=file) from error
+
+    def _labels_of(self, file: str) -> NDArray[np.int64]:
+        parquet = self._open(file)
+        schema = parquet.schema_arrow
+        for column in (self.image_column, self.label_column):
+            if column not in schema.names:
+                raise DataError(
+                    f"{file} has no column {column!r}, only {', '.join(schema.names)}; "
+                    "see data.image_column and data.label_column"
+                )
+        _binary_column(schema.field(self.image_column), file)
+        kind = schema.field(self.label_column).type
+        if not pa.types.is_integer(kind):
+            raise DataError(f"{file}: label column {self.label_column!r} is {kind}, integers from 0 are wanted")
+        column = self._read(parquet, file, None, self.label_column)
+        if column.null_count:
+            row = column.is_null().to_pylist().index(True)
+            raise DataError(f"{file} row {row} has no label", name=file, row=row)
+        return np.asarray(column.cast(pa.int64()).to_numpy())
+
+    def _pictures_of(self, file: str, wanted: NDArray[np.int64]) -> Iterator[Picture]:
+        parquet = self._open(file)
+        leaf = _binary_column(parquet.schema_arrow.field(self.image_column), file)
+        start = 0
+        for group in range(parquet.num_row_groups):
+            stop = start + parquet.metadata.row_group(group).num_rows
+            here = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, stop)]
+            if len(here):
+                column = self._read(parquet, file, group, leaf).take(pa.array(here - start))
+                for row, scalar in zip(here.tolist(), column, strict=True):
+                    value = scalar.as_py()
+                    content = value["bytes"] if isinstance(value, dict) else value
+                    if content is None:
+                        raise DataError(f"{file} row {row} has no image bytes", name=file, row=row)
+                    yield Picture(f"{file} row {row}", content)
+            start = stop
+
+    def _read(self, parquet: pq.ParquetFile, file: str, group: int | None, leaf: str) -> pa.ChunkedArray:
+        try:
+            if group is None:
+                return parquet.read(columns=[leaf]).column(0)
+            return parquet.read_row_group(group, columns=[leaf]).column(0)
+        except (pa.ArrowException, OSError) as error:
+            where = file if group is None else f"{file} row group {group}"
+            raise DataError(f"{where}: column {leaf!r} cannot be read: {error}", name=file) from error
+
+
+def _binary_column(field: pa.Field, file: str) -> str:
+    """The column (or struct member) that holds the encoded bytes, as Parquet names it."""
+    kind = field.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return str(field.name)
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        inner = kind.field("bytes").type
+        if pa.types.is_binary(inner) or pa.types.is_large_binary(inner):
+            return f"{field.name}.bytes"
+    raise DataError(f"{file}: image column {field.name!r} is {kind}; encoded bytes, or a struct with bytes, are wanted")

@@ -1,0 +1,59 @@
+"""Which samples train the weights and which train alpha: stratified by label, the same for every run of an experiment.
+
+Knows labels and row numbers, no images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_darts.data.batch import generator
+from ray_darts.data.streams import permutation
+from ray_darts.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of the weight half and of the alpha half, int64, each ascending and disjoint."""
+
+    weight: NDArray[np.int64]
+    alpha: NDArray[np.int64]
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of both halves' row numbers."""
+        told = hashlib.sha256()
+        for half in (self.weight, self.alpha):
+            told.update(len(half).to_bytes(8, "little"))
+            told.update(half.astype("<i8").tobytes())
+        return told.hexdigest()
+
+
+def stratified_split(
+    labels: NDArray[np.int64], num_classes: int, *, fraction: float, alpha_fraction: float, split_seed: int
+) -> Split:
+    """Take `fraction` of each class, and `alpha_fraction` of that for alpha, rounded to whole samples.
+
+    Raises: DataError when a class has no sample in either half.
+    """
+    weight: list[NDArray[np.int64]] = []
+    alpha: list[NDArray[np.int64]] = []
+    for label in range(num_classes):
+        rows = np.flatnonzero(labels == label)
+        used = rows[permutation(generator(split_seed, "split", label), len(rows))[: round(fraction * len(rows))]]
+        num_alpha = round(alpha_fraction * len(used))
+        if num_alpha == 0 or num_alpha == len(used):
+            half = "alpha" if num_alpha == 0 else "weight"
+            raise DataError(
+                f"class {label} has no sample in the {half} half: of its {len(rows)} samples data.fraction = {fraction} "
+                f"keeps {len(used)}, and data.alpha_fraction = {alpha_fraction} gives {num_alpha} of them to alpha; "
+                "raise data.fraction, move data.alpha_fraction towards 0.5, or remove the class",
+                label=label,
+                half=half,
+            )
+        alpha.append(used[:num_alpha])
+        weight.append(used[num_alpha:])
+    return Split(np.sort(np.concatenate(weight)), np.sort(np.concatenate(alpha)))
