@@ -18,7 +18,7 @@ from ray_darts.errors import DataError
 
 
 class ParquetPictures:
-    """All rows of the Parquet files under `path`, sorted by path; held-out ones are left alone (locations.list_training_files)."""
+    """All rows of the training files under `path`, file by file in the order of their paths."""
 
     def __init__(self, path: str, image_column: str, label_column: str) -> None:
         self.filesystem, self.files = list_training_files(path, ".parquet")

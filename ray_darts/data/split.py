@@ -48,8 +48,8 @@ def stratified_split(
         if num_alpha == 0 or num_alpha == len(used):
             half = "alpha" if num_alpha == 0 else "weight"
             raise DataError(
-                f"class {label} has no sample in the {half} half: of its {len(rows)} samples data.fraction = {fraction} "
-                f"keeps {len(used)}, and data.alpha_fraction = {alpha_fraction} gives {num_alpha} of them to alpha; "
+                f"class {label} has no sample in the {half} half: of its {len(rows)} samples data.fraction = "
+                f"{fraction} keeps {len(used)}, and data.alpha_fraction = {alpha_fraction} gives {num_alpha} of them to alpha; "
                 "raise data.fraction, move data.alpha_fraction towards 0.5, or remove the class",
                 label=label,
                 half=half,
