@@ -49,8 +49,11 @@ class FlatVector:
         host = vector.detach().to("cpu", copy=True)
         return {f"{prefix}/{name}": view.numpy() for name, view in zip(self._spans, self.views(host), strict=True)}
 
-    def from_host_(self, vector: Tensor, prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Fill `vector` in place from `to_host`'s arrays. Raises: KeyError, ValueError naming a tensor that does not fit."""
+    def from_host_(self, vector: Tensor, arrays: Mapping[str, NDArray[np.generic]], prefix: str) -> None:
+        """Fill `vector` in place from `to_host`'s arrays.
+
+        Raises: KeyError, ValueError naming a tensor that is missing or does not fit.
+        """
         host = torch.zeros(self.size, dtype=vector.dtype)
         for name, view in zip(self._spans, self.views(host), strict=True):
             array = arrays[f"{prefix}/{name}"]

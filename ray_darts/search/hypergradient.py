@@ -115,7 +115,7 @@ def local_gradient(
 def _difference_product(
     weights: FlatVector, alphas: FlatVector, training: Objective, v: Tensor, kept: Tensor, radius: float, sum_: Sum
 ) -> Tensor:
-    """Eq. 8: (d/dalpha L_train(w+, alpha) - d/dalpha L_train(w-, alpha)) / (2 eps), eps = radius / ||v||; 0 at v = 0."""
+    """Eq. 8: (d/dalpha L_train(w+) - d/dalpha L_train(w-)) / (2 eps) with eps = radius / ||v||; 0 at v = 0."""
     norm = torch.linalg.vector_norm(v)
     epsilon = torch.where(norm > 0, radius / norm, 0.0)
     shift = v * epsilon

@@ -6,13 +6,14 @@ every step after it: `healthy` stays on the device and masks each update; `num_h
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ray_darts.config import SearchConfig
-from ray_darts.data.batch import Batch, Shard
+from ray_darts.data.batch import Batch
 from ray_darts.search.collectives import Collectives
 from ray_darts.search.flat import FlatVector
 from ray_darts.search.hypergradient import (
@@ -106,7 +107,7 @@ class BilevelStep:
         """The loss on `batch` as an Objective; the new carries, micro-batch by micro-batch, are added to `carries`."""
         settings = self.config.search
 
-        def evaluate(full: bool):  # type: ignore[no-untyped-def]  # an Objective
+        def evaluate(full: bool) -> Iterator[tuple[Tensor, Tensor]]:
             start = 0
             for micro in batch.split(settings.accumulate):
                 part = None if carry is None else carry[start : start + micro.num_samples]
@@ -139,13 +140,3 @@ class BilevelStep:
         if carries and self.train_carry is not None:
             self.train_carry = torch.where(self.healthy, torch.cat(carries), self.train_carry)
         return extras[1:].double()
-
-    def shard_carry(self, whole: Tensor | None) -> Tensor | None:
-        """This rank's samples of a carry in global-batch order."""
-        if whole is None:
-            return None
-        start, stop = self.collectives.shard.bounds(whole.shape[0])
-        return whole[start:stop].clone()
-
-
-__all__ = ["BilevelStep", "Order", "Shard"]

@@ -12,15 +12,16 @@ from ray_darts.spaces.protocol import Supernet
 from ray_darts.spaces.recurrent.supernet import RecurrentSupernet
 
 
-def build_supernet(config: SearchConfig, facts: DataFacts, seed: int, formulation: str = "separate") -> Supernet:
-    """Return a supernet whose weights and alphas are a function of (config, facts, seed).
+def build_supernet(config: SearchConfig, facts: DataFacts, seed: int, device: torch.device) -> Supernet:
+    """Return a supernet, on the CPU, whose weights and alphas are a function of (config, facts, seed).
 
+    `device` is where it will run: it decides the formulation of the same function where the setting is "auto".
     Weights start as PyTorch (or the space) starts them, in float32 for every precision; alphas as `config.alphas`
     says. The global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(seed, "weights").integers(2**63 - 1)))
-        supernet = _build(config, facts, formulation)
+        supernet = _build(config, facts, device)
     draws = generator(seed, "alphas")
     with torch.no_grad():
         for alphas in supernet.alpha_parameters().values():
@@ -29,8 +30,10 @@ def build_supernet(config: SearchConfig, facts: DataFacts, seed: int, formulatio
     return supernet
 
 
-def _build(config: SearchConfig, facts: DataFacts, formulation: str) -> Supernet:
-    space = config.space
+def _build(config: SearchConfig, facts: DataFacts, device: torch.device) -> Supernet:
+    space, formulation = config.space, config.operation.formulation
+    if formulation == "auto":
+        formulation = "grouped" if device.type == "cuda" else "separate"
     if isinstance(space, ConvolutionalSpace):
         return ConvolutionalSupernet(
             space, facts, checkpoint_cells=config.operation.checkpoint_cells, formulation=formulation

@@ -1,0 +1,51 @@
+"""What ranks tell each other every few steps: health, a digest of the alphas, and what their owners want.
+
+One small all-gather; the answer is the same on every rank, so decisions are collective and no rank waits alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+
+from ray_darts.search.collectives import Collectives
+from ray_darts.search.sink import StopReason, Wants
+
+_STOPS: tuple[StopReason, ...] = ("interrupted", "time_limit", "superseded", "store_given_up")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Decisions of all ranks: rank 0's `commit` and `pause`, anybody's `stop`.
+
+    `diverged`: the ranks whose alphas differ from rank 0's. `num_healthy`: finite steps of this attempt so far.
+    """
+
+    commit: bool
+    pause: bool
+    stop: StopReason | None
+    healthy: bool
+    num_healthy: int
+    diverged: tuple[int, ...]
+
+
+def agree(
+    collectives: Collectives, wants: Wants, alphas: bytes, healthy: bool, num_healthy: int, device: torch.device
+) -> Agreement:
+    """Exchange one row per rank. `alphas`: the bytes of this rank's alphas."""
+    digest = hashlib.sha256(alphas).digest()
+    stop = 0 if wants.stop is None else 1 + _STOPS.index(wants.stop)
+    words = [int.from_bytes(digest[start : start + 8], "big", signed=True) for start in range(0, 32, 8)]
+    row = torch.tensor([wants.commit, wants.pause, stop, healthy, num_healthy, *words], dtype=torch.int64)
+    rows = collectives.all_rows(row.to(device)).tolist()
+    stops = [row[2] for row in rows if row[2]]
+    return Agreement(
+        commit=bool(rows[0][0]),
+        pause=bool(rows[0][1]),
+        stop=_STOPS[max(stops) - 1] if stops else None,
+        healthy=all(row[3] for row in rows),
+        num_healthy=min(row[4] for row in rows),
+        diverged=tuple(rank for rank, row in enumerate(rows) if row[5:] != rows[0][5:]),
+    )

@@ -1,0 +1,46 @@
+"""Names the first tensor that is not finite, after the fact: nothing is paid for it in a healthy step.
+
+The step that failed was a no-op, so repeating its passes from the present state shows what broke. Every rank looks at
+its own shard; the forward passes of synchronised batch norm still line up, since all ranks run the same passes.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ray_darts.data.batch import Batch
+from ray_darts.search.hypergradient import local_gradient
+from ray_darts.search.step import BilevelStep
+from ray_darts.spaces.protocol import Pass
+
+
+def first_non_finite(step: BilevelStep, train: Batch, validation: Batch, rate: float) -> dict[str, object]:
+    """Repeat one step's passes; return {"rank", "tensor"}, the same on every rank. Running statistics are put back."""
+    own = _own_findings(step, train, validation)
+    names = ["", *own]
+    found = next((index for index, name in enumerate(names) if name and own[name]), 0)
+    rows = step.collectives.all_rows(torch.tensor([found], device=step.device)).flatten().tolist()
+    for rank, index in enumerate(rows):
+        if index:
+            return {"rank": rank, "tensor": names[int(index)]}
+    return {"rank": 0, "tensor": "alpha gradient (virtual step)" if step.order == "second" else "alphas"}
+
+
+def _own_findings(step: BilevelStep, train: Batch, validation: Batch) -> dict[str, bool]:
+    """{tensor name: is not finite}, in the same order on every rank."""
+    findings: dict[str, bool] = {}
+    statistics = step.statistics.vector.clone()
+    passes = (
+        ("validation", validation, step.validation_carry, Pass.ALPHA, step.alphas, "alphas."),
+        ("training", train, step.train_carry, Pass.WEIGHT, step.weights, ""),
+    )
+    for name, batch, carry, purpose, part, prefix in passes:
+        findings[f"{name} input"] = batch.inputs.is_floating_point() and not bool(torch.isfinite(batch.inputs).all())
+        buffer = local_gradient(step.objective(batch, carry, purpose), [part], 1 + len(step.supernet.sum_names))
+        findings[f"{name} loss"] = not bool(torch.isfinite(buffer.extras[0]))
+        for tensor, gradient in zip(part.tensors, part.views(buffer.gradients[0]), strict=True):
+            findings[f"gradient of {prefix}{tensor} ({name} loss)"] = not bool(torch.isfinite(gradient).all())
+    step.statistics.vector.copy_(statistics)
+    for name, vector in (("weights", step.weights.vector), ("alphas", step.alphas.vector)):
+        findings[name] = not bool(torch.isfinite(vector).all())
+    return findings

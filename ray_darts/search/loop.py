@@ -1,0 +1,259 @@
+"""THE search loop: one for every space, order and world size. Emits to a sink; knows no storage and no Ray.
+
+Epochs of bilevel steps; at each epoch's end the alpha half is evaluated, the alphas are described and everything is
+handed to the sink. Every `agree_every_steps` the ranks compare digests and decide together.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ray_darts.config import SearchConfig
+from ray_darts.data.protocol import SearchData
+from ray_darts.search.agreement import Agreement, agree
+from ray_darts.search.batch_norm import moments_reducer
+from ray_darts.search.collectives import Collectives
+from ray_darts.search.diagnose import first_non_finite
+from ray_darts.search.memory import naming_what_would_fit, peak_bytes
+from ray_darts.search.optimisers import learning_rate
+from ray_darts.search.precision import forward_autocast, matmul_precision
+from ray_darts.search.sink import Sink, Snapshot, Verdict
+from ray_darts.search.state import gather_tensors, load_tensors_
+from ray_darts.search.step import BilevelStep, Order
+from ray_darts.search.watch import CollapseWatch
+from ray_darts.spaces.batch_norm import synchronise
+from ray_darts.spaces.build import build_supernet
+
+_PAUSE_S = 1.0
+
+
+class SearchLoop:
+    """One run of a search on this rank; all ranks make the same calls.
+
+    `step` counts finished bilevel steps, `epoch` finished epochs, `index` the steps done of the present epoch.
+    """
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        order: Order,
+        seed: int,
+        data: SearchData,
+        collectives: Collectives,
+        device: torch.device,
+    ) -> None:
+        self.config, self._data, self._collectives, self._device = config, data, collectives, device
+        supernet = build_supernet(config, data.facts, seed, device)
+        self.layout, self.supernet = supernet.layout, supernet
+        if config.search.batch_norm == "sync" and collectives.shard.world_size > 1:
+            synchronise(supernet, moments_reducer(collectives))
+        self.bilevel = BilevelStep(config, order, supernet, collectives, device)
+        self._watch = CollapseWatch(self.layout, config.search.stop_on_skips)
+        self.step = self.epoch = self.index = 0
+        self._steps_per_epoch = [data.num_steps(epoch) for epoch in range(config.search.epochs)]
+        self.total_steps = sum(self._steps_per_epoch)
+        self._window = torch.zeros(
+            config.operation.agree_every_steps, self.layout.num_alphas, dtype=torch.float32, device=device
+        )
+        self._started_at = 0
+        self._forget_commits()
+
+    def _forget_commits(self) -> None:
+        self._rows: list[NDArray[np.float32]] = []
+        self._row_epochs: list[int] = []
+        self._metrics: list[dict[str, object]] = []
+        self._num_in_window = 0
+        self._committed = self.step
+
+    def state_dict(self) -> dict[str, object]:
+        """The JSON-able part of the state; the arrays come from `state.gather_tensors`."""
+        return {"step": self.step, "epoch": self.epoch, "index": self.index, "watch": self._watch.state_dict()}
+
+    def load_state_dict(self, tensors: Mapping[str, NDArray[np.generic]], state: Mapping[str, object]) -> None:
+        """Continue from a Snapshot's tensors and state, whatever the world size that made it."""
+        load_tensors_(self.bilevel, tensors)
+        step, epoch, index, watch = (state[key] for key in ("step", "epoch", "index", "watch"))
+        assert isinstance(step, int)
+        assert isinstance(epoch, int)
+        assert isinstance(index, int)
+        assert isinstance(watch, Mapping)
+        self.step = self._started_at = step
+        self.epoch, self.index = epoch, index
+        self._watch.load_state_dict(watch)
+        self._forget_commits()
+
+    def run(self, sink: Sink) -> Verdict:
+        """Search until the last epoch, a collapse, a stop or a failure; the same verdict on every rank.
+
+        Raises: StepOutOfMemory; whatever the data, the sink or a lost rank raises.
+        """
+        self._epoch_clock = time.monotonic(), self.step
+        while self.epoch < self.config.search.epochs and not self._watch.collapsed:
+            with naming_what_would_fit(self.config.search, self._device):
+                self._advance_()
+            at_end = self.index == self._steps_per_epoch[self.epoch]
+            if at_end or self.step % self.config.operation.agree_every_steps == 0:
+                verdict = self._meet(sink, at_end)
+                if verdict is not None:
+                    return verdict
+        assert self._watch.genotype is not None
+        name, direction = self.supernet.ranking
+        metric = {"name": name, "value": self._watch.metric, "direction": direction}
+        return Verdict(
+            "finished",
+            self.step,
+            genotype=self._watch.genotype,
+            genotype_step=self._watch.genotype_step,
+            metric=metric,
+            detail="stopped on skips" if self._watch.collapsed else "",
+        )
+
+    def _advance_(self) -> None:
+        """One bilevel step, without a word from the device."""
+        train, validation = self._data.bilevel_batches(self.epoch, self.index, self._collectives.shard, self._device)
+        rate = self._rate(self.epoch, train.learning_rate_scale)
+        warm = self.epoch >= self.config.search.alpha_warmup_epochs
+        self.bilevel.step_(train, validation, rate, move_alphas=warm)
+        self._window[self._num_in_window].copy_(self.bilevel.alphas.vector)
+        self._num_in_window += 1
+        self._row_epochs.append(self.epoch)
+        self.step += 1
+        self.index += 1
+
+    def _rate(self, epoch: int, scale: float) -> float:
+        return learning_rate(self.config.weights, epoch, self.config.search.epochs) * scale
+
+    def _meet(self, sink: Sink, at_end: bool) -> Verdict | None:
+        """Read what the device has, compare, and decide together; return a verdict when the run ends here."""
+        if self._num_in_window:
+            self._rows.append(self._window[: self._num_in_window].to("cpu", copy=True).numpy())
+            self._num_in_window = 0
+        agreed = self._agree(sink)
+        if agreed.diverged:
+            return self._diverged(agreed)
+        if not agreed.healthy:
+            return self._non_finite(sink, agreed)
+        if at_end:
+            self._end_epoch(sink)
+        while agreed.pause and agreed.stop is None:
+            time.sleep(_PAUSE_S)
+            agreed = self._agree(sink)
+        if agreed.stop in ("superseded", "store_given_up"):
+            return Verdict("stopped", self.step, detail=agreed.stop)
+        if at_end or agreed.commit or agreed.stop is not None:
+            self._commit(sink, self.step)
+        return None if agreed.stop is None else Verdict("stopped", self.step, detail=agreed.stop)
+
+    def _agree(self, sink: Sink) -> Agreement:
+        alphas = self.bilevel.alphas.vector.detach().cpu().numpy().tobytes()
+        healthy, count = bool(self.bilevel.healthy), int(self.bilevel.num_healthy)
+        return agree(self._collectives, sink.wants(), alphas, healthy, count, self._device)
+
+    def _end_epoch(self, sink: Sink) -> None:
+        record = self._epoch_record()
+        self.epoch += 1
+        self.index = 0
+        self.bilevel.totals.zero_()
+        self._epoch_clock = time.monotonic(), self.step
+        self._metrics.append(record)
+        sink.epoch(record)
+
+    def _epoch_record(self) -> dict[str, object]:
+        """What metrics.parquet says of an epoch; validation: the whole alpha half, with the weights at the epoch's end
+        and running statistics; train: sums over the epoch's weight steps, batch statistics."""
+        supernet = self.supernet
+        alpha_sums, train_sums = self.bilevel.totals.tolist()
+        validation = supernet.summarise(self._evaluate(), "validation")
+        name = supernet.ranking[0].removeprefix("supernet_")
+        flat = self._rows[-1][-1].tolist()
+        seen, warning = self._watch.observe(self.epoch, self.step, flat, validation[name])
+        began, first = self._epoch_clock
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            **supernet.summarise(train_sums, "train"),
+            **validation,
+            "alpha_step_loss": supernet.summarise(alpha_sums, "alpha_step")["alpha_step_loss"]
+            if alpha_sums[-1]
+            else None,
+            "weight_learning_rate": self._rate(self.epoch, 1.0),
+            "steps_per_s": (self.step - first) / max(time.monotonic() - began, 1e-9),
+            "peak_memory_bytes": peak_bytes(self._device),
+            "cells": {
+                cell.name: {
+                    "entropy": seen.entropy[cell.name],
+                    "skips": seen.skips[cell.name],
+                    "parameter_free": seen.parameter_free[cell.name],
+                    "margins": list(seen.margins[cell.name]),
+                }
+                for cell in self.layout.cells
+            },
+            "genotype": seen.genotype.to_json(),
+            "warning": warning,
+        }
+
+    def _evaluate(self) -> list[float]:
+        """The supernet's sums over the whole alpha half, over all ranks."""
+        totals = torch.zeros(len(self.supernet.sum_names), dtype=torch.float64, device=self._device)
+        carry = None
+        settings = self.config.search
+        with torch.no_grad(), matmul_precision(settings), forward_autocast(settings, self._device):
+            for batch in self._data.evaluation_batches(self._collectives.shard, self._device):
+                if batch.starts_epoch:
+                    carry = self.supernet.initial_carry(batch.num_samples, self._device)
+                outcome = self.supernet.evaluate(batch, carry)
+                carry = outcome.carry
+                totals += outcome.sums
+        self._collectives.sum_(totals)
+        sums: list[float] = totals.tolist()
+        return sums
+
+    def _commit(self, sink: Sink, step: int) -> None:
+        """Hand steps up to `step` to rank 0's sink; every rank takes part in gathering carries."""
+        rows = step - self._committed
+        if rows == 0 and not self._metrics:
+            return
+        tensors = gather_tensors(self.bilevel)
+        if self._collectives.shard.rank == 0:
+            alphas = (
+                np.concatenate(self._rows)[:rows] if self._rows else np.zeros((0, self.layout.num_alphas), np.float32)
+            )
+            sink.commit(
+                Snapshot(
+                    step=step,
+                    epoch=self.epoch,
+                    first_step=self._committed + 1,
+                    alphas=alphas,
+                    epochs=np.asarray(self._row_epochs[:rows], dtype=np.int32),
+                    metrics=self._metrics,
+                    tensors=tensors,
+                    state=json.loads(json.dumps(self.state_dict())),
+                )
+            )
+        self._forget_commits()
+
+    def _diverged(self, agreed: Agreement) -> Verdict:
+        ranks = list(agreed.diverged)
+        detail = f"AlphaDivergence: the alphas of ranks {ranks} differ from rank 0's at step {self.step}"
+        return Verdict("divergence", self.step, detail, {"ranks": ranks, "step": self.step})
+
+    def _non_finite(self, sink: Sink, agreed: Agreement) -> Verdict:
+        """Put the loop back to the step that failed, name the tensor, and commit the steps before it."""
+        bad = self._started_at + agreed.num_healthy
+        while self.step > bad:
+            self.index -= 1
+            self.step -= 1
+        shard, device = self._collectives.shard, self._device
+        train, validation = self._data.bilevel_batches(self.epoch, self.index, shard, device)
+        found = first_non_finite(self.bilevel, train, validation)
+        self._row_epochs = self._row_epochs[: bad - self._committed]
+        self._commit(sink, bad)
+        facts = {**found, "step": bad + 1}
+        detail = f"NonFiniteStep: {found['tensor']} of rank {found['rank']} is not finite in step {bad + 1}"
+        return Verdict("non_finite", bad, detail, facts)

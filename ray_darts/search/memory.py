@@ -1,0 +1,53 @@
+"""Peak memory of a step, and an out-of-memory error that says what would fit."""
+
+from __future__ import annotations
+
+import re
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ray_darts.config import SearchSettings
+from ray_darts.errors import StepOutOfMemory
+
+_KIB = 1024
+_UNITS = {"B": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Highest memory held so far: of the device's allocator on CUDA, of the process (resident) elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
+
+
+@contextmanager
+def naming_what_would_fit(settings: SearchSettings, device: torch.device) -> Iterator[None]:
+    """Turn an allocator's failure inside into StepOutOfMemory. Raises: StepOutOfMemory."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        text = str(error)
+        if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in text:
+            raise
+        raise _explained(text, settings, device) from error
+
+
+def _explained(text: str, settings: SearchSettings, device: torch.device) -> StepOutOfMemory:
+    """Activations shrink with the micro-batch, so the next power of two of `accumulate` halves what they need."""
+    seen = re.search(r"allocate ([\d.]+) (GiB|MiB|KiB|bytes|B)", text)
+    requested = int(float(seen[1]) * _UNITS[seen[2]]) if seen else 0
+    accumulate = 2 * settings.accumulate
+    advice = (
+        f"set search.accumulate={accumulate} (now {settings.accumulate}: micro-batches of "
+        f"{-(-settings.batch_size // accumulate)}), or operation.checkpoint_cells=true"
+        if accumulate <= settings.batch_size
+        else "the micro-batches are single samples already: use operation.checkpoint_cells=true or a smaller space"
+    )
+    return StepOutOfMemory(
+        f"a search step did not fit the memory of {device}: {requested:,} bytes more were asked for; {advice}",
+        requested_bytes=requested,
+        accumulate=accumulate,
+    )

@@ -1,0 +1,89 @@
+"""Collapse seen coming: what each epoch's alphas would decode to, and when to warn or to stop.
+
+A cell whose kept edges turn to skip connections is the known way DARTS fails. Knows no tensors and no ranks.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+
+from ray_darts.genotype.discretise import Discretisation, describe
+from ray_darts.genotype.genotype import Genotype
+from ray_darts.genotype.layout import SpaceLayout
+
+_log = logging.getLogger("ray_darts.search")
+
+
+class CollapseWatch:
+    """Remembers the last genotype worth keeping: of the newest epoch, or of the last before a collapse.
+
+    `stop_on_skips`: a cell that keeps this many skip connections ends the run. Without it the watch only warns, once
+    per cell, when half of a cell's kept edges are skips.
+    """
+
+    def __init__(self, layout: SpaceLayout, stop_on_skips: int | None) -> None:
+        self._layout, self._stop_on_skips = layout, stop_on_skips
+        self._warned: set[str] = set()
+        self.genotype: Genotype | None = None
+        self.genotype_step = 0
+        self.metric: float | None = None
+        self.collapsed = False
+
+    def observe(
+        self, epoch: int, step: int, flat_alphas: Sequence[float], metric: float
+    ) -> tuple[Discretisation, str | None]:
+        """Take an epoch's alphas and ranking metric; return their description and a warning, if there is one.
+
+        Raises: NonFiniteAlphas.
+        """
+        seen = describe(self._layout, self._layout.split(flat_alphas))
+        limit = self._stop_on_skips
+        worst = max(seen.skips, key=lambda cell: seen.skips[cell])
+        if limit is not None and seen.skips[worst] >= limit and self.genotype is not None:
+            self.collapsed = True
+            warning = (
+                f"epoch {epoch}: the {worst} cell keeps {seen.skips[worst]} skip connections "
+                f"(stop_on_skips = {limit}): the search ends with the genotype of step {self.genotype_step}"
+            )
+        else:
+            self.genotype, self.genotype_step, self.metric = seen.genotype, step, metric
+            warning = self._warn(epoch, seen)
+        if warning is not None:
+            _log.warning(warning)
+        return seen, warning
+
+    def _warn(self, epoch: int, seen: Discretisation) -> str | None:
+        parts = []
+        for cell in self._layout.cells:
+            kept = cell.num_nodes * cell.inputs_per_node
+            skips = seen.skips[cell.name]
+            if skips < math.ceil(kept / 2):
+                self._warned.discard(cell.name)
+            elif cell.name not in self._warned:
+                self._warned.add(cell.name)
+                parts.append(f"{skips} of the {kept} kept edges of the {cell.name} cell are {self._layout.skip}")
+        if not parts:
+            return None
+        return f"epoch {epoch}: {'; '.join(parts)}: the search may be collapsing (see search.stop_on_skips)"
+
+    def state_dict(self) -> dict[str, object]:
+        """JSON-able."""
+        return {
+            "genotype": None if self.genotype is None else self.genotype.to_json(),
+            "genotype_step": self.genotype_step,
+            "metric": self.metric,
+            "collapsed": self.collapsed,
+            "warned": sorted(self._warned),
+        }
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Continue from `state_dict`."""
+        text, step, metric, warned = (state[key] for key in ("genotype", "genotype_step", "metric", "warned"))
+        assert isinstance(step, int)
+        assert metric is None or isinstance(metric, float)
+        assert isinstance(warned, list)
+        self.genotype = Genotype.from_json(text, self._layout) if isinstance(text, str) else None
+        self.genotype_step, self.metric, self._warned = step, metric, set(warned)
+        self.collapsed = bool(state["collapsed"])
