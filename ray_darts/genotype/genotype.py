@@ -1,0 +1,232 @@
+"""A genotype: which operation feeds each node of each cell from which state, and its JSON form.
+
+Every `Genotype` object is valid for its space: construction refuses anything else and says where it is wrong.
+A genotype is data; it is never evaluated. Knows no tensors and no files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ray_darts.errors import GenotypeError
+from ray_darts.genotype.layout import CellLayout, SpaceLayout, convolutional_layout, recurrent_layout
+
+SCHEMA_VERSION = 1
+MAX_TEXT_BYTES = 64 * 1024
+"""Longer texts are refused unread; a cell of 24 nodes takes 2 KiB."""
+
+_LAYOUTS = {"convolutional": convolutional_layout, "recurrent": recurrent_layout}
+
+
+class Connection(NamedTuple):
+    """`operation` applied to state `source`; one of the inputs whose sum is a node."""
+
+    operation: str
+    source: int
+
+
+@dataclass(frozen=True)
+class CellGenotype:
+    """One kind of cell: the connections of each node, and the states that its output joins.
+
+    States 0..num_inputs-1 are the cell's inputs, node i is state num_inputs+i. Connections stand strongest first.
+    """
+
+    name: str
+    num_inputs: int
+    nodes: tuple[tuple[Connection, ...], ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """The cells of one architecture. Raises: GenotypeError when they are not ones of `space`."""
+
+    space: str
+    cells: tuple[CellGenotype, ...]
+
+    def __post_init__(self) -> None:
+        if self.space not in _LAYOUTS:
+            raise GenotypeError(f"space {self.space!r} is unknown; known are {', '.join(_LAYOUTS)}")
+        nodes = max((len(cell.nodes) for cell in self.cells), default=0)
+        self.check(_LAYOUTS[self.space](max(nodes, 1)))
+
+    def check(self, layout: SpaceLayout) -> None:
+        """Raise GenotypeError unless this is a genotype of `layout`, naming cell, node and connection."""
+        if self.space != layout.space:
+            raise GenotypeError(f"a genotype of space {self.space!r} where one of {layout.space!r} is wanted")
+        told, wanted = [cell.name for cell in self.cells], [cell.name for cell in layout.cells]
+        if told != wanted:
+            raise GenotypeError(f"cells {told}: the {layout.space} space has {wanted}, in this order")
+        for cell, cell_layout in zip(self.cells, layout.cells, strict=True):
+            _check_cell(cell, cell_layout)
+
+    def cell(self, name: str) -> CellGenotype:
+        """Return the cell called `name`. Raises: KeyError."""
+        for cell in self.cells:
+            if cell.name == name:
+                return cell
+        raise KeyError(name)
+
+    def count(self, operations: Collection[str]) -> dict[str, int]:
+        """How many connections of each cell use one of `operations`."""
+        return {
+            cell.name: sum(connection.operation in operations for node in cell.nodes for connection in node)
+            for cell in self.cells
+        }
+
+    def to_data(self) -> dict[str, object]:
+        """Plain JSON-able data, schema version included."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "space": self.space,
+            "cells": [
+                {
+                    "name": cell.name,
+                    "num_inputs": cell.num_inputs,
+                    "nodes": [[connection._asdict() for connection in node] for node in cell.nodes],
+                    "outputs": list(cell.outputs),
+                }
+                for cell in self.cells
+            ],
+        }
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys: the same genotype is always the same text."""
+        return json.dumps(self.to_data(), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_data(cls, data: object, layout: SpaceLayout | None = None) -> Genotype:
+        """Read `to_data`'s form; with a `layout`, its nodes and operations are checked too. Raises: GenotypeError."""
+        fields = _mapping(data, "genotype", ("schema_version", "space", "cells"))
+        version = _integer(fields["schema_version"], "schema_version")
+        if version > SCHEMA_VERSION or version < 1:
+            raise GenotypeError(
+                f"schema_version {version}: this release reads 1 to {SCHEMA_VERSION}; install a newer one"
+            )
+        cells = [_read_cell(cell, f"cells[{index}]") for index, cell in enumerate(_list(fields["cells"], "cells"))]
+        genotype = cls(_string(fields["space"], "space"), tuple(cells))
+        if layout is not None:
+            genotype.check(layout)
+        return genotype
+
+    @classmethod
+    def from_json(cls, text: str, layout: SpaceLayout | None = None) -> Genotype:
+        """Read `to_json`'s form: no unknown or repeated key, no NaN, at most 64 KiB. Raises: GenotypeError."""
+        check_text_size(text)
+        try:
+            data = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise GenotypeError(f"not the JSON of a genotype: {error}") from error
+        return cls.from_data(data, layout)
+
+
+def node_states(layout: CellLayout) -> tuple[int, ...]:
+    """The states of a cell's nodes: what its output joins (concatenates or averages)."""
+    return tuple(range(layout.num_inputs, layout.num_inputs + layout.num_nodes))
+
+
+def check_text_size(text: str) -> None:
+    """Raise GenotypeError when `text` is too long to be a genotype."""
+    size = len(text.encode("utf-8", errors="replace"))
+    if size > MAX_TEXT_BYTES:
+        raise GenotypeError(f"{size:,} bytes: a genotype's text has at most {MAX_TEXT_BYTES:,}")
+
+
+def _check_cell(cell: CellGenotype, layout: CellLayout) -> None:
+    if cell.num_inputs != layout.num_inputs:
+        raise GenotypeError(f"{cell.name} cell: {cell.num_inputs} inputs where the space has {layout.num_inputs}")
+    if len(cell.nodes) != layout.num_nodes:
+        raise GenotypeError(f"{cell.name} cell: {len(cell.nodes)} nodes, wanted are {layout.num_nodes}")
+    for index, node in enumerate(cell.nodes):
+        _check_node(node, layout, index, f"{cell.name} cell, node {index}")
+    if cell.outputs != node_states(layout):
+        raise GenotypeError(
+            f"{cell.name} cell: outputs {list(cell.outputs)}, wanted are its nodes' states {list(node_states(layout))}"
+        )
+
+
+def _check_node(node: Sequence[Connection], layout: CellLayout, index: int, where: str) -> None:
+    num_sources = layout.num_inputs + index
+    if len(node) != layout.inputs_per_node:
+        raise GenotypeError(f"{where}: {len(node)} inputs, wanted are {layout.inputs_per_node}")
+    for position, (operation, source) in enumerate(node):
+        place = f"{where}, input {position}"
+        if operation == "none":
+            raise GenotypeError(f"{place}: 'none' is no operation of a genotype")
+        if operation not in layout.operations:
+            known = ", ".join(name for name in layout.operations if name != "none")
+            raise GenotypeError(f"{place}: unknown operation {operation!r}; known are {known}")
+        if not 0 <= source < num_sources:
+            raise GenotypeError(f"{place}: source {source} is out of range 0..{num_sources - 1}")
+    sources = [source for _, source in node]
+    repeated = {source for source in sources if sources.count(source) > 1}
+    if repeated:
+        raise GenotypeError(f"{where}: source {min(repeated)} is repeated")
+
+
+def _read_cell(data: object, where: str) -> CellGenotype:
+    fields = _mapping(data, where, ("name", "num_inputs", "nodes", "outputs"))
+    nodes = []
+    for index, node in enumerate(_list(fields["nodes"], f"{where}.nodes")):
+        place = f"{where}.nodes[{index}]"
+        nodes.append(tuple(_read_connection(item, f"{place}[{i}]") for i, item in enumerate(_list(node, place))))
+    outputs = [
+        _integer(item, f"{where}.outputs[{index}]")
+        for index, item in enumerate(_list(fields["outputs"], f"{where}.outputs"))
+    ]
+    name, num_inputs = _string(fields["name"], f"{where}.name"), _integer(fields["num_inputs"], f"{where}.num_inputs")
+    return CellGenotype(name, num_inputs, tuple(nodes), tuple(outputs))
+
+
+def _read_connection(data: object, where: str) -> Connection:
+    fields = _mapping(data, where, ("operation", "source"))
+    return Connection(_string(fields["operation"], f"{where}.operation"), _integer(fields["source"], f"{where}.source"))
+
+
+def _mapping(value: object, where: str, keys: tuple[str, ...]) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise GenotypeError(f"{where}: {_seen(value)} where an object with {', '.join(keys)} is wanted")
+    missing, unknown = sorted(set(keys) - set(value)), sorted(map(str, set(value) - set(keys)))
+    if missing or unknown:
+        told = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
+        raise GenotypeError(f"{where}: {'; '.join(told)}")
+    return value
+
+
+def _list(value: object, where: str) -> list[object]:
+    if not isinstance(value, list):
+        raise GenotypeError(f"{where}: {_seen(value)} where a list is wanted")
+    return value
+
+
+def _integer(value: object, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise GenotypeError(f"{where}: {_seen(value)} where an integer is wanted")
+    return value
+
+
+def _string(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise GenotypeError(f"{where}: {_seen(value)} where a text is wanted")
+    return value
+
+
+def _seen(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:40] + "…"
+
+
+def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"key {name!r} is repeated")
+    return dict(pairs)
+
+
+def _no_constant(literal: str) -> object:
+    raise ValueError(f"{literal} is no JSON number")
