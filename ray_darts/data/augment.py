@@ -11,14 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ray_darts.data.batch import Draws
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy to `device` without waiting for it."""
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+from ray_darts.data.batch import Draws, to_device
 
 
 def crop_and_flip(images_NHWC: Tensor, draws: Draws, *, padding: int, flip: bool) -> Tensor:

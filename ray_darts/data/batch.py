@@ -33,6 +33,13 @@ def generator(*key: object) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], dtype=np.uint64)))
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy from the host to `device` without waiting for it."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Draws:
     """The random numbers of one global batch of one stream; [start, stop) are this shard's samples of `total`."""
@@ -61,7 +68,7 @@ class Draws:
         kept = self.generator(name).random(whole, dtype=np.float32) < keep
         if batch_dim is not None:
             kept = np.take(kept, range(self.start, self.stop), axis=batch_dim)
-        return torch.from_numpy(kept).to(like.device, non_blocking=True).to(like.dtype) / keep
+        return to_device(torch.from_numpy(kept), like.device).to(like.dtype) / keep
 
 
 @dataclass(frozen=True)

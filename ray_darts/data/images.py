@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ray_darts.config import SearchConfig
 from ray_darts.config.data import ImageData
-from ray_darts.data.augment import Normalise, crop_and_flip, to_device
-from ray_darts.data.batch import Batch, Draws, Shard
+from ray_darts.data.augment import Normalise, crop_and_flip
+from ray_darts.data.batch import Batch, Draws, Shard, to_device
 from ray_darts.data.image_sources import ClassFolders, ImageSource, cifar10, digits
 from ray_darts.data.memory import check_memory
 from ray_darts.data.parquet import ParquetPictures
@@ -117,6 +117,10 @@ class ImageStreams:
     @property
     def digests(self) -> dict[str, str]:
         return self._data.digests
+
+    @property
+    def documents(self) -> dict[str, str]:
+        return {}
 
     def num_steps(self, epoch: int) -> int:
         """Full batches in the weight half, the same in every epoch."""

@@ -33,6 +33,11 @@ class SearchData(Protocol):
     @property
     def digests(self) -> dict[str, str]: ...
 
+    @property
+    def documents(self) -> dict[str, str]:
+        """What an experiment stores besides its results: file name to JSON text; a vocabulary, nothing for images."""
+        ...
+
     def num_steps(self, epoch: int) -> int:
         """Bilevel steps in `epoch` (from 0); the same on all ranks."""
         ...

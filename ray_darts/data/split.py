@@ -49,7 +49,7 @@ def stratified_split(
             half = "alpha" if num_alpha == 0 else "weight"
             raise DataError(
                 f"class {label} has no sample in the {half} half: of its {len(rows)} samples data.fraction = "
-                f"{fraction} keeps {len(used)}, and data.alpha_fraction = {alpha_fraction} gives {num_alpha} of them to alpha; "
+                f"{fraction} keeps {len(used)}, and data.alpha_fraction = {alpha_fraction} gives {num_alpha} to alpha; "
                 "raise data.fraction, move data.alpha_fraction towards 0.5, or remove the class",
                 label=label,
                 half=half,

