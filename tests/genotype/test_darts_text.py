@@ -1,0 +1,90 @@
+import ast
+
+import pytest
+
+from ray_darts.errors import GenotypeError
+from ray_darts.genotype.darts_text import from_darts, to_darts
+from ray_darts.genotype.layout import convolutional_layout, recurrent_layout
+from ray_darts.genotype.published import published
+
+NODE = "('sep_conv_3x3', 0), ('skip_connect', 1)"
+SMALL = f"Genotype(normal=[{NODE}], normal_concat=[2], reduce=[{NODE}], reduce_concat=[2])"
+
+
+@pytest.mark.parametrize("space", ["convolutional", "recurrent"])
+@pytest.mark.parametrize("name", ["DARTS_V1", "DARTS_V2"])
+def test_text_round_trips(name: str, space: str) -> None:
+    genotype = published(name, space)
+    assert from_darts(to_darts(genotype)) == genotype
+
+
+def test_written_text_is_the_references() -> None:
+    assert to_darts(from_darts(SMALL)) == SMALL
+    text = to_darts(published("DARTS_V2", "recurrent"))
+    assert text.startswith("Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ")
+    assert text.endswith(", ('relu', 5)], concat=range(1, 9))")
+
+
+def test_written_text_means_in_python_what_it_says() -> None:
+    genotype = published("DARTS_V2", "convolutional")
+    call = ast.parse(to_darts(genotype), mode="eval").body
+    assert isinstance(call, ast.Call)
+    fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    flat = [tuple(connection) for node in genotype.cell("reduction").nodes for connection in node]
+    assert fields["reduce"] == flat
+    assert fields["normal_concat"] == [2, 3, 4, 5]
+
+
+def test_an_assignment_tuples_and_ranges_are_read() -> None:
+    text = SMALL.replace("normal_concat=[2]", "normal_concat=range(2, 3)").replace(
+        "reduce_concat=[2]", "reduce_concat=(2,)"
+    )
+    assert from_darts(f"\n  BEST = {text}\n") == from_darts(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "one call of Genotype with named fields"),
+        ("import os", "one call of Genotype"),
+        ("__import__('os').system('true')", "one call of Genotype"),
+        ("Other(normal=[])", "one call of Genotype"),
+        (f"{SMALL}; {SMALL}", "one call of Genotype"),
+        ("Genotype(", "not a Genotype"),
+        ("Genotype([])", "fields without a name"),
+        ("Genotype(**{})", r"\*\* is not read"),
+        ("Genotype(normal=[])", "fields normal of Genotype"),
+        ("Genotype()", "fields none of Genotype"),
+        (SMALL.replace("normal=[", "normal=list("), "not a Genotype"),
+        (SMALL.replace("normal=[", "normal=[open('x'), ", 1), r"normal\[0\]: \('operation', source\) is wanted"),
+        (SMALL.replace("0)", "0.5)", 1), r"normal\[0\]"),
+        (SMALL.replace("0)", "True)", 1), r"normal\[0\]"),
+        (SMALL.replace("normal=[", "normal=[('skip_connect', 0), ", 1), "normal: 3 connections, wanted are 2 per node"),
+        (SMALL.replace("sep_conv_3x3", "none", 1), "normal cell, node 0, input 0: 'none'"),
+        (SMALL.replace("('skip_connect', 1)", "('skip_connect', 0)", 1), "normal cell, node 0: source 0 is repeated"),
+        (SMALL.replace("[2]", "[3]", 1), r"normal cell: outputs \[3\]"),
+        (SMALL.replace("[2]", "['2']", 1), "normal_concat: a list of states"),
+        (SMALL.replace("[2]", "range(0, 10**9)", 1), "normal_concat: a list of states"),
+        (SMALL.replace("[2]", "range(0, 1000000000)", 1), "is no list of a cell's nodes"),
+        ("(" * 60_000, "not a Genotype"),
+        ("-" * 60_000 + "1", "nested too deeply|one call of Genotype|not a Genotype"),
+        ("Genotype\0()", "not a Genotype"),
+        ("#" * 70_000, "70,000 bytes"),
+    ],
+)
+def test_anything_else_is_refused_and_nothing_is_run(text: str, message: str) -> None:
+    with pytest.raises(GenotypeError, match=message):
+        from_darts(text)
+
+
+def test_a_field_given_twice_is_refused() -> None:
+    with pytest.raises(GenotypeError, match="normal_concat twice"):
+        from_darts(SMALL.replace("reduce_concat", "normal_concat"))
+
+
+def test_a_layout_narrows_what_is_accepted() -> None:
+    assert from_darts(SMALL, convolutional_layout(nodes=1)) == from_darts(SMALL)
+    with pytest.raises(GenotypeError, match="1 nodes, wanted are 4"):
+        from_darts(SMALL, convolutional_layout())
+    with pytest.raises(GenotypeError, match="'convolutional' where one of 'recurrent' is wanted"):
+        from_darts(SMALL, recurrent_layout())
