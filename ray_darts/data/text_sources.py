@@ -31,7 +31,7 @@ _WIKITEXT_NAMES: dict[Split, tuple[str, ...]] = {
     "valid": ("wiki.valid.tokens",),
     "test": ("wiki.test.tokens",),
 }
-_WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
+_WORD_OR_MARK = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+|[^\sa-z\d]")
 
 
 class TextSource(Protocol):

@@ -1,0 +1,52 @@
+"""Small image files, folders and Parquet files written for a test."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def random_pixels(count: int, size: int = 8, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
+    shape = (count, size, size, channels) if channels > 1 else (count, size, size)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_class_folders(folder: Path, pixels: NDArray[np.uint8], num_classes: int = 2) -> Path:
+    """Pictures in turn to the classes `c0`, `c1`, …, named so that sorting keeps their order."""
+    for number, picture in enumerate(pixels):
+        target = folder / f"c{number % num_classes}" / f"{number:04d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(png(picture))
+    return folder
+
+
+def write_parquet(
+    file: Path,
+    encoded: list[bytes | None],
+    labels: list[int | None],
+    struct: bool = False,
+    label_type: pa.DataType | None = None,
+    columns: tuple[str, str] = ("image", "label"),
+) -> Path:
+    """One Parquet file of row groups of 3; `struct` is the layout {"bytes": …, "path": …}."""
+    if struct:
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        images = pa.array([{"bytes": content, "path": "x.png"} for content in encoded], kind)
+    else:
+        images = pa.array(encoded, pa.binary())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({columns[0]: images, columns[1]: pa.array(labels, label_type or pa.int64())})
+    pq.write_table(table, file, row_group_size=3)
+    return file

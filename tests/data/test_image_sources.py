@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision.datasets import CIFAR10
+
+from ray_darts.config.data import ImageData
+from ray_darts.data.images import ImageSet, load_images
+from ray_darts.errors import DataError
+from tests.data.files import png, random_pixels, write_class_folders
+
+PIXELS = random_pixels(12)
+
+
+def load_folder(folder: Path, **settings: object) -> ImageSet:
+    return load_images(ImageData.model_validate({"source": "folder", "path": str(folder), **settings}), 10**9)
+
+
+def test_a_folder_of_class_folders_is_read_in_sorted_order(tmp_path: Path) -> None:
+    data = load_folder(write_class_folders(tmp_path, PIXELS))
+    assert data.labels.tolist() == [0] * 6 + [1] * 6
+    assert np.array_equal(data.images_NHWC.numpy(), np.concatenate([PIXELS[0::2], PIXELS[1::2]]))
+    assert (data.facts.num_classes, data.facts.channels, data.facts.image_size) == (2, 3, 8)
+
+
+def test_only_the_train_folder_is_read_where_there_is_one(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "train", PIXELS)
+    write_class_folders(tmp_path / "val", random_pixels(20))
+    assert len(load_folder(tmp_path).labels) == 12
+
+
+def test_train_is_a_class_among_other_classes(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, PIXELS)
+    (tmp_path / "c0").rename(tmp_path / "train")
+    (tmp_path / "c1").rename(tmp_path / "plane")
+    assert np.array_equal(load_folder(tmp_path).images_NHWC.numpy()[6:], PIXELS[0::2])
+
+
+def test_files_that_are_no_pictures_are_passed_over(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, PIXELS)
+    (tmp_path / "c0" / "notes.txt").write_text("x")
+    (tmp_path / ".cache").mkdir()
+    assert len(load_folder(tmp_path).labels) == 12
+
+
+def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, PIXELS)
+    (tmp_path / "c1" / "0005.png").write_bytes(png(PIXELS[5])[:70])
+    with pytest.raises(DataError, match=r"c1/0005\.png cannot be read as an image"):
+        load_folder(tmp_path)
+
+
+def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, PIXELS)
+    (tmp_path / "c1" / "0007.png").unlink()
+    (tmp_path / "c1" / "0007.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DataError, match=r"c1/0007\.png cannot be read as an image: .*No such file"):
+        load_folder(tmp_path)
+
+
+def test_folders_that_are_no_data_set_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="gone is no folder"):
+        load_folder(tmp_path / "gone")
+    (tmp_path / "one").mkdir()
+    with pytest.raises(DataError, match="has 1 class folders; one folder per class is wanted"):
+        load_folder(tmp_path)
+    (tmp_path / "two").mkdir()
+    with pytest.raises(DataError, match=r"class folder .*one holds no picture"):
+        load_folder(tmp_path)
+
+
+def test_a_constant_channel_needs_a_given_std(tmp_path: Path) -> None:
+    pixels = PIXELS.copy()
+    pixels[..., 1] = 9
+    folder = write_class_folders(tmp_path, pixels)
+    with pytest.raises(DataError, match=r"channel 1 is the same everywhere; set data\.mean and data\.std"):
+        load_folder(folder)
+    load_folder(folder, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
+
+
+def test_cifar10_is_read_by_torchvision_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published file names with small contents, whose MD5 sums torchvision is told to expect."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    pixels = random_pixels(40, size=32)
+    labels = [number % 10 for number in range(40)]
+
+    def write(name: str, content: dict[str, object]) -> list[str]:
+        body = pickle.dumps(content)
+        (folder / name).write_bytes(body)
+        return [name, hashlib.md5(body, usedforsecurity=False).hexdigest()]
+
+    planes = pixels.transpose(0, 3, 1, 2).reshape(40, -1)
+    batches = [
+        write(f"data_batch_{part}", {"data": planes[start : start + 20], "labels": labels[start : start + 20]})
+        for part, start in ((1, 0), (2, 20))
+    ]
+    meta = write("batches.meta", {"label_names": list("abcdefghij")})
+    monkeypatch.setattr(CIFAR10, "train_list", batches)
+    monkeypatch.setattr(CIFAR10, "test_list", [])
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
+    data = load_images(ImageData(source="cifar10", path=str(tmp_path)), 10**9)
+    assert np.array_equal(data.images_NHWC.numpy(), pixels)
+    assert data.labels.tolist() == labels
+
+
+def test_cifar10_that_can_not_be_had_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    with pytest.raises(DataError, match=r"neither in .* nor could it be downloaded there: .*; set data\.path"):
+        load_images(ImageData(source="cifar10", path=str(tmp_path)), 10**9)

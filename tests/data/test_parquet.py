@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ray_darts.config.data import ImageData
+from ray_darts.data.images import ImageSet, load_images
+from ray_darts.errors import DataError
+from tests.data.files import png, random_pixels, write_parquet
+
+PIXELS = random_pixels(10)
+ENCODED: list[bytes | None] = [png(picture) for picture in PIXELS]
+LABELS: list[int | None] = [0, 1] * 5
+
+
+def load(path: Path | str, **settings: object) -> ImageSet:
+    return load_images(ImageData.model_validate({"source": "parquet", "path": str(path), **settings}), 10**9)
+
+
+@pytest.mark.parametrize("struct", [False, True])
+@pytest.mark.parametrize("label_type", [pa.int64(), pa.uint8()])
+def test_both_layouts_are_read(tmp_path: Path, struct: bool, label_type: pa.DataType) -> None:
+    file = write_parquet(tmp_path / "a.parquet", ENCODED, LABELS, struct, label_type)
+    for path in (tmp_path, file, tmp_path.as_uri()):
+        data = load(path)
+        assert np.array_equal(data.images_NHWC.numpy(), PIXELS)
+        assert data.labels.tolist() == LABELS
+
+
+def test_files_are_read_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "b" / "0.parquet", ENCODED[7:], LABELS[7:])
+    write_parquet(tmp_path / "a" / "1.parquet", ENCODED[4:7], LABELS[4:7])
+    write_parquet(tmp_path / "a" / "0.parquet", ENCODED[:4], LABELS[:4])
+    assert np.array_equal(load(tmp_path).images_NHWC.numpy(), PIXELS)
+
+
+def test_a_fraction_reads_its_rows_only(tmp_path: Path) -> None:
+    encoded = [*ENCODED, *([b"never looked at"] * 10)]
+    write_parquet(tmp_path / "a.parquet", ENCODED * 4, LABELS * 4)
+    assert len(load(tmp_path, fraction=0.25).labels) == 10
+    write_parquet(tmp_path / "a.parquet", encoded, LABELS * 2)
+    with pytest.raises(DataError, match=r"a\.parquet row 1\d cannot be read as an image"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("held_out", ["test-00000.parquet", "validation.parquet", "val/0.parquet"])
+def test_held_out_files_are_left_alone(tmp_path: Path, held_out: str) -> None:
+    write_parquet(tmp_path / held_out, [b"never looked at"], [0])
+    with pytest.raises(DataError, match=r"no \.parquet files to train on, only"):
+        load(tmp_path)
+    write_parquet(tmp_path / "images.parquet", ENCODED, LABELS)
+    assert len(load(tmp_path).labels) == 10
+    write_parquet(tmp_path / "data" / "train-00000.parquet", ENCODED[:8], LABELS[:8])
+    assert len(load(tmp_path).labels) == 8
+
+
+def test_columns_have_the_names_that_are_given(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", ENCODED, LABELS, columns=("img", "fine_label"))
+    with pytest.raises(DataError, match=r"has no column .image., only img, fine_label; see data\.image_column"):
+        load(tmp_path)
+    assert len(load(tmp_path, image_column="img", label_column="fine_label").labels) == 10
+
+
+@pytest.mark.parametrize(
+    ("encoded", "labels", "message"),
+    [
+        ([*ENCODED[:4], b"\x89PNG broken", *ENCODED[5:]], LABELS, r"a\.parquet row 4 cannot be read as an image"),
+        ([*ENCODED[:4], None, *ENCODED[5:]], LABELS, r"a\.parquet row 4 has no image bytes"),
+        (ENCODED, [*LABELS[:4], None, *LABELS[5:]], r"a\.parquet row 4 has no label"),
+        (ENCODED, [*LABELS[:4], -1, *LABELS[5:]], r"a\.parquet row 4 has label -1, wanted are 0 to 1"),
+        (ENCODED, [0] * 10, "all labels are 0"),
+        ([], [], "the data set has no samples"),
+    ],
+)
+@pytest.mark.parametrize("struct", [False, True])
+def test_what_is_wrong_is_named_with_its_row(
+    tmp_path: Path, encoded: list[bytes | None], labels: list[int | None], message: str, struct: bool
+) -> None:
+    write_parquet(tmp_path / "a.parquet", encoded, labels, struct)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path)
+
+
+def test_the_row_is_counted_within_its_file(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", ENCODED, LABELS)
+    write_parquet(tmp_path / "b.parquet", [*ENCODED[:7], b"broken"], LABELS[:8])
+    with pytest.raises(DataError, match=r"b\.parquet row 7 cannot be read"):
+        load(tmp_path)
+
+
+def test_columns_of_another_type_are_refused(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", ENCODED, [0.5] * 10, label_type=pa.float64())  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="label column 'label' is double, integers from 0 are wanted"):
+        load(tmp_path)
+    with pytest.raises(DataError, match="image column 'label' is double; encoded bytes"):
+        load(tmp_path, image_column="label")
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "a.parquet", ENCODED, LABELS)
+    file.write_bytes(file.read_bytes()[:-50])
+    with pytest.raises(DataError, match=r"a\.parquet cannot be read as a Parquet file"):
+        load(tmp_path)
+
+
+def test_a_damaged_page_is_named(tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "a.parquet", ENCODED, LABELS)
+    content = bytearray(file.read_bytes())
+    content[4:60] = b"\xff" * 56
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.parquet row group 0: column 'image' cannot be read"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere", r"nowhere holds no \.parquet files"),
+        ("nothing://bucket/key", "nothing://bucket/key cannot be reached"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_told(path: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(path)

