@@ -14,7 +14,9 @@ RayDartsError
 │   ├── StoreDenied        a right or a credential is missing
 │   ├── MissingObject
 │   ├── CorruptObject      a hash, schema or layout that does not match
-│   └── Superseded         a newer command holds the run (exit 76)
+│   ├── Superseded         a newer command holds the run (exit 76)
+│   ├── RunFinished        the run's log has its last record
+│   └── RunFailed          the run ended for good, unless a retry is asked for
 └── ClusterError           Ray, or the demand cannot be met by the cluster
 
 Messages say what failed, the value seen, the value wanted and what to do next. Facts are attributes, and every
@@ -101,6 +103,14 @@ class CorruptObject(StoreError):
 
 class Superseded(StoreError):
     """A newer command holds this run; facts: holder."""
+
+
+class RunFinished(StoreError):
+    """The run has finished: nothing follows; facts: step."""
+
+
+class RunFailed(StoreError):
+    """The run ended for good, unless a retry is asked for; facts: kind, detail, step."""
 
 
 class ClusterError(RayDartsError):

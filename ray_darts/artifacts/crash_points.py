@@ -1,0 +1,47 @@
+"""Named moments at which a test may end the process, so that every half-done state of the protocol can be visited.
+
+Without a hook a crash point does nothing. Who sets the hook (a test, or orchestration from an environment variable)
+decides what happens there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+CRASH_POINTS = (
+    "claim.before_record",
+    "claim.after_record",
+    "advance.before_part",
+    "advance.after_part",
+    "advance.between_checkpoint_files",
+    "advance.after_checkpoint",
+    "advance.before_record",
+    "advance.after_record",
+    "advance.acknowledged",
+    "finish.before_record",
+    "finish.after_record",
+    "finish.acknowledged",
+    "fail.before_record",
+    "fail.after_record",
+    "fail.acknowledged",
+    "publish.before_genotype",
+    "publish.before_alpha_trace",
+    "publish.before_metrics",
+    "publish.before_best",
+    "publish.after_best",
+)
+
+_hook: Callable[[str], None] | None = None
+
+
+def set_crash_hook(hook: Callable[[str], None] | None) -> None:
+    """Call `hook(name)` at each crash point of this process from now on; None removes it."""
+    global _hook
+    _hook = hook
+
+
+def crash_point(name: str) -> None:
+    """Mark a moment. Raises: whatever the hook raises."""
+    assert name in CRASH_POINTS, name
+    if _hook is not None:
+        _hook(name)

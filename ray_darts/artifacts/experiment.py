@@ -1,0 +1,139 @@
+"""What an experiment is, written once: its identity, and the seed and order of each of its runs.
+
+The same name with another identity is refused; more runs may be added at any time. Knows no log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from pydantic import JsonValue
+
+from ray_darts.artifacts.layout import ExperimentKeys, RunKeys, is_name
+from ray_darts.artifacts.objects import ObjectStore, create
+from ray_darts.artifacts.records import CellFacts, ExperimentDescription, LayoutFacts, RunDescription
+from ray_darts.errors import ConfigError, CorruptObject
+from ray_darts.genotype.layout import CellLayout, SpaceLayout
+
+
+def register_experiment(
+    store: ObjectStore,
+    experiment: str,
+    *,
+    identity: Mapping[str, JsonValue],
+    config_digest: str,
+    layout: SpaceLayout,
+    data_digests: Mapping[str, str],
+    code: str,
+) -> ExperimentDescription:
+    """Write `experiment.json`, or find it and check that it says the same; returns what lies there.
+
+    Raises: ConfigError naming the fields that differ.
+    """
+    keys = ExperimentKeys(experiment)
+    asked = ExperimentDescription(
+        experiment=experiment,
+        identity=dict(identity),
+        config_digest=config_digest,
+        data_digests=dict(data_digests),
+        layout=_layout_facts(layout),
+        code=code,
+    )
+    there_bytes = create(store, keys.description, asked.to_bytes())
+    if there_bytes is None:
+        return asked
+    there = ExperimentDescription.from_bytes(there_bytes, keys.description)
+    check_same(there, asked)
+    return there
+
+
+def check_same(there: ExperimentDescription, asked: ExperimentDescription) -> None:
+    """Raise ConfigError unless both are one experiment; naming each field that differs."""
+    lines = []
+    if there.config_digest != asked.config_digest:
+        old, new = dict(_flatten(there.identity)), dict(_flatten(asked.identity))
+        lines = [
+            f"{name}: {old.get(name, 'absent')!r} there, {new.get(name, 'absent')!r} asked"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name, "absent") != new.get(name, "absent")
+        ]
+    lines += [
+        f"data {name}: digest {there.data_digests[name][:12]} there, {digest[:12]} asked"
+        for name, digest in sorted(asked.data_digests.items())
+        if there.data_digests.get(name, digest) != digest
+    ]
+    if lines:
+        raise ConfigError(
+            f"experiment {asked.experiment!r} exists with another identity; give this one another --name:\n"
+            + "\n".join(f"  {line}" for line in lines),
+            experiment=asked.experiment,
+        )
+
+
+def read_experiment(store: ObjectStore, experiment: str) -> ExperimentDescription:
+    """Read `experiment.json`. Raises: MissingObject."""
+    key = ExperimentKeys(experiment).description
+    return ExperimentDescription.from_bytes(store.get(key).data, key)
+
+
+def register_run(
+    store: ObjectStore, experiment: str, run: str, seed: int, order: Literal["first", "second"]
+) -> RunDescription:
+    """Write `run.json`, or find it saying the same. Raises: CorruptObject when it says something else."""
+    keys = RunKeys(experiment, run)
+    asked = RunDescription(run=run, seed=seed, order=order)
+    there = create(store, keys.description, asked.to_bytes())
+    if there is not None and RunDescription.from_bytes(there, keys.description) != asked:
+        raise CorruptObject(f"{keys.description} is not {order} order, seed {seed}", key=keys.description)
+    return asked
+
+
+def read_run(store: ObjectStore, experiment: str, run: str) -> RunDescription:
+    """Read `run.json`. Raises: MissingObject, CorruptObject."""
+    keys = RunKeys(experiment, run)
+    described = RunDescription.from_bytes(store.get(keys.description).data, keys.description)
+    if described.run != run:
+        raise CorruptObject(f"{keys.description} describes {described.run!r}", key=keys.description)
+    return described
+
+
+def list_runs(store: ObjectStore, experiment: str) -> list[str]:
+    """Names of the runs that have an object, sorted; one LIST."""
+    return [name for name in store.list_folders(ExperimentKeys(experiment).runs) if is_name(name)]
+
+
+def list_experiments(store: ObjectStore) -> list[str]:
+    """Names of the experiments in a store, sorted; one LIST."""
+    return [name for name in store.list_folders("") if is_name(name)]
+
+
+def space_layout(described: ExperimentDescription) -> SpaceLayout:
+    """The layout of an experiment's alphas."""
+    facts = described.layout
+    cells = tuple(CellLayout(**cell.model_dump()) for cell in facts.cells)
+    return SpaceLayout(facts.space, cells, facts.skip, frozenset(facts.parameter_free))
+
+
+def _layout_facts(layout: SpaceLayout) -> LayoutFacts:
+    cells = tuple(
+        CellFacts(
+            name=cell.name,
+            num_inputs=cell.num_inputs,
+            num_nodes=cell.num_nodes,
+            operations=cell.operations,
+            inputs_per_node=cell.inputs_per_node,
+        )
+        for cell in layout.cells
+    )
+    return LayoutFacts(
+        space=layout.space, cells=cells, skip=layout.skip, parameter_free=tuple(sorted(layout.parameter_free))
+    )
+
+
+def _flatten(value: JsonValue, prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flatten(inner, f"{prefix}.{name}" if prefix else name)
+    else:
+        yield prefix, value

@@ -1,0 +1,194 @@
+"""Every key of a store, relative to its root, and the shape a key must have to be believed.
+
+The one place that knows names of objects. Keys read from a record go through `check_key` before they are used, so
+a forged record cannot point outside its run. Knows no store and no content.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from ray_darts.errors import ConfigError, CorruptObject
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_RECORD = re.compile(r"log/(?P<n>\d{12})\.json")
+_PART = re.compile(r"parts/(?P<first>\d{9})-(?P<last>\d{9})\.e(?P<epoch>\d+)\.(?P<uuid>[0-9a-f]{32})\.parquet")
+_CHECKPOINT = re.compile(
+    r"checkpoints/(?P<step>\d{9})\.e(?P<epoch>\d+)\.(?P<uuid>[0-9a-f]{32})/(?P<file>tensors\.safetensors|state\.json)"
+)
+
+RAY_FOLDER = "_ray"
+
+_Name = TypeVar("_Name")
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if it can name an experiment or a run. Raises: ConfigError."""
+    if _NAME.fullmatch(name) is None:
+        raise ConfigError(
+            f"{what} {name!r} is no name: wanted 1 to 64 of a-z, 0-9, '.', '_', '-', the first a letter or a digit"
+        )
+    return name
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` can name an experiment or a run."""
+    return _NAME.fullmatch(name) is not None
+
+
+class PartName(NamedTuple):
+    """What the key of a part says: rows of steps `first`..`last`, put by a writer of claim epoch `epoch`."""
+
+    first: int
+    last: int
+    epoch: int
+
+
+class CheckpointName(NamedTuple):
+    """What the key of a checkpoint's file says; `folder` is the checkpoint, relative to the run."""
+
+    step: int
+    epoch: int
+    folder: str
+
+
+@dataclass(frozen=True)
+class ExperimentKeys:
+    """Keys of one experiment."""
+
+    experiment: str
+
+    def __post_init__(self) -> None:
+        check_name(self.experiment, "experiment")
+
+    @property
+    def root(self) -> str:
+        return f"{self.experiment}/"
+
+    @property
+    def description(self) -> str:
+        return f"{self.experiment}/experiment.json"
+
+    @property
+    def best(self) -> str:
+        return f"{self.experiment}/best.json"
+
+    @property
+    def runs(self) -> str:
+        return f"{self.experiment}/runs/"
+
+    def run(self, run: str) -> RunKeys:
+        return RunKeys(self.experiment, run)
+
+
+@dataclass(frozen=True)
+class RunKeys:
+    """Keys of one run."""
+
+    experiment: str
+    run: str
+
+    def __post_init__(self) -> None:
+        check_name(self.experiment, "experiment")
+        check_name(self.run, "run")
+
+    @property
+    def root(self) -> str:
+        return f"{self.experiment}/runs/{self.run}/"
+
+    @property
+    def description(self) -> str:
+        return f"{self.root}run.json"
+
+    @property
+    def head(self) -> str:
+        return f"{self.root}head.json"
+
+    @property
+    def log(self) -> str:
+        return f"{self.root}log/"
+
+    @property
+    def parts(self) -> str:
+        return f"{self.root}parts/"
+
+    @property
+    def checkpoints(self) -> str:
+        return f"{self.root}checkpoints/"
+
+    @property
+    def genotype(self) -> str:
+        return f"{self.root}genotype.json"
+
+    @property
+    def alpha_trace(self) -> str:
+        return f"{self.root}alpha_trace.parquet"
+
+    @property
+    def metrics(self) -> str:
+        return f"{self.root}metrics.parquet"
+
+    @property
+    def publications(self) -> tuple[str, str, str]:
+        """What is published after finish, in this order; `best.json` of the experiment comes last."""
+        return self.genotype, self.alpha_trace, self.metrics
+
+    def record(self, n: int) -> str:
+        return f"{self.root}log/{n:012d}.json"
+
+    def part(self, first: int, last: int, epoch: int, uuid: str) -> str:
+        return f"{self.root}parts/{first:09d}-{last:09d}.e{epoch}.{uuid}.parquet"
+
+    def checkpoint(self, step: int, epoch: int, uuid: str) -> CheckpointKeys:
+        return CheckpointKeys(f"{self.root}checkpoints/{step:09d}.e{epoch}.{uuid}/")
+
+    def record_number(self, key: str) -> int | None:
+        """The number of a record's key, None for any other key."""
+        found = self._match(_RECORD, key)
+        return None if found is None else int(found["n"])
+
+    def part_name(self, key: str) -> PartName | None:
+        """What a part's key says, None for any other key."""
+        found = self._match(_PART, key)
+        return None if found is None else PartName(int(found["first"]), int(found["last"]), int(found["epoch"]))
+
+    def checkpoint_name(self, key: str) -> CheckpointName | None:
+        """What a checkpoint file's key says, None for any other key."""
+        found = self._match(_CHECKPOINT, key)
+        if found is None:
+            return None
+        return CheckpointName(int(found["step"]), int(found["epoch"]), key.rpartition("/")[0] + "/")
+
+    def check_part(self, key: str) -> PartName:
+        """What a part's key read from a record says. Raises: CorruptObject when it is no part of this run."""
+        return _believed(self.part_name(key), key, self, "part")
+
+    def check_checkpoint(self, key: str) -> CheckpointName:
+        """What a checkpoint's key read from a record says. Raises: CorruptObject when it is none of this run."""
+        return _believed(self.checkpoint_name(key), key, self, "checkpoint")
+
+    def _match(self, pattern: re.Pattern[str], key: str) -> re.Match[str] | None:
+        return pattern.fullmatch(key, len(self.root)) if key.startswith(self.root) else None
+
+
+@dataclass(frozen=True)
+class CheckpointKeys:
+    """The two files of one checkpoint."""
+
+    folder: str
+
+    @property
+    def tensors(self) -> str:
+        return f"{self.folder}tensors.safetensors"
+
+    @property
+    def state(self) -> str:
+        return f"{self.folder}state.json"
+
+
+def _believed(name: _Name | None, key: str, run: RunKeys, what: str) -> _Name:
+    if name is None:
+        raise CorruptObject(f"a record names {key!r} as a {what}, which is none of {run.root}", key=key)
+    return name

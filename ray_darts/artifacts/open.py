@@ -1,0 +1,30 @@
+"""From the name of a store to the store. Knows no key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.config.operation import StoreSettings
+from ray_darts.errors import ConfigError
+
+
+def open_store(uri: str, settings: StoreSettings | None = None) -> ObjectStore:
+    """Open `s3://bucket/prefix`, `file:///folder` or a folder; nothing is written or asked yet.
+
+    Raises: ConfigError on any other scheme, a file in the folder's place, or an endpoint that is not allowed.
+    """
+    settings = settings or StoreSettings()
+    scheme, separator, rest = uri.partition("://")
+    if separator and scheme == "s3":
+        from ray_darts.artifacts.s3 import S3Store
+
+        return S3Store(uri, settings)
+    if separator and scheme != "file":
+        raise ConfigError(f"store {uri!r}: wanted s3://bucket/prefix or a folder")
+    from ray_darts.artifacts.local import LocalStore
+
+    folder = Path(rest if separator else uri).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"store {uri!r} is a file; wanted a folder")
+    return LocalStore(folder)

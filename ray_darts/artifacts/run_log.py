@@ -1,0 +1,216 @@
+"""Reading a run's log and claiming it: where its end is, who holds it, who may take it over.
+
+The log is records 0, 1, 2, … without a gap, each created once and never replaced; whoever creates record n decides
+what n is. A claim raises the epoch and so fences every writer before it. Knows nothing of what a run computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from ray_darts.artifacts.crash_points import crash_point
+from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.objects import ObjectStore, create, sha256
+from ray_darts.artifacts.records import Environment, Failure, Head, Owner, Record
+from ray_darts.errors import ConfigError, CorruptObject, MissingObject, RunFailed, RunFinished, Superseded
+
+MAX_IDLE_CLAIMS = 5
+_READERS = 8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record as it lies in the store: `digest` is the SHA-256 of its bytes, `age_s` by the store's clock."""
+
+    record: Record
+    digest: str
+    age_s: float
+
+    @classmethod
+    def read(cls, store: ObjectStore, keys: RunKeys, n: int) -> Entry | None:
+        """Record n, None when there is none. Raises: CorruptObject."""
+        key = keys.record(n)
+        try:
+            stored = store.get(key)
+        except MissingObject:
+            return None
+        record = Record.from_bytes(stored.data, key)
+        if record.n != n:
+            raise CorruptObject(f"{key} calls itself record {record.n}", key=key)
+        return cls(record, sha256(stored.data), stored.age_s)
+
+
+def find_tip(store: ObjectStore, keys: RunKeys) -> Entry | None:
+    """The last record, None for an empty log: from the head's hint, galloping, then bisecting; never a LIST."""
+    low = _hinted(store, keys) or Entry.read(store, keys, 0)
+    if low is None:
+        return None
+    stride = 1
+    while (entry := Entry.read(store, keys, low.record.n + stride)) is not None:
+        low = entry
+        stride *= 2
+    high = low.record.n + stride
+    while high - low.record.n > 1:
+        middle = (low.record.n + high) // 2
+        entry = Entry.read(store, keys, middle)
+        if entry is None:
+            high = middle
+        else:
+            low = entry
+    return low
+
+
+def _hinted(store: ObjectStore, keys: RunKeys) -> Entry | None:
+    try:
+        head = Head.from_bytes(store.get(keys.head).data, keys.head)
+    except (MissingObject, CorruptObject):
+        return None
+    return Entry.read(store, keys, head.n) if head.n >= 0 else None
+
+
+def read_log(store: ObjectStore, keys: RunKeys) -> list[Entry]:
+    """All records in order, the chain of hashes checked; empty for an empty log. Raises: CorruptObject."""
+    tip = find_tip(store, keys)
+    if tip is None:
+        return []
+    with ThreadPoolExecutor(_READERS) as readers:
+        entries = list(readers.map(lambda n: Entry.read(store, keys, n), range(tip.record.n + 1)))
+    return list(_chained(entries, keys))
+
+
+def _chained(entries: list[Entry | None], keys: RunKeys) -> Iterator[Entry]:
+    previous: str | None = None
+    for n, entry in enumerate(entries):
+        key = keys.record(n)
+        if entry is None:
+            raise CorruptObject(f"{key} is missing although a later record exists", key=key)
+        if entry.record.previous_sha256 != previous:
+            raise CorruptObject(f"{key} does not follow the record before it: their hashes differ", key=key)
+        previous = entry.digest
+        yield entry
+
+
+def put_record(store: ObjectStore, keys: RunKeys, record: Record) -> Entry | None:
+    """Append; None when another record got this number first. Safe to call again after StoreUnavailable."""
+    data = record.to_bytes()
+    crash_point(f"{record.kind}.before_record")
+    if create(store, keys.record(record.n), data) is not None:
+        return None
+    crash_point(f"{record.kind}.after_record")
+    return Entry(record, sha256(data), 0.0)
+
+
+def claim(
+    store: ObjectStore,
+    keys: RunKeys,
+    owner: Owner,
+    config_digest: str,
+    environment: Environment,
+    retry_failed: bool = False,
+) -> Entry:
+    """Take the run over: append a claim above whatever is last; a repeated call finds the claim it made before.
+
+    A session displaces others once; found displaced itself, it ends. Five claims in a row without an advance end
+    the run. Raises: Superseded, RunFinished, RunFailed, ConfigError when the log is of another config.
+    """
+    while True:
+        tip = find_tip(store, keys)
+        if tip is not None:
+            if tip.record.kind == "claim" and tip.record.owner.uuid == owner.uuid:
+                return tip
+            _check_claimable(tip.record, owner, config_digest, retry_failed)
+        record = _claim_record(tip, owner, config_digest, environment)
+        if record.idle_claims > MAX_IDLE_CLAIMS:
+            put_record(store, keys, _no_progress(record))
+            continue
+        entry = put_record(store, keys, record)
+        if entry is not None:
+            return entry
+
+
+def _check_claimable(tip: Record, owner: Owner, config_digest: str, retry_failed: bool) -> None:
+    if tip.config_digest != config_digest:
+        raise ConfigError(
+            f"the run's log is of config {tip.config_digest[:8]}, not {config_digest[:8]}: "
+            "give the experiment another name"
+        )
+    if tip.kind == "finish":
+        raise RunFinished(f"the run has finished at step {tip.step}", step=tip.step)
+    if owner.session in tip.sessions and owner.session != tip.sessions[-1]:
+        raise superseded(tip)
+    if tip.kind == "fail" and (not retry_failed or tip.owner.session == owner.session):
+        assert tip.failure is not None
+        raise RunFailed(
+            f"the run failed at step {tip.step}: {tip.failure.kind}: {tip.failure.detail}; "
+            "--retry-failed goes on from there",
+            kind=tip.failure.kind,
+            detail=tip.failure.detail,
+            step=tip.step,
+        )
+
+
+def superseded(holder: Record) -> Superseded:
+    """The error of a writer that finds another's record where its own should be."""
+    owner = holder.owner
+    return Superseded(
+        f"a newer command holds this run: session {owner.session[:8]} on {owner.host} (pid {owner.pid}), "
+        f"at step {holder.step}",
+        holder=owner.model_dump(),
+    )
+
+
+def _claim_record(tip: Entry | None, owner: Owner, config_digest: str, environment: Environment) -> Record:
+    fresh = Record(
+        n=0,
+        nonce=uuid4().hex,
+        previous_sha256=None,
+        kind="claim",
+        epoch=1,
+        owner=owner,
+        sessions=(owner.session,),
+        idle_claims=1,
+        written_at=now_text(),
+        config_digest=config_digest,
+        environment=environment,
+        step=0,
+    )
+    if tip is None:
+        return fresh
+    last = tip.record
+    displaces = not last.is_last and last.owner.session != owner.session
+    above = {
+        "n": last.n + 1,
+        "previous_sha256": tip.digest,
+        "epoch": last.epoch + 1,
+        "displaced": last.owner if displaces else None,
+        "displaced_age_s": tip.age_s if displaces else None,
+        "sessions": last.sessions if owner.session in last.sessions else (*last.sessions, owner.session),
+        "idle_claims": 1 if last.is_last else last.idle_claims + 1,
+        "step": last.step,
+        "total_steps": last.total_steps,
+        "checkpoint": last.checkpoint,
+        "latest": last.latest,
+    }
+    return fresh.model_copy(update=above)
+
+
+def _no_progress(claim_record: Record) -> Record:
+    failure = Failure(
+        kind="no_progress",
+        detail=f"{MAX_IDLE_CLAIMS} starts in a row ended before anything was committed after step {claim_record.step}",
+    )
+    return claim_record.model_copy(update={"kind": "fail", "failure": failure})
+
+
+def now_text() -> str:
+    """The time for people, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def write_head(store: ObjectStore, keys: RunKeys, n: int) -> None:
+    """Leave the hint where the log's end is."""
+    store.put(keys.head, Head(n=n).to_bytes())

@@ -1,0 +1,279 @@
+"""The one who holds a run: makes steps durable, ends the run, clears away its own old checkpoints.
+
+Rows and checkpoint become visible in the same record. Every call may be repeated after StoreUnavailable with the
+same arguments: what has been put is not put again, and a record whose answer was lost is found by its nonce.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from ray_darts.artifacts.checkpoints import Checkpoint, encode_checkpoint, load_checkpoint
+from ray_darts.artifacts.crash_points import crash_point
+from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.metrics import read_epoch
+from ray_darts.artifacts.objects import ObjectStore, create, sha256
+from ray_darts.artifacts.records import CheckpointRef, Environment, Failure, Metric, Owner, PartRef, Record
+from ray_darts.artifacts.run_log import Entry, claim, now_text, put_record, superseded, write_head
+from ray_darts.errors import CorruptObject, NonFiniteAlphas, StoreDenied, StoreUnavailable
+
+if TYPE_CHECKING:
+    from ray_darts.genotype.genotype import Genotype
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Pending:
+    """A record on its way: objects still to be put before it, each with the crash point after it."""
+
+    record: Record
+    objects: deque[tuple[str, bytes, str]] = field(default_factory=deque)
+
+
+def claim_run(
+    store: ObjectStore,
+    experiment: str,
+    run: str,
+    owner: Owner,
+    config_digest: str,
+    environment: Environment,
+    *,
+    retry_failed: bool = False,
+    keep_checkpoints: int = 2,
+) -> RunWriter:
+    """Claim a run and return its writer; called by rank 0 of each worker-group start, before it loads anything.
+
+    Raises: Superseded, RunFinished, RunFailed, ConfigError, StoreUnavailable (nothing is lost by calling again).
+    """
+    keys = RunKeys(experiment, run)
+    return RunWriter(store, keys, claim(store, keys, owner, config_digest, environment, retry_failed), keep_checkpoints)
+
+
+class RunWriter:
+    """Appends to the log of a claimed run until it ends or a newer claim fences it (Superseded). One thread only."""
+
+    def __init__(self, store: ObjectStore, keys: RunKeys, claimed: Entry, keep_checkpoints: int) -> None:
+        self._store = store
+        self._keys = keys
+        self._keep = keep_checkpoints
+        self._tip = claimed
+        self._pending: _Pending | None = None
+        self._own: deque[CheckpointRef] = deque()
+        if claimed.record.checkpoint is not None:
+            self._own.append(claimed.record.checkpoint)
+        self._old: deque[str] = deque()
+        self.displaced = claimed.record.displaced
+        self.displaced_age_s = claimed.record.displaced_age_s
+        self._hint()
+
+    @property
+    def epoch(self) -> int:
+        """Of the claim, not of the search."""
+        return self._tip.record.epoch
+
+    @property
+    def step(self) -> int:
+        """The last durable step."""
+        return self._tip.record.step
+
+    @property
+    def record(self) -> Record:
+        """The last acknowledged record."""
+        return self._tip.record
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """The state after `step`; None at the start of a run. Raises: MissingObject, CorruptObject."""
+        ref = self._tip.record.checkpoint
+        return None if ref is None else load_checkpoint(self._store, self._keys, ref)
+
+    def advance(
+        self,
+        step: int,
+        alphas: NDArray[np.float32],
+        epochs: NDArray[np.int32],
+        metrics: Sequence[Mapping[str, object]],
+        checkpoint: Checkpoint,
+        commit_seconds: float | None = None,
+        total_steps: int | None = None,
+    ) -> None:
+        """Make everything up to `step` durable and visible at once.
+
+        `alphas` float32 [n, num_alphas] and `epochs` [n] are the rows of the n steps after the last durable one;
+        `metrics` are the records of epochs that ended in them; `commit_seconds` is what the commit before cost.
+        Raises: Superseded, StoreUnavailable (call again with the same arguments), NonFiniteAlphas.
+        """
+        if self._pending is None:
+            self._pending = self._prepare_advance(
+                step, alphas, epochs, metrics, checkpoint, commit_seconds, total_steps
+            )
+        self._check_pending("advance", step)
+        acknowledged = self._commit()
+        assert acknowledged.checkpoint is not None
+        self._own.append(acknowledged.checkpoint)
+        self._clear_checkpoints()
+
+    def finish(self, genotype: Genotype, metric: Mapping[str, object], genotype_step: int | None = None) -> None:
+        """End the run with its answer, which decodes from the alphas after `genotype_step` (default: the last).
+
+        `metric` has name and value, and direction unless the name says it. Raises: as advance.
+        """
+        if self._pending is None:
+            told = Metric.model_validate({"direction": _direction(metric.get("name")), **metric})
+            at = self.step if genotype_step is None else genotype_step
+            if not 0 <= at <= self.step:
+                raise ValueError(f"the genotype is of step {at}, but only 1 to {self.step} are durable")
+            self._pending = _Pending(self._next("finish", genotype=genotype.to_data(), genotype_step=at, metric=told))
+        self._check_pending("finish", self.step)
+        self._commit()
+
+    def fail(self, kind: str, detail: str, facts: Mapping[str, JsonValue] | None = None) -> None:
+        """End the run without an answer; nobody goes on unless a retry is asked for. Raises: as advance."""
+        if self._pending is None:
+            failure = Failure(kind=kind, detail=detail, facts=dict(facts or {}))
+            self._pending = _Pending(self._next("fail", failure=failure))
+        self._check_pending("fail", self.step)
+        self._commit()
+
+    def _prepare_advance(
+        self,
+        step: int,
+        alphas: NDArray[np.float32],
+        epochs: NDArray[np.int32],
+        metrics: Sequence[Mapping[str, object]],
+        checkpoint: Checkpoint,
+        commit_seconds: float | None,
+        total_steps: int | None,
+    ) -> _Pending:
+        told = [read_epoch(epoch) for epoch in metrics]
+        parts, objects = self._encode_rows(step, alphas, epochs)
+        keys = self._keys.checkpoint(step, self.epoch, uuid4().hex)
+        encoded = encode_checkpoint(keys, step, checkpoint)
+        objects.append((keys.tensors, encoded.tensors, "advance.between_checkpoint_files"))
+        objects.append((keys.state, encoded.state, "advance.after_checkpoint"))
+        record = self._next(
+            "advance",
+            step=step,
+            idle_claims=0,
+            parts=parts,
+            checkpoint=encoded.ref,
+            epochs=tuple(told),
+            latest=told[-1].scalars() if told else self.record.latest,
+            commit_seconds=commit_seconds,
+            total_steps=self.record.total_steps if total_steps is None else total_steps,
+        )
+        return _Pending(record, objects)
+
+    def _encode_rows(
+        self, step: int, alphas: NDArray[np.float32], epochs: NDArray[np.int32]
+    ) -> tuple[tuple[PartRef, ...], deque[tuple[str, bytes, str]]]:
+        from ray_darts.artifacts.parts import Rows, encode_part
+
+        first = self.step + 1
+        num_rows = step - self.step
+        if alphas.ndim != 2 or len(alphas) != num_rows or epochs.shape != (num_rows,):
+            raise ValueError(
+                f"steps {first} to {step} need {num_rows} rows, got alphas {alphas.shape} and epochs {epochs.shape}"
+            )
+        if not np.isfinite(alphas).all():
+            raise NonFiniteAlphas(f"an alpha between the steps {first} and {step} is not finite")
+        if num_rows == 0:
+            return (), deque()
+        data = encode_part(Rows(np.arange(first, step + 1, dtype=np.int32), epochs, alphas))
+        key = self._keys.part(first, step, self.epoch, uuid4().hex)
+        part = PartRef(key=key, sha256=sha256(data), num_bytes=len(data), first=first, last=step)
+        return (part,), deque([(key, data, "advance.after_part")])
+
+    def _next(self, kind: Literal["advance", "finish", "fail"], **changed: object) -> Record:
+        """The record after the last one: what is repeated, and what `changed`."""
+        repeated = self.record.model_dump(
+            exclude={
+                "displaced",
+                "displaced_age_s",
+                "parts",
+                "epochs",
+                "commit_seconds",
+                "genotype",
+                "genotype_step",
+                "metric",
+                "failure",
+            }
+        )
+        return Record.model_validate(
+            {
+                **repeated,
+                "n": self.record.n + 1,
+                "nonce": uuid4().hex,
+                "previous_sha256": self._tip.digest,
+                "kind": kind,
+                "written_at": now_text(),
+                **changed,
+            }
+        )
+
+    def _check_pending(self, kind: str, step: int) -> None:
+        assert self._pending is not None
+        record = self._pending.record
+        if (record.kind, record.step) != (kind, step):
+            raise ValueError(
+                f"the {record.kind} of step {record.step} was never acknowledged; repeat it before {kind} at {step}"
+            )
+
+    def _commit(self) -> Record:
+        """Put what is pending, from where an earlier call broke off. Returns the acknowledged record."""
+        pending = self._pending
+        assert pending is not None
+        if pending.record.kind == "advance":
+            crash_point("advance.before_part")
+        while pending.objects:
+            key, data, after = pending.objects[0]
+            if create(self._store, key, data) is not None:
+                raise CorruptObject(f"{key} is a fresh key, but another object lies there", key=key)
+            pending.objects.popleft()
+            crash_point(after)
+        entry = put_record(self._store, self._keys, pending.record)
+        if entry is None:
+            winner = Entry.read(self._store, self._keys, pending.record.n)
+            assert winner is not None
+            raise superseded(winner.record)
+        self._tip = entry
+        self._pending = None
+        crash_point(f"{entry.record.kind}.acknowledged")
+        self._hint()
+        return entry.record
+
+    def _hint(self) -> None:
+        try:
+            write_head(self._store, self._keys, self.record.n)
+        except StoreUnavailable as error:  # only a hint: the next record writes it again
+            logger.info("head hint not written: %s", error)
+
+    def _clear_checkpoints(self) -> None:
+        """Delete checkpoints that enough acknowledged records of our own have superseded."""
+        while len(self._own) > self._keep:
+            ref = self._own.popleft()
+            self._old.extend((ref.tensors.key, ref.state.key))
+        try:
+            while self._old:
+                self._store.delete(self._old[0])
+                self._old.popleft()
+        except StoreUnavailable as error:  # the next advance tries again
+            logger.info("old checkpoint not deleted yet: %s", error)
+        except StoreDenied as error:
+            logger.warning("old checkpoints stay, `ray-darts gc` removes them: %s", error)
+            self._old.clear()
+
+
+def _direction(name: object) -> str | None:
+    """Higher accuracies and lower perplexities are better; any other metric must say."""
+    text = str(name)
+    return "max" if text.endswith("accuracy") else "min" if text.endswith("perplexity") else None
