@@ -154,11 +154,10 @@ def test_too_little_memory_is_told_before_decoding() -> None:
         load_data(image_config(), memory_limit_bytes=10_000)
 
 
-def test_a_half_smaller_than_a_batch_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"the weight half has 179 samples, fewer than search.batch_size = 256"):
-        open_data(image_config(256, alpha_fraction=0.9), 0)
-    with pytest.raises(DataError, match=r"the alpha half has 18\d samples, fewer than search.batch_size = 256"):
-        open_data(image_config(256, alpha_fraction=0.1), 0)
+@pytest.mark.parametrize(("alpha_fraction", "half"), [(0.9, "weight"), (0.1, "alpha")])
+def test_a_half_smaller_than_a_batch_is_an_error(alpha_fraction: float, half: str) -> None:
+    with pytest.raises(DataError, match=rf"the {half} half has 179 samples, fewer than search\.batch_size = 256"):
+        open_data(image_config(256, alpha_fraction=alpha_fraction), 0)
 
 
 @pytest.mark.parametrize(
@@ -178,3 +177,15 @@ def test_missing_scikit_learn_is_told_with_the_command(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(DataError, match=r"pip install 'ray-darts\[demo\]'"):
         load_images(ImageData(), 10**9)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_sees_the_bits_of_the_cpu() -> None:
+    for on_cpu, on_gpu in zip(
+        streams().bilevel_batches(1, 2, ALONE, CPU),
+        streams().bilevel_batches(1, 2, ALONE, torch.device("cuda")),
+        strict=True,
+    ):
+        assert on_gpu.inputs.is_contiguous(memory_format=torch.channels_last)
+        assert same(on_gpu.inputs.cpu(), on_cpu.inputs)
+        assert same(on_gpu.targets.cpu(), on_cpu.targets)

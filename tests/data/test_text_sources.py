@@ -105,8 +105,8 @@ def test_every_tenth_address_is_validation_and_the_next_one_test() -> None:
     assert [len(addresses[split]) for split in SPLITS] == [201, 24, 24]
     years = [int(name[:4]) for name in addresses["train"]]
     assert years == sorted(years)
-    assert addresses["valid"][0] == "1799-Adams-1"
-    assert addresses["test"][0] == "1800-Adams-1"
+    assert addresses["valid"][0] == "1798-Adams-1"
+    assert addresses["test"][0] == "1799-Adams-1"
 
 
 def test_addresses_are_lower_case_words_and_marks() -> None:
