@@ -1,0 +1,14 @@
+"""The command line `ray-darts`: parse, call one function, print. The only place that maps errors to exit codes.
+
+stdout carries the result (text, or JSON with `--json`), stderr the story. Each command imports what it needs when it
+runs, so `--help` stays quick and `best` needs neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """The entry point of `ray-darts`."""
+    from ray_darts.cli.app import app
+
+    app()

@@ -1,0 +1,40 @@
+"""The commands of `ray-darts`, in the order in which `--help` lists them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ray_darts import __version__
+from ray_darts.cli.exits import with_exit_codes
+from ray_darts.cli.presets import presets
+
+app = typer.Typer(
+    name="ray-darts",
+    help="Distributed differentiable architecture search (DARTS) on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ray-darts {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Distributed differentiable architecture search (DARTS) on Ray."""
+
+
+for _command in (presets,):
+    app.command()(with_exit_codes(_command))

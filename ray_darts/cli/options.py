@@ -1,0 +1,27 @@
+"""Options that several commands share, so that they read and behave the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_STORE = "./results"
+
+Experiment = Annotated[str, typer.Argument(metavar="EXP", help="Name of the experiment.", show_default=False)]
+Store = Annotated[
+    str, typer.Option("--store", metavar="URI", help="Where results lie: a folder or s3://bucket/prefix.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set one field, such as search.epochs=3; may be repeated."),
+]
+StoreOverrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="store.KEY=VALUE", help="How to reach the store, such as store.region=eu-west-1."),
+]
+Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="A preset (see `ray-darts presets`).")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A TOML file instead of a preset.")]
+Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to this file instead of stdout.")]

@@ -1,0 +1,31 @@
+"""`ray-darts presets`: what comes with the package."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ray_darts.cli.options import Json
+from ray_darts.cli.output import show_result
+
+
+def presets(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this preset's TOML.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the presets, or print one: a start for your own --config file."""
+    from ray_darts.config import load_config, preset_names, preset_text
+
+    if name is not None:
+        show_result(preset_text(name), load_config(name).model_dump(mode="json"), as_json)
+        return
+    found = {preset: _describe(preset_text(preset)) for preset in preset_names()}
+    width = max(map(len, found))
+    show_result("\n".join(f"{preset:<{width}}  {about}" for preset, about in found.items()), found, as_json)
+
+
+def _describe(text: str) -> str:
+    """A preset's first comment, up to its first full stop or colon."""
+    comment = " ".join(line.removeprefix("#").strip() for line in text.split("\n\n")[0].splitlines())
+    return comment.split(". ")[0].rstrip(".")

@@ -1,0 +1,164 @@
+"""Cells of a genotype for people: an SVG drawing without any drawing library, and a text form for terminals."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+from ray_darts.genotype.genotype import CellGenotype, Genotype
+from ray_darts.report.layered import Column, Placement, Point, lay_out
+
+_STATE_SIZE, _OPERATION_SIZE, _BEND_HEIGHT, _GAP = (58.0, 34.0), (112.0, 28.0), 6.0, 16.0
+_COLUMN_STEP, _MARGIN, _TITLE_HEIGHT = 118.0, 28.0, 44.0
+_FONT = "font-family='Helvetica, Arial, sans-serif'"
+_INPUT, _NODE, _OUTPUT = ("#e8eef7", "#5b7db1"), ("#ffffff", "#4a4a4a"), ("#fdf1d8", "#c08a1e")
+_OPERATION_COLOURS = (
+    ("skip", ("#eeeeee", "#8a8a8a")),
+    ("identity", ("#eeeeee", "#8a8a8a")),
+    ("max_pool", ("#e3f2e6", "#4f9a5f")),
+    ("avg_pool", ("#e3f2e6", "#4f9a5f")),
+    ("sep_conv", ("#f9e2e2", "#bf5b5b")),
+    ("dil_conv", ("#ece3f6", "#8560b3")),
+    ("", ("#e0f1f4", "#3f8c9c")),
+)
+"""(start of the name, (fill, line)); the first that fits."""
+
+_WORDS = {
+    "convolutional": (("c[k-2]", "c[k-1]"), "concat", "c[k]"),
+    "recurrent": (("x, h[t-1]",), "mean", "h[t]"),
+}
+"""{space: (names of a cell's inputs, how its nodes are joined, name of its output)}"""
+
+
+@dataclass(frozen=True)
+class _Box:
+    x: float
+    y: float
+    text: str
+    size: tuple[float, float]
+    colours: tuple[str, str]
+
+    def svg(self) -> str:
+        (width, height), (fill, line) = self.size, self.colours
+        return (
+            f"<rect x='{self.x - width / 2:.1f}' y='{self.y - height / 2:.1f}' width='{width:.0f}' "
+            f"height='{height:.0f}' rx='{height / 2:.0f}' fill='{fill}' stroke='{line}'/>"
+            f"<text x='{self.x:.1f}' y='{self.y + 4:.1f}' text-anchor='middle' font-size='12' fill='#222'>"
+            f"{escape(self.text)}</text>"
+        )
+
+
+def cells_text(genotype: Genotype) -> str:
+    """One line per state of each cell, as sums of operations of earlier states."""
+    inputs, join, output = _WORDS[genotype.space]
+    lines = []
+    for cell in genotype.cells:
+        lines.append(f"{cell.name} cell")
+        lines += [f"  {state:>2} = {name}" for state, name in enumerate(inputs)]
+        for index, node in enumerate(cell.nodes):
+            terms = " + ".join(f"{connection.operation}({connection.source})" for connection in node)
+            lines.append(f"  {cell.num_inputs + index:>2} = {terms}")
+        lines += [f"  {output} = {join}({', '.join(map(str, cell.outputs))})", ""]
+    return "\n".join(lines)
+
+
+def cells_svg(genotype: Genotype) -> str:
+    """An SVG document with one drawing per cell, one below the other."""
+    drawings, width, y = [], 0.0, _MARGIN
+    for cell in genotype.cells:
+        parts, cell_width, cell_height = _draw_cell(cell, genotype.space)
+        title = f"<text x='0' y='14' font-size='16' font-weight='bold' fill='#222'>{escape(cell.name)} cell</text>"
+        drawings.append(f"<g transform='translate({_MARGIN:.0f},{y:.1f})'>{title}{parts}</g>")
+        width, y = max(width, cell_width), y + cell_height + _TITLE_HEIGHT + _MARGIN
+    size = f"{width + 2 * _MARGIN:.0f} {y:.0f}"
+    across, down = size.split()
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {size}' width='{across}' height='{down}' {_FONT}>"
+        f"<rect width='100%' height='100%' fill='#ffffff'/>{''.join(drawings)}</svg>\n"
+    )
+
+
+def _draw_cell(cell: CellGenotype, space: str) -> tuple[str, float, float]:
+    """The SVG of one cell below its title, its width and its height."""
+    inputs, _, output = _WORDS[space]
+    columns, edges, looks = _graph(cell, inputs, output)
+    placement = lay_out(columns, edges, _GAP, _BEND_HEIGHT)
+    boxes = {name: _box(name, columns[name], placement, looks[name]) for name in columns}
+    lines = []
+    for (source, target), path in zip(edges, placement.paths, strict=True):
+        points = _points(path)
+        points[0] = (points[0][0] + boxes[source].size[0] / 2, points[0][1])
+        points[-1] = (points[-1][0] - boxes[target].size[0] / 2 - 5, points[-1][1])
+        lines.append(_curve(points, faint=target == "output"))
+    drawn = "".join(lines) + "".join(box.svg() for box in boxes.values())
+    width = _x(max(column.index for column in columns.values())) + _STATE_SIZE[0] / 2
+    height = max(y + columns[name].height / 2 for name, y in placement.heights.items())
+    return drawn, width, height
+
+
+_Look = tuple[str, tuple[float, float], tuple[str, str]]
+
+
+def _graph(
+    cell: CellGenotype, inputs: tuple[str, ...], output: str
+) -> tuple[dict[str, Column], list[tuple[str, str]], dict[str, _Look]]:
+    """Vertices with their columns, edges, and each vertex's text, size and colours.
+
+    States stand in even columns (twice their distance from the inputs), each operation just before its node.
+    """
+    depth = dict.fromkeys(range(cell.num_inputs), 0)
+    looks: dict[str, _Look] = {f"s{state}": (inputs[state], _STATE_SIZE, _INPUT) for state in depth}
+    columns = {name: Column(0, _STATE_SIZE[1]) for name in looks}
+    edges = []
+    for index, node in enumerate(cell.nodes):
+        state = cell.num_inputs + index
+        depth[state] = 1 + max(depth[connection.source] for connection in node)
+        columns[f"s{state}"] = Column(2 * depth[state], _STATE_SIZE[1])
+        looks[f"s{state}"] = (str(state), (_STATE_SIZE[1], _STATE_SIZE[1]), _NODE)
+        for place, connection in enumerate(node):
+            name = f"o{state}.{place}"
+            columns[name] = Column(2 * depth[state] - 1, _OPERATION_SIZE[1])
+            looks[name] = (connection.operation, _OPERATION_SIZE, _colours(connection.operation))
+            edges += [(f"s{connection.source}", name), (name, f"s{state}")]
+    columns["output"] = Column(2 * max(depth.values()) + 1, _STATE_SIZE[1])
+    looks["output"] = (output, _STATE_SIZE, _OUTPUT)
+    edges += [(f"s{state}", "output") for state in cell.outputs]
+    return columns, edges, looks
+
+
+def _colours(operation: str) -> tuple[str, str]:
+    return next(colours for start, colours in _OPERATION_COLOURS if operation.startswith(start))
+
+
+def _box(name: str, column: Column, placement: Placement, look: _Look) -> _Box:
+    text, size, colours = look
+    return _Box(_x(column.index), placement.heights[name] + _TITLE_HEIGHT, text, size, colours)
+
+
+def _x(column: float) -> float:
+    return _STATE_SIZE[0] / 2 + column * _COLUMN_STEP
+
+
+def _points(path: list[Point]) -> list[Point]:
+    """Where a line runs: level past the operations of a column it only passes, so that it touches none."""
+    points = []
+    for place, (column, y) in enumerate(path):
+        passes = 0 < place < len(path) - 1 and column % 2 == 1
+        reach = _OPERATION_SIZE[0] / 2 if passes else 0.0
+        points += [(_x(column) + shift, y + _TITLE_HEIGHT) for shift in ((-reach, reach) if passes else (0.0,))]
+    return points
+
+
+def _curve(points: list[Point], faint: bool) -> str:
+    """A smooth line through `points` that leaves, bends and arrives level, with an arrow head."""
+    path = f"M{points[0][0]:.1f},{points[0][1]:.1f}"
+    for (x, y), (next_x, next_y) in itertools.pairwise(points):
+        middle = (x + next_x) / 2
+        path += f" C{middle:.1f},{y:.1f} {middle:.1f},{next_y:.1f} {next_x:.1f},{next_y:.1f}"
+    x, y = points[-1]
+    colour = "#c9b27c" if faint else "#6b6b6b"
+    return (
+        f"<path d='{path}' fill='none' stroke='{colour}' stroke-width='1.3'/>"
+        f"<path d='M{x + 5:.1f},{y:.1f} l-8,-3.5 l0,7 z' fill='{colour}'/>"
+    )
