@@ -18,6 +18,8 @@ RayDartsError
 │   ├── RunFinished        the run's log has its last record
 │   └── RunFailed          the run ended for good, unless a retry is asked for
 └── ClusterError           Ray, or the demand cannot be met by the cluster
+    ├── RankLost           a process of a run is gone (retried)
+    └── RankFailed         another rank of the run met an error
 
 Messages say what failed, the value seen, the value wanted and what to do next. Facts are attributes, and every
 error survives pickling between processes: an error is rebuilt from its keyword facts.
@@ -115,3 +117,11 @@ class RunFailed(StoreError):
 
 class ClusterError(RayDartsError):
     """Ray, or a demand that the cluster cannot meet."""
+
+
+class RankLost(ClusterError):
+    """A process of a run is gone: the only failure that is worth a retry."""
+
+
+class RankFailed(ClusterError):
+    """Another rank of the run met an error, which the message quotes; facts: rank."""
