@@ -31,17 +31,22 @@ def crop_and_flip(images_NHWC: Tensor, draws: Draws, *, padding: int, flip: bool
     rows_NH = down_N1 + pixels
     columns_NW = right_N1 + torch.where(mirrored_N1 == 1, size - 1 - pixels, pixels)
     padded = functional.pad(images_NHWC, (0, 0, padding, padding, padding, padding))
-    samples = torch.arange(len(images_NHWC), device=device)
-    return padded[samples[:, None, None], rows_NH[:, :, None], columns_NW[:, None, :]]
+    width = size + 2 * padding
+    samples_N1 = torch.arange(len(images_NHWC), device=device)[:, None]
+    pixels_NHW = ((samples_N1 * width + rows_NH) * width)[:, :, None] + columns_NW[:, None, :]
+    # index_select of whole pixels: five times as fast on a CPU as indexing by three tensors
+    return padded.flatten(0, 2).index_select(0, pixels_NHW.flatten()).view_as(images_NHWC)
 
 
 class Normalise:
-    """uint8 [N, H, W, C] to (x / 255 - mean) / std as [N, C, H, W] in channels_last memory."""
+    """uint8 [N, H, W, C] (W = `size`) to (x / 255 - mean) / std as [N, C, H, W] in channels_last memory."""
 
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype) -> None:
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], size: int, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self._scale = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float64).to(dtype)
-        self._offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float64).to(dtype)
+        scale = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float64)
+        offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float64)
+        # repeated for a row of pixels, as a loop over three channels alone is too short to be fast
+        self._scale, self._offset = (values.repeat(size).to(dtype) for values in (scale, offset))
         self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, images_NHWC: Tensor) -> Tensor:
@@ -50,4 +55,5 @@ class Normalise:
             self._on_device[device] = (self._scale.to(device), self._offset.to(device))
         scale, offset = self._on_device[device]
         # two roundings, never a fused multiply-add, whose use would depend on the shard's size
-        return images_NHWC.to(self.dtype).mul_(scale).add_(offset).permute(0, 3, 1, 2)
+        rows = images_NHWC.to(self.dtype).flatten(2).mul_(scale).add_(offset)
+        return rows.view_as(images_NHWC).permute(0, 3, 1, 2)

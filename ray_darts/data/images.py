@@ -106,7 +106,7 @@ class ImageStreams:
                     "lower it, or raise data.fraction"
                 )
         dtype = torch.float64 if config.search.precision == "float64" else torch.float32
-        self._normalise = Normalise(data.mean, data.std, dtype)
+        self._normalise = Normalise(data.mean, data.std, data.facts.image_size, dtype)
         self._train = ShuffledRows(data.weight_rows, seed, "train")
         self._validation = ShuffledRows(data.alpha_rows, seed, "validation")
 
@@ -155,12 +155,12 @@ class ImageStreams:
         self, rows: NDArray[np.int64], draws: Draws, device: torch.device, *, starts_epoch: bool, augment: bool = True
     ) -> Batch:
         chosen = torch.from_numpy(rows)
-        images_NHWC = to_device(self._data.images_NHWC[chosen], device)
+        images_NHWC = to_device(self._data.images_NHWC.index_select(0, chosen), device)
         if augment:
             images_NHWC = crop_and_flip(images_NHWC, draws, padding=self._settings.padding, flip=self._settings.flip)
         return Batch(
             inputs=self._normalise(images_NHWC),
-            targets=to_device(self._data.labels[chosen], device),
+            targets=to_device(self._data.labels.index_select(0, chosen), device),
             draws=draws,
             share=len(rows) / draws.total,
             starts_epoch=starts_epoch,

@@ -52,7 +52,7 @@ def test_augmentation_runs_on_the_device_of_the_images() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_normalising_is_the_formula_in_channels_last(dtype: torch.dtype) -> None:
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
-    out = Normalise(mean, std, dtype)(IMAGES_NHWC)
+    out = Normalise(mean, std, 9, dtype)(IMAGES_NHWC)
     plain = (IMAGES_NHWC.double() / 255 - torch.tensor(mean, dtype=torch.float64)) / torch.tensor(
         std, dtype=torch.float64
     )
@@ -62,7 +62,7 @@ def test_normalising_is_the_formula_in_channels_last(dtype: torch.dtype) -> None
 
 
 def test_normalising_goes_back_to_the_cpu_after_another_device() -> None:
-    normalise = Normalise((0.5,), (0.5,), torch.float32)
+    normalise = Normalise((0.5,), (0.5,), 9, torch.float32)
     grey = IMAGES_NHWC[..., :1]
     before = normalise(grey)
     assert normalise(grey.to("meta")).device.type == "meta"
