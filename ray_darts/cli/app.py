@@ -9,6 +9,8 @@ import typer
 from ray_darts import __version__
 from ray_darts.cli.exits import with_exit_codes
 from ray_darts.cli.presets import presets
+from ray_darts.cli.search import search
+from ray_darts.cli.show import show
 
 app = typer.Typer(
     name="ray-darts",
@@ -36,5 +38,5 @@ def _global(
     """Distributed differentiable architecture search (DARTS) on Ray."""
 
 
-for _command in (presets,):
+for _command in (search, show, presets):
     app.command()(with_exit_codes(_command))

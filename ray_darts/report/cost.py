@@ -1,0 +1,193 @@
+"""What a search will take before it is started: steps, memory, time, worker-hours, store bytes and requests.
+
+Formulas over counts that others measured (a step's operations on the `meta` device, the steps of the data); the
+speeds assumed are constants here, each with where it comes from. Imports no torch and no Ray.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ray_darts.report.amounts import bytes_text, duration_text
+
+CPU_FLOPS_PER_S = 6e9
+"""Sustained by one thread of a server CPU on the search's mix of depthwise convolutions, pools and batch norms."""
+GPU_FLOPS_PER_S = 5e12
+"""Sustained by one data-centre GPU in float32 on the same mix, once kernels are large enough."""
+GPU_LAUNCH_S = 6e-6
+"""Per operator call: small searches on GPUs are bound by launches."""
+RUN_START_S = 40.0
+"""Ray's fixed cost of one run: a worker group, a process group, the data (DESIGN: 80 s for two waves of two)."""
+PROCESS_BYTES = 690_000_000
+"""Resident memory of one worker before its network."""
+TRACE_BYTES_PER_ALPHA = 7.0
+"""Of alpha_trace.parquet and of a part: two float32, the rest dictionary-encoded and compressed."""
+RECORD_BYTES = 3_000
+REQUESTS_PER_COMMIT, REQUESTS_PER_CLAIM, REQUESTS_PER_PUBLICATION = 7, 8, 12
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """One bilevel step of one order over the global batch, forward and backward: what it computes and keeps.
+
+    `flops`: floating-point operations (a multiply-add is two); `operator_calls`: of PyTorch; `activation_bytes`:
+    saved for one pass's backward, the largest of its passes.
+    """
+
+    flops: float
+    operator_calls: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The counts that an estimate is made from; `concurrent` runs at a time, `workers` per run."""
+
+    experiment: str
+    num_seeds: int
+    sizes: Mapping[str, StepSize]
+    """{order: size of its step}"""
+    epochs: int
+    total_steps: int
+    num_weights: int
+    num_alphas: int
+    workers: int
+    concurrent: int
+    device: str
+    threads: int
+    commit_every_s: float
+    keep_checkpoints: int
+
+
+@dataclass(frozen=True)
+class OrderEstimate:
+    """One run of one order."""
+
+    order: str
+    step_s: float
+    run_s: float
+    worker_memory_bytes: float
+    commits: int
+    store_bytes: float
+    store_requests: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """All runs together; `wall_s` with `plan.concurrent` runs at a time."""
+
+    plan: Plan
+    orders: tuple[OrderEstimate, ...]
+
+    @property
+    def num_runs(self) -> int:
+        return self.plan.num_seeds * len(self.orders)
+
+    @property
+    def worker_hours(self) -> float:
+        """Hours of workers, all runs together: runs x workers x hours of a run."""
+        return sum(order.run_s for order in self.orders) * self.plan.num_seeds * self.plan.workers / 3600
+
+    @property
+    def wall_s(self) -> float:
+        """Longest runs first, `concurrent` at a time."""
+        total = sum(order.run_s for order in self.orders) * self.plan.num_seeds
+        return max(total / self.plan.concurrent, max(order.run_s for order in self.orders))
+
+    @property
+    def store_bytes(self) -> float:
+        """Bytes that stay in the store when all runs have finished."""
+        return sum(order.store_bytes for order in self.orders) * self.plan.num_seeds
+
+    @property
+    def store_requests(self) -> int:
+        return sum(order.store_requests for order in self.orders) * self.plan.num_seeds
+
+    def to_data(self) -> dict[str, object]:
+        """Plain JSON-able data; times in seconds, sizes in bytes."""
+        return {
+            "experiment": self.plan.experiment,
+            "runs": self.num_runs,
+            "steps_per_run": self.plan.total_steps,
+            "weights": self.plan.num_weights,
+            "alphas": self.plan.num_alphas,
+            "device": self.plan.device,
+            "workers_per_run": self.plan.workers,
+            "concurrent_runs": self.plan.concurrent,
+            "orders": {order.order: _order_data(order) for order in self.orders},
+            "wall_s": round(self.wall_s, 1),
+            "worker_hours": round(self.worker_hours, 3),
+            "store_bytes": round(self.store_bytes),
+            "store_requests": self.store_requests,
+        }
+
+    def text(self) -> str:
+        """A short table for people."""
+        plan = self.plan
+        lines = [
+            f"experiment   {plan.experiment}",
+            f"runs         {self.num_runs} ({plan.num_seeds} seeds x {', '.join(plan.sizes)}), "
+            f"{plan.concurrent} at a time, {plan.workers} worker{'s' * (plan.workers > 1)} each on {plan.device}",
+            f"each run     {plan.epochs} epochs, {plan.total_steps:,} steps, {plan.num_weights:,} weights, "
+            f"{plan.num_alphas} alphas",
+        ]
+        lines += [
+            f"{order.order + ' order':<13}about {order.step_s:.2g} s a step, {duration_text(order.run_s)} a run, "
+            f"{bytes_text(order.worker_memory_bytes)} of memory a worker"
+            for order in self.orders
+        ]
+        lines += [
+            f"in all       about {duration_text(self.wall_s)}, {self.worker_hours:.2g} worker-hours",
+            f"store        about {bytes_text(self.store_bytes)} kept, {self.store_requests:,} requests",
+            "Times assume the speeds named in ray_darts/report/cost.py. Nothing was written.",
+        ]
+        return "\n".join(lines)
+
+
+def estimate(plan: Plan) -> Estimate:
+    """Apply the formulas to a plan."""
+    return Estimate(plan, tuple(_estimate_order(plan, order, size) for order, size in plan.sizes.items()))
+
+
+def step_seconds(size: StepSize, device: str, workers: int, threads: int) -> float:
+    """Time of one step: arithmetic shared by the workers, plus launches that each worker makes itself on a GPU."""
+    if device == "cuda":
+        return size.operator_calls * GPU_LAUNCH_S + size.flops / workers / GPU_FLOPS_PER_S
+    return size.flops / workers / (CPU_FLOPS_PER_S * threads)
+
+
+def checkpoint_bytes(num_weights: int, num_alphas: int) -> int:
+    """Float32 weights and their momentum; alphas and Adam's two moments."""
+    return 4 * (2 * num_weights + 3 * num_alphas)
+
+
+def _estimate_order(plan: Plan, order: str, size: StepSize) -> OrderEstimate:
+    step_s = step_seconds(size, plan.device, plan.workers, plan.threads)
+    search_s = step_s * plan.total_steps
+    commits = plan.epochs + math.floor(search_s / plan.commit_every_s) if plan.commit_every_s else plan.total_steps
+    trace = plan.total_steps * plan.num_alphas * TRACE_BYTES_PER_ALPHA
+    checkpoints = plan.keep_checkpoints * checkpoint_bytes(plan.num_weights, plan.num_alphas)
+    # weights, gradient, momentum, w' and the averaging buffer; two of them only while a step runs
+    network = 5 * 4 * plan.num_weights + size.activation_bytes / plan.workers
+    return OrderEstimate(
+        order=order,
+        step_s=step_s,
+        run_s=RUN_START_S + search_s,
+        worker_memory_bytes=PROCESS_BYTES + network,
+        commits=commits,
+        store_bytes=2 * trace + checkpoints + commits * RECORD_BYTES,
+        store_requests=commits * (REQUESTS_PER_COMMIT + 1) + REQUESTS_PER_CLAIM + REQUESTS_PER_PUBLICATION,
+    )
+
+
+def _order_data(order: OrderEstimate) -> dict[str, object]:
+    return {
+        "step_s": float(f"{order.step_s:.3g}"),
+        "run_s": round(order.run_s, 1),
+        "worker_memory_bytes": round(order.worker_memory_bytes),
+        "commits": order.commits,
+        "store_bytes": round(order.store_bytes),
+        "store_requests": order.store_requests,
+    }
