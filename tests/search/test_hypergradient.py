@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ray_darts.search.flat import FlatVector
-from ray_darts.search.hypergradient import VirtualStep, first_order, second_order
-from tests.search.toy import SmoothProblem, no_ranks, objective, scalars
+from ray_darts.search.hypergradient import Objective, VirtualStep, first_order, second_order
+from ray_darts.search.proof import SmoothProblem
+from tests.search.toy import no_ranks, objective, scalars
 
 
 def plain_sgd(weights: Tensor, gradient: Tensor) -> Tensor:
@@ -50,28 +51,13 @@ def test_iteration_settles_where_the_closed_form_says(xi: float, hessian: str) -
 @pytest.mark.parametrize(("hessian", "tolerance"), [("exact", 1e-13), ("finite_difference", 2e-4)])
 def test_second_order_equals_autograd_through_the_virtual_step(hessian: str, tolerance: float) -> None:
     problem = SmoothProblem()
-    rate, decay, momentum = 0.3, 0.01, 0.9
-    buffer = torch.randn(problem.weights.size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    mask = torch.zeros_like(buffer)
-    for view in problem.weights.views(mask):
-        view.fill_(1.0)
-    buffer *= mask
-
-    def direction(weights: Tensor, gradient: Tensor) -> Tensor:
-        return gradient + decay * weights + momentum * buffer
-
-    wanted = problem.exact_gradient(rate, decay, momentum, buffer)
-    got = second_order(
-        problem.weights,
-        problem.alphas,
-        problem.objective("train"),
-        problem.objective("validation"),
-        0,
-        no_ranks,
-        VirtualStep(rate, direction),
-        hessian=hessian,
-    ).gradient
-    first = first_order(problem.alphas, problem.objective("validation"), 0, no_ranks).gradient
+    buffer = torch.zeros_like(problem.weights.vector)
+    for number, view in enumerate(problem.weights.views(buffer)):
+        view.copy_(torch.randn(view.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(number)))
+    step = VirtualStep(0.3, lambda weights, gradient: gradient + 0.01 * weights + 0.9 * buffer)
+    wanted = problem.reference_gradient(step)
+    got = problem.gradient(step, hessian, no_ranks)
+    first = first_order(problem.alphas, problem.objective(problem.validation), 0, no_ranks).gradient
     assert (got - wanted).norm() / wanted.norm() < tolerance
     assert (first - wanted).norm() / wanted.norm() > 0.05, "the problem must tell the orders apart"
 
@@ -79,20 +65,15 @@ def test_second_order_equals_autograd_through_the_virtual_step(hessian: str, tol
 def test_clip_coefficient_scales_the_virtual_step_and_the_product() -> None:
     problem = SmoothProblem(3)
     rate = 0.4
-    gradient_w = _weight_gradient(problem)
-    clip = float(gradient_w.norm()) / 3
-    arguments = (problem.weights, problem.alphas, problem.objective("train"), problem.objective("validation"), 0, no_ranks)
-    clipped = second_order(*arguments, VirtualStep(rate, plain_sgd, clip), hessian="exact").gradient
-    scaled = second_order(*arguments, VirtualStep(rate / 3, plain_sgd), hessian="exact").gradient
-    torch.testing.assert_close(clipped, scaled, rtol=1e-12, atol=1e-14)
-    loose = second_order(*arguments, VirtualStep(rate, plain_sgd, 1e9), hessian="exact").gradient
-    unclipped = second_order(*arguments, VirtualStep(rate, plain_sgd), hessian="exact").gradient
-    assert torch.equal(loose, unclipped)
-
-
-def _weight_gradient(problem: SmoothProblem) -> Tensor:
     loss = problem.loss_at(problem.weights.tensors, problem.alphas.tensors["mix"], problem.train)
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(problem.weights.tensors.values()))])
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(problem.weights.tensors.values()))])
+    clip = float(gradient.norm()) / 3
+    clipped = problem.gradient(VirtualStep(rate, plain_sgd, clip), "exact", no_ranks)
+    scaled = problem.gradient(VirtualStep(rate / 3, plain_sgd), "exact", no_ranks)
+    torch.testing.assert_close(clipped, scaled, rtol=1e-12, atol=1e-14)
+    loose = problem.gradient(VirtualStep(rate, plain_sgd, 1e9), "exact", no_ranks)
+    unclipped = problem.gradient(VirtualStep(rate, plain_sgd), "exact", no_ranks)
+    assert torch.equal(loose, unclipped)
 
 
 @pytest.mark.parametrize("failing_pass", range(4))
@@ -101,9 +82,7 @@ def test_weights_are_put_back_bit_for_bit_whatever_is_raised(failing_pass: int) 
     before = problem.weights.vector.clone()
     calls = iter(range(10))
 
-    def breaking(which: str):  # type: ignore[no-untyped-def]
-        inner = problem.objective(which)
-
+    def breaking(inner: Objective) -> Objective:
         def evaluate(full: bool) -> Iterator[tuple[Tensor, Tensor]]:
             if next(calls) == failing_pass:
                 raise KeyboardInterrupt
@@ -111,16 +90,11 @@ def test_weights_are_put_back_bit_for_bit_whatever_is_raised(failing_pass: int) 
 
         return evaluate
 
+    training, validation = (breaking(problem.objective(data)) for data in (problem.train, problem.validation))
+    step = VirtualStep(0.3, plain_sgd)
     with pytest.raises(KeyboardInterrupt):
         second_order(
-            problem.weights,
-            problem.alphas,
-            breaking("train"),
-            breaking("validation"),
-            0,
-            no_ranks,
-            VirtualStep(0.3, plain_sgd),
-            hessian="finite_difference",
+            problem.weights, problem.alphas, training, validation, 0, no_ranks, step, hessian="finite_difference"
         )
     assert torch.equal(problem.weights.vector, before)
 
@@ -150,22 +124,9 @@ def test_a_non_finite_weight_gradient_is_never_hidden(hessian: str) -> None:
 
 @pytest.mark.parametrize("hessian", ["finite_difference", "exact"])
 def test_micro_batches_add_up_to_the_whole(hessian: str) -> None:
-    gradients = []
-    for parts in (1, 4):
-        problem = SmoothProblem()
-        train, validation = (
-            objective(
-                lambda data=data: problem.loss_at(problem.weights.tensors, problem.alphas.tensors["mix"], data), parts
-            )
-            for data in (problem.train, problem.validation)
-        )
-        step = VirtualStep(0.3, plain_sgd)
-        gradients.append(
-            second_order(
-                problem.weights, problem.alphas, train, validation, 0, no_ranks, step, hessian=hessian
-            ).gradient
-        )
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-12, atol=1e-14)
+    step = VirtualStep(0.3, plain_sgd)
+    whole, parts = (SmoothProblem().gradient(step, hessian, no_ranks, count) for count in (1, 4))
+    torch.testing.assert_close(whole, parts, rtol=1e-12, atol=1e-14)
 
 
 def test_flat_views_share_memory_and_padding_stays_zero() -> None:

@@ -1,0 +1,78 @@
+"""Small real searches for tests: digits, three layers, two nodes; and sinks that remember."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ray_darts.config import SearchConfig, load_config
+from ray_darts.data.open import load_data, stream_data
+from ray_darts.data.protocol import SearchData
+from ray_darts.search.collectives import Collectives
+from ray_darts.search.loop import SearchLoop
+from ray_darts.search.sink import Snapshot, Wants
+from ray_darts.search.step import Order
+
+CPU = torch.device("cpu")
+
+
+def tiny_config(*overrides: str) -> SearchConfig:
+    """Digits in float64 with batches of 13, which no two or three ranks share evenly; three epochs of three steps."""
+    settings = (
+        "space.channels=2",
+        "space.nodes=2",
+        "data.fraction=0.05",
+        "search.batch_size=13",
+        "search.epochs=3",
+        "search.precision=float64",
+        "operation.agree_every_steps=2",
+    )
+    return load_config("digits", overrides=(*settings, *overrides))
+
+
+@cache
+def _loaded(config: SearchConfig) -> object:
+    return load_data(config)
+
+
+def tiny_data(config: SearchConfig, seed: int = 0) -> SearchData:
+    """The streams of one seed; the images are read once per process and config."""
+    return stream_data(_loaded(config), config, seed)  # type: ignore[arg-type]
+
+
+def tiny_loop(config: SearchConfig, order: Order, collectives: Collectives, seed: int = 0) -> SearchLoop:
+    """A search on the CPU."""
+    return SearchLoop(config, order, seed, tiny_data(config, seed), collectives, CPU)
+
+
+class Remembering:
+    """A sink that keeps what it is given and asks for what it is told to, by step."""
+
+    def __init__(self, asks: Mapping[int, Wants] | None = None) -> None:
+        self.snapshots: list[Snapshot] = []
+        self.epochs: list[Mapping[str, object]] = []
+        self.asked = 0
+        self._asks = dict(asks or {})
+
+    def wants(self) -> Wants:
+        """The n-th question (from 0) gets the n-th answer."""
+        answer = self._asks.get(self.asked, Wants())
+        self.asked += 1
+        return answer
+
+    def epoch(self, metrics: Mapping[str, object]) -> None:
+        """Keep an epoch record."""
+        self.epochs.append(metrics)
+
+    def commit(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot."""
+        self.snapshots.append(snapshot)
+
+    @property
+    def trace(self) -> NDArray[np.float32]:
+        """[steps, num_alphas]: all committed rows."""
+        return np.concatenate([snapshot.alphas for snapshot in self.snapshots])

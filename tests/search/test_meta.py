@@ -1,0 +1,67 @@
+"""Ready for a GPU without one: whole steps at full size on the `meta` device, where any host read raises.
+
+The meta device holds no data, so `.item()`, `bool()`, `.cpu()` and any mix of devices are errors there.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ray_darts.config import SearchConfig, load_config
+from ray_darts.data.batch import Batch, Draws
+from ray_darts.data.protocol import DataFacts
+from ray_darts.search.collectives import Alone
+from ray_darts.search.step import BilevelStep
+from ray_darts.spaces.build import build_supernet
+
+META = torch.device("meta")
+
+
+def image_batch(size: int, count: int, stream: str) -> Batch:
+    """A batch of no data."""
+    images = torch.empty(count, 3, size, size, device=META).to(memory_format=torch.channels_last)
+    labels = torch.empty(count, dtype=torch.int64, device=META)
+    return Batch(images, labels, Draws(0, stream, 0, 0, count, count))
+
+
+def text_batch(length: int, columns: int, stream: str) -> Batch:
+    """Tokens of no text, an epoch's first."""
+    tokens = torch.empty(length, columns, dtype=torch.int64, device=META)
+    draws = Draws(0, stream, 0, 0, columns, columns)
+    return Batch(tokens, tokens.clone(), draws, batch_dim=1, starts_epoch=True)
+
+
+def meta_step(config: SearchConfig, facts: DataFacts, order: str) -> BilevelStep:
+    """A step object without data."""
+    assert order in ("first", "second")
+    supernet = build_supernet(config, facts, 0, META)
+    return BilevelStep(config, "second" if order == "second" else "first", supernet, Alone(), META)
+
+
+@pytest.mark.parametrize("formulation", ["separate", "grouped"])
+@pytest.mark.parametrize(
+    ("size", "overrides"),
+    [(32, ()), (224, ("space.stem=imagenet", "space.layers=8"))],
+    ids=["cifar-32", "imagenet-224"],
+)
+def test_a_whole_second_order_step_reads_nothing_back(size: int, overrides: tuple[str, ...], formulation: str) -> None:
+    config = load_config("cifar10", overrides=(*overrides, f"operation.formulation={formulation}"))
+    step = meta_step(config, DataFacts(10, 3, size), "second")
+    step.step_(image_batch(size, 64, "train"), image_batch(size, 64, "validation"), 0.025)
+    assert step.weights.vector.device == META
+    assert step.totals.shape == (2, 3)
+
+
+@pytest.mark.parametrize("hessian", ["finite_difference", "exact"])
+def test_a_whole_step_on_text_reads_nothing_back(hessian: str) -> None:
+    config = load_config("ptb", overrides=[f"search.hessian={hessian}", "data.bptt=5"])
+    step = meta_step(config, DataFacts(10_000), "second")
+    step.step_(text_batch(5, 256, "train"), text_batch(5, 256, "validation"), 20.0)
+    assert step.train_carry is not None
+    assert step.train_carry.shape == (256, 300)
+
+
+def test_a_host_read_would_be_seen() -> None:
+    with pytest.raises(RuntimeError, match="meta"):
+        torch.empty((), device=META).item()

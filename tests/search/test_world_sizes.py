@@ -1,0 +1,97 @@
+"""The same maths at any world size, and each of the three averages (and the sample weights) needed for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ray_darts.search.collectives import Collectives
+from ray_darts.search.step import Order
+from tests.search.ranks import RankProcesses
+from tests.search.searches import CPU, tiny_config, tiny_data, tiny_loop
+
+STEPS = 20
+
+
+def alphas_after_steps(
+    collectives: Collectives, order: Order, hessian: str, batch_norm: str, steps: int = STEPS, forget: str = ""
+) -> NDArray[np.float64]:
+    """Alphas [num_alphas] after some steps; `forget` names an average to leave out on purpose."""
+    config = tiny_config(
+        f"search.hessian={hessian}", f"search.batch_norm={batch_norm}", "search.epochs=9", "alphas.learning_rate=0.02"
+    )
+    loop = tiny_loop(config, order, collectives)
+    data = tiny_data(config)
+    if forget and forget != "sample weights":
+        loop.bilevel.collectives = Forgetful(collectives, forget, loop.bilevel.weights.size, loop.layout.num_alphas)
+    for step in range(steps):
+        epoch, index = divmod(step, data.num_steps(0))
+        train, validation = data.bilevel_batches(epoch, index, collectives.shard, CPU)
+        if forget == "sample weights":
+            equal = 1 / collectives.shard.world_size
+            train, validation = replace(train, share=equal), replace(validation, share=equal)
+        loop.bilevel.step_(train, validation, 0.05)
+    alphas: NDArray[np.float64] = loop.bilevel.alphas.vector.numpy().copy()
+    return alphas
+
+
+class Forgetful:
+    """Collectives that leave one average of the second order out: the rank's own part stands for the whole."""
+
+    def __init__(self, inner: Collectives, which: str, num_weights: int, num_alphas: int) -> None:
+        self._inner, self._which = inner, which
+        self._num_weights, self._num_alphas = num_weights, num_alphas
+        self.shard = inner.shard
+        self.num_calls = self.num_bytes = 0
+
+    def _name(self, vector: torch.Tensor) -> str:
+        extra = vector.numel() - self._num_weights
+        if extra < 0:
+            return "product"
+        return {True: "outer", False: "inner"}.get(extra > self._num_alphas, "") if extra < 1000 else "weights"
+
+    def sum_(self, vector: torch.Tensor) -> None:
+        """Sum, but for the forgotten average."""
+        if self._name(vector) == self._which:
+            vector.mul_(self.shard.world_size)
+        else:
+            self._inner.sum_(vector)
+
+    def all_rows(self, row: torch.Tensor) -> torch.Tensor:
+        """As the inner collectives."""
+        return self._inner.all_rows(row)
+
+
+@pytest.mark.parametrize(
+    ("order", "hessian"), [("first", "finite_difference"), ("second", "finite_difference"), ("second", "exact")]
+)
+def test_one_two_and_three_workers_agree_in_every_alpha(ranks: RankProcesses, order: Order, hessian: str) -> None:
+    (alone,) = ranks.run(1, alphas_after_steps, order, hessian, "sync")
+    assert np.abs(alone).max() > 0.05, "the alphas must have moved"
+    for world_size in (2, 3):
+        each = ranks.run(world_size, alphas_after_steps, order, hessian, "sync")
+        for alphas in each:
+            np.testing.assert_array_equal(alphas, each[0])
+            np.testing.assert_allclose(alphas, alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_local_batch_norm_still_gives_every_rank_the_same_bits(ranks: RankProcesses, order: Order) -> None:
+    (alone,) = ranks.run(1, alphas_after_steps, order, "finite_difference", "local")
+    each = ranks.run(3, alphas_after_steps, order, "finite_difference", "local")
+    for alphas in each:
+        np.testing.assert_array_equal(alphas, each[0])
+    assert np.abs(each[0] - alone).max() > 1e-6, "local statistics are another function of the batch"
+
+
+@pytest.mark.parametrize("forget", ["inner", "outer", "product", "weights", "sample weights"])
+def test_leaving_out_any_one_average_is_seen(ranks: RankProcesses, forget: str) -> None:
+    (alone,) = ranks.run(1, alphas_after_steps, "second", "finite_difference", "sync", 4)
+    kept = ranks.run(2, alphas_after_steps, "second", "finite_difference", "sync", 4)[0]
+    broken = ranks.run(2, alphas_after_steps, "second", "finite_difference", "sync", 4, forget)[0]
+    assert np.abs(kept - alone).max() < 1e-12
+    assert np.abs(broken - alone).max() > 1e-9

@@ -1,0 +1,56 @@
+"""Arrows point one way: each layer is imported in a fresh interpreter and must not bring what it refuses to know."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ray_darts
+
+PLAIN = {"torch", "ray", "boto3", "pyarrow", "numpy"}
+REFUSED = {
+    "errors": PLAIN | {"pydantic"},
+    "config": PLAIN,
+    "genotype": PLAIN,
+    "report": {"torch", "ray", "boto3"},
+    "spaces": {"ray", "boto3", "ray_darts.search", "ray_darts.artifacts", "ray_darts.orchestration"},
+    "data": {"ray", "boto3", "ray_darts.search", "ray_darts.artifacts", "ray_darts.spaces"},
+    "search": {"ray", "boto3", "ray_darts.artifacts", "ray_darts.orchestration"},
+    "artifacts": {"torch", "ray", "ray_darts.search", "ray_darts.spaces", "ray_darts.data"},
+}
+
+
+def modules_of(layer: str, root: Path = Path(ray_darts.__path__[0])) -> list[str]:
+    """All modules of a layer, by name."""
+    if (root / f"{layer}.py").exists():
+        return [f"ray_darts.{layer}"]
+    names = [entry.name for entry in pkgutil.walk_packages([str(root / layer)], f"ray_darts.{layer}.")]
+    return [f"ray_darts.{layer}", *names]
+
+
+def brought_in(modules: list[str], refused: set[str], before: str = "") -> list[str]:
+    """Import `modules` in a fresh interpreter; return what of `refused` came with them."""
+    script = (
+        f"{before}\nimport sys\nfor name in {modules!r}:\n    __import__(name)\n"
+        f"print(*sorted(name for name in {refused!r} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("layer", sorted(REFUSED))
+def test_a_layer_brings_nothing_it_refuses_to_know(layer: str) -> None:
+    assert brought_in(modules_of(layer), REFUSED[layer]) == []
+
+
+def test_the_check_sees_a_module_that_breaks_a_layer() -> None:
+    assert brought_in(modules_of("genotype"), REFUSED["genotype"], before="import numpy") == ["numpy"]
+
+
+def test_every_room_of_the_package_is_checked_or_at_the_top() -> None:
+    rooms = {entry.name for entry in pkgutil.iter_modules([str(Path(ray_darts.__path__[0]))])}
+    assert rooms - set(REFUSED) == {"cli", "orchestration"}
