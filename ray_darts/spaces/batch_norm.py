@@ -1,7 +1,8 @@
-"""Batch norm with a stated policy: the shard's statistics, or the global batch's through an injected sum over ranks.
+"""Batch norm with a stated policy: whose statistics, and who may move the running ones.
 
-Running statistics move only where a pass says so. Operations at equal depth are normalised together, so that under
-synchronisation they share one collective. Knows no ranks: `moments_reducer` sums a vector over whoever there is.
+Every batch norm of every space is a `BatchNorm`; `normalise` applies several of equal depth at once, so that
+synchronised statistics of all of them travel in one collective. How moments are summed over ranks is injected
+(`synchronise`); this module knows no ranks.
 """
 
 from __future__ import annotations
@@ -9,23 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 MomentsReducer = Callable[[Tensor], Tensor]
-"""Sums a 1-d tensor over ranks; differentiable as often as the search needs (twice for the exact Hessian)."""
+"""Sum of a flat vector over ranks, differentiable as often as the loss is; every rank calls it in the same order."""
+
+_REDUCED = (torch.bfloat16, torch.float16)
 
 
 class BatchNorm(nn.Module):
-    """Normalises dim 1 of [N, C, ...]; `affine` adds a learned scale and shift.
+    """Normalises over all dimensions but the second (the last, for [N, C]); inputs [N, C, ...], dtype kept.
 
-    `moments_reducer` is None for statistics of the own shard; see `synchronise`.
+    Statistics of the batch are this shard's, or the global batch's once `synchronise` has been called. The running
+    variance is the unbiased one, of the global batch. Statistics stay in float32 under autocast.
     """
 
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, num_features: int, *, momentum: float = 0.1, affine: bool = False, epsilon: float = 1e-5) -> None:
+    def __init__(
+        self, num_features: int, *, momentum: float = 0.1, affine: bool = False, epsilon: float = 1e-5
+    ) -> None:
         super().__init__()
         self.num_features, self.momentum, self.epsilon = num_features, momentum, epsilon
         self.weight = nn.Parameter(torch.ones(num_features)) if affine else None
@@ -35,66 +41,80 @@ class BatchNorm(nn.Module):
         self.moments_reducer: MomentsReducer | None = None
 
     def forward(self, inputs: Tensor, *, batch_statistics: bool, update: bool = False) -> Tensor:
-        """Normalise by the batch's statistics, or by the running ones; `update` moves the running ones."""
+        """Normalise by the batch's statistics (moving the running ones if `update`), or by the running ones."""
         return normalise([self], [inputs], batch_statistics=batch_statistics, update=update)[0]
 
+    def extra_repr(self) -> str:
+        """Shown by `print(module)`."""
+        return f"{self.num_features}, momentum={self.momentum}, affine={self.weight is not None}"
 
-def synchronise(network: nn.Module, moments_reducer: MomentsReducer) -> None:
-    """Make every BatchNorm inside `network` use the statistics of the global batch."""
+
+def synchronise(network: nn.Module, reducer: MomentsReducer) -> None:
+    """Make every `BatchNorm` of `network` normalise by the global batch; `reducer` sums over the ranks."""
     for module in network.modules():
         if isinstance(module, BatchNorm):
-            module.moments_reducer = moments_reducer
+            module.moments_reducer = reducer
 
 
 def normalise(
     modules: Sequence[BatchNorm], inputs: Sequence[Tensor], *, batch_statistics: bool, update: bool = False
 ) -> list[Tensor]:
-    """Normalise each input by its module; synchronised modules share one collective.
+    """Apply modules of equal depth to their inputs; with synchronised statistics, in one collective.
 
-    `batch_statistics` False: running statistics, no update (evaluation).
+    `batch_statistics`: normalise by the batch, else by the running statistics; `update`: move the running ones.
     """
     reducer = modules[0].moments_reducer
-    if reducer is None or not batch_statistics:
-        return [_local(m, x, batch_statistics, update) for m, x in zip(modules, inputs, strict=True)]
-    return _synchronised(modules, inputs, reducer, update)
+    if batch_statistics and reducer is not None:
+        return _normalise_globally(modules, inputs, reducer, update)
+    return [_normalise_alone(module, x, batch_statistics, update) for module, x in zip(modules, inputs, strict=True)]
 
 
-def _local(module: BatchNorm, inputs: Tensor, batch_statistics: bool, update: bool) -> Tensor:
-    keep = update or not batch_statistics
+def _normalise_alone(module: BatchNorm, inputs: Tensor, batch_statistics: bool, update: bool) -> Tensor:
+    mean: Tensor | None = module.running_mean
+    var: Tensor | None = module.running_var
+    if batch_statistics and not update:
+        # The kernel keeps statistics in the dtype of the buffers it is given: throw-away ones under autocast.
+        reduced = inputs.dtype in _REDUCED
+        mean, var = (module.running_mean.clone(), module.running_var.clone()) if reduced else (None, None)
     return F.batch_norm(
-        inputs,
-        module.running_mean if keep else None,
-        module.running_var if keep else None,
-        module.weight,
-        module.bias,
-        batch_statistics,
-        module.momentum,
-        module.epsilon,
+        inputs, mean, var, module.weight, module.bias, batch_statistics, module.momentum, module.epsilon
     )
 
 
-def _synchronised(
+def _normalise_globally(
     modules: Sequence[BatchNorm], inputs: Sequence[Tensor], reducer: MomentsReducer, update: bool
 ) -> list[Tensor]:
-    """One sum over ranks of [sum x, sum x^2] per channel and the counts, in float32 or better, then plain algebra."""
-    wide = [x if x.dtype in (torch.float32, torch.float64) else x.float() for x in inputs]
-    pieces: list[Tensor] = []
-    for x in wide:
-        over = [0, *range(2, x.dim())]
-        pieces += [x.sum(over), x.square().sum(over), x.new_full((1,), x.numel() / x.shape[1])]
-    moments = reducer(torch.cat(pieces)).split([size for m in modules for size in (m.num_features, m.num_features, 1)])
-    outputs: list[Tensor] = []
-    for number, (module, x, original) in enumerate(zip(modules, wide, inputs, strict=True)):
-        total, squares, count = moments[3 * number : 3 * number + 3]
-        mean = total / count
-        variance = (squares / count - mean.square()).clamp(min=0)
-        shape = [1, -1, *[1] * (x.dim() - 2)]
-        normal = (x - mean.view(shape)) * torch.rsqrt(variance + module.epsilon).view(shape)
-        if module.weight is not None and module.bias is not None:
-            normal = normal * module.weight.view(shape) + module.bias.view(shape)
+    """Moments are taken about the running mean, the same on all ranks, so that E[x^2] - E[x]^2 cancels little."""
+    wide = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in inputs]
+    counts = [x.numel() // module.num_features for module, x in zip(modules, inputs, strict=True)]
+    moments = []
+    for module, x, count in zip(modules, wide, counts, strict=True):
+        var, mean = torch.var_mean(x, [dim for dim in range(x.dim()) if dim != 1], correction=0)
+        offset = mean - module.running_mean
+        moments += [offset * count, (var + offset.square()) * count, mean.new_full((1,), count)]
+    sizes = [size for module in modules for size in (module.num_features, module.num_features, 1)]
+    totals = torch.split(reducer(torch.cat(moments)), sizes)
+    outputs = []
+    for index, (module, x) in enumerate(zip(modules, wide, strict=True)):
+        first, second, count = totals[3 * index : 3 * index + 3]
+        offset = first / count
+        var = second / count - offset.square()
+        mean = offset + module.running_mean
         if update:
-            unbiased = variance.detach() * (count / (count - 1)).detach()
-            module.running_mean.lerp_(mean.detach(), module.momentum)
-            module.running_var.lerp_(unbiased, module.momentum)
-        outputs.append(normal.to(original.dtype))
+            _move_running(module, mean.detach(), var.detach(), count.detach())
+        outputs.append(_standardise(module, x, mean, var).to(inputs[index].dtype))
     return outputs
+
+
+def _standardise(module: BatchNorm, inputs: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+    scale = torch.rsqrt(var + module.epsilon)
+    if module.weight is not None:
+        scale = scale * module.weight
+    shift = -mean * scale if module.bias is None else module.bias - mean * scale
+    shape = [1, -1, *[1] * (inputs.dim() - 2)]
+    return torch.addcmul(shift.view(shape), inputs, scale.view(shape))
+
+
+def _move_running(module: BatchNorm, mean: Tensor, var: Tensor, count: Tensor) -> None:
+    module.running_mean.lerp_(mean, module.momentum)
+    module.running_var.lerp_(var * (count / (count - 1)), module.momentum)
