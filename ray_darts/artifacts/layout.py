@@ -20,6 +20,7 @@ _CHECKPOINT = re.compile(
 )
 
 RAY_FOLDER = "_ray"
+_PROBES = "_probe/"
 
 _Name = TypeVar("_Name")
 
@@ -31,6 +32,11 @@ def check_name(name: str, what: str) -> str:
             f"{what} {name!r} is no name: wanted 1 to 64 of a-z, 0-9, '.', '_', '-', the first a letter or a digit"
         )
     return name
+
+
+def probe_key(uuid: str) -> str:
+    """Where a probe of the store itself is put; no experiment can have this name."""
+    return f"{_PROBES}{uuid}.json"
 
 
 def is_name(name: str) -> bool:

@@ -6,10 +6,10 @@ Names, units and splits are those of `EpochMetrics`; null means not defined for 
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import Field, ValidationError
 
 from ray_darts.artifacts.documents import Facts
@@ -28,7 +28,7 @@ class CellMetrics(Facts):
     entropy: float = Field(description="of softmax(alpha), nats, mean over edges; ln(operations) when undecided")
     skips: int = Field(description="skip connections among the kept edges")
     parameter_free: int = Field(description="kept edges whose operation has no weights")
-    margins: tuple[float | None, ...] = Field(description="per kept edge: first minus second softmax weight")
+    margins: tuple[float | None, ...] = Field(description="per kept edge: its softmax weight minus its rival's")
 
 
 class EpochMetrics(Facts):
@@ -48,10 +48,11 @@ class EpochMetrics(Facts):
     peak_memory_bytes: int | None = Field(None, description="of rank 0's device; null on CPU")
     cells: dict[str, CellMetrics] = Field(default_factory=dict)
     genotype: str | None = Field(None, description="JSON, decoded from the alphas at the epoch's end")
+    warning: str | None = Field(None, description="what the watch said of a collapsing cell")
 
     def scalars(self) -> dict[str, Scalar]:
         """Flat numbers for a status line: top-level ones by name, a cell's as `<cell>.entropy` and so on."""
-        flat: dict[str, Scalar] = self.model_dump(exclude={"cells", "genotype"}, exclude_none=True)
+        flat: dict[str, Scalar] = self.model_dump(exclude={"cells", "genotype", "warning"}, exclude_none=True)
         for name, cell in self.cells.items():
             flat[f"{name}.entropy"] = cell.entropy
             flat[f"{name}.skips"] = cell.skips
@@ -68,10 +69,12 @@ def read_epoch(metrics: Mapping[str, object]) -> EpochMetrics:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -24,6 +24,10 @@ class Rows(NamedTuple):
     epochs: NDArray[np.int32]
     alphas: NDArray[np.float32]
 
+    def cut(self, start: int, stop: int) -> Rows:
+        """The rows start..stop-1."""
+        return Rows(self.steps[start:stop], self.epochs[start:stop], self.alphas[start:stop])
+
 
 def encode_part(rows: Rows) -> bytes:
     """Build the object in memory; a half-written one can never be put."""

@@ -64,10 +64,13 @@ class CheckpointRef(Facts):
 
 
 class Metric(Facts):
-    """A number that ranks runs; `ranking` is interim until a selection has trained the cell from scratch."""
+    """A number that ranks runs; null ranks last (not finite).
+
+    `ranking` is interim until a selection has trained the cell from scratch.
+    """
 
     name: str
-    value: float
+    value: float | None
     direction: Direction
     ranking: Literal["interim", "selected"] = "interim"
 

@@ -130,7 +130,7 @@ class RunWriter:
         if self._pending is None:
             told = Metric.model_validate({"direction": _direction(metric.get("name")), **metric})
             at = self.step if genotype_step is None else genotype_step
-            if not 0 <= at <= self.step:
+            if not 1 <= at <= self.step:
                 raise ValueError(f"the genotype is of step {at}, but only 1 to {self.step} are durable")
             self._pending = _Pending(self._next("finish", genotype=genotype.to_data(), genotype_step=at, metric=told))
         self._check_pending("finish", self.step)

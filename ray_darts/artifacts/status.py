@@ -1,0 +1,74 @@
+"""How far each run is, from the last record of its log alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ray_darts.artifacts.experiment import list_runs
+from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.metrics import Scalar
+from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.records import Environment, Failure, Metric, Owner
+from ray_darts.artifacts.run_log import find_tip
+
+RunState = Literal["waiting", "claimed", "searching", "finished", "failed"]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run: `step` is the last durable one, `age_s` the age of the last record, `latest` the last epoch's numbers.
+
+    `claimed` and `searching` say what the log's end is, not that anybody is alive: `age_s` tells.
+    """
+
+    run: str
+    state: RunState
+    step: int = 0
+    total_steps: int | None = None
+    claims: int = 0
+    owner: Owner | None = None
+    environment: Environment | None = None
+    age_s: float | None = None
+    latest: Mapping[str, Scalar] = field(default_factory=dict)
+    metric: Metric | None = None
+    failure: Failure | None = None
+
+    @property
+    def epoch(self) -> int | None:
+        """The last epoch that ended, from 0."""
+        epoch = self.latest.get("epoch")
+        return epoch if isinstance(epoch, int) else None
+
+
+def run_status(store: ObjectStore, experiment: str, run: str) -> RunStatus:
+    """Three requests in the usual case: the head, the record it names, and the one that is not there yet."""
+    tip = find_tip(store, RunKeys(experiment, run))
+    if tip is None:
+        return RunStatus(run, "waiting")
+    record = tip.record
+    states: dict[str, RunState] = {
+        "claim": "claimed",
+        "advance": "searching",
+        "finish": "finished",
+        "fail": "failed",
+    }
+    return RunStatus(
+        run=run,
+        state=states[record.kind],
+        step=record.step,
+        total_steps=record.total_steps,
+        claims=record.epoch,
+        owner=record.owner,
+        environment=record.environment,
+        age_s=tip.age_s,
+        latest=record.latest,
+        metric=record.metric,
+        failure=record.failure,
+    )
+
+
+def experiment_status(store: ObjectStore, experiment: str) -> list[RunStatus]:
+    """All runs of an experiment, by name."""
+    return [run_status(store, experiment, run) for run in list_runs(store, experiment)]

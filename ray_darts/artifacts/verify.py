@@ -1,0 +1,227 @@
+"""Read everything again and say what is not as it was written; with repair, make publications anew.
+
+What the log refers to cannot be repaired, only told; what is published from it can. Trusts nothing but hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ray_darts.artifacts.best import Best, candidate, check_best
+from ray_darts.artifacts.checkpoints import load_checkpoint
+from ray_darts.artifacts.experiment import list_runs, read_experiment, read_run, space_layout
+from ray_darts.artifacts.layout import ExperimentKeys, RunKeys
+from ray_darts.artifacts.log_rules import broken_rules
+from ray_darts.artifacts.objects import Conflict, ObjectStore
+from ray_darts.artifacts.publish import FinishedRun, check_genotype, publication_contents
+from ray_darts.artifacts.run_log import Entry, find_tip, read_log
+from ray_darts.errors import CorruptObject, GenotypeError, MissingObject
+from ray_darts.genotype.layout import SpaceLayout
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong; `repaired` when it no longer is."""
+
+    run: str | None
+    key: str
+    problem: str
+    repaired: bool = False
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What was read of one run."""
+
+    run: str
+    state: Literal["waiting", "unfinished", "finished", "failed"]
+    records: int
+    step: int
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """All that was read and found in an experiment."""
+
+    experiment: str
+    runs: list[RunFacts]
+    findings: list[Finding]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is wrong now."""
+        return all(finding.repaired for finding in self.findings)
+
+
+def verify_experiment(store: ObjectStore, experiment: str, repair: bool = False) -> VerifyReport:
+    """Read every object that the experiment refers to. Raises: MissingObject when there is no such experiment."""
+    layout = space_layout(read_experiment(store, experiment))
+    runs: list[RunFacts] = []
+    findings: list[Finding] = []
+    finished: list[Best] = []
+    for run in list_runs(store, experiment):
+        verifier = _RunVerifier(store, RunKeys(experiment, run), layout, repair)
+        findings += verifier.findings()
+        runs.append(verifier.facts())
+        if verifier.offer is not None:
+            finished.append(verifier.offer)
+    findings += _best_findings(store, experiment, finished, repair)
+    return VerifyReport(experiment, runs, findings)
+
+
+class _RunVerifier:
+    """One run: its log, the rows and the checkpoint it refers to, its publications."""
+
+    def __init__(self, store: ObjectStore, keys: RunKeys, layout: SpaceLayout, repair: bool) -> None:
+        self._store = store
+        self._keys = keys
+        self._layout = layout
+        self._repair = repair
+        self._log: list[Entry] = []
+        self.offer: Best | None = None
+
+    def findings(self) -> Iterator[Finding]:
+        """Check everything; only an intact log is asked for more."""
+        try:
+            self._log = read_log(self._store, self._keys)
+        except CorruptObject as error:
+            yield self._finding(error)
+            return
+        broken = [Finding(self._keys.run, self._keys.log, rule) for rule in broken_rules([e.record for e in self._log])]
+        yield from broken
+        if not self._log or broken:
+            return
+        referenced = [*self._tried(self._read_rows), *self._tried(self._read_checkpoint)]
+        yield from referenced
+        if self._log[-1].record.kind == "finish" and not referenced:
+            yield from self._publications()
+
+    def facts(self) -> RunFacts:
+        """What was read."""
+        if not self._log:
+            return RunFacts(self._keys.run, "waiting", 0, 0, 0)
+        tip = self._log[-1].record
+        num_bytes = sum(part.num_bytes for entry in self._log for part in entry.record.parts)
+        state: Literal["finished", "failed", "unfinished"] = "unfinished"
+        if tip.is_last:
+            state = "finished" if tip.kind == "finish" else "failed"
+        return RunFacts(self._keys.run, state, len(self._log), tip.step, num_bytes)
+
+    def _read_rows(self) -> None:
+        from ray_darts.artifacts.traces import read_rows
+
+        for _ in read_rows(self._store, self._keys, self._log, self._layout.num_alphas):
+            pass
+
+    def _read_checkpoint(self) -> None:
+        tip: Entry | None = self._log[-1]
+        while tip is not None and tip.record.checkpoint is not None:
+            try:
+                load_checkpoint(self._store, self._keys, tip.record.checkpoint)
+            except MissingObject:
+                newer = find_tip(self._store, self._keys)
+                if newer is None or newer.record.n == tip.record.n:
+                    raise
+                tip = newer  # a live writer went on and deleted it
+            else:
+                return
+
+    def _publications(self) -> Iterator[Finding]:
+        try:
+            description = read_run(self._store, self._keys.experiment, self._keys.run)
+        except (MissingObject, CorruptObject) as error:
+            yield self._finding(error)
+            return
+        finished = FinishedRun(self._store, self._keys, self._layout, description, self._log)
+        answer = list(self._tried(lambda: check_genotype(finished)))
+        yield from answer
+        if answer:
+            return
+        self.offer = candidate(self._keys, description, self._log[-1])
+        for key, make in publication_contents(finished).items():
+            yield from self._publication(key, make)
+
+    def _publication(self, key: str, make: Callable[[], bytes]) -> Iterator[Finding]:
+        wanted = make()
+        try:
+            seen = self._store.get(key).data
+        except MissingObject:
+            problem = "is missing"
+        else:
+            if seen == wanted or (key.endswith(".parquet") and _same_table(seen, wanted)):
+                return
+            problem = "is not what the log says"
+        if self._repair:
+            self._store.put(key, wanted)
+        yield Finding(self._keys.run, key, problem, self._repair)
+
+    def _tried(self, check: Callable[[], None]) -> Iterator[Finding]:
+        try:
+            check()
+        except (MissingObject, CorruptObject, GenotypeError) as error:
+            yield self._finding(error)
+
+    def _finding(self, error: Exception) -> Finding:
+        key = error.key if isinstance(error, MissingObject | CorruptObject) else self._keys.root
+        return Finding(self._keys.run, str(key), str(error))
+
+
+def _same_table(seen: bytes, wanted: bytes) -> bool:
+    """Whether two Parquet files hold the same rows in the same order; one row group in memory at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        left, right = (pq.ParquetFile(pa.BufferReader(data)) for data in (seen, wanted))
+        if not left.schema_arrow.equals(right.schema_arrow, check_metadata=True):
+            return False
+        if left.num_row_groups != right.num_row_groups:
+            return False
+        return all(left.read_row_group(i).equals(right.read_row_group(i)) for i in range(left.num_row_groups))
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _best_findings(store: ObjectStore, experiment: str, finished: list[Best], repair: bool) -> Iterator[Finding]:
+    """best.json must say what a finish record says, and no finished run may beat it."""
+    key = ExperimentKeys(experiment).best
+    problem, etag = _best_problem(store, key, finished)
+    if problem is None:
+        return
+    repaired = False
+    if repair and finished:
+        winner = finished[0]
+        for offer in finished[1:]:
+            winner = offer if offer.beats(winner) else winner
+        repaired = _replace(store, key, etag, winner.to_bytes())
+    yield Finding(None, key, problem, repaired)
+
+
+def _best_problem(store: ObjectStore, key: str, finished: list[Best]) -> tuple[str | None, str | None]:
+    """What is wrong with best.json, and the ETag of what lies there."""
+    try:
+        stored = store.get(key)
+    except MissingObject:
+        return "is missing" if finished else None, None
+    try:
+        holder = Best.from_bytes(stored.data, key)
+        check_best(store, holder)
+    except (MissingObject, CorruptObject, GenotypeError) as error:
+        return str(error), stored.etag
+    better = [offer.run for offer in finished if offer.beats(holder)]
+    return f"names {holder.run}, but {better[0]} is better" if better else None, stored.etag
+
+
+def _replace(store: ObjectStore, key: str, etag: str | None, data: bytes) -> bool:
+    """Swap best.json; False when somebody else just did."""
+    try:
+        if etag is None:
+            store.put_if_absent(key, data)
+        else:
+            store.compare_and_swap(key, data, etag)
+    except (Conflict, MissingObject):
+        return False
+    return True
