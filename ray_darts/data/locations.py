@@ -26,10 +26,12 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
     return filesystem, str(root)
 
 
-def list_files(path: str, suffix: str) -> tuple[fs.FileSystem, list[str]]:
+def list_training_files(path: str, suffix: str) -> tuple[fs.FileSystem, list[str]]:
     """Return the file system of `path` and the files of this suffix at or below it, sorted; hidden ones left out.
 
-    Raises: DataError when there is none, or `path` cannot be reached.
+    Held-out data is left alone: where files or folders are called `train…`, only those are taken; what is called
+    `test…` or `val…` never is, unless `path` is that very file. Raises: DataError when nothing is left, or `path`
+    cannot be reached.
     """
     filesystem, root = locate(path)
     try:
@@ -42,29 +44,18 @@ def list_files(path: str, suffix: str) -> tuple[fs.FileSystem, list[str]]:
     except (pa.ArrowException, OSError) as error:
         raise _unreachable(path, error) from error
     files = sorted(entry.path for entry in found if entry.type == fs.FileType.File and entry.path.endswith(suffix))
-    visible = [file for file in files if not any(part.startswith((".", "_")) for part in _parts(file, root))]
-    if not visible:
-        raise DataError(f"data.path {path} holds no {suffix} files")
-    return filesystem, visible
-
-
-def list_training_files(path: str, suffix: str) -> tuple[fs.FileSystem, list[str]]:
-    """Like `list_files`, without held-out data.
-
-    Where files or folders are called `train…`, only those are taken; what is called `test…` or `val…` never is.
-    """
-    filesystem, files = list_files(path, suffix)
-    _, root = locate(path)
-    train = [file for file in files if any(part.startswith("train") for part in _parts(file, root))]
-    chosen = train or [file for file in files if not any(part.startswith(_HELD_OUT) for part in _parts(file, root))]
+    names = {file: PurePosixPath(file).relative_to(root).parts for file in files}
+    visible = [file for file in files if not _any_starts_with(names[file], (".", "_"))]
+    train = [file for file in visible if _any_starts_with(names[file], ("train",))]
+    chosen = train or [file for file in visible if not _any_starts_with(names[file], _HELD_OUT)]
     if not chosen:
-        raise DataError(f"data.path {path} holds no {suffix} files to train on, only {', '.join(files)}")
+        held_out = f" to train on, only {', '.join(visible)}" if visible else ""
+        raise DataError(f"data.path {path} holds no {suffix} files{held_out}")
     return filesystem, chosen
 
 
-def _parts(file: str, root: str) -> tuple[str, ...]:
-    """Names below `root`; none when `root` is the file itself, which is then taken as it is."""
-    return PurePosixPath(file).relative_to(root).parts
+def _any_starts_with(names: tuple[str, ...], starts: tuple[str, ...]) -> bool:
+    return any(name.startswith(starts) for name in names)
 
 
 def _unreachable(path: str, error: Exception) -> DataError:
