@@ -1,0 +1,129 @@
+"""What one bilevel step computes and keeps, counted on the `meta` device: no data, no memory, seconds at any size.
+
+The step that is counted is the one that searches, so the count follows the code. Knows no speeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from ray_darts.config import SearchConfig
+from ray_darts.config.data import ImageData, TextData
+from ray_darts.data.batch import Batch, Draws
+from ray_darts.data.protocol import DataFacts
+from ray_darts.search.collectives import Alone
+from ray_darts.search.precision import parameter_dtype
+from ray_darts.search.step import BilevelStep, Order
+from ray_darts.spaces.build import build_supernet
+from ray_darts.spaces.protocol import Pass
+
+_META = torch.device("meta")
+_LENGTHS = (2, 3)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """One step over the global batch on one worker.
+
+    `flops`: of convolutions and products, forward and backward, two per multiply-add; `operator_calls`: of PyTorch,
+    each a kernel launch on a GPU; `activation_bytes`: kept for the backward of one pass of one micro-batch.
+    """
+
+    num_weights: int
+    num_alphas: int
+    flops: float
+    operator_calls: int
+    activation_bytes: int
+
+
+def measure_footprint(config: SearchConfig, facts: DataFacts, order: Order, device_kind: str) -> Footprint:
+    """Count one step of `order`; `device_kind` ("cpu" or "cuda") decides the formulation where it is "auto".
+
+    Everything in a step on text is linear in the sequence's length, so two short ones tell that of `data.bptt`.
+    """
+    if isinstance(config.data, ImageData):
+        return _measure(config, facts, order, device_kind, 0)
+    shortest, next_one = (_measure(config, facts, order, device_kind, length) for length in _LENGTHS)
+    steps = (config.data.bptt - _LENGTHS[0]) / (_LENGTHS[1] - _LENGTHS[0])
+
+    def at_bptt(first: float, second: float) -> float:
+        return first + steps * (second - first)
+
+    return Footprint(
+        num_weights=shortest.num_weights,
+        num_alphas=shortest.num_alphas,
+        flops=at_bptt(shortest.flops, next_one.flops),
+        operator_calls=round(at_bptt(shortest.operator_calls, next_one.operator_calls)),
+        activation_bytes=round(at_bptt(shortest.activation_bytes, next_one.activation_bytes)),
+    )
+
+
+def _measure(config: SearchConfig, facts: DataFacts, order: Order, device_kind: str, length: int) -> Footprint:
+    supernet = build_supernet(config, facts, 0, torch.device(device_kind)).to(_META)
+    num_weights = sum(weight.numel() for weight in supernet.weight_parameters().values())
+    step = BilevelStep(config, order, supernet, Alone(), _META)
+    train, validation = (_batch(config, facts, stream, length) for stream in ("train", "validation"))
+    counter = _Counter()
+    with counter:
+        step.step_(train, validation, config.weights.learning_rate)
+    micro = train.split(config.search.accumulate)[0]
+    carry = supernet.initial_carry(micro.num_samples, _META)
+    activations = _saved_bytes(lambda: supernet.loss(micro, carry, Pass.WEIGHT).loss, step)
+    return Footprint(num_weights, step.alphas.size, counter.flops, counter.calls, activations)
+
+
+def _batch(config: SearchConfig, facts: DataFacts, stream: str, length: int) -> Batch:
+    size = config.search.batch_size
+    draws = Draws(0, stream, 0, 0, size, size)
+    if isinstance(config.data, TextData):
+        tokens = torch.empty(length, size, dtype=torch.int64, device=_META)
+        return Batch(tokens, tokens, draws, batch_dim=1, starts_epoch=True)
+    dtype = parameter_dtype(config.search)
+    images = torch.empty(size, facts.channels, facts.image_size, facts.image_size, dtype=dtype, device=_META)
+    labels = torch.empty(size, dtype=torch.int64, device=_META)
+    return Batch(images.contiguous(memory_format=torch.channels_last), labels, draws)
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operator calls that compute something, and floating-point operations where PyTorch has a formula."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls = 0
+        self.flops = 0.0
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: tuple[type, ...],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.calls += 1
+        formula: Callable[..., float] | None = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def _saved_bytes(run: Callable[[], Tensor], step: BilevelStep) -> int:
+    """Bytes that autograd keeps after `run`, weights and alphas aside, each storage once."""
+    own = {step.weights.vector.untyped_storage()._cdata, step.alphas.vector.untyped_storage()._cdata}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        run()
+    return sum(tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in own)
