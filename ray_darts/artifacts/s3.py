@@ -1,0 +1,193 @@
+"""A store in an S3 bucket: conditional puts, SHA-256 on every object, retries pinned here and nowhere else.
+
+Credentials come from each node's own chain, which refreshes them; none is ever held, logged or sent. Knows no layout.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+
+from ray_darts.artifacts.endpoints import check_endpoint
+from ray_darts.artifacts.objects import Listed, ObjectStore, Stored
+from ray_darts.artifacts.s3_errors import is_concurrent, translated
+from ray_darts.config.operation import StoreSettings
+from ray_darts.errors import ConfigError, MissingObject
+
+_MAX_POOL_CONNECTIONS = 16
+_BACKOFF_S = 0.1
+_MAX_BACKOFF_S = 5.0
+_BODY_ERRORS = (FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+
+_Answer = TypeVar("_Answer")
+
+
+class S3Store(ObjectStore):
+    """The ObjectStore contract on `s3://bucket/prefix`. One client, safe in threads."""
+
+    def __init__(self, uri: str, settings: StoreSettings) -> None:
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise ConfigError(f"store {uri!r}: wanted s3://bucket/prefix")
+        self._bucket = bucket
+        self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        self._settings = settings
+        self._uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
+        self._client = make_client(settings, self._uri)
+
+    @property
+    def uri(self) -> str:
+        return self._uri
+
+    def get(self, key: str) -> Stored:
+        def read() -> Stored:
+            answer = self._client.get_object(**self._address(key), **self._owner())
+            data = answer["Body"].read()
+            return Stored(data, answer["ETag"], _age_s(answer["LastModified"], answer))
+
+        return self._ask("get", key, read)
+
+    def exists(self, key: str) -> bool:
+        try:
+            self._ask("get", key, lambda: self._client.head_object(**self._address(key), **self._owner()))
+        except MissingObject:
+            return False
+        return True
+
+    def put(self, key: str, data: bytes) -> None:
+        self._put(key, data, {})
+
+    def put_if_absent(self, key: str, data: bytes) -> None:
+        self._put(key, data, {"IfNoneMatch": "*"})
+
+    def compare_and_swap(self, key: str, data: bytes, etag: str) -> None:
+        self._put(key, data, {"IfMatch": etag})
+
+    def delete(self, key: str) -> None:
+        self._ask("delete", key, lambda: self._client.delete_object(**self._address(key), **self._owner()))
+
+    def list_objects(self, prefix: str) -> Iterator[Listed]:
+        for page in self._pages(prefix, {}):
+            for entry in page.get("Contents", []):
+                key = entry["Key"].removeprefix(self._prefix)
+                yield Listed(key, entry["Size"], _age_s(entry["LastModified"], page))
+
+    def list_folders(self, prefix: str) -> list[str]:
+        folders = [
+            entry["Prefix"].removeprefix(self._prefix + prefix).rstrip("/")
+            for page in self._pages(prefix, {"Delimiter": "/"})
+            for entry in page.get("CommonPrefixes", [])
+        ]
+        return sorted(folders)
+
+    def server_time(self) -> datetime:
+        """The server's clock, as it heads its answers; one LIST."""
+        return _server_time(self._page("", {"MaxKeys": 1}))
+
+    def _put(self, key: str, data: bytes, condition: Mapping[str, str]) -> None:
+        checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        request = {**self._address(key), **self._owner(), **self._encryption(), **condition}
+        self._ask("put", key, lambda: self._client.put_object(**request, Body=data, ChecksumSHA256=checksum))
+
+    def _pages(self, prefix: str, more: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        token: dict[str, str] = {}
+        while True:
+            page = self._page(prefix, {**more, **token})
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _page(self, prefix: str, more: Mapping[str, str | int]) -> dict[str, Any]:
+        address = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._owner(), **more}
+        return self._ask("list", "", lambda: self._client.list_objects_v2(**address))
+
+    def _ask(self, right: str, key: str, request: Callable[[], _Answer]) -> _Answer:
+        """Send a request; what botocore does not try again (409s, broken bodies) is tried again here.
+
+        Raises: the package's errors only.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return request()
+            except (ClientError, BotoCoreError) as error:
+                again = is_concurrent(error) or isinstance(error, _BODY_ERRORS)
+                if not again or attempt >= self._settings.attempts:
+                    raise translated(error, right, key, self._uri) from error
+            time.sleep(random.uniform(0, min(_MAX_BACKOFF_S, _BACKOFF_S * 2**attempt)))
+
+    def _address(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    def _owner(self) -> dict[str, str]:
+        owner = self._settings.expected_bucket_owner
+        return {} if owner is None else {"ExpectedBucketOwner": owner}
+
+    def _encryption(self) -> dict[str, str]:
+        settings = self._settings
+        if settings.encryption == "none":
+            return {}
+        key = {} if settings.kms_key_id is None else {"SSEKMSKeyId": settings.kms_key_id}
+        return {"ServerSideEncryption": settings.encryption, **key}
+
+
+def make_client(settings: StoreSettings, uri: str) -> Any:
+    """An S3 client of this node, its endpoint checked. boto3 is untyped, so is the client.
+
+    Raises: ConfigError on an endpoint that is not allowed, a missing region or profile.
+    """
+    _quiet_botocore()
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": settings.attempts},
+        connect_timeout=settings.connect_timeout_s,
+        read_timeout=settings.read_timeout_s,
+        max_pool_connections=_MAX_POOL_CONNECTIONS,
+        tcp_keepalive=True,
+        signature_version="s3v4",
+        request_checksum_calculation=settings.checksums,
+        response_checksum_validation=settings.checksums,
+    )
+    try:
+        session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
+        client = session.client("s3", endpoint_url=settings.endpoint_url, config=config)
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigError(f"{uri} cannot be asked: {error}") from error
+    check_endpoint(client.meta.endpoint_url, settings.allow_http)
+    return client
+
+
+def _quiet_botocore() -> None:
+    """At DEBUG botocore logs signatures and headers: never below INFO, whatever the root logger says."""
+    for name in ("boto3", "botocore", "urllib3"):
+        library = logging.getLogger(name)
+        if library.getEffectiveLevel() < logging.INFO:
+            library.setLevel(logging.INFO)
+
+
+def _server_time(answer: Mapping[str, Any]) -> datetime:
+    return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+
+
+def _age_s(modified: datetime, answer: Mapping[str, Any]) -> float:
+    """By the server's clock alone; Last-Modified has whole seconds."""
+    return max(0.0, (_server_time(answer) - modified).total_seconds())
