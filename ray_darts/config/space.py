@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ray_darts.config.base import Settings
 from ray_darts.genotype.layout import (
@@ -69,6 +69,14 @@ class RecurrentSpace(Settings):
     @classmethod
     def _known_operations(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
         return _check_operations(operations, RECURRENT_OPERATIONS)
+
+    @model_validator(mode="after")
+    def _tied(self) -> RecurrentSpace:
+        if self.embedding != self.hidden:
+            raise ValueError(
+                f"embedding {self.embedding} and hidden {self.hidden} must be equal: the decoder's weight is the embedding"
+            )
+        return self
 
     def layout(self) -> SpaceLayout:
         """Cells, edges and operations of this space."""

@@ -1,0 +1,100 @@
+"""The language model of a genotype (arXiv:1806.09055, section 3.2), to be trained from scratch. Knows no alphas.
+
+No batch norm here; each node has a weight matrix of its own and one source. Suffixes: T time steps, N columns of text,
+E embedding and H hidden units, 2H a gate beside a candidate.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ray_darts.data.batch import Batch
+from ray_darts.genotype.genotype import CellGenotype, Connection, Genotype
+from ray_darts.spaces.protocol import Outcome
+from ray_darts.spaces.recurrent.language_model import (
+    NO_MASKS,
+    Dropouts,
+    LanguageModel,
+    Masks,
+    masked,
+    temporal_activation,
+    token_outcome,
+)
+from ray_darts.spaces.recurrent.operations import highway
+
+PAPER_DROPOUTS = Dropouts(words=0.1, embedded=0.2, cell_input=0.75, hidden=0.25, output=0.75)
+"""Of the paper's evaluation on PTB; on WikiText-2 `hidden` is 0.15."""
+
+
+class RecurrentCell(nn.Module):
+    """One recurrent cell: state 0 is the gated input, the output is the mean of the genotype's output states."""
+
+    def __init__(self, cell: CellGenotype, size: int, weight_range: float) -> None:
+        super().__init__()
+        self._nodes: tuple[Connection, ...] = tuple(connections[0] for connections in cell.nodes)
+        self._outputs = cell.outputs
+        self.input_weight = nn.Parameter(torch.empty(2 * size, 2 * size).uniform_(-weight_range, weight_range))
+        self.node_weights = nn.Parameter(
+            torch.empty(len(cell.nodes), size, 2 * size).uniform_(-weight_range, weight_range)
+        )
+
+    def forward(self, inputs_TNE: Tensor, carry_NH: Tensor, hidden_mask_NH: Tensor | None) -> Tensor:
+        """Return the hidden states [T, N, H] after each time step."""
+        width = inputs_TNE.shape[-1]
+        recurrent = self.input_weight[width:]
+        projected = torch.matmul(inputs_TNE, self.input_weight[:width])
+        nodes = list(zip(self._nodes, self.node_weights.unbind(), strict=True))
+        state = carry_NH
+        hidden_states = []
+        for gated in projected.unbind():
+            gated = torch.addmm(gated, masked(state, hidden_mask_NH), recurrent)
+            states = [highway(state, gated, "tanh")]
+            for connection, weight in nodes:
+                source = states[connection.source]
+                gated = torch.mm(masked(source, hidden_mask_NH), weight)
+                states.append(highway(source, gated, connection.operation))
+            state = torch.stack([states[index] for index in self._outputs]).mean(0)
+            hidden_states.append(state)
+        return torch.stack(hidden_states)
+
+
+class RecurrentNetwork(nn.Module):
+    """A language model whose cell is `genotype`'s; embedding and hidden size are one, `size`, as the tied decoder asks.
+
+    `train()` and `eval()` switch the dropouts, as in any PyTorch module.
+    """
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        num_words: int,
+        size: int,
+        *,
+        dropouts: Dropouts = PAPER_DROPOUTS,
+        temporal_activation_regularisation: float = 1e-3,
+        weight_range: float = 0.04,
+    ) -> None:
+        super().__init__()
+        self.language_model = LanguageModel(num_words, size, weight_range)
+        self.cell = RecurrentCell(genotype.cell("recurrent"), size, weight_range)
+        self._dropouts = dropouts
+        self._sizes = (num_words, size, size)
+        self._regularisation = temporal_activation_regularisation
+
+    def initial_carry(self, num_samples: int, device: torch.device) -> Tensor:
+        """Zeros [N, H]."""
+        return torch.zeros(num_samples, self._sizes[-1], dtype=self.language_model.embedding.dtype, device=device)
+
+    def loss(self, batch: Batch, carry_NH: Tensor) -> Outcome:
+        """Cross entropy per token; in train mode with dropout and temporal activation regularisation."""
+        model = self.language_model
+        masks = NO_MASKS
+        if self.training:
+            masks = Masks.draw(self._dropouts, batch.draws, batch.num_samples, self._sizes, model.embedding)
+        states = self.cell(model.embed(batch.inputs, masks), carry_NH, masks.hidden_NH)
+        loss_sum = model.total_loss(states, batch.targets, masks)
+        loss = loss_sum / batch.targets.numel()
+        if self.training:
+            loss = loss + self._regularisation * temporal_activation(states)
+        return token_outcome(batch, states, loss, loss_sum)

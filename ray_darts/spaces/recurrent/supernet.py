@@ -1,0 +1,151 @@
+"""The recurrent supernet (arXiv:1806.09055, section 3.2): a cell that mixes all activations, inside a language model.
+
+Suffixes: T time steps, N columns of text, E embedding and H hidden units, J sources, K operations, 2H a gate beside a
+candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ray_darts.config import RecurrentSpace
+from ray_darts.data.batch import Batch, Draws
+from ray_darts.data.protocol import DataFacts
+from ray_darts.spaces.batch_norm import BatchNorm, normalise
+from ray_darts.spaces.protocol import Outcome, Pass, Supernet
+from ray_darts.spaces.recurrent.language_model import (
+    NO_MASKS,
+    Dropouts,
+    LanguageModel,
+    Masks,
+    masked,
+    summarise_tokens,
+    temporal_activation,
+    token_outcome,
+)
+from ray_darts.spaces.recurrent.operations import highway, mixed_highway
+
+
+class SearchCell(nn.Module):
+    """All candidates of all edges at once; one weight matrix per node, shared by its sources.
+
+    One batch norm without affine, as in the paper's code, is applied to s0 and to every node: 1 + nodes times per time
+    step, each with the statistics of that time step's N columns; in the weight step each application moves the running
+    statistics, in order, so a sequence of T steps moves them T (1 + nodes) times.
+    """
+
+    def __init__(self, space: RecurrentSpace) -> None:
+        super().__init__()
+        self.operations = space.operations
+        hidden, bound = space.hidden, space.weight_range
+        self.input_weight = nn.Parameter(torch.empty(space.embedding + hidden, 2 * hidden).uniform_(-bound, bound))
+        self.node_weights = nn.Parameter(torch.empty(space.nodes, hidden, 2 * hidden).uniform_(-bound, bound))
+        self.batch_norm = BatchNorm(hidden, momentum=space.batch_norm_momentum)
+
+    def forward(
+        self,
+        inputs_TNE: Tensor,
+        carry_NH: Tensor,
+        probabilities: Tensor,
+        hidden_mask_NH: Tensor | None,
+        *,
+        batch_statistics: bool,
+        update: bool,
+    ) -> Tensor:
+        """Return the hidden states [T, N, H] after each time step; `probabilities` [edges, K] are softmax(alpha)."""
+        width = inputs_TNE.shape[-1]
+        recurrent = self.input_weight[width:]
+        projected = torch.matmul(inputs_TNE, self.input_weight[:width])
+        nodes = list(zip(self.node_weights.unbind(), _rows_by_node(probabilities, len(self.node_weights)), strict=True))
+
+        def normalised(state: Tensor) -> Tensor:
+            return normalise([self.batch_norm], [state], batch_statistics=batch_statistics, update=update)[0]
+
+        state = carry_NH
+        hidden_states = []
+        for gated in projected.unbind():
+            gated = torch.addmm(gated, masked(state, hidden_mask_NH), recurrent)
+            states = normalised(highway(state, gated, "tanh")).unsqueeze(0)
+            for weight, probabilities_JK in nodes:
+                gated = torch.matmul(masked(states, hidden_mask_NH), weight)
+                node = normalised(mixed_highway(states, gated, probabilities_JK, self.operations))
+                states = torch.cat([states, node.unsqueeze(0)])
+            state = states[1:].mean(0)
+            hidden_states.append(state)
+        return torch.stack(hidden_states)
+
+
+def _rows_by_node(probabilities: Tensor, num_nodes: int) -> tuple[Tensor, ...]:
+    """Cut [edges, K] into one [J, K] per node: node i has the sources 0..i."""
+    return torch.split(probabilities, [node + 1 for node in range(num_nodes)])
+
+
+class RecurrentSupernet(Supernet):
+    """A language model whose cell mixes every operation on every edge by softmax(alpha).
+
+    The carry is the hidden state [N, H]. Regularisers: temporal activation regularisation in the weight step alone.
+    Evaluation uses running statistics and no dropout. The decoder's weight is the embedding, so it moves with w'.
+    """
+
+    sum_names = ("loss_sum", "tokens")
+    ranking = ("supernet_validation_perplexity", "min")
+
+    def __init__(self, space: RecurrentSpace, facts: DataFacts) -> None:
+        super().__init__()
+        self.layout = space.layout()
+        self.language_model = LanguageModel(facts.num_classes, space.embedding, space.weight_range)
+        self.cell = SearchCell(space)
+        self.alphas = nn.ParameterDict({cell.name: nn.Parameter(torch.zeros(cell.shape)) for cell in self.layout.cells})
+        self._dropouts = Dropouts.of(space)
+        self._sizes = (facts.num_classes, space.embedding, space.hidden)
+        self._regularisation = space.temporal_activation_regularisation
+        self._masks: dict[Draws, Masks] = {}
+
+    def initial_carry(self, num_samples: int, device: torch.device) -> Tensor:
+        """Zeros [N, H]: the hidden state before an epoch's first word."""
+        return torch.zeros(num_samples, self._sizes[-1], dtype=self.language_model.embedding.dtype, device=device)
+
+    def begin_step(self) -> None:
+        """Forget the masks of the last step's batches."""
+        self._masks.clear()
+
+    def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass) -> Outcome:
+        """Cross entropy per token under dropout, all passes over one batch with the same masks."""
+        masks = self._masks_of(batch)
+        states, loss_sum = self._unroll(batch, carry, masks, batch_statistics=True, update=purpose is Pass.WEIGHT)
+        loss = loss_sum / batch.targets.numel()
+        if purpose is Pass.WEIGHT:
+            loss = loss + self._regularisation * temporal_activation(states)
+        return token_outcome(batch, states, loss, loss_sum)
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch, carry: Tensor | None) -> Outcome:
+        """Cross entropy per token with running statistics and no dropout."""
+        states, loss_sum = self._unroll(batch, carry, NO_MASKS, batch_statistics=False, update=False)
+        return token_outcome(batch, states, loss_sum / max(batch.targets.numel(), 1), loss_sum)
+
+    def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
+        """`<prefix>_loss` (nats per token) and `<prefix>_perplexity`."""
+        return summarise_tokens(totals, prefix)
+
+    def _unroll(
+        self, batch: Batch, carry: Tensor | None, masks: Masks, *, batch_statistics: bool, update: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states [T, N, H] and the sum of the cross entropy over all tokens."""
+        if carry is None:
+            carry = self.initial_carry(batch.num_samples, batch.inputs.device)
+        probabilities = torch.softmax(self.alphas["recurrent"], dim=-1)
+        embedded = self.language_model.embed(batch.inputs, masks)
+        states = self.cell(
+            embedded, carry, probabilities, masks.hidden_NH, batch_statistics=batch_statistics, update=update
+        )
+        return states, self.language_model.total_loss(states, batch.targets, masks)
+
+    def _masks_of(self, batch: Batch) -> Masks:
+        if batch.draws not in self._masks:
+            like = self.language_model.embedding
+            self._masks[batch.draws] = Masks.draw(self._dropouts, batch.draws, batch.num_samples, self._sizes, like)
+        return self._masks[batch.draws]
