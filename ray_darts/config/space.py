@@ -74,7 +74,7 @@ class RecurrentSpace(Settings):
     def _tied(self) -> RecurrentSpace:
         if self.embedding != self.hidden:
             raise ValueError(
-                f"embedding {self.embedding} and hidden {self.hidden} must be equal: the decoder's weight is the embedding"
+                f"embedding {self.embedding} and hidden {self.hidden} must be equal: the decoder is the embedding"
             )
         return self
 

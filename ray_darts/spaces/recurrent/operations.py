@@ -93,8 +93,8 @@ class _MixedHighway(torch.autograd.Function):
         return kept.addcmul_(gate, excess).sum(0)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient_NH: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        operations: tuple[str, ...] = ctx.operations
+    def backward(ctx: FunctionCtx, gradient_NH: Tensor) -> tuple[Tensor | None, ...]:
+        operations: tuple[str, ...] = ctx.operations  # type: ignore[attr-defined]
         states, gated, probabilities, gate, excess, *values = ctx.saved_tensors  # type: ignore[attr-defined]
         if torch.is_grad_enabled():
             # Views, so that a gradient does not also run from one input through another (`gated` comes from `states`).
