@@ -8,6 +8,7 @@ synchronised statistics of all of them travel in one collective. How moments are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,22 @@ MomentsReducer = Callable[[Tensor], Tensor]
 """Sum of a flat vector over ranks, differentiable as often as the loss is; every rank calls it in the same order."""
 
 _REDUCED = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Some features of a `BatchNorm` for one forward pass: views of its buffers, and what multiplies the result.
+
+    `gain`, `bias`: [features] or None; a gain must be contiguous (torch's channels_last kernel reads it densely).
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    gain: Tensor | None
+    bias: Tensor | None
+    momentum: float
+    epsilon: float
+    reducer: MomentsReducer | None
 
 
 class BatchNorm(nn.Module):
@@ -42,7 +59,23 @@ class BatchNorm(nn.Module):
 
     def forward(self, inputs: Tensor, *, batch_statistics: bool, update: bool = False) -> Tensor:
         """Normalise by the batch's statistics (moving the running ones if `update`), or by the running ones."""
-        return normalise([self], [inputs], batch_statistics=batch_statistics, update=update)[0]
+        return normalise([self.norm()], [inputs], batch_statistics=batch_statistics, update=update)[0]
+
+    def norm(self, start: int = 0, stop: int | None = None, *, gain: Tensor | None = None) -> Norm:
+        """Features [start, stop); `gain` multiplies them in place of the weight of a batch norm without affine."""
+        part = slice(start, self.num_features if stop is None else stop)
+        if self.weight is not None and self.bias is not None:
+            gain = self.weight[part] if gain is None else self.weight[part] * gain
+        bias = None if self.bias is None else self.bias[part]
+        return Norm(
+            self.running_mean[part],
+            self.running_var[part],
+            gain,
+            bias,
+            self.momentum,
+            self.epsilon,
+            self.moments_reducer,
+        )
 
     def extra_repr(self) -> str:
         """Shown by `print(module)`."""
@@ -57,64 +90,61 @@ def synchronise(network: nn.Module, reducer: MomentsReducer) -> None:
 
 
 def normalise(
-    modules: Sequence[BatchNorm], inputs: Sequence[Tensor], *, batch_statistics: bool, update: bool = False
+    norms: Sequence[Norm], inputs: Sequence[Tensor], *, batch_statistics: bool, update: bool = False
 ) -> list[Tensor]:
-    """Apply modules of equal depth to their inputs; with synchronised statistics, in one collective.
+    """Apply norms of equal depth to their inputs; with synchronised statistics, in one collective.
 
     `batch_statistics`: normalise by the batch, else by the running statistics; `update`: move the running ones.
     """
-    reducer = modules[0].moments_reducer
+    reducer = norms[0].reducer if norms else None
     if batch_statistics and reducer is not None:
-        return _normalise_globally(modules, inputs, reducer, update)
-    return [_normalise_alone(module, x, batch_statistics, update) for module, x in zip(modules, inputs, strict=True)]
+        return _normalise_globally(norms, inputs, reducer, update)
+    return [_normalise_alone(norm, x, batch_statistics, update) for norm, x in zip(norms, inputs, strict=True)]
 
 
-def _normalise_alone(module: BatchNorm, inputs: Tensor, batch_statistics: bool, update: bool) -> Tensor:
-    mean: Tensor | None = module.running_mean
-    var: Tensor | None = module.running_var
+def _normalise_alone(norm: Norm, inputs: Tensor, batch_statistics: bool, update: bool) -> Tensor:
+    mean: Tensor | None = norm.running_mean
+    var: Tensor | None = norm.running_var
     if batch_statistics and not update:
         # The kernel keeps statistics in the dtype of the buffers it is given: throw-away ones under autocast.
         reduced = inputs.dtype in _REDUCED
-        mean, var = (module.running_mean.clone(), module.running_var.clone()) if reduced else (None, None)
-    return F.batch_norm(
-        inputs, mean, var, module.weight, module.bias, batch_statistics, module.momentum, module.epsilon
-    )
+        mean, var = (norm.running_mean.clone(), norm.running_var.clone()) if reduced else (None, None)
+    return F.batch_norm(inputs, mean, var, norm.gain, norm.bias, batch_statistics, norm.momentum, norm.epsilon)
 
 
 def _normalise_globally(
-    modules: Sequence[BatchNorm], inputs: Sequence[Tensor], reducer: MomentsReducer, update: bool
+    norms: Sequence[Norm], inputs: Sequence[Tensor], reducer: MomentsReducer, update: bool
 ) -> list[Tensor]:
     """Moments are taken about the running mean, the same on all ranks, so that E[x^2] - E[x]^2 cancels little."""
     wide = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in inputs]
-    counts = [x.numel() // module.num_features for module, x in zip(modules, inputs, strict=True)]
-    moments = []
-    for module, x, count in zip(modules, wide, counts, strict=True):
+    moments: list[Tensor] = []
+    for norm, x in zip(norms, wide, strict=True):
         var, mean = torch.var_mean(x, [dim for dim in range(x.dim()) if dim != 1], correction=0)
-        offset = mean - module.running_mean
+        count = x.numel() // x.shape[1]
+        offset = mean - norm.running_mean
         moments += [offset * count, (var + offset.square()) * count, mean.new_full((1,), count)]
-    sizes = [size for module in modules for size in (module.num_features, module.num_features, 1)]
-    totals = torch.split(reducer(torch.cat(moments)), sizes)
+    totals = torch.split(reducer(torch.cat(moments)), [moment.numel() for moment in moments])
     outputs = []
-    for index, (module, x) in enumerate(zip(modules, wide, strict=True)):
-        first, second, count = totals[3 * index : 3 * index + 3]
-        offset = first / count
-        var = second / count - offset.square()
-        mean = offset + module.running_mean
+    for index, (norm, x) in enumerate(zip(norms, wide, strict=True)):
+        first, second, samples = totals[3 * index : 3 * index + 3]
+        offset = first / samples
+        var = second / samples - offset.square()
+        mean = offset + norm.running_mean
         if update:
-            _move_running(module, mean.detach(), var.detach(), count.detach())
-        outputs.append(_standardise(module, x, mean, var).to(inputs[index].dtype))
+            _move_running(norm, mean.detach(), var.detach(), samples.detach())
+        outputs.append(_standardise(norm, x, mean, var).to(inputs[index].dtype))
     return outputs
 
 
-def _standardise(module: BatchNorm, inputs: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-    scale = torch.rsqrt(var + module.epsilon)
-    if module.weight is not None:
-        scale = scale * module.weight
-    shift = -mean * scale if module.bias is None else module.bias - mean * scale
+def _standardise(norm: Norm, inputs: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+    scale = torch.rsqrt(var + norm.epsilon)
+    if norm.gain is not None:
+        scale = scale * norm.gain
+    shift = -mean * scale if norm.bias is None else norm.bias - mean * scale
     shape = [1, -1, *[1] * (inputs.dim() - 2)]
-    return torch.addcmul(shift.view(shape), inputs, scale.view(shape))
+    return inputs * scale.view(shape) + shift.view(shape)
 
 
-def _move_running(module: BatchNorm, mean: Tensor, var: Tensor, count: Tensor) -> None:
-    module.running_mean.lerp_(mean, module.momentum)
-    module.running_var.lerp_(var * (count / (count - 1)), module.momentum)
+def _move_running(norm: Norm, mean: Tensor, var: Tensor, samples: Tensor) -> None:
+    norm.running_mean.lerp_(mean, norm.momentum)
+    norm.running_var.lerp_(var * (samples / (samples - 1)), norm.momentum)
