@@ -69,6 +69,7 @@ def load_images(settings: ImageData, memory_limit_bytes: int) -> ImageSet:
         len(rows) * shape.picture_bytes,
         memory_limit_bytes,
         f"the data set ({len(rows)} images of {shape.size}x{shape.size}x{shape.channels} bytes)",
+        "see data.fraction",
     )
     images_NHWC = decode_all(source.pictures(rows), len(rows), shape)
     weight_rows = np.searchsorted(rows, split.weight)

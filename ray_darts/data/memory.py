@@ -18,11 +18,11 @@ def available_memory_bytes() -> int:
     return max(0, min([_machine_bytes(), *_container_bytes()]))
 
 
-def check_memory(needed_bytes: int, limit_bytes: int, what: str) -> None:
-    """Raise DataError when `what` would take more than `limit_bytes`."""
+def check_memory(needed_bytes: int, limit_bytes: int, what: str, advice: str) -> None:
+    """Raise DataError with `advice` when `what` would take more than `limit_bytes`."""
     if needed_bytes > limit_bytes:
         raise DataError(
-            f"{what} needs {_gigabytes(needed_bytes)} GB, has {_gigabytes(limit_bytes)}; see data.fraction",
+            f"{what} needs {_gigabytes(needed_bytes)} GB, has {_gigabytes(limit_bytes)}; {advice}",
             needed_bytes=needed_bytes,
             limit_bytes=limit_bytes,
         )

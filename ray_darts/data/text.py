@@ -31,7 +31,7 @@ _MEMORY_PER_TEXT_BYTE = 4  # at most one word in two bytes, numbered twice in in
 
 @dataclass(frozen=True)
 class TextSet:
-    """Word numbers (int32) of the train text in use and of the validation text, and the vocabulary they are from."""
+    """Word numbers (int32) of the whole train and validation texts, and the vocabulary, counted on the train text."""
 
     train: NDArray[np.int32]
     validation: NDArray[np.int32]
@@ -50,8 +50,8 @@ def load_text(settings: TextData, memory_limit_bytes: int) -> TextSet:
     """
     source = open_text(settings)
     size = source.num_bytes("train") + source.num_bytes("valid")
-    check_memory(size * _MEMORY_PER_TEXT_BYTE, memory_limit_bytes, f"the text ({size} bytes)")
-    train, vocabulary = read_training_text(source.lines("train"), settings.vocabulary_size, settings.fraction)
+    check_memory(size * _MEMORY_PER_TEXT_BYTE, memory_limit_bytes, f"the text ({size} bytes)", "use less text")
+    train, vocabulary = read_training_text(source.lines("train"), settings.vocabulary_size)
     validation = vocabulary.encode(source.lines("valid"))
     data = hashlib.sha256()
     for tokens in (train, validation):
@@ -66,6 +66,7 @@ class TextStreams:
 
     Both texts run in `search.batch_size` columns. A step's train window starts where the last one ended; its validation
     window starts at the same position modulo the validation text's length, is `bptt` long or cut at the end.
+    `data.fraction` keeps the first rows of the train columns, and so words from all over the text.
     """
 
     def __init__(self, data: TextSet, config: SearchConfig, seed: int) -> None:
@@ -73,7 +74,8 @@ class TextStreams:
         self._data = data
         self._seed = seed
         self._bptt = config.data.bptt
-        self._train = columns(data.train, config.search.batch_size, "train", "search.batch_size")
+        train = columns(data.train, config.search.batch_size, "train", "search.batch_size")
+        self._train = train[: max(round(config.data.fraction * len(train)), _SHORTEST_WINDOW + 1)]
         self._validation = columns(data.validation, config.search.batch_size, "validation", "search.batch_size")
         self._evaluation = columns(
             data.validation, config.data.evaluation_batch_size, "validation", "data.evaluation_batch_size"

@@ -68,10 +68,8 @@ class Vocabulary:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def read_training_text(
-    lines: Iterable[list[str]], vocabulary_size: int, fraction: float
-) -> tuple[NDArray[np.int32], Vocabulary]:
-    """Number the first `fraction` of a text by a vocabulary counted on that part.
+def read_training_text(lines: Iterable[list[str]], vocabulary_size: int) -> tuple[NDArray[np.int32], Vocabulary]:
+    """Number a text by its own `vocabulary_size` most frequent words, `<unk>` and `<eos>` included.
 
     One pass: words are numbered as they come, counted, and renumbered by frequency.
     """
@@ -79,9 +77,8 @@ def read_training_text(
     tokens = np.fromiter(
         (first_seen.setdefault(word, len(first_seen)) for line in lines for word in (*line, END)), np.int32
     )
-    tokens = tokens[: round(fraction * len(tokens))]
     counts = np.bincount(tokens, minlength=len(first_seen)).tolist()
-    ranked = sorted((-count, word) for word, count in zip(first_seen, counts, strict=True) if count)
+    ranked = sorted((-count, word) for word, count in zip(first_seen, counts, strict=True))
     kept = [word for _, word in ranked if word not in (UNKNOWN, END)][: vocabulary_size - 2]
     vocabulary = Vocabulary((UNKNOWN, END, *kept))
     renumbered = vocabulary.encode([list(first_seen)])[:-1]

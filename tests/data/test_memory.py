@@ -11,8 +11,8 @@ def test_this_machine_has_some_memory_and_not_all_of_the_world() -> None:
 
 
 def test_the_error_says_what_is_needed_what_is_there_and_what_to_set() -> None:
-    check_memory(10, 10, "the data set")
+    check_memory(10, 10, "the data set", "")
     with pytest.raises(DataError) as caught:
-        check_memory(190 * 10**9, 24 * 10**9, "the data set")
+        check_memory(190 * 10**9, 24 * 10**9, "the data set", "see data.fraction")
     assert str(caught.value) == "the data set needs 190 GB, has 24; see data.fraction"
     assert caught.value.facts == {"needed_bytes": 190 * 10**9, "limit_bytes": 24 * 10**9}

@@ -158,14 +158,23 @@ def test_files_become_streams_with_a_vocabulary_beside_the_run(tmp_path: Path) -
     assert first == [*(tmp_path / "train.txt").read_text().split()[:2], "<eos>"]
 
 
-def test_the_digest_follows_the_text_in_use(tmp_path: Path) -> None:
-    write_texts(tmp_path)
-    whole = load_data(files_config(tmp_path)).digests
-    assert load_data(files_config(tmp_path)).digests == whole
-    assert load_data(files_config(tmp_path, fraction=0.5)).digests["data"] != whole["data"]
+def test_digests_follow_the_text_and_the_vocabulary(tmp_path: Path) -> None:
+    config = files_config(write_texts(tmp_path))
+    whole = load_data(config).digests
+    assert load_data(config).digests == whole
     assert load_data(files_config(tmp_path, vocabulary_size=10)).digests["vocabulary"] != whole["vocabulary"]
+    with (tmp_path / "valid.txt").open("a") as text:
+        text.write(" w0")
+    assert load_data(config).digests["data"] != whole["data"]
+
+
+def test_a_fraction_keeps_the_first_rows_of_all_columns() -> None:
+    data = stream_data(TEXT, text_config(4, bptt=7, fraction=0.2), 0)
+    targets = [data.bilevel_batches(0, index, ALONE, CPU)[0].targets for index in range(data.num_steps(0))]
+    assert torch.cat(targets)[-1].tolist() in ([49, 299, 549, 799], [48, 298, 548, 798])
+    assert stream_data(TEXT, text_config(4, fraction=0.001), 0).num_steps(0) == 1
 
 
 def test_too_little_memory_for_a_text_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"the text \(\d+ bytes\) needs .* see data.fraction"):
+    with pytest.raises(DataError, match=r"the text \(\d+ bytes\) needs .* use less text"):
         load_data(files_config(write_texts(tmp_path)), memory_limit_bytes=1000)

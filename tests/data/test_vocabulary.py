@@ -9,29 +9,23 @@ LINES = [["b", "a", "b"], ["c", "a"], [], ["<unk>", "b", "d"]]
 
 
 def test_words_are_ranked_by_frequency_and_ties_by_the_alphabet() -> None:
-    tokens, vocabulary = read_training_text(LINES, 100, 1.0)
+    tokens, vocabulary = read_training_text(LINES, 100)
     assert vocabulary.words == ("<unk>", "<eos>", "b", "a", "c", "d")
     assert tokens.tolist() == [2, 3, 2, 1, 4, 3, 1, 1, 0, 2, 5, 1]
 
 
 def test_the_rarest_words_become_unknown() -> None:
-    tokens, vocabulary = read_training_text(LINES, 4, 1.0)
+    tokens, vocabulary = read_training_text(LINES, 4)
     assert vocabulary.words == ("<unk>", "<eos>", "b", "a")
     assert tokens.tolist() == [2, 3, 2, 1, 0, 3, 1, 1, 0, 2, 0, 1]
 
 
-def test_a_fraction_is_counted_alone() -> None:
-    tokens, vocabulary = read_training_text(LINES, 100, 0.5)
-    assert vocabulary.words == ("<unk>", "<eos>", "a", "b", "c")
-    assert tokens.tolist() == [3, 2, 3, 1, 4, 2]
-
-
 def test_the_order_of_the_words_does_not_depend_on_where_they_first_stand() -> None:
-    assert read_training_text(reversed(LINES), 100, 1.0)[1] == read_training_text(LINES, 100, 1.0)[1]
+    assert read_training_text(reversed(LINES), 100)[1] == read_training_text(LINES, 100)[1]
 
 
 def test_other_text_is_numbered_with_end_marks_and_unknown_words() -> None:
-    _, vocabulary = read_training_text(LINES, 100, 1.0)
+    _, vocabulary = read_training_text(LINES, 100)
     assert vocabulary.encode([["a", "zebra"], []]).tolist() == [3, 0, 1, 1]
     assert len(vocabulary) == 6
 
