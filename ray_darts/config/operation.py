@@ -28,7 +28,9 @@ class Operation(Settings):
     max_worker_hours: float | None = Field(None, gt=0)
     collective_timeout_s: float = Field(120.0, gt=0)
     worker_start_timeout_s: float = Field(300.0, gt=0)
+    start_attempts: int = Field(4, ge=1, description="worker starts that may time out before a run is given up")
     health_check_interval_s: float = Field(2.0, gt=0)
+    resize_check_s: float = Field(60.0, gt=0, description="elastic runs look for more workers this often")
     checkpoint_cells: bool = Field(False, description="recompute each cell in the backward pass; saves memory")
     compile: tuple[Literal["training", "validation", "alpha_training"], ...] = ()
     formulation: Literal["auto", "separate", "grouped"] = Field(

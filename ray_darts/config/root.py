@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from ray_darts.config.base import Settings
 from ray_darts.config.data import Data, ImageData
@@ -43,7 +43,7 @@ class SearchConfig(Settings):
             )
         return self
 
-    def identity(self) -> dict[str, object]:
+    def identity(self) -> dict[str, JsonValue]:
         """What is computed, as JSON-able data; where the data lies (`data.path`) is left out."""
         whole = self.model_dump(mode="json", include=set(_IDENTITY_SECTIONS))
         whole["data"].pop("path", None)

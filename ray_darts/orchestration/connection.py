@@ -1,0 +1,50 @@
+"""Joining a Ray cluster, or starting one on this machine for the length of a command. Reads the environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from ray_darts.errors import ClusterError
+
+_ADDRESS_VARIABLE = "RAY_ADDRESS"
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextmanager
+def ray_connection(address: str | None) -> Iterator[bool]:
+    """Connect for the length of the block; yields whether the cluster was started here, for this command alone.
+
+    `address` or RAY_ADDRESS (which `ray job submit` sets) names a cluster, `auto` the one of this machine; without
+    either a cluster of this machine's cores and GPUs is started. A connection that exists is used and left.
+
+    Raises: ClusterError when nothing answers there.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if ray.is_initialized():
+        yield False
+        return
+    target = address or os.environ.get(_ADDRESS_VARIABLE)
+    try:
+        if target is None:
+            ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(f"no Ray cluster answers at {target or 'this machine'}: {error}", address=target) from error
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield target is None
+    finally:
+        ray.shutdown()

@@ -1,0 +1,75 @@
+"""Ray Train's process group, on hosts whose own name resolves to loopback: gloo is told the interface of the node.
+
+gloo advertises the address of the host's name; where that is 127.0.1.1 (Debian's default) ranks on other machines
+cannot connect. NCCL finds its interface itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+
+import ray
+from ray.train._internal.base_worker_group import BaseWorkerGroup
+from ray.train.torch.config import TorchConfig, _TorchBackend
+
+_SIOCGIFADDR = 0x8915
+_VARIABLE = "GLOO_SOCKET_IFNAME"
+
+
+class NamedInterfaceBackend(_TorchBackend):
+    """Chooses gloo's interface on every worker before the process group starts."""
+
+    def on_start(self, worker_group: BaseWorkerGroup, backend_config: TorchConfig) -> None:  # type: ignore[override]
+        """Called by Ray Train on its controller."""
+        worker_group.execute(choose_interface)
+        super().on_start(worker_group, backend_config)
+
+
+class ProcessGroupConfig(TorchConfig):
+    """A TorchConfig with `NamedInterfaceBackend`."""
+
+    @property
+    def backend_cls(self) -> type[NamedInterfaceBackend]:
+        """Ray Train asks."""
+        return NamedInterfaceBackend
+
+
+def choose_interface() -> None:
+    """Set GLOO_SOCKET_IFNAME in this process where the host's name resolves to loopback."""
+    if _VARIABLE in os.environ:
+        return
+    name = interface_for(_node_address(), resolved(socket.gethostname()))
+    if name is not None:
+        os.environ[_VARIABLE] = name
+
+
+def _node_address() -> str:
+    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    return address
+
+
+def resolved(host: str) -> str | None:
+    """The IPv4 address of a host's name, None when it has none."""
+    try:
+        return socket.gethostbyname(host)
+    except OSError:
+        return None
+
+
+def interface_for(node_address: str, host_address: str | None) -> str | None:
+    """The interface that has `node_address`, or None where gloo's own choice (`host_address`) is a good one."""
+    if host_address is not None and not host_address.startswith("127."):
+        return None
+    return next((name for _, name in socket.if_nameindex() if _address(name) == node_address), None)
+
+
+def _address(interface: str) -> str | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
+        except OSError:
+            return None
+    return socket.inet_ntoa(answer[20:24])

@@ -1,0 +1,112 @@
+"""What a command will do, from the config and the store alone: which runs are done, failed or still to be searched.
+
+Writes nothing and starts nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ray_darts.artifacts.experiment import check_same, read_experiment
+from ray_darts.artifacts.layout import check_name
+from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.open import open_store
+from ray_darts.artifacts.status import RunStatus, run_status
+from ray_darts.config import SearchConfig
+from ray_darts.errors import ConfigError, MissingObject
+from ray_darts.orchestration.assignment import Order, run_name
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """One command: a config, and the seeds and orders to search with under one experiment's name.
+
+    `address`: of a Ray cluster; None means RAY_ADDRESS, or a cluster of this machine for this command.
+    """
+
+    config: SearchConfig
+    experiment: str
+    store_uri: str
+    seeds: tuple[int, ...]
+    orders: tuple[Order, ...]
+    retry_failed: bool = False
+    allow_local_batch_norm: bool = False
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One seed with one order, and what the store says of it."""
+
+    run: str
+    seed: int
+    order: Order
+    status: RunStatus
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """All runs of a request, in the order in which they start: seed by seed."""
+
+    request: SweepRequest
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def finished(self) -> tuple[PlannedRun, ...]:
+        """Never searched again; their publications are repaired."""
+        return tuple(run for run in self.runs if run.status.state == "finished")
+
+    @property
+    def failed(self) -> tuple[PlannedRun, ...]:
+        """Failed for good, and no retry is asked for."""
+        return () if self.request.retry_failed else tuple(run for run in self.runs if run.status.state == "failed")
+
+    @property
+    def to_search(self) -> tuple[PlannedRun, ...]:
+        """New or unfinished."""
+        settled = {*self.finished, *self.failed}
+        return tuple(run for run in self.runs if run not in settled)
+
+
+def plan_sweep(request: SweepRequest) -> SweepPlan:
+    """Check a request against itself and the store.
+
+    Raises: ConfigError (no seed, an unknown order, another identity under this name, elastic workers with local
+    batch norm), StoreError.
+    """
+    _check(request)
+    store = open_store(request.store_uri, request.config.store)
+    _check_identity(request, store)
+    runs = []
+    for seed in request.seeds:
+        for order in request.orders:
+            name = run_name(order, seed)
+            runs.append(PlannedRun(name, seed, order, run_status(store, request.experiment, name)))
+    return SweepPlan(request, tuple(runs))
+
+
+def _check(request: SweepRequest) -> None:
+    check_name(request.experiment, "experiment")
+    if not request.seeds or not request.orders:
+        raise ConfigError("nothing to search: at least one seed and one order are wanted")
+    if len(set(request.seeds)) < len(request.seeds) or min(request.seeds) < 0:
+        raise ConfigError(f"seeds {request.seeds}: each at least 0, and each once")
+    if not set(request.orders) <= {"first", "second"} or len(set(request.orders)) < len(request.orders):
+        raise ConfigError(f"orders {request.orders}: wanted first, second or both")
+    lowest, highest = request.config.operation.worker_range
+    local = request.config.search.batch_norm == "local"
+    if lowest != highest and local and not request.allow_local_batch_norm:
+        raise ConfigError(
+            f"workers {request.config.operation.workers} change while searching, and local batch norm is another "
+            "function for each number of them: use search.batch_norm=sync, or --allow-local-batch-norm"
+        )
+
+
+def _check_identity(request: SweepRequest, store: ObjectStore) -> None:
+    """The data's digests are compared later, once it is open."""
+    try:
+        there = read_experiment(store, request.experiment)
+    except MissingObject:
+        return
+    identity, digest = request.config.identity(), request.config.digest()
+    check_same(there, there.model_copy(update={"identity": identity, "config_digest": digest}))

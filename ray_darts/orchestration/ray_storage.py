@@ -1,0 +1,34 @@
+"""Where Ray keeps its own marker files: `<store>/<experiment>/_ray`, through pyarrow. Nothing of ours is in there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyarrow.fs
+
+from ray_darts.artifacts.layout import RAY_FOLDER
+from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.open import open_store
+from ray_darts.config import StoreSettings
+
+
+@dataclass(frozen=True)
+class RayStorage:
+    """Arguments of Ray's RunConfig; `environment` must be set in every process that writes there."""
+
+    path: str
+    filesystem: pyarrow.fs.FileSystem | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def ray_storage(store_uri: str, experiment: str, settings: StoreSettings) -> RayStorage:
+    """Ray's folder beside an experiment; a custom endpoint or region needs a file system of its own."""
+    store = open_store(store_uri, settings)
+    if isinstance(store, LocalStore):
+        return RayStorage(f"{store.uri}/{experiment}/{RAY_FOLDER}")
+    path = f"{store.uri.removeprefix('s3://').rstrip('/')}/{experiment}/{RAY_FOLDER}"
+    scheme, _, host = (settings.endpoint_url or "").partition("://")
+    filesystem = pyarrow.fs.S3FileSystem(
+        endpoint_override=host or None, scheme=scheme or "https", region=settings.region
+    )
+    return RayStorage(path, filesystem, {"AWS_REQUEST_CHECKSUM_CALCULATION": settings.checksums})

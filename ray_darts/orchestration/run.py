@@ -1,0 +1,103 @@
+"""One run as Ray Tune sees it: a function that fits a TorchTrainer and turns every ending into a value.
+
+What Tune retries is therefore a lost process and nothing else. Every name carries digest, session and attempt, so
+Ray never resumes anything by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from uuid import uuid4
+
+from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2.torch.torch_trainer import TorchTrainer
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from ray_darts.config import Operation
+from ray_darts.orchestration.assignment import Assignment
+from ray_darts.orchestration.logs import log_for
+from ray_darts.orchestration.loopback import ProcessGroupConfig
+from ray_darts.orchestration.outcome import Outcome
+from ray_darts.orchestration.ray_storage import ray_storage
+from ray_darts.orchestration.run_queue import ASSIGNMENT
+from ray_darts.orchestration.stop_signal import stop_asked
+from ray_darts.orchestration.worker import run_worker
+
+logger = logging.getLogger("ray_darts.orchestration")
+
+OUTCOME = "outcome"
+
+
+def run_trial(config: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
+    """Ray Tune's trainable; returns an Outcome as plain data under OUTCOME."""
+    assignment = Assignment.from_plain(config[ASSIGNMENT])
+    log_for(assignment)
+    return {OUTCOME: _fit(assignment).to_plain()}
+
+
+def _fit(assignment: Assignment) -> Outcome:
+    reason = stop_asked(assignment.session.uuid)
+    if reason is not None:
+        return Outcome.from_plain({"kind": reason, "detail": "ended before the run began", "step": 0})
+    os.environ.update(train_environment(assignment.config.operation))
+    try:
+        returned: object = getattr(_trainer(assignment).fit(), "return_value", None)
+    except WorkerGroupError as error:
+        ranks = ", ".join(str(rank) for rank in sorted(error.worker_failures))
+        logger.error(
+            "ranks %s were lost more than %d times: %s", ranks, assignment.config.operation.max_failures, error
+        )
+        limit = assignment.config.operation.max_failures
+        return Outcome("lost", f"processes of ranks {ranks} died more than {limit} times (operation.max_failures)")
+    except TrainingFailedError as error:
+        logger.error("Ray Train gave up: %s", error)
+        return Outcome("lost", str(error))
+    assert isinstance(returned, Mapping)
+    return Outcome.from_plain(returned)
+
+
+def train_environment(operation: Operation) -> dict[str, str]:
+    """Ray Train's limits as it reads them, in the process that calls fit."""
+    return {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(operation.health_check_interval_s),
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(operation.collective_timeout_s),
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(operation.worker_start_timeout_s),
+        "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(operation.collective_timeout_s),
+        "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": str(operation.health_check_interval_s),
+        "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    }
+
+
+def _trainer(assignment: Assignment) -> TorchTrainer:
+    config, operation = assignment.config, assignment.config.operation
+    storage = ray_storage(assignment.store_uri, assignment.experiment, config.store)
+    lowest, highest = operation.worker_range
+    resources = {"CPU": float(operation.cpus_per_worker)}
+    if assignment.device == "cuda":
+        resources["GPU"] = 1.0
+    return TorchTrainer(
+        run_worker,
+        train_loop_config=assignment.to_plain(),
+        torch_config=ProcessGroupConfig(timeout_s=int(operation.collective_timeout_s)),
+        scaling_config=ScalingConfig(
+            num_workers=lowest if lowest == highest else (lowest, highest),
+            use_gpu=assignment.device == "cuda",
+            resources_per_worker=resources,
+            placement_strategy=operation.placement,
+            elastic_resize_monitor_interval_s=operation.resize_check_s,
+        ),
+        run_config=RunConfig(
+            name=f"{assignment.run}-{config.digest()[:8]}-{assignment.session.uuid[:8]}-{uuid4().hex[:8]}",
+            storage_path=storage.path,
+            storage_filesystem=storage.filesystem,
+            failure_config=FailureConfig(
+                max_failures=operation.max_failures, controller_failure_limit=operation.start_attempts - 1
+            ),
+            callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call]
+            worker_runtime_env={"env_vars": storage.environment} if storage.environment else None,
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )

@@ -1,0 +1,187 @@
+"""A search as a job of a Ray cluster: sending it, following its log, and what its end means as an exit code.
+
+Ray's own `ray job submit` exits with 1 whatever went wrong; here the driver's own code comes back. Nothing is kept on
+this side: the job goes on without us, and submitting it again continues the search from its store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import requests
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from ray_darts.errors import ClusterError, ConfigError
+
+INTERRUPTED = 130
+_ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+_POLL_S = 1.0
+_NO_ANSWER = (ConnectionError, RuntimeError, requests.RequestException, aiohttp.ClientError)
+
+logger = logging.getLogger("ray_darts.orchestration")
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """A search to send. `words` are the arguments of `ray-darts search`.
+
+    `working_dir`: the root of a checkout, which travels (without what its .gitignore and .rayignore name); None: the
+    package installed in the cluster's image. `dependencies`: pip requirements, for a cluster whose image lacks them.
+    `stop_wait_s`: from the word of `ray job stop` to SIGKILL; Ray's own 3 s leave no time for a last commit.
+    """
+
+    words: tuple[str, ...]
+    working_dir: Path | None = None
+    dependencies: tuple[str, ...] = ()
+    stop_wait_s: int = 60
+
+    def entrypoint(self) -> str:
+        """The shell command that the cluster runs."""
+        program = ("ray-darts", "search") if self.working_dir is None else ("python", "jobs/search.py")
+        return shlex.join((*program, *self.words))
+
+    def runtime_env(self) -> dict[str, object]:
+        """What Ray prepares for the driver and its workers. Raises: ConfigError where `working_dir` is no checkout."""
+        prepared: dict[str, object] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(self.stop_wait_s)}}
+        if self.working_dir is not None:
+            if not (self.working_dir / "jobs" / "search.py").is_file():
+                raise ConfigError(
+                    f"{self.working_dir} has no jobs/search.py: give the root of a checkout as --working-dir, "
+                    "or --installed to use the package of the cluster's image"
+                )
+            prepared["working_dir"] = str(self.working_dir.absolute())
+        if self.dependencies:
+            prepared["pip"] = list(self.dependencies)
+        return prepared
+
+
+def connect(address: str | None, token: str | None) -> JobSubmissionClient:
+    """A client of the cluster's job server at `address` (http://host:8265, or RAY_API_SERVER_ADDRESS).
+
+    Raises: ClusterError where nobody answers or the token is missing or refused.
+    """
+    headers = None if token is None else {"Authorization": f"Bearer {token}"}
+    try:
+        with _address_wins(address):
+            return JobSubmissionClient(address, headers=headers)
+    except AuthenticationError as error:
+        reason = str(error).partition("\n")[0]
+        raise ClusterError(
+            f"the cluster refused us: {reason}. Give its token as --token-file", address=address
+        ) from error
+    except (*_NO_ANSWER, ValueError) as error:
+        raise ClusterError(
+            f"no job server answers at {address or 'any known address'}: {error}", address=address
+        ) from error
+
+
+def submit_job(client: JobSubmissionClient, request: JobRequest) -> str:
+    """Send the search and return its submission id. Raises: ConfigError, ClusterError."""
+    runtime_env = request.runtime_env()
+    try:
+        submission_id = client.submit_job(entrypoint=request.entrypoint(), runtime_env=runtime_env)
+    except _NO_ANSWER as error:
+        raise ClusterError(f"the job could not be submitted: {error}") from error
+    assert isinstance(submission_id, str)
+    return submission_id
+
+
+def follow_job(
+    client: JobSubmissionClient, submission_id: str, write: Callable[[str], object], patience_s: float = 600.0
+) -> int:
+    """Copy the job's log to `write` until it ends, and return its exit code; a lost connection is taken up again.
+
+    Raises: ClusterError when the cluster does not answer for `patience_s`; the job may go on.
+    """
+    log = _Log(write)
+    last_answer = time.monotonic()
+    while True:
+        try:
+            asyncio.run(log.copy(client, submission_id))
+            details = client.get_job_info(submission_id)
+            if details.status.is_terminal():
+                return exit_code_of(details)
+            last_answer = time.monotonic()
+        except _NO_ANSWER as error:
+            if time.monotonic() - last_answer > patience_s:
+                raise ClusterError(
+                    f"the cluster has not answered for {patience_s:.0f} s; job {submission_id} may go on: {error}",
+                    submission_id=submission_id,
+                ) from error
+            logger.info("job %s cannot be followed now: %s", submission_id, error)
+        time.sleep(_POLL_S)
+
+
+def exit_code_of(details: JobDetails) -> int:
+    """The driver's own exit code; 130 for a stopped job, 128 + n for a signal, 1 where the driver left none."""
+    if details.status == JobStatus.STOPPED:
+        return INTERRUPTED
+    if details.status == JobStatus.SUCCEEDED:
+        return 0
+    return _shell_code(details.driver_exit_code or 1)
+
+
+def run_without_retry(command: Sequence[str], codes: Collection[int]) -> int:
+    """Run a job's command; if it ends with one of `codes`, end the job as STOPPED instead of FAILED.
+
+    For whoever retries what has FAILED and cannot read exit codes (a KubeRay RayJob). Returns the command's code.
+    """
+    stopped = threading.Event()
+    # `ray job stop` signals every process of the job: the command decides, we only wait for it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    code = _shell_code(subprocess.run(command, check=False).returncode)
+    if code in codes and not stopped.is_set():
+        submission_id = json.loads(os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"])["metadata"]["job_submission_id"]
+        logger.warning("exit code %d must not be retried: job %s stops itself", code, submission_id)
+        connect(None, None).stop_job(submission_id)
+        # To exit before the word comes back would be to fail after all.
+        stopped.wait(timeout=60)
+    return code
+
+
+def _shell_code(return_code: int) -> int:
+    return 128 - return_code if return_code < 0 else return_code
+
+
+@contextmanager
+def _address_wins(address: str | None) -> Iterator[None]:
+    """An address that was given goes before Ray's variables, which its client would prefer."""
+    hidden = (
+        {} if address is None else {name: os.environ.pop(name) for name in _ADDRESS_VARIABLES if name in os.environ}
+    )
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+class _Log:
+    """What of a job's log was written already: the server tells it from its start after each reconnection."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self._num_written = 0
+
+    async def copy(self, client: JobSubmissionClient, submission_id: str) -> None:
+        num_read = 0
+        async for chunk in client.tail_job_logs(submission_id):
+            fresh = chunk[max(0, self._num_written - num_read) :]
+            num_read += len(chunk)
+            if fresh:
+                self._write(fresh)
+                self._num_written = num_read

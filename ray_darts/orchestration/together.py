@@ -1,0 +1,111 @@
+"""Waiting and sharing among the ranks of a run, outside the loop: nobody waits alone, so no time limit fires.
+
+While one rank talks to the store or loads data, all ranks keep each other alive once a second. Refuses to know what
+is waited for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
+import torch
+
+from ray_darts.errors import RankFailed, StoreUnavailable
+from ray_darts.search.collectives import Collectives
+
+_Result = TypeVar("_Result")
+
+_KEEP_ALIVE_S = 1.0
+_BUSY, _DONE, _FAILED = range(3)
+_MESSAGE_BYTES = 4096
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
+
+
+def wait_together(collectives: Collectives, work: Callable[[], _Result] | None, device: torch.device) -> _Result | None:
+    """Do this rank's `work` while every rank waits for all; every rank calls, with work or None.
+
+    Raises: this rank's own error; RankFailed, quoting the first rank's error, where another rank's work failed.
+    """
+    if collectives.shard.world_size == 1:
+        return None if work is None else work()
+    future: Future[_Result] | None = None if work is None else _start(work)
+    while True:
+        own = torch.tensor([_state(future)], device=device)
+        states = collectives.all_rows(own).flatten().tolist()
+        if _BUSY not in states:
+            break
+        if future is not None:
+            wait([future], timeout=_KEEP_ALIVE_S)
+    if _FAILED in states:
+        _raise_failure(collectives, states.index(_FAILED), future, device)
+    return None if future is None else future.result()
+
+
+def share_bytes(collectives: Collectives, data: bytes | None, device: torch.device) -> bytes:
+    """Give every rank the bytes of rank 0; the others pass None."""
+    if collectives.shard.world_size == 1:
+        assert data is not None
+        return data
+    length = torch.tensor([0 if data is None else len(data)], device=device)
+    collectives.sum_(length)
+    buffer = torch.zeros(int(length), dtype=torch.uint8, device=device)
+    if data:
+        buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+    if int(length):
+        collectives.sum_(buffer)
+    return buffer.cpu().numpy().tobytes()
+
+
+def ride_out(call: Callable[[], _Result], give_up_s: float, *, stop: threading.Event | None = None) -> _Result:
+    """Call until the store answers. Raises: StoreUnavailable after `give_up_s`, or once `stop` is set.
+
+    `call` must be one that may be repeated after StoreUnavailable.
+    """
+    began = time.monotonic()
+    pause = _FIRST_PAUSE_S
+    halt = stop or threading.Event()
+    while True:
+        try:
+            return call()
+        except StoreUnavailable:
+            if time.monotonic() - began + pause > give_up_s or halt.wait(pause):
+                raise
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def _start(work: Callable[[], _Result]) -> Future[_Result]:
+    future: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="wait_together").start()
+    return future
+
+
+def _state(future: Future[_Result] | None) -> int:
+    if future is None:
+        return _DONE
+    if not future.done():
+        return _BUSY
+    return _DONE if future.exception() is None else _FAILED
+
+
+def _raise_failure(collectives: Collectives, rank: int, future: Future[_Result] | None, device: torch.device) -> None:
+    own = None if future is None else future.exception()
+    text = f"{type(own).__name__}: {own}".encode()[:_MESSAGE_BYTES] if rank == collectives.shard.rank else b""
+    buffer = torch.zeros(_MESSAGE_BYTES, dtype=torch.uint8, device=device)
+    if text:
+        buffer[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8).to(device)
+    collectives.sum_(buffer)
+    if own is not None:
+        raise own
+    message = buffer.cpu().numpy().tobytes().rstrip(b"\0").decode(errors="replace")
+    raise RankFailed(f"rank {rank} failed: {message}", rank=rank)
