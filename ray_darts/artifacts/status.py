@@ -31,6 +31,7 @@ class RunStatus:
     owner: Owner | None = None
     environment: Environment | None = None
     age_s: float | None = None
+    commit_seconds: float | None = None
     latest: Mapping[str, Scalar] = field(default_factory=dict)
     metric: Metric | None = None
     failure: Failure | None = None
@@ -63,6 +64,7 @@ def run_status(store: ObjectStore, experiment: str, run: str) -> RunStatus:
         owner=record.owner,
         environment=record.environment,
         age_s=tip.age_s,
+        commit_seconds=record.commit_seconds,
         latest=record.latest,
         metric=record.metric,
         failure=record.failure,

@@ -1,0 +1,77 @@
+"""Removing what no record refers to and no writer can still refer to.
+
+Safe by epochs alone: once a claim of epoch e is in the log, nothing of an earlier epoch can enter it any more. Age only
+delays. Records, descriptions and publications are never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ray_darts.artifacts.experiment import list_runs
+from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.objects import Listed, ObjectStore
+from ray_darts.artifacts.run_log import Entry, read_log
+
+DEFAULT_MIN_AGE_S = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What was found, and whether it was removed."""
+
+    experiment: str
+    garbage: list[Listed]
+    deleted: bool
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(entry.num_bytes for entry in self.garbage)
+
+
+def collect_experiment(
+    store: ObjectStore, experiment: str, min_age_s: float = DEFAULT_MIN_AGE_S, delete: bool = False
+) -> Collection:
+    """Find garbage at least `min_age_s` old by the store's clock, and remove it if `delete`.
+
+    Raises: CorruptObject when a log cannot be read whole: nothing of the experiment is removed then.
+    """
+    garbage: list[Listed] = []
+    for run in list_runs(store, experiment):
+        keys = RunKeys(experiment, run)
+        garbage += (entry for entry in run_garbage(store, keys) if entry.age_s >= min_age_s)
+    if delete:
+        for entry in garbage:
+            store.delete(entry.key)
+    return Collection(experiment, garbage, delete)
+
+
+def run_garbage(store: ObjectStore, keys: RunKeys) -> Iterator[Listed]:
+    """Parts that no record names and superseded checkpoints, of epochs whose writers are fenced."""
+    log = read_log(store, keys)
+    if not log:
+        return
+    tip = log[-1].record
+    fenced = tip.epoch + 1 if tip.kind == "finish" else tip.epoch
+    kept = _kept_keys(log)
+    for prefix in (keys.parts, keys.checkpoints):
+        for entry in store.list_objects(prefix):
+            epoch = _epoch(keys, entry.key)
+            if epoch is not None and epoch < fenced and entry.key not in kept:
+                yield entry
+
+
+def _kept_keys(log: Sequence[Entry]) -> set[str]:
+    """Every part of the log, and the one checkpoint from which a claim would resume."""
+    kept = {part.key for entry in log for part in entry.record.parts}
+    checkpoint = log[-1].record.checkpoint
+    if checkpoint is not None:
+        kept |= {checkpoint.tensors.key, checkpoint.state.key}
+    return kept
+
+
+def _epoch(keys: RunKeys, key: str) -> int | None:
+    """The claim epoch of whoever put this object; None for a key that is not of our making."""
+    name = keys.part_name(key) or keys.checkpoint_name(key)
+    return None if name is None else name.epoch

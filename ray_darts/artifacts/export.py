@@ -1,0 +1,122 @@
+"""Alpha histories of an experiment's runs, finished or not, into one file for other tools.
+
+Reads what the logs refer to, part by part, so memory does not grow with the history. A part with another hash or
+schema is refused, naming its key. Writes a whole file or none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from ray_darts.artifacts.experiment import list_runs, read_experiment, read_run, space_layout
+from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.run_log import read_log
+from ray_darts.artifacts.traces import TRACE_SCHEMA, read_rows, trace_table
+from ray_darts.errors import ConfigError
+from ray_darts.genotype.discretise import describe
+from ray_darts.genotype.layout import SpaceLayout
+
+
+@dataclass(frozen=True)
+class History:
+    """One run's alphas in short: `rows` of the long table, mean entropy per cell after the first and last step."""
+
+    run: str
+    steps: int
+    rows: int
+    first_entropy: dict[str, float]
+    last_entropy: dict[str, float]
+
+
+def export_traces(store: ObjectStore, experiment: str, run: str | None, output: Path | None) -> list[History]:
+    """Read the alpha traces of one run or of all that have committed a step, and write their rows to `output`.
+
+    Raises: MissingObject, CorruptObject; ConfigError for an output that is neither .parquet nor .csv, or not writable.
+    """
+    layout = space_layout(read_experiment(store, experiment))
+    runs = list_runs(store, experiment)
+    if run is not None and run not in runs:
+        raise ConfigError(f"no run {run!r} in {experiment!r}; there are {', '.join(runs) or 'none'}")
+    with _writing(output) as table:
+        histories = [_export_run(store, RunKeys(experiment, name), layout, table) for name in ([run] if run else runs)]
+    return [history for history in histories if history.steps]
+
+
+class _Table(Protocol):
+    def write_table(self, table: pa.Table) -> None: ...
+
+
+class _Nowhere:
+    def write_table(self, table: pa.Table) -> None:
+        """Rows are read and checked, and not kept."""
+
+
+class _Csv:
+    """CSV of plain columns; what Parquet says by dictionaries is spelled out."""
+
+    def __init__(self, path: Path) -> None:
+        plain = [(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in TRACE_SCHEMA]
+        self._schema = pa.schema(plain)
+        self._writer = pyarrow.csv.CSVWriter(str(path), self._schema)
+
+    def write_table(self, table: pa.Table) -> None:
+        self._writer.write_table(table.cast(self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@contextmanager
+def _writing(output: Path | None) -> Iterator[_Table]:
+    """A table to write to that becomes `output` when the block ends well, and leaves nothing otherwise."""
+    if output is None:
+        yield _Nowhere()
+        return
+    if output.suffix not in (".parquet", ".csv"):
+        raise ConfigError(f"{output} ends neither in .parquet nor in .csv")
+    temporary = output.with_name(f".{output.name}.{uuid4().hex}.tmp")
+    try:
+        writer = (
+            _Csv(temporary)
+            if output.suffix == ".csv"
+            else pq.ParquetWriter(temporary, TRACE_SCHEMA, compression="zstd")
+        )
+        try:
+            yield writer
+        finally:
+            writer.close()
+        os.replace(temporary, output)
+    except OSError as error:
+        raise ConfigError(f"cannot write {output}: {error.strerror or error}", path=str(output)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _export_run(store: ObjectStore, keys: RunKeys, layout: SpaceLayout, table: _Table) -> History:
+    log = read_log(store, keys)
+    first: Sequence[float] | None = None
+    last: Sequence[float] = ()
+    steps = 0
+    for rows in read_rows(store, keys, log, layout.num_alphas):
+        first = rows.alphas[0].tolist() if first is None else first
+        last = rows.alphas[-1].tolist()
+        steps += len(rows.steps)
+        table.write_table(trace_table(layout, read_run(store, keys.experiment, keys.run), rows))
+    if first is None:
+        return History(keys.run, 0, 0, {}, {})
+    return History(keys.run, steps, steps * layout.num_alphas, _entropy(layout, first), _entropy(layout, last))
+
+
+def _entropy(layout: SpaceLayout, flat: Sequence[float]) -> dict[str, float]:
+    return describe(layout, layout.split(flat)).entropy

@@ -1,0 +1,109 @@
+"""A relay between client and S3 server that loses replies: the request is carried out, its answer never arrives.
+
+Nothing else can make a put land and fail at once. It also turns 404 into 403, as S3 does without s3:ListBucket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+Loses = Callable[[str, str], bool]
+
+_DENIED = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
+)
+_HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length", "date", "server"}
+
+
+class Relay:
+    """Forwards to `target`. `loses(method, path)` says of each request whether its reply is dropped."""
+
+    def __init__(self, target: str, hide_missing: bool = False) -> None:
+        parts = urlsplit(target)
+        assert parts.hostname is not None
+        self.target = (parts.hostname, parts.port)
+        self.hide_missing = hide_missing
+        self.loses: Loses = lambda method, path: False
+        self.lost: list[str] = []
+        self.requests: list[str] = []
+        self._lock = threading.Lock()
+
+    def lose_once(self, method: str, fragment: str) -> None:
+        """Drop the reply of the next request of this method whose path holds `fragment`."""
+        left = [1]
+
+        def loses(seen: str, path: str) -> bool:
+            if seen != method or fragment not in path or not left:
+                return False
+            left.clear()
+            return True
+
+        self.loses = loses
+
+    def settle(self, method: str, path: str) -> bool:
+        """Note a request; whether its reply is to be lost."""
+        with self._lock:
+            self.requests.append(f"{method} {path}")
+            lost = self.loses(method, path)
+            if lost:
+                self.lost.append(f"{method} {path}")
+            return lost
+
+
+@contextlib.contextmanager
+def relaying(target: str, hide_missing: bool = False) -> Iterator[tuple[Relay, str]]:
+    """Run a relay; yields it and its URL."""
+    relay = Relay(target, hide_missing)
+
+    class Handler(_Handler):
+        owner = relay
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield relay, f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    owner: Relay
+    protocol_version = "HTTP/1.1"
+
+    def _forward(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        upstream = http.client.HTTPConnection(*self.owner.target, timeout=30)
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("expect", "connection")}
+        upstream.request(self.command, self.path, body, headers)
+        answer = upstream.getresponse()
+        data = answer.read()
+        upstream.close()
+        if self.owner.settle(self.command, self.path):
+            self.close_connection = True
+            return
+        status = answer.status
+        if status == 404 and self.owner.hide_missing and self.command in ("GET", "HEAD"):
+            status, data = 403, _DENIED
+        self.send_response_only(status)
+        for name, value in answer.getheaders():
+            if name.lower() not in _HOP_BY_HOP or name.lower() in ("date", "server"):
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(data))
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _forward
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: the tests read `requests`."""

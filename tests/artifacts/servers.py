@@ -1,0 +1,82 @@
+"""Real servers for the tests, on free ports of 127.0.0.1, ended by their own process ids."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+_START_S = 30.0
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def serving(command: list[str], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[int]:
+    """Run a server until the block ends; yields its process id once the port answers."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+        try:
+            _wait(process, port, log)
+            yield process.pid
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.args} does not listen on {port}:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def program(name: str) -> str:
+    """The full path of a console script of this environment."""
+    return str(Path(sys.executable).with_name(name))
+
+
+@contextlib.contextmanager
+def ministack(folder: Path, services: str = "s3") -> Iterator[str]:
+    """An S3 server that checks hashes and signatures; yields its URL. Every other listener of it is off."""
+    port = free_port()
+    env = {
+        "AUTH": "true",
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "SERVICES": services,
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+    }
+    with serving([program("ministack")], port, folder / f"ministack-{port}.log", env):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def moto(folder: Path) -> Iterator[str]:
+    """A server that knows expired tokens, from its fourth request on; yields its URL."""
+    port = free_port()
+    command = [program("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    with serving(command, port, folder / f"moto-{port}.log", {"INITIAL_NO_AUTH_ACTION_COUNT": "3"}):
+        yield f"http://127.0.0.1:{port}"
