@@ -7,10 +7,15 @@ from typing import Annotated
 import typer
 
 from ray_darts import __version__
+from ray_darts.cli.best import best
 from ray_darts.cli.exits import with_exit_codes
+from ray_darts.cli.gc import gc
 from ray_darts.cli.presets import presets
 from ray_darts.cli.search import search
 from ray_darts.cli.show import show
+from ray_darts.cli.status import status
+from ray_darts.cli.trace import trace
+from ray_darts.cli.verify import verify
 
 app = typer.Typer(
     name="ray-darts",
@@ -38,5 +43,5 @@ def _global(
     """Distributed differentiable architecture search (DARTS) on Ray."""
 
 
-for _command in (search, show, presets):
+for _command in (search, status, best, trace, show, verify, gc, presets):
     app.command()(with_exit_codes(_command))

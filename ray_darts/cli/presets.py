@@ -15,7 +15,7 @@ def presets(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this preset's TOML.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the presets, or print one: a start for your own --config file."""
+    """List the presets, or print one to start your own --config from."""
     from ray_darts.config import load_config, preset_names, preset_text
 
     if name is not None:

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from ray_darts.artifacts.layout import check_name
-from ray_darts.config import SearchConfig, load_config
+from ray_darts.cli.options import DEFAULT_STORE
+from ray_darts.config import load_config
 from ray_darts.errors import ConfigError
+from ray_darts.orchestration.assignment import Order
+from ray_darts.orchestration.plan import SweepRequest
 
 DEFAULT_PRESET = "digits"
-ORDERS = ("first", "second")
 MAX_SEEDS = 10_000
+_ORDERS: dict[str, Order] = {"first": "first", "second": "second"}
 
 _Parsed = TypeVar("_Parsed")
-
-
-@dataclass(frozen=True)
-class Requested:
-    """What was asked for: one config, and the seeds and orders to run it with under one experiment's name."""
-
-    config: SearchConfig
-    experiment: str
-    seeds: tuple[int, ...]
-    orders: tuple[str, ...]
 
 
 def read_request(
@@ -35,8 +27,16 @@ def read_request(
     seeds: str,
     orders: str,
     overrides: Sequence[str],
-) -> Requested:
-    """Check all of a search's arguments. Raises: ConfigError with one line per mistake."""
+    *,
+    store: str = DEFAULT_STORE,
+    retry_failed: bool = False,
+    allow_local_batch_norm: bool = False,
+    address: str | None = None,
+) -> SweepRequest:
+    """Check all of a search's arguments; the default name is the preset's (or file's) and the digest's start.
+
+    Raises: ConfigError with one line per mistake.
+    """
     if preset is None and config_file is None:
         preset = DEFAULT_PRESET
     mistakes: list[str] = []
@@ -52,7 +52,9 @@ def read_request(
         experiment = _collect(mistakes, lambda: check_name(default, "experiment (give --name)"))
     if mistakes or config is None or read_seeds is None or read_orders is None or experiment is None:
         raise ConfigError("\n".join(mistakes))
-    return Requested(config, experiment, read_seeds, read_orders)
+    return SweepRequest(
+        config, experiment, store, read_seeds, read_orders, retry_failed, allow_local_batch_norm, address
+    )
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -73,10 +75,11 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def parse_orders(text: str) -> tuple[str, ...]:
+def parse_orders(text: str) -> tuple[Order, ...]:
     """A list of `first` and `second`. Raises: ConfigError."""
-    orders = tuple(word.strip() for word in text.split(","))
-    if not set(orders) <= set(ORDERS) or len(set(orders)) != len(orders):
+    words = [word.strip() for word in text.split(",")]
+    orders = tuple(_ORDERS[word] for word in words if word in _ORDERS)
+    if len(orders) < len(words) or len(set(orders)) < len(orders):
         raise ConfigError(f"--orders {text!r}: wanted first, second or first,second")
     return orders
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ray_darts.cli.options import DEFAULT_STORE, ConfigFile, Json, Overrides, Preset, Store
-from ray_darts.cli.output import show_result, tell
+from ray_darts.cli.output import show_result
 
 
 def search(
@@ -46,7 +46,10 @@ def search(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Search for cells: every seed with every order, in parallel. The same command again continues."""
+    """Search with every seed and order in parallel.
+
+    The same command again continues what is unfinished and prints the result when all is done.
+    """
     from ray_darts.cli.request import read_request
 
     given = {
@@ -56,7 +59,18 @@ def search(
         "max_worker_hours": max_worker_hours,
     }
     flags = [f"operation.{field}={value}" for field, value in given.items() if value is not None]
-    asked = read_request(preset, config, name, seeds, orders, [*(overrides or []), *flags])
+    asked = read_request(
+        preset,
+        config,
+        name,
+        seeds,
+        orders,
+        [*(overrides or []), *flags],
+        store=store,
+        retry_failed=retry_failed,
+        allow_local_batch_norm=allow_local_batch_norm,
+        address=address,
+    )
     if dry_run:
         from ray_darts.cli.dry_run import estimate_request
 
@@ -65,7 +79,6 @@ def search(
         return
     from ray_darts.cli.sweep import run_request
 
-    tell(f"experiment {asked.experiment} in {store}: {len(asked.seeds)} seeds x {len(asked.orders)} orders")
-    result = run_request(asked, store, address, retry_failed, allow_local_batch_norm)
-    show_result(result.text(), result.to_data(), as_json)
-    raise typer.Exit(result.exit_code)
+    answer = run_request(asked)
+    show_result(answer.text(), answer.to_data(), as_json)
+    raise typer.Exit(answer.exit_code)

@@ -29,7 +29,7 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the cells of a genotype: one line per node, and with --output a drawing."""
+    """Show the cells of a genotype as text; with --output draw them."""
     from ray_darts.report.cells import cells_svg, cells_text
 
     found = find_genotype(genotype, _space(space, preset))

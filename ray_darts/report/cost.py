@@ -25,7 +25,12 @@ PROCESS_BYTES = 690_000_000
 TRACE_BYTES_PER_ALPHA = 7.0
 """Of alpha_trace.parquet and of a part: two float32, the rest dictionary-encoded and compressed."""
 RECORD_BYTES = 3_000
-REQUESTS_PER_COMMIT, REQUESTS_PER_CLAIM, REQUESTS_PER_PUBLICATION = 7, 8, 12
+REQUESTS_PER_COMMIT = 8
+"""Part, two files of the checkpoint, record, head; two deletes; the part read again for the publication."""
+REQUESTS_PER_RUN = 20
+"""Descriptions, claim, finish, publications, `best.json`."""
+VECTORS_PER_WEIGHT = 5
+"""Weights, momentum, gradient, and while a step runs w' and its direction."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,10 @@ class Plan:
     """The counts that an estimate is made from; `concurrent` runs at a time, `workers` per run."""
 
     experiment: str
-    num_seeds: int
+    num_runs: Mapping[str, int]
+    """{order: runs that are still to be searched}"""
+    num_ended: int
+    """Runs that have ended already."""
     sizes: Mapping[str, StepSize]
     """{order: size of its step}"""
     epochs: int
@@ -58,20 +66,32 @@ class Plan:
     device: str
     threads: int
     commit_every_s: float
-    keep_checkpoints: int
 
 
 @dataclass(frozen=True)
 class OrderEstimate:
-    """One run of one order."""
+    """The runs of one order; all but `num_runs` is of one run."""
 
     order: str
+    num_runs: int
     step_s: float
     run_s: float
     worker_memory_bytes: float
     commits: int
     store_bytes: float
     store_requests: int
+
+    def to_data(self) -> dict[str, object]:
+        """Plain JSON-able data; times in seconds, sizes in bytes."""
+        return {
+            "runs": self.num_runs,
+            "step_s": float(f"{self.step_s:.3g}"),
+            "run_s": round(self.run_s, 1),
+            "worker_memory_bytes": round(self.worker_memory_bytes),
+            "commits": self.commits,
+            "store_bytes": round(self.store_bytes),
+            "store_requests": self.store_requests,
+        }
 
 
 @dataclass(frozen=True)
@@ -83,40 +103,44 @@ class Estimate:
 
     @property
     def num_runs(self) -> int:
-        return self.plan.num_seeds * len(self.orders)
+        """Runs that are still to be searched."""
+        return sum(order.num_runs for order in self.orders)
 
     @property
     def worker_hours(self) -> float:
-        """Hours of workers, all runs together: runs x workers x hours of a run."""
-        return sum(order.run_s for order in self.orders) * self.plan.num_seeds * self.plan.workers / 3600
+        """Runs x workers x hours of a run."""
+        return sum(order.num_runs * order.run_s for order in self.orders) * self.plan.workers / 3600
 
     @property
     def wall_s(self) -> float:
-        """Longest runs first, `concurrent` at a time."""
-        total = sum(order.run_s for order in self.orders) * self.plan.num_seeds
-        return max(total / self.plan.concurrent, max(order.run_s for order in self.orders))
+        """With `concurrent` runs at a time: at least the longest run, at least the mean load."""
+        total = sum(order.num_runs * order.run_s for order in self.orders)
+        return max([total / self.plan.concurrent, *(order.run_s for order in self.orders if order.num_runs)])
 
     @property
     def store_bytes(self) -> float:
         """Bytes that stay in the store when all runs have finished."""
-        return sum(order.store_bytes for order in self.orders) * self.plan.num_seeds
+        return sum(order.num_runs * order.store_bytes for order in self.orders)
 
     @property
     def store_requests(self) -> int:
-        return sum(order.store_requests for order in self.orders) * self.plan.num_seeds
+        """Requests of all runs, reading for the publications included."""
+        return sum(order.num_runs * order.store_requests for order in self.orders)
 
     def to_data(self) -> dict[str, object]:
         """Plain JSON-able data; times in seconds, sizes in bytes."""
+        plan = self.plan
         return {
-            "experiment": self.plan.experiment,
+            "experiment": plan.experiment,
             "runs": self.num_runs,
-            "steps_per_run": self.plan.total_steps,
-            "weights": self.plan.num_weights,
-            "alphas": self.plan.num_alphas,
-            "device": self.plan.device,
-            "workers_per_run": self.plan.workers,
-            "concurrent_runs": self.plan.concurrent,
-            "orders": {order.order: _order_data(order) for order in self.orders},
+            "runs_ended": plan.num_ended,
+            "steps_per_run": plan.total_steps,
+            "weights": plan.num_weights,
+            "alphas": plan.num_alphas,
+            "device": plan.device,
+            "workers_per_run": plan.workers,
+            "concurrent_runs": plan.concurrent,
+            "orders": {order.order: order.to_data() for order in self.orders},
             "wall_s": round(self.wall_s, 1),
             "worker_hours": round(self.worker_hours, 3),
             "store_bytes": round(self.store_bytes),
@@ -126,22 +150,24 @@ class Estimate:
     def text(self) -> str:
         """A short table for people."""
         plan = self.plan
+        runs = ", ".join(f"{order.num_runs} of {order.order} order" for order in self.orders)
+        ended = f"; {plan.num_ended} have ended already" if plan.num_ended else ""
+        workers = f"{plan.workers} worker{'s' * (plan.workers > 1)} each on {plan.device}"
         lines = [
-            f"experiment   {plan.experiment}",
-            f"runs         {self.num_runs} ({plan.num_seeds} seeds x {', '.join(plan.sizes)}), "
-            f"{plan.concurrent} at a time, {plan.workers} worker{'s' * (plan.workers > 1)} each on {plan.device}",
-            f"each run     {plan.epochs} epochs, {plan.total_steps:,} steps, {plan.num_weights:,} weights, "
+            f"experiment    {plan.experiment}",
+            f"runs          {self.num_runs} ({runs}), {plan.concurrent} at a time, {workers}{ended}",
+            f"a run         {plan.epochs} epochs, {plan.total_steps:,} steps, {plan.num_weights:,} weights, "
             f"{plan.num_alphas} alphas",
         ]
         lines += [
-            f"{order.order + ' order':<13}about {order.step_s:.2g} s a step, {duration_text(order.run_s)} a run, "
+            f"{order.order + ' order':<14}about {order.step_s:.2g} s a step, {duration_text(order.run_s)} a run, "
             f"{bytes_text(order.worker_memory_bytes)} of memory a worker"
             for order in self.orders
         ]
         lines += [
-            f"in all       about {duration_text(self.wall_s)}, {self.worker_hours:.2g} worker-hours",
-            f"store        about {bytes_text(self.store_bytes)} kept, {self.store_requests:,} requests",
-            "Times assume the speeds named in ray_darts/report/cost.py. Nothing was written.",
+            f"in all        about {duration_text(self.wall_s)}, {self.worker_hours:.2g} worker-hours",
+            f"store         about {bytes_text(self.store_bytes)} kept, {self.store_requests:,} requests",
+            "Times rest on the speeds that ray_darts/report/cost.py assumes. Nothing was written.",
         ]
         return "\n".join(lines)
 
@@ -166,28 +192,17 @@ def checkpoint_bytes(num_weights: int, num_alphas: int) -> int:
 def _estimate_order(plan: Plan, order: str, size: StepSize) -> OrderEstimate:
     step_s = step_seconds(size, plan.device, plan.workers, plan.threads)
     search_s = step_s * plan.total_steps
-    commits = plan.epochs + math.floor(search_s / plan.commit_every_s) if plan.commit_every_s else plan.total_steps
+    by_time = math.floor(search_s / plan.commit_every_s) if plan.commit_every_s else plan.total_steps
+    commits = plan.epochs + by_time
     trace = plan.total_steps * plan.num_alphas * TRACE_BYTES_PER_ALPHA
-    checkpoints = plan.keep_checkpoints * checkpoint_bytes(plan.num_weights, plan.num_alphas)
-    # weights, gradient, momentum, w' and the averaging buffer; two of them only while a step runs
-    network = 5 * 4 * plan.num_weights + size.activation_bytes / plan.workers
+    network = VECTORS_PER_WEIGHT * 4 * plan.num_weights + size.activation_bytes / plan.workers
     return OrderEstimate(
         order=order,
+        num_runs=plan.num_runs[order],
         step_s=step_s,
         run_s=RUN_START_S + search_s,
         worker_memory_bytes=PROCESS_BYTES + network,
         commits=commits,
-        store_bytes=2 * trace + checkpoints + commits * RECORD_BYTES,
-        store_requests=commits * (REQUESTS_PER_COMMIT + 1) + REQUESTS_PER_CLAIM + REQUESTS_PER_PUBLICATION,
+        store_bytes=2 * trace + checkpoint_bytes(plan.num_weights, plan.num_alphas) + commits * RECORD_BYTES,
+        store_requests=commits * REQUESTS_PER_COMMIT + REQUESTS_PER_RUN,
     )
-
-
-def _order_data(order: OrderEstimate) -> dict[str, object]:
-    return {
-        "step_s": float(f"{order.step_s:.3g}"),
-        "run_s": round(order.run_s, 1),
-        "worker_memory_bytes": round(order.worker_memory_bytes),
-        "commits": order.commits,
-        "store_bytes": round(order.store_bytes),
-        "store_requests": order.store_requests,
-    }

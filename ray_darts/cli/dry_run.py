@@ -1,0 +1,87 @@
+"""`ray-darts search --dry-run`: what the search would do and take, from the code and data it would use.
+
+Reads the store and the data; writes nothing, downloads nothing, starts no cluster.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import torch
+
+from ray_darts.cli.output import tell
+from ray_darts.config import SearchConfig
+from ray_darts.config.data import ImageData
+from ray_darts.data.open import open_data
+from ray_darts.data.protocol import DataFacts
+from ray_darts.orchestration.capacity import Capacity, concurrent_runs
+from ray_darts.orchestration.connection import ray_connection
+from ray_darts.orchestration.plan import SweepRequest, plan_sweep
+from ray_darts.orchestration.resources import cluster_capacity, run_demand
+from ray_darts.report.cost import Estimate, Plan, StepSize, estimate
+from ray_darts.search.footprint import measure_footprint
+
+_CIFAR10_TRAINING_IMAGES = 50_000
+
+
+def estimate_request(request: SweepRequest) -> Estimate:
+    """Check a request against its store, its data and the machine, and estimate what is left of it.
+
+    Raises: ConfigError, DataError, ClusterError, StoreError: what the search itself would refuse.
+    """
+    config = request.config
+    plan = plan_sweep(request)
+    facts, total_steps = _data_size(config, request.seeds[0])
+    concurrent, device = _placing(request, len(plan.to_search))
+    tell(f"counting one step of each order for {device}")
+    footprints = {order: measure_footprint(config, facts, order, device) for order in request.orders}
+    one = footprints[request.orders[0]]
+    sizes: dict[str, StepSize] = {
+        order: StepSize(footprint.flops, footprint.operator_calls, footprint.activation_bytes)
+        for order, footprint in footprints.items()
+    }
+    to_search = Counter(run.order for run in plan.to_search)
+    operation = config.operation
+    return estimate(
+        Plan(
+            experiment=request.experiment,
+            num_runs={order: to_search[order] for order in request.orders},
+            num_ended=len(plan.runs) - len(plan.to_search),
+            sizes=sizes,
+            epochs=config.search.epochs,
+            total_steps=total_steps,
+            num_weights=one.num_weights,
+            num_alphas=one.num_alphas,
+            workers=operation.worker_range[1],
+            concurrent=concurrent,
+            device=device,
+            threads=operation.threads,
+            commit_every_s=operation.commit_every_s,
+        )
+    )
+
+
+def _data_size(config: SearchConfig, seed: int) -> tuple[DataFacts, int]:
+    """What the data tells a network, and the steps of a whole run; CIFAR-10 is known without a download."""
+    settings, search = config.data, config.search
+    if isinstance(settings, ImageData) and settings.source == "cifar10":
+        weight_half = int(_CIFAR10_TRAINING_IMAGES * settings.fraction * (1 - settings.alpha_fraction))
+        return DataFacts(10, 3, settings.image_size or 32), search.epochs * (weight_half // search.batch_size)
+    data = open_data(config, seed)
+    return data.facts, sum(data.num_steps(epoch) for epoch in range(search.epochs))
+
+
+def _placing(request: SweepRequest, num_runs: int) -> tuple[int, str]:
+    """How many runs would go at a time, and on what, in the named cluster or in one of this machine."""
+    if request.address is not None:
+        with ray_connection(request.address):
+            capacity = cluster_capacity()
+    else:
+        own = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+        capacity = Capacity((own,))
+    operation = request.config.operation
+    on_gpu = operation.device == "cuda" or (operation.device == "auto" and capacity.can_have("GPU"))
+    device = "cuda" if on_gpu else "cpu"
+    demand = run_demand(operation, device)
+    return concurrent_runs(capacity, demand, max(num_runs, 1), operation.max_concurrent), device

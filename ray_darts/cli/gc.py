@@ -1,0 +1,51 @@
+"""`ray-darts gc`: what no record refers to and no writer can still refer to; told first, deleted when asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ray_darts.cli.options import DEFAULT_STORE, Experiment, Json, Store, StoreOverrides
+from ray_darts.cli.output import show_result
+from ray_darts.report.amounts import bytes_text
+
+if TYPE_CHECKING:
+    from ray_darts.artifacts.collect import Collection
+
+
+def gc(
+    experiment: Experiment,
+    store: Store = DEFAULT_STORE,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete them; without it nothing is changed.")] = False,
+    min_age_hours: Annotated[
+        float, typer.Option("--min-age-hours", min=0, help="Leave what is younger by the store's clock.")
+    ] = 24.0,
+    overrides: StoreOverrides = None,
+    as_json: Json = False,
+) -> None:
+    """List or delete objects that nothing refers to.
+
+    Records of the logs, descriptions and publications are never touched.
+    """
+    from ray_darts.artifacts.collect import collect_experiment
+    from ray_darts.cli.stores import check_experiment, open_named_store
+
+    opened = open_named_store(store, overrides)
+    check_experiment(opened, experiment)
+    found = collect_experiment(opened, experiment, min_age_hours * 3600, delete)
+    data = {
+        "experiment": experiment,
+        "deleted": found.deleted,
+        "num_bytes": found.num_bytes,
+        "garbage": [entry._asdict() for entry in found.garbage],
+    }
+    show_result(_text(found), data, as_json)
+
+
+def _text(found: Collection) -> str:
+    lines = [f"{bytes_text(entry.num_bytes):>10}  {entry.key}" for entry in found.garbage]
+    size = f"{len(found.garbage)} objects, {bytes_text(found.num_bytes)}"
+    if not found.garbage:
+        return "nothing to collect"
+    return "\n".join([*lines, f"{size}: deleted" if found.deleted else f"{size}; --delete removes them"])

@@ -1,0 +1,73 @@
+"""`ray-darts status`: how far each run is, from the store alone, on any machine that can read it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ray_darts.cli.options import DEFAULT_STORE, Experiment, Json, Store, StoreOverrides
+from ray_darts.cli.output import show_result
+
+if TYPE_CHECKING:
+    from ray_darts.artifacts.status import RunStatus
+
+WATCH_EVERY_S = 5.0
+
+
+def status(
+    experiment: Experiment,
+    store: Store = DEFAULT_STORE,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every 5 s until all runs have ended.")] = False,
+    overrides: StoreOverrides = None,
+    as_json: Json = False,
+) -> None:
+    """Show how far each run is and who holds it."""
+    from ray_darts.artifacts.status import experiment_status
+    from ray_darts.cli.stores import check_experiment, open_named_store
+    from ray_darts.report.table import status_text
+
+    opened = open_named_store(store, overrides)
+    check_experiment(opened, experiment)
+    if watch:
+        _watch(lambda: experiment_status(opened, experiment), as_json)
+        return
+    runs = experiment_status(opened, experiment)
+    show_result(status_text(runs), [run_data(run) for run in runs], as_json)
+
+
+def run_data(run: RunStatus) -> dict[str, object]:
+    """One run's status as plain JSON-able data; times in seconds."""
+    return {
+        "run": run.run,
+        "state": run.state,
+        "step": run.step,
+        "total_steps": run.total_steps,
+        "epoch": run.epoch,
+        "claims": run.claims,
+        "age_s": run.age_s,
+        "commit_seconds": run.commit_seconds,
+        "latest": dict(run.latest),
+        "owner": run.owner.model_dump(mode="json") if run.owner else None,
+        "environment": run.environment.model_dump(mode="json") if run.environment else None,
+        "metric": run.metric.model_dump(mode="json") if run.metric else None,
+        "failure": run.failure.model_dump(mode="json") if run.failure else None,
+    }
+
+
+def _watch(read: Callable[[], Sequence[RunStatus]], as_json: bool) -> None:
+    """Show the runs until all have ended or the user interrupts; as JSON, one line per look."""
+    from ray_darts.report.table import LiveTable
+
+    with LiveTable(quiet=as_json) as table:
+        while True:
+            runs = read()
+            table.show(runs)
+            if as_json:
+                typer.echo(json.dumps([run_data(run) for run in runs], sort_keys=True, allow_nan=False))
+            if all(run.state in ("finished", "failed") for run in runs):
+                return
+            time.sleep(WATCH_EVERY_S)

@@ -1,0 +1,45 @@
+"""`ray-darts trace`: every alpha after every step, of one run or all, finished or not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ray_darts.cli.options import DEFAULT_STORE, Experiment, Json, Store, StoreOverrides
+from ray_darts.cli.output import show_result, tell
+
+if TYPE_CHECKING:
+    from ray_darts.artifacts.export import History
+
+
+def trace(
+    experiment: Experiment,
+    run: Annotated[str | None, typer.Option("--run", metavar="RUN", help="Only this run.")] = None,
+    store: Store = DEFAULT_STORE,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write the rows to this .parquet or .csv file.")
+    ] = None,
+    overrides: StoreOverrides = None,
+    as_json: Json = False,
+) -> None:
+    """Check and summarise the alpha histories, or export them."""
+    from ray_darts.artifacts.export import export_traces
+    from ray_darts.cli.stores import check_experiment, open_named_store
+
+    opened = open_named_store(store, overrides)
+    check_experiment(opened, experiment)
+    histories = export_traces(opened, experiment, run, output)
+    if output is not None:
+        tell(f"{sum(history.rows for history in histories):,} rows in {output}")
+    text = "\n".join(map(_line, histories)) or "no run has committed a step yet"
+    show_result(text, [asdict(history) for history in histories], as_json)
+
+
+def _line(history: History) -> str:
+    moved = ", ".join(
+        f"{cell} {entropy:.3f} -> {history.last_entropy[cell]:.3f}" for cell, entropy in history.first_entropy.items()
+    )
+    return f"{history.run:<24}{history.steps:>8,} steps {history.rows:>12,} rows   entropy {moved} nats"

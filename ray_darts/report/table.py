@@ -1,0 +1,142 @@
+"""The runs of an experiment as a table, as one plain line each, and live while they go on.
+
+On a terminal the live table stays in place; elsewhere (a log, a pipe) a line is written for each run that has moved.
+Draws on stderr. Knows no store.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ray_darts.report.amounts import duration_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+    from ray_darts.artifacts.status import RunStatus
+
+_COLUMNS = ("run", "state", "epoch", "step", "loss", "accuracy", "entropy", "skips", "left", "age", "owner")
+_STYLES = {"finished": "green", "failed": "red", "searching": "cyan"}
+_PLAIN_WIDTH = 160
+
+
+def row_cells(run: RunStatus) -> dict[str, str]:
+    """What each column says of a run; empty where nothing is known. Loss and accuracy are of the validation half."""
+    latest = run.latest
+    return {
+        "run": run.run,
+        "state": run.state,
+        "epoch": "" if run.epoch is None else str(run.epoch),
+        "step": f"{run.step}/{run.total_steps}" if run.total_steps else str(run.step),
+        "loss": _number(latest, "validation_loss", ".3f"),
+        "accuracy": _number(latest, "validation_accuracy", ".1%") or _number(latest, "validation_perplexity", ".1f"),
+        "entropy": _per_cell(latest, "entropy", ".3f"),
+        "skips": _per_cell(latest, "skips", "d"),
+        "left": _time_left(run),
+        "age": "" if run.age_s is None else duration_text(run.age_s),
+        "owner": f"{run.owner.host}/{run.owner.session[:8]}" if run.owner else "",
+    }
+
+
+def status_text(runs: Sequence[RunStatus]) -> str:
+    """The table as plain text, and a line for each run that failed."""
+    from rich.console import Console
+
+    if not runs:
+        return "no run has been started yet"
+    console = Console(file=io.StringIO(), width=_PLAIN_WIDTH, force_terminal=False, color_system=None)
+    console.print(status_table(runs))
+    table = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+    failures = [f"{run.run} failed: {run.failure.detail}" for run in runs if run.failure is not None]
+    return "\n".join([table, *failures])
+
+
+def status_table(runs: Sequence[RunStatus]) -> Table:
+    """A rich table; columns that say nothing of any run are left out."""
+    from rich import box
+    from rich.table import Table
+
+    rows = [row_cells(run) for run in runs]
+    perplexity = any("validation_perplexity" in run.latest for run in runs)
+    columns = [name for name in _COLUMNS if any(row[name] for row in rows)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        title = "perplexity" if name == "accuracy" and perplexity else name
+        table.add_column(title, justify="left" if name in ("run", "state", "owner") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[name] for name in columns), style=_STYLES.get(row["state"]))
+    return table
+
+
+def status_line(run: RunStatus) -> str:
+    """One run on one line, for logs."""
+    row = row_cells(run)
+    quality = "perplexity" if "validation_perplexity" in run.latest else "accuracy"
+    told = [("epoch", row["epoch"]), ("step", row["step"]), ("loss", row["loss"]), (quality, row["accuracy"])]
+    told += [("entropy", row["entropy"]), ("skips", row["skips"]), ("left", row["left"])]
+    return " ".join([f"{row['run']}: {row['state']}", *(f"{name} {value}" for name, value in told if value)])
+
+
+class LiveTable:
+    """Shows runs as they go on; use as a context. `quiet` shows nothing."""
+
+    def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._live: Live | None = None
+        self._told: dict[str, tuple[str, int | None]] = {}
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+
+        if self._console is None:
+            self._console = Console(stderr=True)
+        if self._console.is_terminal and not self._quiet:
+            from rich.live import Live
+
+            self._live = Live(console=self._console, auto_refresh=False, transient=False)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, runs: Sequence[RunStatus]) -> None:
+        """Show the present state of all runs; plain lines tell a run again when its state or epoch has changed."""
+        if self._quiet or self._console is None:
+            return
+        if self._live is not None:
+            self._live.update(status_table(runs), refresh=True)
+            return
+        for run in runs:
+            now = run.state, run.epoch
+            if self._told.get(run.run) != now:
+                self._told[run.run] = now
+                print(status_line(run), file=sys.stderr, flush=True)
+
+
+def _number(latest: Mapping[str, object], name: str, form: str) -> str:
+    value = latest.get(name)
+    return format(value, form) if isinstance(value, int | float) else ""
+
+
+def _per_cell(latest: Mapping[str, object], fact: str, form: str) -> str:
+    """`1.92 2.01`: one number per kind of cell, in the order of the space."""
+    values = [value for name, value in latest.items() if name.endswith(f".{fact}")]
+    return " ".join(format(value, form) for value in values if isinstance(value, int | float))
+
+
+def _time_left(run: RunStatus) -> str:
+    rate = run.latest.get("steps_per_s")
+    if run.state != "searching" or not run.total_steps or not isinstance(rate, float) or rate <= 0:
+        return ""
+    return duration_text((run.total_steps - run.step) / rate)
