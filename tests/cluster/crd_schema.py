@@ -1,4 +1,4 @@
-"""A CRD's OpenAPI schema as a strict JSON schema: what `kubectl apply --validate=strict` would refuse, unknown fields first."""
+"""A CRD as a strict JSON schema: it refuses what `kubectl apply --validate=strict` refuses, unknown fields first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must not stand in a file that ends up on a machine: an open address without token and reason, `ray stop`, kills by name."""
+"""What must not stand in a deployed file: an address open without token and reason, an end of processes by name."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ VALUES = {
     "CLUSTER": "ray-darts",
     "HEAD_PROFILE": "ray-darts-head",
     "IMAGE": "registry.example.org/ray-darts:1a2b3c4",
-    "PREFIX": "vision/darts",
+    "PREFIX": "vision",
     "REGION": "eu-west-1",
     "ROLE_ARN": "arn:aws:iam::123456789012:role/ray-darts-trainer",
     "SECURITY_GROUP": "sg-0123456789abcdef0",

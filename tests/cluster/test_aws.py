@@ -15,13 +15,13 @@ from botocore.exceptions import ParamValidationError
 from botocore.session import Session
 from botocore.validate import ParamValidator
 from moto import mock_aws
-
 from ray.autoscaler._private.aws.config import bootstrap_aws
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
+
 from tests.cluster.files import VALUES, filled
 
 Config = dict[str, object]

@@ -31,7 +31,7 @@ def test_every_fault_is_told_at_once() -> None:
         ("IMAGE", "ray-darts:latest"),
         ("AMI", "ubuntu"),
         ("BUCKET", "s3://team"),
-        ("PREFIX", "/a"),
+        ("PREFIX", "vision/darts"),
         ("ROLE_ARN", "ray-darts"),
         ("REGION", 'eu-west-1"\nx: y'),
     ],

@@ -5,17 +5,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import pyarrow.fs
 import pytest
+from moto.server import ThreadedMotoServer
 
+from ray_darts.artifacts.layout import RAY_FOLDER, ExperimentKeys, probe_key
 from tests.cluster.files import VALUES
 from tests.cluster.policies import Statement, allows, policy, policy_faults, statements
 
 BUCKET = f"arn:aws:s3:::{VALUES['BUCKET']}"
-EXPERIMENT = f"{BUCKET}/{VALUES['PREFIX']}/digits-0a1b2c3d"
-RUN = f"{EXPERIMENT}/runs/second-order-seed-3"
-LOG = f"{RUN}/log/000000000007.json"
-CHECKPOINT = f"{RUN}/checkpoints/000000000120.e2.6f1c/model.safetensors"
-PART = f"{RUN}/parts/1-120.e2.6f1c.parquet"
+STORE = f"{BUCKET}/{VALUES['PREFIX']}"
+EXPERIMENT = ExperimentKeys("digits-0a1b2c3d")
+RUN = EXPERIMENT.run("second-order-seed-3")
+UUID = "6f" * 16
+LOG = f"{STORE}/{RUN.record(7)}"
+CHECKPOINT = f"{STORE}/{RUN.checkpoint(120, 2, UUID).tensors}"
+PART = f"{STORE}/{RUN.part(1, 120, 2, UUID)}"
+BEST = f"{STORE}/{EXPERIMENT.best}"
+PUBLISHED = [f"{STORE}/{key}" for key in (RUN.head, *RUN.publications)]
 CREATE = {"s3:if-none-match": "*"}
 SWAP = {"s3:if-match": '"0123"'}
 NAMES = ["trainer", "reader", "collector", "autoscaler"]
@@ -77,42 +84,68 @@ def test_too_wide_copy_is_refused(fault: str) -> None:
     assert message in faults[0]
 
 
-def test_trainer_creates_log_records_and_never_replaces_or_deletes_one() -> None:
+def test_trainer_creates_what_is_written_once_and_never_replaces_it() -> None:
     trainer = policy("trainer")
-    for key in (LOG, f"{EXPERIMENT}/experiment.json", f"{RUN}/run.json"):
+    for key in (LOG, PART, CHECKPOINT, f"{STORE}/{EXPERIMENT.description}", f"{STORE}/{RUN.description}"):
         assert allows(trainer, "s3:PutObject", key, CREATE)
         assert not allows(trainer, "s3:PutObject", key)
         assert not allows(trainer, "s3:PutObject", key, SWAP)
-        assert not allows(trainer, "s3:DeleteObject", key)
 
 
 def test_trainer_creates_or_swaps_the_best_pointer_and_never_overwrites_it() -> None:
     trainer = policy("trainer")
-    best = f"{EXPERIMENT}/best.json"
-    assert allows(trainer, "s3:PutObject", best, CREATE)
-    assert allows(trainer, "s3:PutObject", best, SWAP)
-    assert not allows(trainer, "s3:PutObject", best)
-    assert not allows(trainer, "s3:DeleteObject", best)
+    assert allows(trainer, "s3:PutObject", BEST, CREATE)
+    assert allows(trainer, "s3:PutObject", BEST, SWAP)
+    assert not allows(trainer, "s3:PutObject", BEST)
 
 
-def test_trainer_writes_what_a_run_publishes_and_deletes_checkpoints_only() -> None:
+def test_trainer_publishes_and_deletes_nothing_but_checkpoints_and_what_is_rays() -> None:
     trainer = policy("trainer")
-    published = [f"{RUN}/{name}" for name in ("head.json", "genotype.json", "alpha_trace.parquet", "metrics.parquet")]
-    for key in (PART, CHECKPOINT, *published):
-        assert allows(trainer, "s3:PutObject", key)
+    for key in (LOG, PART, CHECKPOINT, BEST, *PUBLISHED):
         assert allows(trainer, "s3:GetObject", key)
         assert allows(trainer, "s3:DeleteObject", key) == (key == CHECKPOINT)
-    assert allows(trainer, "s3:DeleteObject", f"{EXPERIMENT}/_ray/sweep/marker")
+    assert all(allows(trainer, "s3:PutObject", key) for key in PUBLISHED)
+    for key in (f"{STORE}/{EXPERIMENT.root}{RAY_FOLDER}/sweep/marker", f"{STORE}/{probe_key(UUID)}"):
+        assert allows(trainer, "s3:PutObject", key)
+        assert allows(trainer, "s3:DeleteObject", key)
+
+
+def test_trainer_may_write_what_ray_writes_through_arrow() -> None:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        keys = {"access_key": "testing", "secret_key": "testing"}
+        files = pyarrow.fs.S3FileSystem(
+            endpoint_override=f"{host}:{port}",
+            scheme="http",
+            region=VALUES["REGION"],
+            allow_bucket_creation=True,
+            **keys,
+        )
+        folder = f"{VALUES['BUCKET']}/{VALUES['PREFIX']}/{EXPERIMENT.root}{RAY_FOLDER}/sweep"
+        files.create_dir(VALUES["BUCKET"])
+        files.create_dir(folder)
+        with files.open_output_stream(f"{folder}/.validate_storage_marker") as stream:
+            stream.write(b"")
+        written = files.get_file_info(pyarrow.fs.FileSelector(VALUES["BUCKET"], recursive=True))
+    finally:
+        server.stop()
+    trainer = policy("trainer")
+    assert len(written) == 5  # a marker for each of four folders, and the file
+    for entry in written:
+        key = entry.path if entry.type == pyarrow.fs.FileType.File else f"{entry.path}/"
+        assert allows(trainer, "s3:PutObject", f"arn:aws:s3:::{key}"), key
 
 
 def test_reader_reads_and_lists_its_prefix_and_changes_nothing() -> None:
     reader = policy("reader")
-    assert allows(reader, "s3:GetObject", f"{EXPERIMENT}/best.json")
+    assert allows(reader, "s3:GetObject", BEST)
     assert allows(reader, "s3:ListBucket", BUCKET, {"s3:prefix": f"{VALUES['PREFIX']}/digits"})
     assert allows(reader, "s3:ListBucket", BUCKET)  # asked by S3 itself: is a missing key 404 or 403?
     assert not allows(reader, "s3:ListBucket", BUCKET, {"s3:prefix": "another-team/"})
-    assert not allows(reader, "s3:GetObject", f"{BUCKET}/another-team/best.json")
-    for key in (LOG, PART, CHECKPOINT, f"{EXPERIMENT}/best.json"):
+    assert not allows(reader, "s3:GetObject", f"{BUCKET}/another-team/{EXPERIMENT.best}")
+    for key in (LOG, PART, CHECKPOINT, BEST, *PUBLISHED):
         assert not allows(reader, "s3:PutObject", key, CREATE)
         assert not allows(reader, "s3:DeleteObject", key)
 
@@ -121,7 +154,7 @@ def test_collector_deletes_parts_and_checkpoints_and_writes_nothing() -> None:
     collector = policy("collector")
     for key in (PART, CHECKPOINT):
         assert allows(collector, "s3:DeleteObject", key)
-    for key in (LOG, f"{EXPERIMENT}/best.json", f"{RUN}/alpha_trace.parquet"):
+    for key in (LOG, BEST, *PUBLISHED):
         assert allows(collector, "s3:GetObject", key)
         assert not allows(collector, "s3:DeleteObject", key)
         assert not allows(collector, "s3:PutObject", key, CREATE)

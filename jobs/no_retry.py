@@ -1,0 +1,20 @@
+"""Run a job's command for a scheduler that retries what FAILED and reads no exit codes (a KubeRay RayJob).
+
+python jobs/no_retry.py --codes 2,76,130 -- python jobs/search.py jobs/cifar10.toml --store s3://bucket/prefix
+
+A command that ends with one of these codes stops its own job: STOPPED is not retried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ray_darts.orchestration.submit import run_without_retry
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--codes", required=True, type=lambda text: {int(code) for code in text.split(",")})
+    parser.add_argument("command", nargs="+")
+    arguments = parser.parse_args()
+    sys.exit(run_without_retry(arguments.command, arguments.codes))

@@ -1,0 +1,21 @@
+"""`ray-darts search` as the entry point of a Ray job, with a job file's options before those typed.
+
+ray job submit --working-dir . -- python jobs/search.py jobs/cifar10.toml --store s3://bucket/prefix
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ray_darts.cli.app import app
+from ray_darts.cli.exits import exit_code
+from ray_darts.cli.job_file import search_words
+from ray_darts.errors import RayDartsError
+
+if __name__ == "__main__":
+    try:
+        words = search_words(sys.argv[1:])
+    except RayDartsError as error:
+        sys.stderr.write(f"ray-darts: {error}\n")
+        sys.exit(exit_code(error))
+    app(["search", *words])

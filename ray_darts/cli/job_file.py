@@ -1,0 +1,83 @@
+"""Job files: the options of `ray-darts search` as TOML, so that standard work has a name. Knows no cluster.
+
+preset = "cifar10"
+seeds = 4
+orders = ["first", "second"]
+[set]
+operation.device = "cuda"
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ray_darts.errors import ConfigError
+
+KEYS = ("preset", "name", "seeds", "orders", "workers", "max_concurrent", "max_hours", "max_worker_hours", "set")
+
+
+def search_words(words: Sequence[str]) -> list[str]:
+    """The arguments of a search in a job: a job file in first place becomes its options, before those typed.
+
+    Raises: ConfigError for a file that cannot be used, and without a store that outlives the job.
+    """
+    expanded = [*read_job(Path(words[0])), *words[1:]] if words and words[0].endswith(".toml") else list(words)
+    check_store(_last_value(expanded, "--store"))
+    return expanded
+
+
+def check_store(store: str | None) -> str:
+    """A store that does not vanish with the job's own folder. Raises: ConfigError."""
+    if store is None or not (store.startswith("s3://") or Path(store).is_absolute()):
+        raise ConfigError(
+            f"--store {store or '(none)'}: a job runs in a folder that is thrown away with it; "
+            "wanted s3://bucket/prefix, or an absolute path that every node sees"
+        )
+    return store
+
+
+def read_job(file: Path) -> list[str]:
+    """A job file as arguments of `ray-darts search`. Raises: ConfigError."""
+    try:
+        job = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read the job file {file}: {error}") from error
+    unknown = [key for key in job if key not in KEYS]
+    if unknown:
+        raise ConfigError(f"{file}: unknown {', '.join(unknown)}; a job file knows {', '.join(KEYS)}")
+    words: list[str] = []
+    for key, value in job.items():
+        if key == "set":
+            words += [word for override in _overrides(value, ()) for word in ("--set", override)]
+        else:
+            words += [f"--{key.replace('_', '-')}", _text(key, value)]
+    return words
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    listed = ",".join(map(str, value))
+    return f"{listed}," if key == "seeds" else listed  # `7,` is seed 7, `7` is seven seeds
+
+
+def _overrides(value: object, path: tuple[str, ...]) -> Iterator[str]:
+    """`a.b=value` for each leaf of a table, the value as TOML (of which JSON scalars and lists are a part)."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _overrides(inner, (*path, key))
+    else:
+        yield f"{'.'.join(path)}={json.dumps(value)}"
+
+
+def _last_value(words: Sequence[str], option: str) -> str | None:
+    value = None
+    for position, word in enumerate(words):
+        if word == option and position + 1 < len(words):
+            value = words[position + 1]
+        elif word.startswith(f"{option}="):
+            value = word.partition("=")[2]
+    return value

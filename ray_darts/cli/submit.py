@@ -1,0 +1,107 @@
+"""`ray-darts submit`: a search as a job of a Ray cluster, checked and followed here; ends with the job's exit code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ray_darts.cli.exits import INTERRUPTED
+from ray_darts.cli.options import Preset
+from ray_darts.cli.output import tell
+from ray_darts.errors import ConfigError
+
+
+def submit(
+    store: Annotated[
+        str, typer.Option("--store", metavar="URI", help="s3://bucket/prefix, or a folder on every node.")
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[JOB.toml] [-- OPTIONS]", help="A job file, then options of `ray-darts search`."),
+    ] = None,
+    preset: Preset = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address", metavar="URL", help="The job server, such as http://127.0.0.1:8265 through a tunnel."
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="The cluster's token; absent: where Ray itself looks for it.")
+    ] = None,
+    working_dir: Annotated[
+        Path, typer.Option("--working-dir", help="Root of a checkout; ray_darts/ and jobs/ travel with the job.")
+    ] = Path(),
+    installed: Annotated[
+        bool, typer.Option("--installed", help="Send nothing: run the package installed in the cluster's image.")
+    ] = False,
+    dependencies: Annotated[
+        bool, typer.Option("--dependencies", help="Install what the package needs first: for an image that lacks it.")
+    ] = False,
+    stop_wait_s: Annotated[
+        int, typer.Option("--stop-wait-s", min=0, help="Seconds that `ray job stop` leaves for the last commits.")
+    ] = 60,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Follow the log until the job ends.")] = True,
+) -> None:
+    """Send a search to a cluster and exit with its own exit code. The same command again continues the search."""
+    from ray_darts.cli.job_file import search_words
+    from ray_darts.orchestration.submit import JobRequest, connect, follow_job, submit_job
+
+    asked = [*(words or []), "--store", store, *(["--preset", preset] if preset is not None else [])]
+    checked = search_words(asked)
+    check_search(checked)
+    request = JobRequest(
+        tuple(checked), None if installed else working_dir, requirements() if dependencies else (), stop_wait_s
+    )
+    client = connect(address, read_token(token_file))
+    submission_id = submit_job(client, request)
+    tell(f"job {submission_id} submitted to {client.get_address()}: {request.entrypoint()}")
+    if not follow:
+        sys.stdout.write(f"{submission_id}\n")
+        return
+    try:
+        code = follow_job(client, submission_id, sys.stdout.write)
+    except KeyboardInterrupt as interrupt:
+        tell(f"the job goes on without us; to end it, resumable: ray job stop {submission_id}")
+        raise typer.Exit(INTERRUPTED) from interrupt
+    raise typer.Exit(code)
+
+
+def check_search(words: Sequence[str]) -> None:
+    """Check the arguments as the cluster will, before anything is sent. Raises: ConfigError, click.UsageError."""
+    from ray_darts.cli.app import app
+    from ray_darts.cli.request import read_request
+
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    given = group.commands["search"].make_context("search", list(words)).params
+    read_request(
+        given["preset"], given["config"], given["name"], given["seeds"], given["orders"], given["overrides"] or []
+    )
+
+
+def read_token(token_file: Path | None) -> str | None:
+    """The token to show: of the file, or of the places where Ray looks for it. Raises: ConfigError."""
+    told = os.environ.get("RAY_AUTH_TOKEN")
+    if token_file is None and told:
+        return told
+    default = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    try:
+        return (token_file or default).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        if token_file is None:
+            return None
+        raise ConfigError(f"cannot read the token file {token_file}: {error.strerror}") from error
+
+
+def requirements() -> tuple[str, ...]:
+    """What the package needs, without Ray (the cluster has it) and without extras."""
+    declared = importlib.metadata.requires("ray-darts") or []
+    return tuple(line for line in declared if "extra ==" not in line and re.match(r"ray\b", line) is None)

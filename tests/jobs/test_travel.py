@@ -1,0 +1,49 @@
+"""What travels with `--working-dir .`: the package and the jobs, nothing else worth megabytes or secrets."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from ray._private.runtime_env.packaging import create_package
+
+from tests.cluster.files import ROOT
+
+
+@pytest.fixture(scope="module")
+def travelling(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zip that Ray makes of the checkout, ignore files and default excludes applied."""
+    package = tmp_path_factory.mktemp("travel") / "package.zip"
+    create_package(str(ROOT), package, include_gitignore=True, excludes=[".git", ".venv"], logger=logging.getLogger())
+    return package
+
+
+def test_package_and_jobs_travel_and_nothing_else(travelling: Path) -> None:
+    names = zipfile.ZipFile(travelling).namelist()
+    files = [name for name in names if not name.endswith("/")]
+    assert {"ray_darts/__init__.py", "ray_darts/presets/digits.toml", "jobs/search.py", "jobs/cifar10.toml"} <= set(
+        files
+    )
+    folders = {name.partition("/")[0] for name in files if "/" in name}
+    assert folders == {"ray_darts", "jobs"}
+    assert not [name for name in files if name.endswith((".md", ".pyc", ".so"))]
+    assert travelling.stat().st_size < 2_000_000
+
+
+def test_entry_points_start_from_what_travels(travelling: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(travelling).extractall(tmp_path)
+    for command, code, told in (
+        (["jobs/search.py", "--store", "results"], 2, "thrown away"),
+        (["jobs/search.py", "jobs/digits.toml", "--store", "s3://b/p", "--seeds", "x"], 2, "--seeds 'x'"),
+        (["jobs/no_retry.py", "--codes", "2,76", "--", "true"], 0, ""),
+    ):
+        environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+        assert told in done.stderr
