@@ -94,6 +94,8 @@ def _describe(entry: Mapping[str, object], settings: Mapping[str, object]) -> st
     assert isinstance(location, tuple)
     field = ".".join(str(part) for part in location if part not in ("convolutional", "recurrent", "images", "text"))
     message = str(entry["msg"]).removeprefix("Value error, ")
+    if entry["type"] == "union_tag_not_found":
+        message = "its kind is missing"
     value = entry.get("input")
     if isinstance(value, BaseModel | Mapping):
         return f"{field + ': ' if field else ''}{message}"

@@ -1,0 +1,119 @@
+"""What makes two commands one experiment. The literal digests here are names of users' results: they never change."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from pydantic import BaseModel
+
+from ray_darts.config import SearchConfig, load_config, validate_config
+
+IDENTITY = ("space", "data", "weights", "alphas", "search")
+
+
+@pytest.mark.parametrize(
+    ("preset", "digest"),
+    [
+        ("cifar10", "7628a9d130180a5eb20819a949bafb5753319cae6966bbad878f433fce33862e"),
+        ("digits", "03d7366504e175a428e0903314f41c2b56b0b62d301d675b18a932b20531134f"),
+        ("ptb", "a96e508a4cee47425048501fcbd0e4601d0009c4a04210f196d4cdad1d8dd743"),
+        ("sotu", "0061dddcb2819e9aa820e04931c49a21f056f4b863d23f7ff8f4ce790aa114b4"),
+    ],
+)
+def test_a_presets_digest_stays_what_it_was(preset: str, digest: str) -> None:
+    assert load_config(preset).digest() == digest
+
+
+def test_the_digest_of_all_defaults_stays_what_it_was() -> None:
+    assert SearchConfig().digest() == "3bd442822a95d66cad8f258555e46dd9d7debb6c01d735a03ca70b376383219a"
+
+
+def test_operation_store_and_the_datas_place_are_no_part_of_the_digest() -> None:
+    plain = load_config("cifar10")
+    elsewhere = load_config(
+        "cifar10",
+        overrides=["data.path=/somewhere", "operation.workers=4", "operation.device=cuda", "store.region=eu-west-1"],
+    )
+    assert elsewhere != plain
+    assert elsewhere.digest() == plain.digest()
+    assert elsewhere.identity() == plain.identity()
+
+
+def test_a_default_spelled_out_is_the_same_experiment() -> None:
+    spelled = load_config("digits", overrides=["search.hessian=finite_difference", "space.nodes=4", "data.flip=false"])
+    assert spelled.digest() == load_config("digits").digest()
+
+
+def test_identity_spells_every_default_out_and_is_json() -> None:
+    identity = load_config("digits").identity()
+    assert json.loads(json.dumps(identity)) == identity
+    assert set(identity) == set(IDENTITY)
+    assert identity["search"]["hessian"] == "finite_difference"  # type: ignore[index]
+    assert "path" not in identity["data"]  # type: ignore[operator]
+
+
+def test_an_identity_can_be_read_back_as_the_same_config() -> None:
+    config = load_config("sotu")
+    assert validate_config(config.identity()).digest() == config.digest()
+
+
+def _leaves(model: BaseModel, prefix: str) -> Iterator[tuple[str, object]]:
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+OTHERS: dict[str, object] = {
+    "space.operations": ["none", "skip_connect", "sep_conv_3x3"],
+    "space.stem": "imagenet",
+    "space.layers": 9,
+    "space.channels": 18,
+    "data.source": "cifar10",
+    "data.mean": [0.5],
+    "data.std": [0.5],
+    "data.image_size": 16,
+    "data.channels": 3,
+    "data.num_classes": 10,
+    "data.alpha_fraction": 0.4,
+    "data.fraction": 0.9,
+    "weights.schedule": "constant",
+    "weights.learning_rate_min": 0.002,
+    "weights.momentum": 0.8,
+    "alphas.betas": [0.4, 0.99],
+    "alphas.init": "zeros",
+    "search.hessian": "exact",
+    "search.precision": "float64",
+    "search.batch_norm": "sync",
+    "search.stop_on_skips": 2,
+    "space.batch_norm_momentum": 0.2,
+}
+TOGETHER = {"data.mean": "data.std", "data.std": "data.mean"}
+FIELDS = [
+    name
+    for name, _ in _leaves(SearchConfig(), "")
+    if name.split(".")[0] in IDENTITY and name not in ("data.path", "space.kind", "data.kind")
+]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_identity_field_is_part_of_the_digest(field: str) -> None:
+    plain = SearchConfig()
+    values = dict(_leaves(plain, ""))
+    settings: dict[str, dict[str, object]] = {"space": {"kind": "convolutional"}, "data": {"kind": "images"}}
+    for name in (field, TOGETHER.get(field, field)):
+        section, key = name.split(".")
+        settings.setdefault(section, {})[key] = OTHERS.get(name, _another(values[name]))
+    assert validate_config(settings).digest() != plain.digest()
+
+
+def _another(value: object) -> object:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value * 2
+    return f"another {value}"

@@ -1,0 +1,73 @@
+"""The presets shipped in the package, against the paper's protocol (arXiv:1806.09055, sections 3 and A)."""
+
+import pytest
+
+from ray_darts.config import (
+    ConvolutionalSpace,
+    ImageData,
+    RecurrentSpace,
+    TextData,
+    load_config,
+    preset_names,
+    preset_text,
+)
+
+
+def test_the_shipped_presets() -> None:
+    assert preset_names() == ["cifar10", "digits", "ptb", "sotu"]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_valid_and_says_what_it_is(name: str) -> None:
+    assert load_config(name).digest()
+    assert preset_text(name).startswith("# ")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_no_preset_names_a_place(name: str) -> None:
+    config = load_config(name)
+    assert config.data.path is None
+    assert config.store.endpoint_url is None
+
+
+def test_cifar10_is_the_papers_search() -> None:
+    config = load_config("cifar10")
+    assert isinstance(config.space, ConvolutionalSpace)
+    assert isinstance(config.data, ImageData)
+    assert (config.space.layers, config.space.channels, config.space.nodes) == (8, 16, 4)
+    assert (config.search.epochs, config.search.batch_size, config.data.alpha_fraction) == (50, 64, 0.5)
+    weights = config.weights
+    assert (weights.learning_rate, weights.learning_rate_min, weights.schedule) == (0.025, 0.001, "cosine")
+    assert (weights.momentum, weights.weight_decay, weights.clip) == (0.9, 3e-4, 5.0)
+    assert not weights.clip_virtual_step
+    alphas = config.alphas
+    assert (alphas.learning_rate, alphas.betas, alphas.weight_decay) == (3e-4, (0.5, 0.999), 1e-3)
+    assert (alphas.init, alphas.init_scale) == ("normal", 1e-3)
+    assert (config.data.padding, config.data.flip) == (4, True)
+    assert config.data.mean == (0.49139968, 0.48215827, 0.44653124)
+    assert config.data.std == (0.24703233, 0.24348505, 0.26158768)
+    assert (config.search.hessian, config.search.finite_difference_radius) == ("finite_difference", 0.01)
+
+
+def test_ptb_is_the_papers_search() -> None:
+    config = load_config("ptb")
+    space = config.space
+    assert isinstance(space, RecurrentSpace)
+    assert isinstance(config.data, TextData)
+    assert (space.nodes, space.embedding, space.hidden) == (8, 300, 300)
+    dropouts = space.dropout_output, space.dropout_hidden, space.dropout_cell_input, space.dropout_embedded
+    assert dropouts == (0.75, 0.25, 0.75, 0.2)
+    assert (space.dropout_words, space.temporal_activation_regularisation, space.weight_range) == (0.0, 1e-3, 0.04)
+    assert (config.search.epochs, config.search.batch_size, config.data.bptt) == (50, 256, 35)
+    weights = config.weights
+    assert (weights.learning_rate, weights.schedule, weights.momentum) == (20.0, "constant", 0.0)
+    assert (weights.weight_decay, weights.clip, weights.clip_virtual_step) == (5e-7, 0.25, True)
+    alphas = config.alphas
+    assert (alphas.learning_rate, alphas.betas, alphas.weight_decay) == (3e-3, (0.9, 0.999), 1e-3)
+    assert config.data.vocabulary_size == 10_000
+
+
+def test_digits_are_never_flipped() -> None:
+    config = load_config("digits")
+    assert isinstance(config.data, ImageData)
+    assert not config.data.flip

@@ -1,0 +1,84 @@
+"""What each section refuses by rules that join fields, and what it derives."""
+
+import pytest
+from pydantic import ValidationError
+
+from ray_darts.config import (
+    AlphaOptimiser,
+    ConvolutionalSpace,
+    ImageData,
+    Operation,
+    RecurrentSpace,
+    SearchSettings,
+    StoreSettings,
+    TextData,
+    WeightOptimiser,
+)
+from ray_darts.config.base import Settings
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "message"),
+    [
+        (ConvolutionalSpace, {"operations": ("none", "conv_7x7")}, "unknown conv_7x7; known are none, max_pool_3x3"),
+        (ConvolutionalSpace, {"operations": ("skip_connect",) * 2}, "an operation is named twice"),
+        (ConvolutionalSpace, {"operations": ("none", "skip_connect")}, "at least two operations besides none"),
+        (ConvolutionalSpace, {"layers": 2}, "greater than or equal to 3"),
+        (ConvolutionalSpace, {"channels": 0}, "greater than or equal to 2"),
+        (ConvolutionalSpace, {"stem": "vgg"}, "'cifar' or 'imagenet'"),
+        (
+            RecurrentSpace,
+            {"operations": ("none", "sep_conv_3x3", "tanh")},
+            "unknown sep_conv_3x3; known are none, tanh",
+        ),
+        (RecurrentSpace, {"dropout_hidden": 1.0}, "less than 1"),
+        (ImageData, {"source": "folder"}, "source 'folder' needs data.path"),
+        (ImageData, {"source": "parquet"}, "source 'parquet' needs data.path"),
+        (ImageData, {"mean": (0.5,)}, "mean and std are given together or not at all"),
+        (ImageData, {"mean": (0.5,), "std": (0.5, 0.5)}, "1 means but 2 standard deviations"),
+        (ImageData, {"mean": (0.5,), "std": (0.0,)}, "a standard deviation is not positive"),
+        (ImageData, {"alpha_fraction": 1.0}, "less than 1"),
+        (ImageData, {"image_size": 7}, "greater than or equal to 8"),
+        (TextData, {"source": "wikitext-2"}, "source 'wikitext-2' needs data.path"),
+        (TextData, {"source": "files"}, "source 'files' needs data.path"),
+        (WeightOptimiser, {"clip": None, "clip_virtual_step": True}, "clip_virtual_step needs clip"),
+        (WeightOptimiser, {"learning_rate": 0.1, "learning_rate_min": 0.2}, "learning_rate_min 0.2 exceeds 0.1"),
+        (WeightOptimiser, {"momentum": 1.0}, "less than 1"),
+        (AlphaOptimiser, {"betas": (0.5, 1.0)}, "must lie in [0, 1)"),
+        (SearchSettings, {"epochs": 3, "alpha_warmup_epochs": 3}, "leaves no epoch of 3 to search"),
+        (SearchSettings, {"batch_size": 2, "accumulate": 3}, "accumulate 3 exceeds batch_size 2"),
+        (SearchSettings, {"stop_on_skips": 0}, "greater than or equal to 1"),
+        (Operation, {"workers": "many"}, "workers 'many' is neither N nor MIN:MAX"),
+        (Operation, {"workers": "4:2"}, "at least 1, and MIN at most MAX"),
+        (Operation, {"workers": "-1"}, "at least 1"),
+        (Operation, {"workers": True}, "valid string"),
+        (Operation, {"max_hours": 0}, "greater than 0"),
+        (Operation, {"compile": ("everything",)}, "'training', 'validation' or 'alpha_training'"),
+        (StoreSettings, {"kms_key_id": "key"}, "kms_key_id needs encryption 'aws:kms'"),
+        (StoreSettings, {"attempts": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    section: type[Settings], settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        section.model_validate(settings)
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(("workers", "wanted"), [("3", (3, 3)), (3, (3, 3)), ("2:5", (2, 5))])
+def test_workers_are_one_number_or_a_range(workers: object, wanted: tuple[int, int]) -> None:
+    assert Operation.model_validate({"workers": workers}).worker_range == wanted
+
+
+def test_spaces_know_their_layouts() -> None:
+    images, text = ConvolutionalSpace().layout(), RecurrentSpace().layout()
+    assert [cell.shape for cell in images.cells] == [(14, 8), (14, 8)]
+    assert [cell.shape for cell in text.cells] == [(36, 5)]
+    small = ConvolutionalSpace(nodes=1, operations=("skip_connect", "sep_conv_3x3")).layout()
+    assert small.num_alphas == 2 * 2 * 2
+
+
+def test_the_store_section_has_no_place_for_a_credential() -> None:
+    words = ("secret", "password", "token", "access")
+    assert not [name for name in StoreSettings.model_fields if any(word in name for word in words)]
