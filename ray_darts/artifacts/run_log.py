@@ -139,18 +139,25 @@ def _check_claimable(tip: Record, owner: Owner, config_digest: str, retry_failed
             "give the experiment another name"
         )
     if tip.kind == "finish":
-        raise RunFinished(f"the run has finished at step {tip.step}", step=tip.step)
+        raise ended(tip)
     if owner.session in tip.sessions and owner.session != tip.sessions[-1]:
         raise superseded(tip)
     if tip.kind == "fail" and (not retry_failed or tip.owner.session == owner.session):
-        assert tip.failure is not None
-        raise RunFailed(
-            f"the run failed at step {tip.step}: {tip.failure.kind}: {tip.failure.detail}; "
-            "--retry-failed goes on from there",
-            kind=tip.failure.kind,
-            detail=tip.failure.detail,
-            step=tip.step,
-        )
+        raise ended(tip)
+
+
+def ended(tip: Record) -> RunFinished | RunFailed:
+    """The error of whoever would go on after a run's last record."""
+    if tip.kind == "finish":
+        return RunFinished(f"the run has finished at step {tip.step}", step=tip.step)
+    assert tip.failure is not None
+    return RunFailed(
+        f"the run failed at step {tip.step}: {tip.failure.kind}: {tip.failure.detail}; "
+        "--retry-failed goes on from there",
+        kind=tip.failure.kind,
+        detail=tip.failure.detail,
+        step=tip.step,
+    )
 
 
 def superseded(holder: Record) -> Superseded:

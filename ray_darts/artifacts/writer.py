@@ -23,7 +23,7 @@ from ray_darts.artifacts.layout import RunKeys
 from ray_darts.artifacts.metrics import read_epoch
 from ray_darts.artifacts.objects import ObjectStore, create, sha256
 from ray_darts.artifacts.records import CheckpointRef, Environment, Failure, Metric, Owner, PartRef, Record
-from ray_darts.artifacts.run_log import Entry, claim, now_text, put_record, superseded, write_head
+from ray_darts.artifacts.run_log import Entry, claim, ended, now_text, put_record, superseded, write_head
 from ray_darts.errors import CorruptObject, NonFiniteAlphas, StoreDenied, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -194,7 +194,9 @@ class RunWriter:
         return (part,), deque([(key, data, "advance.after_part")])
 
     def _next(self, kind: Literal["advance", "finish", "fail"], **changed: object) -> Record:
-        """The record after the last one: what is repeated, and what `changed`."""
+        """The record after the last one: what is repeated, and what `changed`. Raises: RunFinished, RunFailed."""
+        if self.record.is_last:
+            raise ended(self.record)
         repeated = self.record.model_dump(
             exclude={
                 "displaced",

@@ -108,6 +108,7 @@ def test_folders_are_those_with_objects_below(store: ObjectStore) -> None:
     assert store.list_folders("nowhere/") == []
 
 
+@pytest.mark.parametrize("store", ["local", "s3"], indirect=True)
 def test_a_listing_of_1500_keys_is_whole(store: ObjectStore) -> None:
     keys = [f"parts/{number:04d}" for number in range(1500)]
     with ThreadPoolExecutor(8) as writers:
@@ -128,6 +129,7 @@ def together(number: int, act: Callable[[int], None]) -> None:
         list(threads.map(run, range(number)))
 
 
+@pytest.mark.parametrize("store", ["local", "s3"], indirect=True)
 def test_of_8_writers_racing_for_a_key_one_wins_each_of_50_times(store: ObjectStore) -> None:
     for n in range(50):
         won: list[int] = []
@@ -141,6 +143,7 @@ def test_of_8_writers_racing_for_a_key_one_wins_each_of_50_times(store: ObjectSt
         assert store.get(f"log/{n}").data == b"writer %d" % won[0]
 
 
+@pytest.mark.parametrize("store", ["local", "s3"], indirect=True)
 def test_no_swap_is_lost_among_racing_writers(store: ObjectStore) -> None:
     store.put("count", b"0")
 
