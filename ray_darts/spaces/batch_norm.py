@@ -8,7 +8,7 @@ synchronised statistics of all of them travel in one collective. How moments are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,10 @@ class Norm:
     momentum: float
     epsilon: float
     reducer: MomentsReducer | None
+
+    def on_copies(self) -> Norm:
+        """The same norm, moving copies of the running statistics."""
+        return replace(self, running_mean=self.running_mean.clone(), running_var=self.running_var.clone())
 
 
 class BatchNorm(nn.Module):
@@ -106,9 +110,12 @@ def _normalise_alone(norm: Norm, inputs: Tensor, batch_statistics: bool, update:
     mean: Tensor | None = norm.running_mean
     var: Tensor | None = norm.running_var
     if batch_statistics and not update:
-        # The kernel keeps statistics in the dtype of the buffers it is given: throw-away ones under autocast.
-        reduced = inputs.dtype in _REDUCED
-        mean, var = (norm.running_mean.clone(), norm.running_var.clone()) if reduced else (None, None)
+        if inputs.dtype in _REDUCED:
+            # The kernel keeps statistics in the dtype of the buffers that it is given.
+            norm = norm.on_copies()
+            mean, var = norm.running_mean, norm.running_var
+        else:
+            mean = var = None
     return F.batch_norm(inputs, mean, var, norm.gain, norm.bias, batch_statistics, norm.momentum, norm.epsilon)
 
 

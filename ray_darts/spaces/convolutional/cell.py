@@ -1,134 +1,225 @@
-"""The search cell: every edge mixes every operation, computed source by source.
+"""One cell of the supernet: every operation on every edge, mixed by softmax(alpha), source by source.
 
-What depends on a source alone (its ReLU, its pools and their batch norms) is computed once for all its edges; `none`
-is skipped; all batch norms at equal depth of one source are applied together.
+What depends on a source state alone (its ReLU, its pools and their batch norms) is computed once per state and mixed
+into all of the state's targets by one small product. `none` contributes nothing and is never computed; its share of
+the softmax is. Knows no network around it.
+
+Suffixes: N samples, C channels, H W pixels, E edges sorted by source, K operations, T targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ray_darts.genotype.layout import CellLayout
-from ray_darts.spaces.batch_norm import BatchNorm, normalise
-from ray_darts.spaces.convolutional.operations import FactorisedReduce, pooled, preprocessing, stages_of
-
-_POOLS = ("max_pool_3x3", "avg_pool_3x3")
-_SKIP = "skip_connect"
-
-
-class SourceEdges(nn.Module):
-    """All edges that leave one state, at one stride."""
-
-    def __init__(
-        self, num_edges: int, operations: tuple[str, ...], channels: int, stride: int, momentum: float
-    ) -> None:
-        super().__init__()
-        self.operations, self.stride = operations, stride
-        pools = [name for name in operations if name in _POOLS]
-        self.pool_norms = nn.ModuleDict({name: BatchNorm(channels, momentum=momentum) for name in pools})
-        self.blocks = nn.ModuleList()
-        for _ in range(num_edges):
-            blocks = nn.ModuleDict()
-            for name in operations:
-                if "conv" in name:
-                    blocks[name] = nn.ModuleList(stages_of(name, channels, stride, affine=False, momentum=momentum))
-                elif name == _SKIP and stride == 2:
-                    reduce = FactorisedReduce(channels, channels, BatchNorm(channels, momentum=momentum))
-                    blocks[name] = nn.ModuleList([reduce])
-            self.blocks.append(blocks)
-
-    def forward(
-        self, state_NCHW: Tensor, rows: Sequence[Tensor], *, batch_statistics: bool, update: bool
-    ) -> list[Tensor]:
-        """Return one mixed map per edge; `rows` [K] are the edges' softmax(alpha), in the order of `operations`."""
-
-        def normalised(norms: list[BatchNorm], maps: list[Tensor]) -> list[Tensor]:
-            return normalise(norms, maps, batch_statistics=batch_statistics, update=update)
-
-        rectified = F.relu(state_NCHW)
-        blocks = [(edge, name, block) for edge, by_name in enumerate(self.blocks) for name, block in by_name.items()]
-        norms = [*self.pool_norms.values(), *(block[0].norm for _, _, block in blocks)]
-        maps = [pooled(name, state_NCHW, self.stride) for name in self.pool_norms]
-        maps += [block[0](rectified) for _, _, block in blocks]
-        done = normalised(norms, maps)
-        pools = dict(zip(self.pool_norms, done, strict=False))
-        outputs = {key[:2]: value for key, value in zip(blocks, done[len(pools) :], strict=True)}
-        twice = [(edge, name, block[1]) for edge, name, block in blocks if len(block) == 2]
-        if twice:
-            maps = [stage(F.relu(outputs[edge, name])) for edge, name, stage in twice]
-            second = normalised([stage.norm for _, _, stage in twice], maps)
-            outputs.update({(edge, name): value for (edge, name, _), value in zip(twice, second, strict=True)})
-        shared = {**pools, **({_SKIP: state_NCHW} if self.stride == 1 else {})}
-        return [self._mix(row, {**shared, **_of_edge(outputs, edge)}) for edge, row in enumerate(rows)]
-
-    def _mix(self, row: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
-        mixed: Tensor | None = None
-        for weight, name in zip(row.unbind(), self.operations, strict=True):
-            if name in outputs:
-                term = outputs[name]
-                mixed = term * weight if mixed is None else torch.addcmul(mixed, term, weight)
-        assert mixed is not None
-        return mixed
+from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise
+from ray_darts.spaces.convolutional.branches import Branch, Formulation, Normalise, Normed, Stage
+from ray_darts.spaces.convolutional.operations import (
+    CONVOLUTIONS,
+    POOLS,
+    ReluConvBn,
+    StackedConvolution,
+    StackedReduce,
+    pool,
+)
 
 
-def _of_edge(outputs: Mapping[tuple[int, str], Tensor], edge: int) -> dict[str, Tensor]:
-    return {name: value for (number, name), value in outputs.items() if number == edge}
+@dataclass(frozen=True)
+class EdgeGroup:
+    """Sources known at the same time and the nodes that all of them feed; rows [start, stop) of the sorted edges."""
+
+    sources: tuple[int, ...]
+    nodes: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def edge_groups(layout: CellLayout) -> tuple[EdgeGroup, ...]:
+    """Both inputs together, then each node but the last: after group i node i is complete."""
+    groups: list[EdgeGroup] = []
+    start = 0
+    for node in range(layout.num_nodes):
+        sources = tuple(range(layout.num_inputs)) if node == 0 else (layout.num_inputs + node - 1,)
+        nodes = tuple(range(node, layout.num_nodes))
+        groups.append(EdgeGroup(sources, nodes, start, start + len(sources) * len(nodes)))
+        start = groups[-1].stop
+    return tuple(groups)
+
+
+def rows_by_source(layout: CellLayout) -> list[int]:
+    """The layout's row of each edge, edges sorted by source, then target."""
+    edges = layout.edges
+    return sorted(range(len(edges)), key=lambda row: edges[row])
+
+
+@dataclass(frozen=True)
+class CellShape:
+    """`inputs`: channels of the two cells before; `halving`: the one before the previous one has larger maps."""
+
+    inputs: tuple[int, int]
+    channels: int
+    reduction: bool
+    halving: bool
+    momentum: float
 
 
 class SearchCell(nn.Module):
-    """One cell: preprocesses its two inputs, mixes every edge, returns the nodes concatenated over channels.
+    """Two states in, the concatenation of all nodes out."""
 
-    `halve_first`: the first input comes from before a reduction, at twice the size of the second.
-    """
-
-    def __init__(
-        self,
-        layout: CellLayout,
-        inputs: tuple[int, int],
-        channels: int,
-        *,
-        reduction: bool,
-        halve_first: bool,
-        momentum: float,
-    ) -> None:
+    def __init__(self, layout: CellLayout, shape: CellShape, formulation: Formulation) -> None:
         super().__init__()
-        self.layout = layout
-        settings = {"affine": False, "momentum": momentum}
+        self.shape, self.groups, self.operations = shape, edge_groups(layout), layout.operations
+        self._formulation, self._recomputing = formulation, False
+        edges, channels, momentum = len(layout.edges), shape.channels, shape.momentum
+        before, previous = shape.inputs
         self.preprocess = nn.ModuleList(
             [
-                preprocessing(inputs[0], channels, halve=halve_first, **settings),
-                preprocessing(inputs[1], channels, halve=False, **settings),
+                ReluConvBn(before, channels, momentum, halving=shape.halving),
+                ReluConvBn(previous, channels, momentum),
             ]
         )
-        self._rows_of: list[list[int]] = []
-        self.sources = nn.ModuleList()
-        for source in range(layout.num_inputs + layout.num_nodes - 1):
-            rows = [row for row, edge in enumerate(layout.edges) if edge.source == source]
-            stride = 2 if reduction and source < layout.num_inputs else 1
-            self._rows_of.append(rows)
-            self.sources.append(SourceEdges(len(rows), layout.operations, channels, stride, momentum))
+        self.convolutions = nn.ModuleDict(
+            {
+                name: StackedConvolution(edges, channels, CONVOLUTIONS[name], momentum)
+                for name in layout.operations
+                if name in CONVOLUTIONS
+            }
+        )
+        sources = layout.num_inputs + layout.num_nodes - 1
+        self.pools = nn.ModuleDict(
+            {name: BatchNorm(sources * channels, momentum=momentum) for name in layout.operations if name in POOLS}
+        )
+        reduces = shape.reduction and "skip_connect" in layout.operations
+        self.reduce = StackedReduce(self.groups[0].stop, channels, momentum) if reduces else None
 
     def forward(
-        self, earlier: Tensor, latest: Tensor, probabilities: Tensor, *, batch_statistics: bool, update: bool
+        self, before: Tensor, previous: Tensor, mixture_EK: Tensor, batch_statistics: bool, update: bool
     ) -> Tensor:
-        """Mix [N, C, H, W] inputs by `probabilities` [edges, operations]; returns [N, nodes * C, H', W']."""
-        mode = {"batch_statistics": batch_statistics, "update": update}
-        rows = probabilities.unbind()
-        maps = [block(F.relu(x)) for block, x in zip(self.preprocess, (earlier, latest), strict=True)]
-        states = normalise([block.norm for block in self.preprocess], maps, **mode)
-        nodes: list[Tensor | None] = [None] * self.layout.num_nodes
-        for source, (block, own) in enumerate(zip(self.sources, self._rows_of, strict=True)):
-            for row, mixed in zip(own, block(states[source], [rows[row] for row in own], **mode), strict=True):
-                node = self.layout.edges[row].target - self.layout.num_inputs
-                present = nodes[node]
-                nodes[node] = mixed if present is None else present + mixed
-            done = source - self.layout.num_inputs + 1
-            if source + 1 >= self.layout.num_inputs:
-                state = nodes[done]
-                assert state is not None
-                states.append(state)
-        return torch.cat(states[self.layout.num_inputs :], dim=1)
+        """[N, C1, H1, W1], [N, C2, H, W] to [N, nodes * C, H, W] (half the size in a reduction cell, rounded up).
+
+        `mixture_EK`: softmax(alpha), rows sorted by source; the flags are `normalise`'s.
+        """
+
+        def apply(norms: Sequence[Norm], tensors: Sequence[Tensor]) -> list[Tensor]:
+            if self._recomputing:
+                norms = [norm.on_copies() for norm in norms]
+            return normalise(norms, tensors, batch_statistics=batch_statistics, update=update)
+
+        inputs = [module(state) for module, state in zip(self._preprocessing(), (before, previous), strict=True)]
+        states = apply([module.batch_norm.norm() for module in self._preprocessing()], inputs)
+        num_inputs = len(states)
+        columns = dict(zip(self.operations, mixture_EK.unbind(1), strict=True))
+        branches = self._branches(columns)
+        terms: list[list[Tensor]] = [[] for _ in self.groups]
+        for group in self.groups:
+            for node, addends in self._group_terms(group, states, columns, branches, apply):
+                terms[node] += addends
+            states.append(_sum(terms[group.nodes[0]]))
+        return torch.cat(states[num_inputs:], dim=1)
+
+    def _preprocessing(self) -> list[ReluConvBn]:
+        return [module for module in self.preprocess if isinstance(module, ReluConvBn)]
+
+    @contextmanager
+    def recomputing(self) -> Iterator[None]:
+        """Inside, running statistics move on copies: the forward pass is run again by activation checkpointing."""
+        self._recomputing = True
+        try:
+            yield
+        finally:
+            self._recomputing = False
+
+    def _branches(self, columns: dict[str, Tensor]) -> list[list[Branch]]:
+        """The weights of each group's convolutions: each stacked parameter is split once."""
+        sizes = [group.stop - group.start for group in self.groups]
+        by_group: list[list[Branch]] = [[] for _ in self.groups]
+        for name, module in self.convolutions.items():
+            assert isinstance(module, StackedConvolution)
+            gains = torch.split(columns[name].unsqueeze(1).expand(-1, self.shape.channels).contiguous(), sizes)
+            stages = [
+                (torch.split(stage.depthwise, sizes), torch.split(stage.pointwise, sizes), stage.batch_norm)
+                for stage in module.parts()
+            ]
+            for index, group in enumerate(self.groups):
+                first = group.start * self.shape.channels
+                parts = tuple(Stage(deep[index], point[index], norm, first) for deep, point, norm in stages)
+                by_group[index].append(Branch(module.shape, parts, gains[index]))
+        return by_group
+
+    def _group_terms(
+        self,
+        group: EdgeGroup,
+        states: list[Tensor],
+        columns: dict[str, Tensor],
+        branches: list[list[Branch]],
+        apply: Normalise,
+    ) -> Iterator[tuple[int, list[Tensor]]]:
+        """(node, tensors to add to it) for all edges of a group."""
+        from_inputs = group.start == 0
+        stride = 2 if from_inputs and self.shape.reduction else 1
+        sources = [states[index] for index in group.sources]
+        needs_relu = bool(self.convolutions) or (stride == 2 and self.reduce is not None)
+        positives = [F.relu(source) for source in sources] if needs_relu else []
+        beside = self._pooled(group, sources, stride)
+        num_pooled = len(beside.norms)
+        if stride == 2 and self.reduce is not None:
+            gains = columns["skip_connect"][: group.stop].unsqueeze(1).expand(-1, self.shape.channels).contiguous()
+            for edge, (reduced, gain) in enumerate(zip(self.reduce(positives), gains.unbind(), strict=True)):
+                start = edge * self.shape.channels
+                beside.norms.append(self.reduce.batch_norm.norm(start, start + self.shape.channels, gain=gain))
+                beside.tensors.append(reduced)
+        by_edge: list[list[Tensor]] = [[] for _ in range(group.start, group.stop)]
+        if self.convolutions:
+            by_edge, normed = self._formulation(positives, branches[group.nodes[0]], stride, apply, beside)
+        else:
+            normed = apply(beside.norms, beside.tensors)
+        for addends, reduced in zip(by_edge, normed[num_pooled:], strict=False):
+            addends.append(reduced)
+        for edge, addends in enumerate(by_edge):
+            yield group.nodes[edge % len(group.nodes)], addends
+        plain = normed[:num_pooled]
+        names = list(self.pools)
+        if stride == 1 and "skip_connect" in columns:
+            plain += sources
+            names.append("skip_connect")
+        if plain:
+            weights = torch.stack([columns[name][group.start : group.stop] for name in names])
+            for node, mixed in zip(group.nodes, _mix(plain, weights, len(group.nodes)), strict=True):
+                yield node, [mixed]
+
+    def _pooled(self, group: EdgeGroup, sources: list[Tensor], stride: int) -> Normed:
+        """Pools of the sources, pool by pool, with the norms that they need."""
+        norms, tensors = [], []
+        for name, module in self.pools.items():
+            assert isinstance(module, BatchNorm)
+            for index, source in zip(group.sources, sources, strict=True):
+                start = index * self.shape.channels
+                norms.append(module.norm(start, start + self.shape.channels))
+                tensors.append(pool(name, source, stride))
+        return Normed(norms, tensors)
+
+
+def _sum(terms: list[Tensor]) -> Tensor:
+    if len(terms) == 1:
+        return terms[0]
+    total = terms[0] + terms[1]
+    for term in terms[2:]:
+        total.add_(term)
+    return total
+
+
+def _mix(plain: list[Tensor], weights: Tensor, num_targets: int) -> tuple[Tensor, ...]:
+    """Weighted sums of `plain` (operation by operation, source by source) into each target, as one product.
+
+    `weights`: [operations, sources * T], a source's targets together.
+    """
+    stacked = torch.stack([tensor.permute(0, 2, 3, 1) for tensor in plain])
+    table = weights.reshape(len(plain), num_targets).t()
+    mixed = torch.mm(table, stacked.reshape(len(plain), -1)).view(num_targets, *stacked.shape[1:])
+    return mixed.permute(0, 1, 4, 2, 3).unbind()

@@ -1,99 +1,145 @@
-"""Building blocks of image cells (arXiv:1806.09055, appendix A.1.1), as layers whose batch norms are applied apart.
+"""Candidate operations (arXiv:1806.09055, section 3.1), each as one module for all edges of a cell that have it.
 
-A block that has a batch norm after each convolution is cut into stages, [convolutions] -> batch norm, so that all
-blocks of one source can be normalised together. Activations are channels_last; knows no alphas.
+Weights of the same operation on E edges are stacked in one parameter each, edges sorted by source: one formulation
+reads them edge by edge, the other as the weights of a grouped convolution. Knows no alphas and no cells.
+
+Suffixes: N samples, C channels, H W pixels, E edges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ray_darts.spaces.batch_norm import BatchNorm
 
-
-def pad_to_even(images_NCHW: Tensor) -> Tensor:
-    """Append a zero row and column where the map is odd, so that both shifts of a factorised reduce fit."""
-    height, width = images_NCHW.shape[-2:]
-    if height % 2 == 0 and width % 2 == 0:
-        return images_NCHW
-    return F.pad(images_NCHW, (0, width % 2, 0, height % 2))
+POOLS = ("max_pool_3x3", "avg_pool_3x3")
 
 
-class Stage(nn.Module):
-    """Convolutions without bias, to be followed by `norm`; takes rectified input."""
+@dataclass(frozen=True)
+class Convolution:
+    """`repeats` times (ReLU, depthwise, pointwise, batch norm); stride on the first."""
 
-    def __init__(self, convolutions: Sequence[nn.Conv2d], norm: BatchNorm) -> None:
+    kernel: int
+    dilation: int
+    repeats: int
+
+    @property
+    def padding(self) -> int:
+        """Keeps the size of the map at stride 1."""
+        return self.dilation * (self.kernel - 1) // 2
+
+
+CONVOLUTIONS = {
+    "sep_conv_3x3": Convolution(kernel=3, dilation=1, repeats=2),
+    "sep_conv_5x5": Convolution(kernel=5, dilation=1, repeats=2),
+    "dil_conv_3x3": Convolution(kernel=3, dilation=2, repeats=1),
+    "dil_conv_5x5": Convolution(kernel=5, dilation=2, repeats=1),
+}
+
+
+def convolution_weight(*shape: int) -> nn.Parameter:
+    """A weight [..., C_in, k, k], uniform in +- 1 / sqrt(C_in k k) as nn.Conv2d starts its own."""
+    bound = 1 / math.sqrt(math.prod(shape[-3:]))
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+
+def pool(name: str, states_NCHW: Tensor, stride: int) -> Tensor:
+    """3x3 pooling with padding 1; the average does not count padding."""
+    if name == "max_pool_3x3":
+        return F.max_pool2d(states_NCHW, 3, stride, 1)
+    return F.avg_pool2d(states_NCHW, 3, stride, 1, count_include_pad=False)
+
+
+def convolve(positive_NCHW: Tensor, weight: Tensor, shape: Convolution, stride: int) -> Tensor:
+    """Depthwise convolution by `weight` [C, 1, k, k]."""
+    padding = shape.padding
+    return F.conv2d(positive_NCHW, weight, None, stride, padding, shape.dilation, groups=weight.shape[0])
+
+
+def mix_channels(inputs_NCHW: Tensor, weight: Tensor) -> Tensor:
+    """Pointwise convolution by `weight` [C, C, 1, 1]."""
+    return F.conv2d(inputs_NCHW, weight)
+
+
+def halve(positive_NCHW: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Two 1x1 convolutions at stride 2, the second on the map shifted by one pixel; odd maps are padded with zeros.
+
+    A departure from the paper, which has no odd maps: there the halves would differ in size.
+    """
+    height, width = positive_NCHW.shape[-2:]
+    if height % 2 or width % 2:
+        positive_NCHW = F.pad(positive_NCHW, (0, width % 2, 0, height % 2))
+    # Strided slices as the convolution's input would be read at stride 1 by the backward pass: subsample first.
+    even, odd = positive_NCHW[:, :, ::2, ::2], positive_NCHW[:, :, 1::2, 1::2]
+    return F.conv2d(even, first), F.conv2d(odd, second)
+
+
+class ReluConvBn(nn.Module):
+    """ReLU, 1x1 convolution, batch norm without affine; `halving`: a factorised reduce in place of the convolution.
+
+    Calling it returns what the batch norm, applied by the caller, is to normalise.
+    """
+
+    def __init__(self, inputs: int, outputs: int, momentum: float, *, halving: bool = False) -> None:
         super().__init__()
-        self.convolutions = nn.ModuleList(convolutions)
-        self.norm = norm
+        shapes = [(outputs // 2, inputs, 1, 1)] * 2 if halving else [(outputs, inputs, 1, 1)]
+        self.weights = nn.ParameterList([convolution_weight(*shape) for shape in shapes])
+        self.batch_norm = BatchNorm(outputs, momentum=momentum)
 
-    def forward(self, rectified_NCHW: Tensor) -> Tensor:
-        """Return what `norm` is to normalise."""
-        for convolution in self.convolutions:
-            rectified_NCHW = convolution(rectified_NCHW)
-        return rectified_NCHW
+    def forward(self, states_NCHW: Tensor) -> Tensor:
+        """[N, inputs, H, W] to [N, outputs, H, W], or half the height and width, rounded up."""
+        positive = F.relu(states_NCHW)
+        if len(self.weights) == 2:
+            return torch.cat(halve(positive, self.weights[0], self.weights[1]), dim=1)
+        return F.conv2d(positive, self.weights[0])
 
 
-class FactorisedReduce(nn.Module):
-    """Halves the map: two 1x1 stride-2 convolutions, on x and on x shifted by one pixel, concatenated, then `norm`."""
+class StackedReduce(nn.Module):
+    """The factorised reduce on E edges: what `skip_connect` is at stride 2."""
 
-    def __init__(self, inputs: int, outputs: int, norm: BatchNorm) -> None:
+    def __init__(self, edges: int, channels: int, momentum: float) -> None:
         super().__init__()
-        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
-        self.norm = norm
+        self.first = convolution_weight(edges, channels // 2, channels, 1, 1)
+        self.second = convolution_weight(edges, channels // 2, channels, 1, 1)
+        self.batch_norm = BatchNorm(edges * channels, momentum=momentum)
 
-    def forward(self, rectified_NCHW: Tensor) -> Tensor:
-        """Return what `norm` is to normalise."""
-        padded = pad_to_even(rectified_NCHW)
-        return torch.cat([self.even(padded), self.odd(padded[:, :, 1:, 1:])], dim=1)
-
-
-def depthwise(channels: int, kernel: int, stride: int, dilation: int) -> nn.Conv2d:
-    """A depthwise convolution that keeps the map's size (at stride 1)."""
-    padding = dilation * (kernel - 1) // 2
-    return nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
-
-
-def separable_stages(channels: int, kernel: int, stride: int, *, affine: bool, momentum: float) -> list[Stage]:
-    """ReLU, depthwise, pointwise, BN, twice; the stride is on the first."""
-    return [
-        Stage(
-            [depthwise(channels, kernel, s, 1), nn.Conv2d(channels, channels, 1, bias=False)],
-            BatchNorm(channels, affine=affine, momentum=momentum),
-        )
-        for s in (stride, 1)
-    ]
+    def forward(self, positives: list[Tensor]) -> list[Tensor]:
+        """All edges of the sources [N, C, H, W], given after ReLU, before batch norm: [N, C, H/2, W/2] each."""
+        channels = positives[0].shape[1]
+        edges = len(self.first) // len(positives)
+        outputs: list[Tensor] = []
+        for positive, *weights in zip(
+            positives, self.first.chunk(len(positives)), self.second.chunk(len(positives)), strict=True
+        ):
+            halves = halve(positive, *(weight.reshape(-1, channels, 1, 1) for weight in weights))
+            pairs = zip(*(half.chunk(edges, dim=1) for half in halves), strict=True)
+            outputs += [torch.cat(pair, dim=1) for pair in pairs]
+        return outputs
 
 
-def dilated_stages(channels: int, kernel: int, stride: int, *, affine: bool, momentum: float) -> list[Stage]:
-    """ReLU, depthwise with dilation 2, pointwise, BN."""
-    convolutions = [depthwise(channels, kernel, stride, 2), nn.Conv2d(channels, channels, 1, bias=False)]
-    return [Stage(convolutions, BatchNorm(channels, affine=affine, momentum=momentum))]
+class StackedStage(nn.Module):
+    """(depthwise, pointwise, batch norm) on E edges; the ReLU before it belongs to the source state."""
+
+    def __init__(self, edges: int, channels: int, shape: Convolution, momentum: float) -> None:
+        super().__init__()
+        self.depthwise = convolution_weight(edges, channels, 1, shape.kernel, shape.kernel)
+        self.pointwise = convolution_weight(edges, channels, channels, 1, 1)
+        self.batch_norm = BatchNorm(edges * channels, momentum=momentum)
 
 
-def preprocessing(inputs: int, outputs: int, *, halve: bool, affine: bool, momentum: float) -> Stage | FactorisedReduce:
-    """ReLU, 1x1 convolution, BN; or a factorised reduce where the earlier cell reduced and this input did not."""
-    norm = BatchNorm(outputs, affine=affine, momentum=momentum)
-    if halve:
-        return FactorisedReduce(inputs, outputs, norm)
-    return Stage([nn.Conv2d(inputs, outputs, 1, bias=False)], norm)
+class StackedConvolution(nn.Module):
+    """One separable or dilated convolution on E edges."""
 
+    def __init__(self, edges: int, channels: int, shape: Convolution, momentum: float) -> None:
+        super().__init__()
+        self.shape = shape
+        self.stages = nn.ModuleList([StackedStage(edges, channels, shape, momentum) for _ in range(shape.repeats)])
 
-def pooled(kind: str, images_NCHW: Tensor, stride: int) -> Tensor:
-    """3x3 max or average pooling; the average does not count padding."""
-    if kind == "max_pool_3x3":
-        return F.max_pool2d(images_NCHW, 3, stride, 1)
-    return F.avg_pool2d(images_NCHW, 3, stride, 1, count_include_pad=False)
-
-
-def stages_of(operation: str, channels: int, stride: int, *, affine: bool, momentum: float) -> list[Stage]:
-    """The stages of a convolution candidate by its name."""
-    family, _, size = operation.rpartition("_")
-    kernel = int(size.partition("x")[0])
-    build = {"sep_conv": separable_stages, "dil_conv": dilated_stages}[family]
-    return build(channels, kernel, stride, affine=affine, momentum=momentum)
+    def parts(self) -> list[StackedStage]:
+        """The stages in order."""
+        return [stage for stage in self.stages if isinstance(stage, StackedStage)]

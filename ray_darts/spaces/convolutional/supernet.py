@@ -1,24 +1,36 @@
-"""The convolutional supernet (arXiv:1806.09055, section 3.1): stem, cells, classifier, and its loss."""
+"""The convolutional supernet: stem, cells that mix all operations, classifier (arXiv:1806.09055, section 3.1).
+
+Suffixes: N samples, C channels, H W pixels, E edges, K operations.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ray_darts.config import ConvolutionalSpace
 from ray_darts.data.batch import Batch
 from ray_darts.data.protocol import DataFacts
-from ray_darts.spaces.convolutional.cell import SearchCell
-from ray_darts.spaces.convolutional.stems import build_stem
+from ray_darts.spaces.convolutional.branches import grouped, separate
+from ray_darts.spaces.convolutional.cell import CellShape, SearchCell, rows_by_source
+from ray_darts.spaces.convolutional.stem import Stem
 from ray_darts.spaces.protocol import Outcome, Pass, Supernet
+
+FORMULATIONS = {"separate": separate, "grouped": grouped}
 
 
 class ConvolutionalSupernet(Supernet):
-    """Cells of two kinds share one set of alphas each; reduction cells stand at one and two thirds of the depth."""
+    """Cells at layers // 3 and 2 * layers // 3 are reductions and double the channels.
+
+    `formulation`: how convolutions are called; the function is the same. `checkpoint_cells`: keep only each cell's
+    inputs and compute the cell again in the backward pass, statistics counted once.
+    """
 
     sum_names = ("loss_sum", "correct", "samples")
     ranking = ("supernet_validation_accuracy", "max")
@@ -29,83 +41,81 @@ class ConvolutionalSupernet(Supernet):
         facts: DataFacts,
         *,
         checkpoint_cells: bool = False,
-        formulation: str = "separate",
+        formulation: Literal["separate", "grouped"] = "separate",
     ) -> None:
         super().__init__()
         self.layout = space.layout()
         self._checkpoint_cells = checkpoint_cells
         momentum = space.batch_norm_momentum
-        self.stem = build_stem(space, facts.channels)
-        earlier, latest = self.stem.output_channels
-        halved = self.stem.reduced_last
-        channels = space.channels
-        self.kinds: list[str] = []
+        self.stem = Stem(space.stem, facts.channels, space.channels, momentum)
         self.cells = nn.ModuleList()
+        channels, halving = space.channels, self.stem.halving
+        before, previous = self.stem.channels
         for layer in range(space.layers):
-            reduction = layer in (space.layers // 3, 2 * space.layers // 3)
-            channels *= 2 if reduction else 1
-            kind = "reduction" if reduction else "normal"
-            cell = SearchCell(
-                self.layout.cell(kind),
-                (earlier, latest),
-                channels,
-                reduction=reduction,
-                halve_first=halved,
-                momentum=momentum,
-            )
-            self.kinds.append(kind)
-            self.cells.append(cell)
-            earlier, latest, halved = latest, space.nodes * channels, reduction
-        self.classifier = nn.Linear(latest, facts.num_classes)
+            reduction = layer in reduction_layers(space.layers)
+            channels = channels * 2 if reduction else channels
+            shape = CellShape((before, previous), channels, reduction, halving, momentum)
+            cell_layout = self.layout.cell("reduction" if reduction else "normal")
+            self.cells.append(SearchCell(cell_layout, shape, FORMULATIONS[formulation]))
+            before, previous, halving = previous, space.nodes * channels, reduction
+        self.classifier = nn.Linear(previous, facts.num_classes)
         self.alphas = nn.ParameterDict({cell.name: nn.Parameter(torch.zeros(cell.shape)) for cell in self.layout.cells})
-
-    def forward(self, images_NCHW: Tensor, *, batch_statistics: bool = True, update: bool = False) -> Tensor:
-        """Logits [N, classes]; `update` moves the running statistics."""
-        mode = {"batch_statistics": batch_statistics, "update": update}
-        probabilities = {name: torch.softmax(alphas, dim=-1) for name, alphas in self.alphas.items()}
-        earlier, latest = self.stem(images_NCHW, **mode)
-        for kind, cell in zip(self.kinds, self.cells, strict=True):
-            if self._checkpoint_cells and torch.is_grad_enabled():
-                output = self._recomputed(cell, earlier, latest, probabilities[kind], update)
-            else:
-                output = cell(earlier, latest, probabilities[kind], **mode)
-            earlier, latest = latest, output
-        return self.classifier(latest.mean((2, 3)))
-
-    def _recomputed(self, cell: nn.Module, earlier: Tensor, latest: Tensor, mix: Tensor, update: bool) -> Tensor:
-        """Run a cell now and again in the backward pass; only the first run moves the running statistics."""
-        runs = iter((update,))
-
-        def once(*inputs: Tensor) -> Tensor:
-            output: Tensor = cell(*inputs, batch_statistics=True, update=next(runs, False))
-            return output
-
-        output: Tensor = checkpoint(once, earlier, latest, mix, use_reentrant=False, preserve_rng_state=False)
-        return output
+        self._rows = rows_by_source(self.layout.cells[0])
 
     def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass) -> Outcome:
-        """Mean cross entropy over the shard."""
-        logits = self(batch.inputs, batch_statistics=True, update=purpose is Pass.WEIGHT)
-        return _outcome(logits, batch.targets)
+        """Cross entropy by the batch's statistics."""
+        return self._outcome(batch, batch_statistics=True, update=purpose is Pass.WEIGHT)
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, carry: Tensor | None) -> Outcome:
-        """The same with running statistics; an empty shard adds nothing."""
-        if batch.num_samples == 0:
-            zero = self.classifier.weight.new_zeros(())
-            return Outcome(zero, None, zero.new_zeros(len(self.sum_names)))
-        return _outcome(self(batch.inputs, batch_statistics=False), batch.targets)
+        """Cross entropy by running statistics."""
+        return self._outcome(batch, batch_statistics=False, update=False)
 
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
-        """`<prefix>_loss` (nats) and `<prefix>_accuracy` (0 to 1)."""
+        """`<prefix>_loss` (nats per image) and `<prefix>_accuracy` (0 to 1)."""
         loss_sum, correct, samples = totals
         return {f"{prefix}_loss": loss_sum / samples, f"{prefix}_accuracy": correct / samples}
 
+    def logits(self, images_NCHW: Tensor, *, batch_statistics: bool, update: bool) -> Tensor:
+        """Class scores [N, classes], in float32 or better."""
+        images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
+        before, previous = self.stem(images_NCHW, batch_statistics=batch_statistics, update=update)
+        mixtures = self._mixtures()
+        for cell in self.cells:
+            assert isinstance(cell, SearchCell)
+            mixture = mixtures["reduction" if cell.shape.reduction else "normal"]
+            before, previous = previous, self._run(cell, before, previous, mixture, batch_statistics, update)
+        scores: Tensor = self.classifier(previous.mean((2, 3)))
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
-def _outcome(logits: Tensor, labels: Tensor) -> Outcome:
-    loss = F.cross_entropy(logits.float() if logits.dtype == torch.bfloat16 else logits, labels)
-    with torch.no_grad():
-        samples = loss.new_full((), len(labels))
-        correct = (logits.argmax(1) == labels).sum().to(loss.dtype)
-        sums = torch.stack([loss.detach() * samples, correct, samples])
-    return Outcome(loss, None, sums)
+    def _mixtures(self) -> dict[str, Tensor]:
+        """softmax(alpha) by kind of cell, rows sorted by source."""
+        mixtures = {}
+        for name, alphas in self.alphas.items():
+            rows = torch.softmax(alphas, dim=-1).unbind()
+            mixtures[name] = torch.stack([rows[row] for row in self._rows])
+        return mixtures
+
+    def _run(self, cell: SearchCell, *inputs: object) -> Tensor:
+        if not (self._checkpoint_cells and torch.is_grad_enabled()):
+            return cell(*inputs)  # type: ignore[no-any-return]
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), cell.recomputing()
+
+        return checkpoint(  # type: ignore[no-any-return]
+            cell, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+        )
+
+    def _outcome(self, batch: Batch, *, batch_statistics: bool, update: bool) -> Outcome:
+        scores = self.logits(batch.inputs, batch_statistics=batch_statistics, update=update)
+        loss_sum = F.cross_entropy(scores, batch.targets, reduction="sum")
+        count = batch.num_samples
+        correct = (scores.detach().argmax(dim=1) == batch.targets).sum().to(scores.dtype)
+        total = loss_sum.detach()
+        return Outcome(loss_sum / max(count, 1), None, torch.stack([total, correct, torch.full_like(total, count)]))
+
+
+def reduction_layers(layers: int) -> tuple[int, int]:
+    """Which cells halve the maps, counted from 0."""
+    return layers // 3, 2 * layers // 3

@@ -1,0 +1,57 @@
+"""What stands before the first cell, in the supernet and in derived networks alike: batch norms here are affine."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ray_darts.spaces.batch_norm import BatchNorm
+from ray_darts.spaces.convolutional.operations import convolution_weight
+
+StemKind = Literal["cifar", "imagenet"]
+
+
+class ConvBn(nn.Module):
+    """A 3x3 convolution with padding 1, then an affine batch norm."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, momentum: float) -> None:
+        super().__init__()
+        self.weight = convolution_weight(outputs, inputs, 3, 3)
+        self.batch_norm = BatchNorm(outputs, momentum=momentum, affine=True)
+        self._stride = stride
+
+    def forward(self, inputs: Tensor, *, batch_statistics: bool, update: bool) -> Tensor:
+        """[N, inputs, H, W] to [N, outputs, H / stride, W / stride], rounded up."""
+        convolved = F.conv2d(inputs, self.weight, None, self._stride, 1)
+        return self.batch_norm(convolved, batch_statistics=batch_statistics, update=update)  # type: ignore[no-any-return]
+
+
+class Stem(nn.Module):
+    """Makes the two states that the first cell reads.
+
+    `cifar`: one convolution to 3C channels, given twice. `imagenet`: three of stride 2; the states are the second's
+    and the third's outputs, C channels at a quarter and an eighth of the size, so the first cell halves its first
+    input. `channels` are those of the two states, `halving` says whether their sizes differ.
+    """
+
+    def __init__(self, kind: StemKind, inputs: int, channels: int, momentum: float) -> None:
+        super().__init__()
+        if kind == "cifar":
+            sizes = [(inputs, 3 * channels, 1)]
+        else:
+            sizes = [(inputs, channels // 2, 2), (channels // 2, channels, 2), (channels, channels, 2)]
+        self.layers = nn.ModuleList([ConvBn(*size, momentum) for size in sizes])
+        self.channels = (sizes[-1][1], sizes[-1][1])
+        self.halving = kind == "imagenet"
+
+    def forward(self, images_NCHW: Tensor, *, batch_statistics: bool, update: bool) -> tuple[Tensor, Tensor]:
+        """The states before the first cell, the older one first."""
+        first, *others = [partial(layer, batch_statistics=batch_statistics, update=update) for layer in self.layers]
+        state: Tensor = first(images_NCHW)
+        states = [state]
+        for layer in others:
+            states.append(layer(F.relu(states[-1])))
+        return (states[-2], states[-1]) if others else (state, state)
