@@ -1,6 +1,7 @@
 """The autoscaler's config for a cloud that is this machine: Ray's own fake provider, whose nodes are processes.
 
-Written by hand: Ray's helper for it (`AutoscalingCluster`) misses a file in the wheel and would run `ray stop --force`.
+Written by hand: Ray's helper for it (`AutoscalingCluster`) misses a file in the wheel, and would first end every Ray
+process of the machine.
 """
 
 from __future__ import annotations

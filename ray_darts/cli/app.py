@@ -14,6 +14,7 @@ from ray_darts.cli.presets import presets
 from ray_darts.cli.search import search
 from ray_darts.cli.show import show
 from ray_darts.cli.status import status
+from ray_darts.cli.submit import submit
 from ray_darts.cli.trace import trace
 from ray_darts.cli.verify import verify
 
@@ -43,5 +44,5 @@ def _global(
     """Distributed differentiable architecture search (DARTS) on Ray."""
 
 
-for _command in (search, status, best, trace, show, verify, gc, presets):
+for _command in (search, submit, status, best, trace, show, verify, gc, presets):
     app.command()(with_exit_codes(_command))

@@ -1,4 +1,4 @@
-"""ray-node keeps one node per pid file, and ends that one alone. `ray` is a stand-in here: a script that waits."""
+"""ray-node keeps one node per pid file and ends that one alone. `ray` and `python` are stand-ins: scripts that wait."""
 
 from __future__ import annotations
 
@@ -35,15 +35,16 @@ def wait_until_gone(pid: int) -> None:
 @pytest.fixture
 def ray_node(tmp_path: Path) -> Iterator[RayNode]:
     """Runs ray-node; `folder` names the machine's node. Ends what a test left by pid."""
-    stand_in = tmp_path / "bin" / "ray"
-    stand_in.parent.mkdir()
-    stand_in.write_text(STAND_IN)
-    stand_in.chmod(0o755)
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    for name in ("ray", "python"):
+        (bin_folder / name).write_text(STAND_IN)
+        (bin_folder / name).chmod(0o755)
     folders = set()
 
     def run(*arguments: str, folder: str = "node") -> subprocess.CompletedProcess[str]:
         folders.add(folder)
-        environment = {"PATH": f"{stand_in.parent}:{os.environ['PATH']}", "RAY_NODE_FOLDER": str(tmp_path / folder)}
+        environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "RAY_NODE_FOLDER": str(tmp_path / folder)}
         environment["RAY_NODE_SETTLE_S"] = "1"
         command = [str(CLUSTER / "ray-node"), *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
@@ -53,8 +54,8 @@ def ray_node(tmp_path: Path) -> Iterator[RayNode]:
         assert run("stop", folder=folder).returncode == 0
 
 
-def pid_of(tmp_path: Path, folder: str = "node") -> int:
-    return int((tmp_path / folder / "pid").read_text())
+def pid_of(tmp_path: Path, folder: str = "node", name: str = "node") -> int:
+    return int((tmp_path / folder / f"{name}.pid").read_text())
 
 
 def test_start_replaces_the_node_it_started_and_no_other(ray_node: RayNode, tmp_path: Path) -> None:
@@ -71,6 +72,19 @@ def test_start_replaces_the_node_it_started_and_no_other(ray_node: RayNode, tmp_
     assert alive(other)
 
 
+def test_watcher_is_kept_beside_the_node_and_ends_with_it(ray_node: RayNode, tmp_path: Path) -> None:
+    assert ray_node("start").returncode == 0
+    assert ray_node("watch", "--ray-address=head:6379").returncode == 0
+    node, watcher = pid_of(tmp_path), pid_of(tmp_path, name="watcher")
+    assert ray_node("watch", "--ray-address=head:6379").returncode == 0
+    wait_until_gone(watcher)
+    assert alive(node)
+    second = pid_of(tmp_path, name="watcher")
+    assert ray_node("stop").returncode == 0
+    for pid in (node, second):
+        wait_until_gone(pid)
+
+
 def test_node_that_does_not_come_up_is_a_failure_that_tells_why(ray_node: RayNode) -> None:
     done = ray_node("start", "--broken")
     assert done.returncode == 1
@@ -81,7 +95,7 @@ def test_stale_pid_file_ends_nobody(ray_node: RayNode, tmp_path: Path) -> None:
     bystander = subprocess.Popen(["sleep", "60"])
     try:
         (tmp_path / "node").mkdir()
-        (tmp_path / "node" / "pid").write_text(str(bystander.pid))
+        (tmp_path / "node" / "node.pid").write_text(str(bystander.pid))
         assert ray_node("stop").returncode == 0
         assert bystander.poll() is None
     finally:
