@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ray_darts.config import RecurrentSpace
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.spaces.protocol import Outcome
+from ray_darts.spaces.recurrent.decoder import decoder_loss
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,7 @@ class LanguageModel(nn.Module):
     def total_loss(self, states_TNH: Tensor, targets_TN: Tensor, masks: Masks) -> Tensor:
         """Sum over all tokens of the cross entropy in nats: one decoder product for the whole sequence."""
         rows = masked(states_TNH, masks.output_NH).flatten(0, 1)
-        logits = torch.addmm(self.decoder_bias, rows, self.embedding.t())
-        return nn.functional.cross_entropy(logits, targets_TN.flatten(), reduction="sum")
+        return decoder_loss(rows, self.embedding, self.decoder_bias, targets_TN.flatten())
 
 
 def temporal_activation(states_TNH: Tensor) -> Tensor:

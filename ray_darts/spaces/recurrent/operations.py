@@ -122,9 +122,9 @@ class _MixedHighway(torch.autograd.Function):
 
 
 def wants_gradient(ctx: FunctionCtx, index: int) -> bool:
-    """Whether the running backward pass needs the gradient of input `index` (`needs_input_grad` says whether any may).
+    """Whether the running backward pass needs the gradient of input `index`, which must be no leaf.
 
-    The alpha step asks for alphas only and the weight step for weights only.
+    `needs_input_grad` says whether any pass might; the alpha step asks for alphas only, the weight step for weights.
     """
     node = ctx.next_functions[index][0]  # type: ignore[attr-defined]
     return node is not None and bool(torch._C._will_engine_execute_node(node))

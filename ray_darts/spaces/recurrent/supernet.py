@@ -61,8 +61,10 @@ class SearchCell(nn.Module):
         projected = torch.matmul(inputs_TNE, self.input_weight[:width])
         nodes = list(zip(self.node_weights.unbind(), _rows_by_node(probabilities, len(self.node_weights)), strict=True))
 
+        norm = self.batch_norm.norm()
+
         def normalised(state: Tensor) -> Tensor:
-            return normalise([self.batch_norm], [state], batch_statistics=batch_statistics, update=update)[0]
+            return normalise([norm], [state], batch_statistics=batch_statistics, update=update)[0]
 
         state = carry_NH
         hidden_states = []
