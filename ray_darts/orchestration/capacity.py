@@ -86,8 +86,8 @@ def concurrent_runs(capacity: Capacity, demand: Demand, num_runs: int, wanted: i
             wanted=demand.workers,
             places=int(places),
         )
-    by_memory = max(1, int(min(capacity.head_memory_bytes // HEAD_BYTES_PER_RUN, num_runs)))
-    by_places = int(min(places // demand.workers, num_runs))
+    by_memory = max(1, int(min(capacity.head_memory_bytes / HEAD_BYTES_PER_RUN, num_runs)))
+    by_places = int(min(places / demand.workers, num_runs))
     return max(1, min(by_places, by_memory, num_runs if wanted is None else wanted))
 
 

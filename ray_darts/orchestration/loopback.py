@@ -11,9 +11,10 @@ import os
 import socket
 import struct
 
-import ray
 from ray.train._internal.base_worker_group import BaseWorkerGroup
 from ray.train.torch.config import TorchConfig, _TorchBackend
+
+from ray_darts.orchestration.resources import own_address
 
 _SIOCGIFADDR = 0x8915
 _VARIABLE = "GLOO_SOCKET_IFNAME"
@@ -41,14 +42,9 @@ def choose_interface() -> None:
     """Set GLOO_SOCKET_IFNAME in this process where the host's name resolves to loopback."""
     if _VARIABLE in os.environ:
         return
-    name = interface_for(_node_address(), resolved(socket.gethostname()))
+    name = interface_for(own_address(), resolved(socket.gethostname()))
     if name is not None:
         os.environ[_VARIABLE] = name
-
-
-def _node_address() -> str:
-    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    return address
 
 
 def resolved(host: str) -> str | None:

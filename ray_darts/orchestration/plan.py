@@ -64,8 +64,8 @@ class SweepPlan:
     @property
     def to_search(self) -> tuple[PlannedRun, ...]:
         """New or unfinished."""
-        settled = {*self.finished, *self.failed}
-        return tuple(run for run in self.runs if run not in settled)
+        settled = {run.run for run in (*self.finished, *self.failed)}
+        return tuple(run for run in self.runs if run.run not in settled)
 
 
 def plan_sweep(request: SweepRequest) -> SweepPlan:

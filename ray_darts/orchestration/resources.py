@@ -47,6 +47,12 @@ def living_nodes() -> list[dict[str, Any]]:
     return [node for node in nodes if node["Alive"]]
 
 
+def own_address() -> str:
+    """The IP address that Ray knows this machine by."""
+    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    return address
+
+
 def run_demand(operation: Operation, device: str) -> Demand:
     """What one run asks for, at least."""
     worker = {"CPU": float(operation.cpus_per_worker)}
