@@ -71,6 +71,7 @@ def test_an_epoch_never_repeats_a_weight_sample_and_drops_the_last_partial_batch
     for index in range(data.num_steps(0)):
         train, _ = data.bilevel_batches(0, index, ALONE, CPU)
         assert train.num_samples == 64
+        assert train.starts_epoch is (index == 0)
         used += positions(train.inputs, DIGITS)
     assert len(set(used)) == len(used) == 14 * 64 < len(DIGITS.weight_rows)
     assert set(used) <= set(DIGITS.weight_rows.tolist())
@@ -94,6 +95,12 @@ def test_the_halves_share_no_sample_and_are_stratified() -> None:
     assert not set(DIGITS.weight_rows) & set(DIGITS.alpha_rows)
     counts = [np.bincount(DIGITS.labels.numpy()[rows]) for rows in (DIGITS.weight_rows, DIGITS.alpha_rows)]
     assert np.abs(counts[0] - counts[1]).max() <= 1
+
+
+def test_each_epoch_goes_through_the_weight_half_in_another_order() -> None:
+    data = ImageStreams(DIGITS, image_config(64), 0)
+    first, second = (data.bilevel_batches(epoch, 0, ALONE, CPU)[0] for epoch in (0, 1))
+    assert set(positions(first.inputs, DIGITS)) != set(positions(second.inputs, DIGITS))
 
 
 def test_augmentation_is_drawn_anew_at_each_step_and_for_each_stream() -> None:
