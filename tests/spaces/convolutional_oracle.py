@@ -1,4 +1,4 @@
-"""The convolutional supernet as the paper draws it: edge by edge, one module call per operation, NCHW, all 8 operations.
+"""The convolutional supernet as the paper draws it: edge by edge, a module call per operation, NCHW, all operations.
 
 Independent of the package's operations, cells and batch norm; only settings, layout and the Supernet protocol are
 shared, so that the same search step runs around either network.

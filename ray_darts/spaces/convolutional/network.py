@@ -1,0 +1,220 @@
+"""The network of a genotype, to be trained from scratch (arXiv:1806.09055, section 3.1.2 and appendix A.2.1).
+
+Batch norms are affine and pools have none. `train()` and `eval()` switch statistics, drop-path and the auxiliary head,
+as in any PyTorch module. Knows no alphas. Suffixes: N samples, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ray_darts.data.batch import Draws
+from ray_darts.data.protocol import DataFacts
+from ray_darts.errors import ConfigError
+from ray_darts.genotype.genotype import CellGenotype, Genotype
+from ray_darts.spaces.batch_norm import BatchNorm
+from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, POOLS, halve, pool
+from ray_darts.spaces.convolutional.stem import Stem, StemKind
+
+
+class Layers(nn.Sequential):
+    """Modules in a row; their batch norms use and move statistics in training mode."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """As nn.Sequential."""
+        for layer in self:
+            if isinstance(layer, BatchNorm):
+                inputs = layer(inputs, batch_statistics=self.training, update=self.training)
+            else:
+                inputs = layer(inputs)
+        return inputs
+
+
+class Halve(nn.Module):
+    """The two 1x1 stride-2 convolutions of a factorised reduce."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+        self.second = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+
+    def forward(self, inputs_NCHW: Tensor) -> Tensor:
+        """Half the height and width, rounded up."""
+        return torch.cat(halve(inputs_NCHW, self.first.weight, self.second.weight), dim=1)
+
+
+class Pool(nn.Module):
+    """A pool without batch norm."""
+
+    def __init__(self, name: str, stride: int) -> None:
+        super().__init__()
+        self._name, self._stride = name, stride
+
+    def forward(self, inputs_NCHW: Tensor) -> Tensor:
+        """[N, C, H / stride, W / stride], rounded up."""
+        return pool(self._name, inputs_NCHW, self._stride)
+
+
+def _preprocessing(inputs: int, outputs: int, *, halving: bool = False) -> Layers:
+    convolution = Halve(inputs, outputs) if halving else nn.Conv2d(inputs, outputs, 1, bias=False)
+    return Layers(nn.ReLU(), convolution, BatchNorm(outputs, affine=True))
+
+
+def _operation(name: str, channels: int, stride: int) -> nn.Module:
+    if name in POOLS:
+        return Pool(name, stride)
+    if name == "skip_connect":
+        return nn.Identity() if stride == 1 else _preprocessing(channels, channels, halving=True)
+    shape = CONVOLUTIONS[name]
+    layers: list[nn.Module] = []
+    for repeat in range(shape.repeats):
+        own_stride = stride if repeat == 0 else 1
+        layers += [
+            nn.ReLU(),
+            nn.Conv2d(
+                channels,
+                channels,
+                shape.kernel,
+                own_stride,
+                shape.padding,
+                shape.dilation,
+                groups=channels,
+                bias=False,
+            ),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            BatchNorm(channels, affine=True),
+        ]
+    return Layers(*layers)
+
+
+class DerivedCell(nn.Module):
+    """One cell of a genotype."""
+
+    def __init__(
+        self, genotype: CellGenotype, inputs: tuple[int, int], channels: int, *, reduction: bool, halving: bool
+    ) -> None:
+        super().__init__()
+        self._genotype = genotype
+        self.preprocess = nn.ModuleList(
+            [_preprocessing(inputs[0], channels, halving=halving), _preprocessing(inputs[1], channels)]
+        )
+        self.operations = nn.ModuleList(
+            [
+                _operation(name, channels, 2 if reduction and source < genotype.num_inputs else 1)
+                for node in genotype.nodes
+                for name, source in node
+            ]
+        )
+
+    def forward(self, before: Tensor, previous: Tensor, kept: Tensor | None) -> Tensor:
+        """`kept` [edges, N, 1, 1, 1]: what drop-path multiplies each edge and sample by, or None."""
+        states = [module(state) for module, state in zip(self.preprocess, (before, previous), strict=True)]
+        edge = 0
+        for node in self._genotype.nodes:
+            terms = []
+            for _, source in node:
+                operation = self.operations[edge]
+                term = operation(states[source])
+                if kept is not None and not isinstance(operation, nn.Identity):
+                    term = term * kept[edge]
+                terms.append(term)
+                edge += 1
+            states.append(torch.stack(terms).sum(0) if len(terms) > 2 else sum(terms[1:], terms[0]))
+        return torch.cat([states[index] for index in self._genotype.outputs], dim=1)
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier in the middle of the network, for training only.
+
+    Five by five average pool (stride 3, ImageNet 2), 1x1 convolution to 128, 2x2 convolution to 768, linear.
+    Raises: ConfigError unless its 2x2 convolution sees a 2x2 map.
+    """
+
+    def __init__(self, kind: StemKind, channels: int, map_size: int, num_classes: int) -> None:
+        super().__init__()
+        stride = 3 if kind == "cifar" else 2
+        if (map_size - 5) // stride + 1 != 2:
+            wanted = "8 to 10" if kind == "cifar" else "7 or 8"
+            raise ConfigError(
+                f"an auxiliary head needs a map of {wanted} pixels after two thirds of the cells, not {map_size}: "
+                "train without it, or choose another image size or stem"
+            )
+        last = BatchNorm(768, affine=True) if kind == "cifar" else nn.Identity()
+        self.features = Layers(
+            nn.ReLU(),
+            nn.AvgPool2d(5, stride, count_include_pad=False),
+            nn.Conv2d(channels, 128, 1, bias=False),
+            BatchNorm(128, affine=True),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            last,
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(768, num_classes)
+
+    def forward(self, states_NCHW: Tensor) -> Tensor:
+        """Class scores [N, classes]."""
+        scores: Tensor = self.classifier(self.features(states_NCHW).flatten(1))
+        return scores
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Class scores [N, classes]; `auxiliary` in training with an auxiliary head only."""
+
+    final: Tensor
+    auxiliary: Tensor | None
+
+
+class ConvolutionalNetwork(nn.Module):
+    """Stem, the genotype's cells with reductions at a third and two thirds of `layers`, classifier."""
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        facts: DataFacts,
+        *,
+        layers: int,
+        channels: int,
+        stem: StemKind = "cifar",
+        auxiliary: bool = False,
+    ) -> None:
+        super().__init__()
+        self.stem = Stem(stem, facts.channels, channels, 0.1)
+        self.cells = nn.ModuleList()
+        self.auxiliary: AuxiliaryHead | None = None
+        before, previous = self.stem.channels
+        halving, size = self.stem.halving, facts.image_size if stem == "cifar" else -(-facts.image_size // 8)
+        self._auxiliary_layer = 2 * layers // 3
+        for layer in range(layers):
+            reduction = layer in (layers // 3, 2 * layers // 3)
+            if reduction:
+                channels, size = 2 * channels, -(-size // 2)
+            cell = genotype.cell("reduction" if reduction else "normal")
+            self.cells.append(DerivedCell(cell, (before, previous), channels, reduction=reduction, halving=halving))
+            before, previous, halving = previous, channels * len(cell.outputs), reduction
+            if auxiliary and layer == self._auxiliary_layer:
+                self.auxiliary = AuxiliaryHead(stem, previous, size, facts.num_classes)
+        self.classifier = nn.Linear(previous, facts.num_classes)
+
+    def forward(self, images_NCHW: Tensor, draws: Draws | None = None, drop_path: float = 0.0) -> Scores:
+        """Score images; in training `drop_path` is the probability that an edge (identities excepted) drops a sample.
+
+        `draws`: the batch's random numbers, needed where paths are dropped.
+        """
+        images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
+        before, previous = self.stem(images_NCHW, batch_statistics=self.training, update=self.training)
+        auxiliary = None
+        for layer, cell in enumerate(self.cells):
+            kept = None
+            if self.training and drop_path > 0 and draws is not None:
+                shape = (len(cell.operations), len(images_NCHW), 1, 1, 1)
+                kept = draws.keep_mask(f"drop_path.{layer}", shape, 1 - drop_path, batch_dim=1, like=previous)
+            before, previous = previous, cell(before, previous, kept)
+            if layer == self._auxiliary_layer and self.auxiliary is not None and self.training:
+                auxiliary = self.auxiliary(previous)
+        return Scores(self.classifier(F.adaptive_avg_pool2d(previous, 1).flatten(1)), auxiliary)
