@@ -28,15 +28,15 @@ class _SumOverRanks(torch.autograd.Function):
         ctx.collectives = inputs[0]  # type: ignore[attr-defined]
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
-        return None, _SumOverRanks.apply(ctx.collectives, gradient)  # type: ignore[attr-defined, no-untyped-call]
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, _SumOverRanks.apply(ctx.collectives, gradient)  # type: ignore[attr-defined]
 
 
 def moments_reducer(collectives: Collectives) -> Callable[[Tensor], Tensor]:
     """Return a differentiable sum over ranks for `spaces.batch_norm`; all ranks call it in the same order."""
 
     def reduce(moments: Tensor) -> Tensor:
-        total: Tensor = _SumOverRanks.apply(collectives, moments)  # type: ignore[no-untyped-call]
+        total: Tensor = _SumOverRanks.apply(collectives, moments)
         return total
 
     return reduce

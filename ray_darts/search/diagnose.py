@@ -14,7 +14,7 @@ from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.protocol import Pass
 
 
-def first_non_finite(step: BilevelStep, train: Batch, validation: Batch, rate: float) -> dict[str, object]:
+def first_non_finite(step: BilevelStep, train: Batch, validation: Batch) -> dict[str, object]:
     """Repeat one step's passes; return {"rank", "tensor"}, the same on every rank. Running statistics are put back."""
     own = _own_findings(step, train, validation)
     names = ["", *own]

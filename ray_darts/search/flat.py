@@ -73,7 +73,7 @@ class ReductionBuffer:
         first = parts[0].vector
         sizes = [part.size for part in parts]
         self.vector = torch.zeros(sum(sizes) + extras, dtype=first.dtype, device=first.device)
-        *self.gradients, self.extras = self.vector.split([*sizes, extras])
+        *self.gradients, self.extras = torch.split(self.vector, [*sizes, extras])
         self._views = [view for part, flat in zip(parts, self.gradients, strict=True) for view in part.views(flat)]
 
     def clear_(self) -> None:

@@ -109,10 +109,26 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         if not func.is_view:
             self.calls += 1
-        formula: Callable[..., float] | None = flop_registry.get(func.overloadpacket)
-        if formula is not None:
-            self.flops += formula(*args, **(kwargs or {}), out_val=result)
+        self.flops += _flops(func, args, result)
         return result
+
+
+def _flops(func: torch._ops.OpOverload, args: tuple[object, ...], result: object) -> float:
+    """PyTorch's own formula, except for convolutions: it ignores groups in the gradient of their weight."""
+    if func is torch.ops.aten.convolution.default:
+        return _convolution_flops(result, args[1])
+    if func is torch.ops.aten.convolution_backward.default:
+        wanted = args[-1]
+        assert isinstance(wanted, list)
+        return _convolution_flops(args[0], args[2]) * sum(wanted[:2])
+    formula: Callable[..., float] | None = flop_registry.get(func.overloadpacket)
+    return 0.0 if formula is None else formula(*args, out_val=result)
+
+
+def _convolution_flops(output: object, weight: object) -> float:
+    assert isinstance(output, Tensor)
+    assert isinstance(weight, Tensor)
+    return 2.0 * output.numel() * weight[0].numel()
 
 
 def _saved_bytes(run: Callable[[], Tensor], step: BilevelStep) -> int:

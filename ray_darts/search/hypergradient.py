@@ -30,6 +30,8 @@ reduction. `full_precision`: in float32 or better whatever the precision setting
 
 Sum = Callable[[Tensor], None]
 
+Hessian = Literal["finite_difference", "exact"]
+
 
 @dataclass(frozen=True)
 class VirtualStep:
@@ -71,7 +73,7 @@ def second_order(
     sum_: Sum,
     step: VirtualStep,
     *,
-    hessian: Literal["finite_difference", "exact"],
+    hessian: Hessian,
     radius: float = 0.01,
 ) -> AlphaGradient:
     """d/dalpha L_val(w - xi * d/dw L_train(w, alpha), alpha), eq. 7, with the product of eq. 8 or its exact value.

@@ -29,7 +29,8 @@ def clip_coefficient(gradient: Tensor, clip: float | None) -> Tensor | None:
     """
     if clip is None:
         return None
-    return (clip / torch.linalg.vector_norm(gradient)).clamp(max=1.0)
+    coefficient: Tensor = clip / torch.linalg.vector_norm(gradient)
+    return coefficient.clamp(max=1.0)
 
 
 class Sgd:

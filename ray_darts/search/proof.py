@@ -21,7 +21,7 @@ from ray_darts.config import SearchConfig
 from ray_darts.data.protocol import DataFacts
 from ray_darts.search.collectives import Alone, ProcessGroup
 from ray_darts.search.flat import FlatVector
-from ray_darts.search.hypergradient import Objective, Sum, VirtualStep, second_order
+from ray_darts.search.hypergradient import Hessian, Objective, Sum, VirtualStep, second_order
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.build import build_supernet
 
@@ -63,7 +63,8 @@ class SmoothProblem:
         p, q = torch.softmax(mix, dim=-1)
         first, second = torch.tanh(inputs @ weights["a"].T), torch.sin(inputs @ weights["b"].T)
         hidden = p[0] * first + p[1] * second + q[0] * first * second + q[1] * torch.tanh(second)
-        return (hidden @ weights["out"].T - targets).square().mean()
+        error: Tensor = hidden @ weights["out"].T - targets
+        return error.square().mean()
 
     def objective(self, data: Data, micro_batches: int = 1) -> Objective:
         """This shard's loss on `data` at the present content of the vectors, weighted by its share."""
@@ -77,12 +78,10 @@ class SmoothProblem:
 
         return evaluate
 
-    def gradient(self, step: VirtualStep, hessian: str, sum_: Sum, micro_batches: int = 1) -> Tensor:
+    def gradient(self, step: VirtualStep, hessian: Hessian, sum_: Sum, micro_batches: int = 1) -> Tensor:
         """The second-order alpha gradient by the code that searches."""
-        assert hessian in ("exact", "finite_difference")
         training, validation = (self.objective(data, micro_batches) for data in (self.train, self.validation))
-        kind = "exact" if hessian == "exact" else "finite_difference"
-        return second_order(self.weights, self.alphas, training, validation, 0, sum_, step, hessian=kind).gradient
+        return second_order(self.weights, self.alphas, training, validation, 0, sum_, step, hessian=hessian).gradient
 
     def reference_gradient(self, step: VirtualStep) -> Tensor:
         """d/dalpha L_val(w'(alpha), alpha) by autograd straight through the virtual step, on all samples."""
@@ -114,7 +113,8 @@ def _no_ranks(vector: Tensor) -> None:
 
 def prove_second_order() -> Iterator[Proof]:
     """Both Hessians against autograd through the virtual step, float64."""
-    for hessian, bound in (("exact", 1e-12), ("finite_difference", 1e-3)):
+    bounds: dict[Hessian, float] = {"exact": 1e-12, "finite_difference": 1e-3}
+    for hessian, bound in bounds.items():
         problem = SmoothProblem()
         wanted = problem.reference_gradient(_STEP)
         error = float((problem.gradient(_STEP, hessian, _no_ranks) - wanted).norm() / wanted.norm())

@@ -131,7 +131,7 @@ class BilevelStep:
         num_extras = 1 + len(self.supernet.sum_names)
         statistics = self.statistics.vector.clone()
         buffer = local_gradient(objective, [self.weights], num_extras + self.statistics.size)
-        extras, moved = buffer.extras.split([num_extras, self.statistics.size])
+        extras, moved = torch.split(buffer.extras, [num_extras, self.statistics.size])
         torch.mul(self.statistics.vector, train.share, out=moved)
         self.collectives.sum_(buffer.vector)
         self.healthy = self.healthy & torch.isfinite(buffer.vector.sum())

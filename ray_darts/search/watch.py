@@ -43,7 +43,7 @@ class CollapseWatch:
         worst = max(seen.skips, key=lambda cell: seen.skips[cell])
         if limit is not None and seen.skips[worst] >= limit and self.genotype is not None:
             self.collapsed = True
-            warning = (
+            warning: str | None = (
                 f"epoch {epoch}: the {worst} cell keeps {seen.skips[worst]} skip connections "
                 f"(stop_on_skips = {limit}): the search ends with the genotype of step {self.genotype_step}"
             )

@@ -1,4 +1,4 @@
-"""What every search space offers the loop: a supernet with named alphas and a loss. Knows no optimisers and no ranks."""
+"""What every space offers the loop: a supernet with named alphas and a loss. Knows no optimisers and no ranks."""
 
 from __future__ import annotations
 
