@@ -1,0 +1,55 @@
+"""Data behind s3:// addresses, on a real server over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import boto3
+import numpy as np
+import pytest
+
+from ray_darts.config.data import ImageData, TextData
+from ray_darts.data.images import load_images
+from ray_darts.data.text_sources import open_text
+from ray_darts.errors import DataError
+from tests.artifacts.servers import ministack
+from tests.data.files import png, random_pixels, write_parquet
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`s3://data` with a Parquet set below `images` and texts below `text`, reached by AWS's standard settings."""
+    folder = tmp_path_factory.mktemp("bucket")
+    with ministack(folder) as url, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", url)
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="data")
+        file = write_parquet(folder / "x.parquet", [png(picture) for picture in random_pixels(10)], [0, 1] * 5, True)
+        for name in ("train-00000.parquet", "test-00000.parquet"):
+            client.upload_file(str(file), "data", f"images/data/{name}")
+        for name in ("train", "valid"):
+            client.put_object(Bucket="data", Key=f"text/{name}.txt", Body=f"the {name} text\n".encode())
+        client.close()
+        yield "s3://data"
+
+
+@pytest.mark.parametrize("path", ["images", "images/", "images/data/train-00000.parquet"])
+def test_parquet_files_are_read_from_a_bucket(bucket: str, path: str) -> None:
+    data = load_images(ImageData(source="parquet", path=f"{bucket}/{path}"), 10**9)
+    assert np.array_equal(data.images_NHWC.numpy(), random_pixels(10))
+
+
+def test_texts_are_read_from_a_bucket(bucket: str) -> None:
+    source = open_text(TextData(source="files", path=f"{bucket}/text"))
+    assert list(source.lines("train")) == [["the", "train", "text"]]
+    assert source.num_bytes("valid") == len("the valid text\n")
+
+
+def test_a_place_in_a_bucket_that_holds_nothing_is_told(bucket: str) -> None:
+    with pytest.raises(DataError, match=r"s3://data/nothing holds no \.parquet files"):
+        load_images(ImageData(source="parquet", path=f"{bucket}/nothing"), 10**9)
