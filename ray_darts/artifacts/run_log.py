@@ -77,9 +77,13 @@ def read_log(store: ObjectStore, keys: RunKeys) -> list[Entry]:
     tip = find_tip(store, keys)
     if tip is None:
         return []
-    with ThreadPoolExecutor(_READERS) as readers:
-        entries = list(readers.map(lambda n: Entry.read(store, keys, n), range(tip.record.n + 1)))
-    return list(_chained(entries, keys))
+    before = range(tip.record.n)
+    if len(before) < _READERS:
+        entries = [Entry.read(store, keys, n) for n in before]
+    else:
+        with ThreadPoolExecutor(_READERS) as readers:
+            entries = list(readers.map(lambda n: Entry.read(store, keys, n), before))
+    return list(_chained([*entries, tip], keys))
 
 
 def _chained(entries: list[Entry | None], keys: RunKeys) -> Iterator[Entry]:

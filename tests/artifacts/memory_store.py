@@ -8,8 +8,8 @@ from typing import Literal
 from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore, Stored
 from ray_darts.errors import MissingObject, StoreUnavailable
 
-Fault = Literal["refused", "lost", "retried", "killed_before", "killed_after"]
-FAULTS: tuple[Fault, ...] = ("refused", "lost", "retried", "killed_before", "killed_after")
+Fault = Literal["refused", "lost", "retried", "killed_before", "killed_after", "overtaken"]
+FAULTS: tuple[Fault, ...] = ("refused", "lost", "retried", "killed_before", "killed_after", "overtaken")
 
 
 class Killed(BaseException):
@@ -20,12 +20,14 @@ class MemoryStore(ObjectStore):
     """Objects in a dict. `schedule[i]` is the fault of the i-th write from now on.
 
     `refused`: not carried out, unavailable; `lost`: carried out, unavailable; `retried`: carried out, its answer lost,
-    and carried out again, as a client does that retries; `killed_*`: the process ends before or after it.
+    and carried out again, as a client does that retries; `killed_*`: the process ends before or after it;
+    `overtaken`: `overtake()`, somebody else's doing, comes first.
     """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.schedule: list[Fault | None] = []
+        self.overtake: Callable[[], None] = lambda: None
         self.log: list[str] = []
         self._versions: dict[str, int] = {}
         self._clock = 0
@@ -91,6 +93,10 @@ class MemoryStore(ObjectStore):
             raise StoreUnavailable(f"{key}: no answer", key=key)
         if fault == "killed_before":
             raise Killed
+        if fault == "overtaken":
+            rest, self.schedule = self.schedule, []
+            self.overtake()
+            self.schedule = rest
         act()
         if fault == "lost":
             raise StoreUnavailable(f"{key}: no answer", key=key)

@@ -1,0 +1,285 @@
+"""The run log protocol as a state machine: sessions, starts, kills, lost replies, clones and collection in any order.
+
+After each step the invariants are checked against the store itself; at the end every run is driven to its finish. The
+checks share nothing with the package but the documents' form and the rules of a log.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from ray_darts.artifacts import collect, publish, verify
+from ray_darts.artifacts.best import Best
+from ray_darts.artifacts.layout import ExperimentKeys, RunKeys
+from ray_darts.artifacts.log_rules import broken_rules
+from ray_darts.artifacts.parts import decode_part
+from ray_darts.artifacts.records import ObjectRef, Record
+from ray_darts.artifacts.writer import RunWriter
+from ray_darts.errors import RunFailed, RunFinished, StoreError, StoreUnavailable, Superseded
+from tests.artifacts.memory_store import FAULTS, Fault, Killed, MemoryStore
+from tests.artifacts.runs import EXPERIMENT, LAYOUT, advance, alphas_after, claimed, finish, register
+
+RUNS = (("first-order-seed-0", 0), ("first-order-seed-1", 1))
+MAX_STEP = 12
+
+Answer = TypeVar("Answer")
+
+schedules = st.lists(st.sampled_from((None, None, *FAULTS)), max_size=6)
+runs = st.sampled_from([run for run, _ in RUNS])
+
+
+@dataclass
+class Process:
+    """Somebody who holds, or believes to hold, a run. `owed` must be repeated before anything else."""
+
+    run: str
+    session: str
+    writer: RunWriter
+    owed: Callable[[RunWriter], None] | None = None
+
+
+class Protocol(RuleBasedStateMachine):
+    """What anybody may do at any time, and what must hold nevertheless."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = MemoryStore()
+        register(self.store, *RUNS)
+        self.processes: list[Process] = []
+        self.sessions = 0
+        self.seen: dict[str, bytes] = {}
+        self.parsed: dict[str, Record] = {}
+        self.checked: set[str] = set()
+        self.acknowledged: dict[str, tuple[Process, bytes]] = {}
+        self.best: Best | None = None
+        self.keys = {run: RunKeys(EXPERIMENT, run) for run, _ in RUNS}
+
+    @rule(run=runs, faults=schedules)
+    def type_the_command(self, run: str, faults: list[Fault | None]) -> None:
+        self.sessions += 1
+        self.start(run, f"session-{self.sessions}", faults)
+
+    @precondition(lambda self: self.processes)
+    @rule(index=st.integers(0, 20), faults=schedules, kill=st.booleans())
+    def restart(self, index: int, faults: list[Fault | None], kill: bool) -> None:
+        """A worker group starts again; the one before may still be alive."""
+        process = self.processes[index % len(self.processes)]
+        if kill:
+            self.processes.remove(process)
+        self.start(process.run, process.session, faults)
+
+    @precondition(lambda self: self.processes)
+    @rule(index=st.integers(0, 20), num_rows=st.integers(0, 3), faults=schedules)
+    def advance(self, index: int, num_rows: int, faults: list[Fault | None]) -> None:
+        process = self.processes[index % len(self.processes)]
+        step = min(process.writer.step + num_rows, MAX_STEP)
+        self.act(process, lambda writer: advance(writer, step), faults)
+
+    @precondition(lambda self: self.processes)
+    @rule(index=st.integers(0, 20), tenths=st.integers(0, 10), faults=schedules)
+    def finish(self, index: int, tenths: int, faults: list[Fault | None]) -> None:
+        process = self.processes[index % len(self.processes)]
+        if process.writer.step > 0:
+            self.act(process, lambda writer: finish(writer, tenths / 10), faults)
+
+    @precondition(lambda self: self.processes)
+    @rule(index=st.integers(0, 20), faults=schedules)
+    def fail(self, index: int, faults: list[Fault | None]) -> None:
+        process = self.processes[index % len(self.processes)]
+        self.act(process, lambda writer: writer.fail("non_finite", "NaN"), faults)
+
+    @precondition(lambda self: self.processes)
+    @rule(index=st.integers(0, 20))
+    def clone(self, index: int) -> None:
+        """A machine is restored from a snapshot while the original goes on."""
+        process = self.processes[index % len(self.processes)]
+        if process.owed is None:
+            twin = copy.copy(process.writer)
+            twin._own, twin._old = deque(process.writer._own), deque(process.writer._old)
+            self.processes.append(Process(process.run, process.session, twin))
+
+    @rule(run=runs, faults=schedules)
+    def publish(self, run: str, faults: list[Fault | None]) -> None:
+        with_faults(self.store, faults, lambda: publish.publish_run(self.store, EXPERIMENT, run))
+
+    @rule(faults=schedules)
+    def collect(self, faults: list[Fault | None]) -> None:
+        with_faults(self.store, faults, lambda: collect.collect_experiment(self.store, EXPERIMENT, 0.0, delete=True))
+
+    def start(self, run: str, session: str, faults: list[Fault | None]) -> None:
+        """A worker group starts: its claim may die, be refused, or be overtaken."""
+        self.store.overtake = lambda: self.interlope(run)
+        retry = session.endswith(("0", "5"))
+        writer = with_faults(self.store, faults, lambda: claimed(self.store, session, run, retry_failed=retry))
+        if writer is not None:
+            process = Process(run, session, writer)
+            self.acknowledge(process)
+            self.processes.append(process)
+
+    def interlope(self, run: str) -> None:
+        """Somebody comes between: a new session, or a collection."""
+        self.sessions += 1
+        if self.sessions % 3:
+            self.start(run, f"session-{self.sessions}", [])
+        else:
+            collect.collect_experiment(self.store, EXPERIMENT, 0.0, delete=True)
+
+    def act(self, process: Process, wanted: Callable[[RunWriter], None], faults: list[Fault | None]) -> None:
+        """Let a process append; what it owes from an earlier try comes first."""
+        act = process.owed or wanted
+        process.owed = act
+        self.store.overtake = lambda: self.interlope(process.run)
+        self.store.schedule = list(faults)
+        try:
+            act(process.writer)
+        except StoreUnavailable:
+            return
+        except (Killed, RunFinished, RunFailed):
+            self.processes.remove(process)
+            return
+        except Superseded:
+            self.processes.remove(process)
+            self.check_superseded(process)
+            return
+        finally:
+            self.store.schedule = []
+        process.owed = None
+        self.acknowledge(process)
+
+    def check_superseded(self, process: Process) -> None:
+        """Nobody is superseded by a record of its own whose answer was lost."""
+        pending = process.writer._pending
+        assert pending is not None
+        there = self.store.objects[self.keys[process.run].record(pending.record.n)]
+        assert there != pending.record.to_bytes(), "a writer took its own record for another's"
+
+    def acknowledge(self, process: Process) -> None:
+        """Believe what a writer believes: this record is mine, and durable."""
+        key = self.keys[process.run].record(process.writer.record.n)
+        holder, _ = self.acknowledged.setdefault(key, (process, self.store.objects[key]))
+        assert holder is process, f"two writers believe that {key} is theirs"
+
+    @invariant()
+    def what_was_written_stays(self) -> None:
+        for key, data in self.seen.items():
+            assert self.store.objects.get(key) == data, f"{key} changed or vanished"
+        for key, (_, data) in self.acknowledged.items():
+            assert self.store.objects.get(key) == data, f"{key} was acknowledged"
+
+    @invariant()
+    def every_log_keeps_its_rules(self) -> None:
+        for run in self.keys:
+            log = self.log(run)
+            assert not list(broken_rules(log))
+            holders = [record.owner.session for record in log]
+            turns = [session for n, session in enumerate(holders) if n == 0 or holders[n - 1] != session]
+            assert len(turns) == len(set(turns)), f"a displaced session came back: {turns}"
+
+    @invariant()
+    def what_a_log_refers_to_is_there(self) -> None:
+        for run, keys in self.keys.items():
+            log = self.log(run)
+            for record in log:
+                for part in record.parts:
+                    name = keys.part_name(part.key)
+                    assert name is not None
+                    assert name.epoch == record.epoch
+                    if self.check(part):
+                        self.check_rows(part.key, part.first, part.last)
+            if log and log[-1].checkpoint is not None:
+                self.check(log[-1].checkpoint.tensors)
+                self.check(log[-1].checkpoint.state)
+
+    @invariant()
+    def only_finished_runs_are_published(self) -> None:
+        for run, keys in self.keys.items():
+            log = self.log(run)
+            finished = bool(log) and log[-1].kind == "finish"
+            assert finished or not any(key in self.store.objects for key in keys.publications)
+
+    @invariant()
+    def the_best_is_of_a_finished_run_and_never_gets_worse(self) -> None:
+        key = ExperimentKeys(EXPERIMENT).best
+        if key not in self.store.objects:
+            assert self.best is None
+            return
+        best = Best.from_bytes(self.store.objects[key], key)
+        tip = self.log(best.run)[-1]
+        assert tip.kind == "finish"
+        assert (tip.genotype, tip.metric) == (best.genotype, best.metric)
+        if self.best is not None and best != self.best:
+            assert best.metric.value is not None
+            assert self.best.metric.value is not None
+            assert (-best.metric.value, best.run) < (-self.best.metric.value, self.best.run)
+        self.best = best
+
+    def log(self, run: str) -> list[Record]:
+        """The records of a run; without a gap, or it fails."""
+        keys = self.keys[run]
+        found = sorted(key for key in self.store.objects if key.startswith(keys.log))
+        assert found == [keys.record(n) for n in range(len(found))]
+        for key in found:
+            if key not in self.parsed:
+                self.seen[key] = self.store.objects[key]
+                self.parsed[key] = Record.from_bytes(self.store.objects[key], key)
+        return [self.parsed[key] for key in found]
+
+    def check(self, ref: ObjectRef) -> bool:
+        """Whether a referenced object was checked for the first time; fails unless it is there and whole."""
+        data = self.store.objects.get(ref.key)
+        assert data is not None, f"{ref.key} is referred to, but gone"
+        fresh = ref.key not in self.checked
+        if fresh:
+            assert hashlib.sha256(data).hexdigest() == ref.sha256
+            self.checked.add(ref.key)
+        return fresh
+
+    def check_rows(self, key: str, first: int, last: int) -> None:
+        rows = decode_part(self.store.objects[key], key, LAYOUT.num_alphas, first, last)
+        for step, alphas in zip(rows.steps, rows.alphas, strict=True):
+            assert (alphas == alphas_after(int(step))).all()
+
+    def teardown(self) -> None:
+        """Whatever happened, a new session brings every run to its end, whole."""
+        self.store.schedule = []
+        for run, keys in self.keys.items():
+            log = self.log(run)
+            if not log or log[-1].kind != "finish":
+                writer = claim_at_last(self.store, run)
+                advance(writer, MAX_STEP + 1)
+                finish(writer)
+            publish.publish_run(self.store, EXPERIMENT, run)
+            assert self.store.objects[keys.genotype]
+        collect.collect_experiment(self.store, EXPERIMENT, 0.0, delete=True)
+        report = verify.verify_experiment(self.store, EXPERIMENT)
+        assert report.clean, report.findings
+        self.every_log_keeps_its_rules()
+
+
+def claim_at_last(store: MemoryStore, run: str) -> RunWriter:
+    """A new session that asks for a retry; a run that just ran out of idle claims is asked twice."""
+    for session in ("last", "very-last"):
+        try:
+            return claimed(store, session, run, retry_failed=True)
+        except RunFailed:
+            continue
+    raise AssertionError(f"{run} cannot be claimed")
+
+
+def with_faults(store: MemoryStore, faults: list[Fault | None], act: Callable[[], Answer]) -> Answer | None:
+    """Run `act` under a schedule of faults; None when it does not come to its end."""
+    store.schedule = list(faults)
+    try:
+        return act()
+    except (Killed, StoreError):
+        return None
+    finally:
+        store.schedule = []

@@ -1,0 +1,56 @@
+"""The protocol under thousands of schedules, and proof that the schedules would catch a broken protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from ray_darts.artifacts import run_log, writer
+from ray_darts.errors import RayDartsError
+from tests.artifacts.mutants import MUTANTS
+from tests.artifacts.protocol import Protocol
+
+
+def run(schedules: int) -> None:
+    run_state_machine_as_test(
+        Protocol,
+        settings=settings(
+            max_examples=schedules,
+            stateful_step_count=20,
+            phases=(Phase.generate,),
+            derandomize=True,
+            database=None,
+            deadline=None,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may rest on clocks: every record is written at the same moment."""
+    for module in (run_log, writer):
+        monkeypatch.setattr(module, "now_text", lambda: "2026-01-01T00:00:00.000+00:00")
+
+
+def test_the_invariants_hold_in_500_schedules() -> None:
+    run(500)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_invariants_hold_in_5000_schedules() -> None:
+    run(5000)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_broken_protocol_is_caught(
+    mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant(monkeypatch)
+    with pytest.raises((AssertionError, RayDartsError)):
+        run(500)
