@@ -41,6 +41,8 @@ def node_environment(folder: Path) -> dict[str, str]:
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        # The `python` and `ray-darts` of a job are those of this environment.
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
         # Several nodes share this machine: none may take all of its cores for its own threads.
         "OMP_NUM_THREADS": "1",
         "GLOO_SOCKET_IFNAME": "lo",

@@ -29,6 +29,7 @@ from ray_darts.errors import ClusterError, ConfigError
 
 INTERRUPTED = 130
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+_CHATTY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _POLL_S = 1.0
 _NO_ANSWER = (ConnectionError, RuntimeError, requests.RequestException, aiohttp.ClientError)
 
@@ -75,6 +76,8 @@ def connect(address: str | None, token: str | None) -> JobSubmissionClient:
     Raises: ClusterError where nobody answers or the token is missing or refused.
     """
     headers = None if token is None else {"Authorization": f"Bearer {token}"}
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with _address_wins(address):
             return JobSubmissionClient(address, headers=headers)
@@ -142,15 +145,18 @@ def run_without_retry(command: Sequence[str], codes: Collection[int]) -> int:
     """
     stopped = threading.Event()
     # `ray job stop` signals every process of the job: the command decides, we only wait for it.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    code = _shell_code(subprocess.run(command, check=False).returncode)
-    if code in codes and not stopped.is_set():
-        submission_id = json.loads(os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"])["metadata"]["job_submission_id"]
-        logger.warning("exit code %d must not be retried: job %s stops itself", code, submission_id)
-        connect(None, None).stop_job(submission_id)
-        # To exit before the word comes back would be to fail after all.
-        stopped.wait(timeout=60)
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        code = _shell_code(subprocess.run(command, check=False).returncode)
+        if code in codes and not stopped.is_set():
+            submission_id = json.loads(os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"])["metadata"]["job_submission_id"]
+            logger.warning("exit code %d must not be retried: job %s stops itself", code, submission_id)
+            connect(None, None).stop_job(submission_id)
+            # To exit before the word comes back would be to fail after all.
+            stopped.wait(timeout=60)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return code
 
 

@@ -1,0 +1,139 @@
+"""Searches as jobs of a real head with dashboard and token: exit codes, continuing, stopping, and who may submit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ray_darts.artifacts.open import open_store
+from ray_darts.artifacts.records import Environment, Owner
+from ray_darts.artifacts.writer import claim_run
+from ray_darts.config import StoreSettings, load_config
+from tests.cluster.local_cluster import PATIENCE_S, SUBMITTED, LocalCluster, local_cluster, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+TINY = ("space.channels=2", "space.nodes=1", "data.fraction=0.1", "search.batch_size=32")
+
+
+def tiny(*overrides: str) -> list[str]:
+    """Options of a search that takes seconds once its workers are up."""
+    return [word for override in (*TINY, *overrides) for word in ("--set", override)]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with local_cluster("--workers", "1", "--cpus", "2") as started:
+        yield started
+
+
+def test_wrong_token_is_refused_and_the_right_one_works(cluster: LocalCluster, tmp_path: Path) -> None:
+    right = cluster.token_file.read_text()
+    assert cluster.answer("/api/jobs/", None) == 401
+    assert cluster.answer("/api/jobs/", right[::-1]) == 403
+    assert cluster.answer("/api/jobs/", right) == 200
+    wrong = tmp_path / "token"
+    wrong.write_text(right[::-1])
+    refused = cluster.submit("--preset", "digits", token_file=wrong)
+    assert refused.returncode == 2
+    assert "the cluster refused us" in refused.stderr
+    assert right not in refused.stderr
+
+
+def test_verdict_that_must_not_be_retried_ends_a_job_as_stopped(cluster: LocalCluster) -> None:
+    search = ["python", "jobs/search.py", "--store", "results"]  # refused with 2: the folder goes with the job
+    wrapped = ["python", "jobs/no_retry.py", "--codes", "2,76,130", "--", *search]
+    for number, (command, status) in enumerate([(search, "FAILED"), (wrapped, "STOPPED")]):
+        cluster.ray("job", "submit", "--submission-id", f"no-retry-{number}", "--working-dir", ".", "--", *command)
+        assert cluster.job(f"no-retry-{number}")["status"] == status
+    assert cluster.job("no-retry-0")["driver_exit_code"] == 2
+    assert "exit code 2 must not be retried" in cluster.log_of("no-retry-1")
+
+
+def test_searches_side_by_side_finish_each_in_its_own_place_and_cost_nothing_again(cluster: LocalCluster) -> None:
+    searches = {
+        name: ["--preset", "digits", "--", "--name", name, "--seeds", "1", "--orders", order, *tiny("search.epochs=1")]
+        for name, order in (("left", "first"), ("right", "second"))
+    }
+    submitted = {name: cluster.submit("--no-follow", *words).stdout.strip() for name, words in searches.items()}
+    for submission_id in submitted.values():
+        wait_until(lambda id_=submission_id: cluster.job(id_)["status"] == "SUCCEEDED", f"{submission_id} succeeds")
+        assert cluster.job(submission_id)["driver_exit_code"] == 0
+    for name in searches:
+        [run] = cluster.status(name)
+        assert run.state == "finished"
+        assert cluster.problems(name) == []
+        assert (cluster.store / name / "best.json").is_file()
+        again = cluster.submit(*searches[name])
+        assert again.returncode == 0, again.stderr
+        assert [status.claims for status in cluster.status(name)] == [run.claims]
+
+
+def test_search_of_which_a_part_failed_exits_1_and_finishes_the_rest(cluster: LocalCluster) -> None:
+    words = ["--preset", "digits", "--", "--name", "partial", "--orders", "first", *tiny("search.epochs=1")]
+    assert cluster.submit(*words, "--seeds", "1").returncode == 0
+    fail_run(cluster, "partial", "first-order-seed-7", tiny("search.epochs=1")[1::2])
+    partly = cluster.submit(*words, "--seeds", "0,1,7")
+    assert partly.returncode == 1, partly.stdout + partly.stderr
+    assert "non_finite" in partly.stdout
+    states = {run.run: run.state for run in cluster.status("partial")}
+    assert states["first-order-seed-1"] == "finished"
+    [submission_id] = SUBMITTED.findall(partly.stderr)
+    assert cluster.job(submission_id)["driver_exit_code"] == 1
+    command = [
+        "python",
+        "jobs/search.py",
+        *words[3:],
+        "--preset",
+        "digits",
+        "--seeds",
+        "0,7",
+        "--store",
+        str(cluster.store),
+    ]
+    assert cluster.ray("job", "submit", "--working-dir", ".", "--", *command).returncode == 1
+
+
+def fail_run(cluster: LocalCluster, experiment: str, run: str, overrides: list[str]) -> None:
+    """Leave in the store what a worker leaves of a run whose alphas became NaN."""
+    store = open_store(str(cluster.store), StoreSettings())
+    owner = Owner(session="a" * 32, uuid="b" * 32, host="elsewhere", pid=1)
+    environment = Environment(code="test", world_size=1, device_kind="cpu", threads=1)
+    digest = load_config("digits", overrides=overrides).digest()
+    claim_run(store, experiment, run, owner, digest, environment).fail("non_finite", "alpha of normal became NaN")
+
+
+def test_stopped_search_is_130_keeps_its_commits_and_goes_on_when_submitted_again(cluster: LocalCluster) -> None:
+    words = [
+        "--preset",
+        "digits",
+        "--stop-wait-s",
+        "3",
+        "--",
+        "--name",
+        "stopped",
+        "--seeds",
+        "1",
+        "--orders",
+        "second",
+    ]
+    words += tiny("search.epochs=12", "operation.commit_every_s=1", "operation.agree_every_steps=2")
+    with cluster.submitted(*words) as (followed, submission_id):
+        wait_until(lambda: any(run.step > 0 for run in cluster.status("stopped")), "a first commit")
+        [before] = cluster.status("stopped")
+        assert cluster.ray("job", "stop", submission_id).returncode == 0
+        assert followed.wait(timeout=PATIENCE_S) == 130
+    assert cluster.job(submission_id)["status"] == "STOPPED"
+    [after] = cluster.status("stopped")
+    assert after.state in ("claimed", "searching")  # nobody wrote an end
+    assert after.step >= before.step
+    assert cluster.problems("stopped") == []
+
+    resumed = cluster.submit(*words)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    [finished] = cluster.status("stopped")
+    assert finished.state == "finished"
+    assert finished.claims > after.claims
+    assert cluster.problems("stopped") == []
