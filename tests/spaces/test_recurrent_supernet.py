@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -71,3 +74,112 @@ def test_loss_gradients_and_statistics_agree_with_the_oracle(purpose: Pass, oper
     assert largest_difference(list(gradients), list(torch.autograd.grad(loss, theirs))) < TOLERANCE
     statistics = [supernet.cell.batch_norm.running_mean, supernet.cell.batch_norm.running_var]
     assert largest_difference(statistics, [oracle.running_mean, oracle.running_var]) < TOLERANCE
+
+
+@pytest.mark.parametrize("purpose", list(Pass))
+def test_second_derivatives_agree_with_the_oracle(purpose: Pass) -> None:
+    """d/d(w, alpha) of <dL/d(w, alpha), v>, as the exact Hessian product asks, with dropout on and masks held."""
+    space = tiny()
+    supernet = supernet_of(space)
+    oracle = RecurrentOracle(space, supernet)
+    batch, carry = tokens(), carry_of()
+    ours = [*supernet.weight_parameters().values(), *supernet.alpha_parameters().values()]
+    theirs = [*oracle.weights.values(), *oracle.alphas.values()]
+    generator = torch.Generator().manual_seed(4)
+    directions = [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in ours]
+
+    def product(loss: Tensor, parameters: list[Tensor]) -> list[Tensor]:
+        inner = torch.autograd.grad(loss, parameters, create_graph=True)
+        total = torch.stack([(g * v).sum() for g, v in zip(inner, directions, strict=True)]).sum()
+        return list(torch.autograd.grad(total, parameters))
+
+    expected = product(oracle.loss(batch, carry, weight_step=purpose is Pass.WEIGHT)[0], theirs)
+    assert largest_difference(product(supernet.loss(batch, carry, purpose).loss, ours), expected) < TOLERANCE
+    assert all(g.abs().max() > 1e-6 for g in expected)
+
+
+def test_evaluation_agrees_with_the_oracle_and_moves_nothing() -> None:
+    space = tiny()
+    supernet = supernet_of(space)
+    oracle = RecurrentOracle(space, supernet)
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
+    outcome = supernet.evaluate(tokens(), carry_of())
+    loss, last = oracle.evaluate(tokens(), carry_of())
+    assert abs(outcome.loss.item() - loss.item()) < TOLERANCE
+    assert outcome.carry is not None
+    assert largest_difference([outcome.carry], [last]) < TOLERANCE
+    assert not outcome.loss.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in supernet.state_dict().items())
+
+
+def test_only_the_weight_step_moves_statistics_and_pays_for_changing_states() -> None:
+    supernet = supernet_of(tiny())
+    before = supernet.cell.batch_norm.running_mean.clone()
+    alpha = supernet.loss(tokens(), carry_of(), Pass.ALPHA)
+    assert torch.equal(supernet.cell.batch_norm.running_mean, before)
+    weight = supernet.loss(tokens(), carry_of(), Pass.WEIGHT)
+    assert not torch.equal(supernet.cell.batch_norm.running_mean, before)
+    assert weight.loss > alpha.loss + 1e-3
+    assert torch.equal(weight.sums, alpha.sums), "the metrics leave regularisers out"
+
+
+def test_every_pass_of_a_step_sees_the_same_masks_and_the_next_step_others() -> None:
+    supernet = supernet_of(tiny())
+    first = supernet.loss(tokens(), carry_of(), Pass.ALPHA).loss
+    again = supernet.loss(tokens(), carry_of(), Pass.ALPHA).loss
+    supernet.begin_step()
+    fresh = supernet.loss(tokens(), carry_of(), Pass.ALPHA).loss
+    assert first == again == fresh
+    other = replace(tokens(), draws=replace(tokens().draws, step=4))
+    assert supernet.loss(other, carry_of(), Pass.ALPHA).loss != first
+
+
+@pytest.mark.parametrize("dropout", ["output", "hidden", "cell_input", "embedded", "words"])
+def test_each_dropout_acts_and_none_is_none(dropout: str) -> None:
+    off = {f"dropout_{name}": 0.0 for name in ("output", "hidden", "cell_input", "embedded", "words")}
+    plain = supernet_of(tiny(**off))
+    assert (
+        plain.loss(tokens(), carry_of(), Pass.ALPHA).loss
+        == plain.loss(replace(tokens(), draws=replace(tokens().draws, step=9)), carry_of(), Pass.ALPHA).loss
+    )
+    dropped = supernet_of(tiny(**(off | {f"dropout_{dropout}": 0.5})))
+    assert dropped.loss(tokens(), carry_of(), Pass.ALPHA).loss != plain.loss(tokens(), carry_of(), Pass.ALPHA).loss
+
+
+def test_a_sequence_cut_in_two_carries_its_hidden_state_over() -> None:
+    supernet = supernet_of(tiny())
+    whole = supernet.evaluate(tokens(), None)
+    batch = tokens()
+    head = replace(batch, inputs=batch.inputs[:2], targets=batch.targets[:2])
+    tail = replace(batch, inputs=batch.inputs[2:], targets=batch.targets[2:])
+    first = supernet.evaluate(head, None)
+    second = supernet.evaluate(tail, first.carry)
+    assert largest_difference([first.sums + second.sums], [whole.sums]) < TOLERANCE
+    assert whole.carry is not None
+    assert second.carry is not None
+    assert largest_difference([second.carry], [whole.carry]) < TOLERANCE
+
+
+def test_a_single_word_has_no_change_of_state_to_pay_for() -> None:
+    supernet = supernet_of(tiny())
+    assert torch.isfinite(supernet.loss(tokens(steps=1), carry_of(), Pass.WEIGHT).loss)
+
+
+def test_a_shard_without_a_column_evaluates_to_nothing() -> None:
+    supernet = supernet_of(tiny())
+    batch = tokens()
+    empty = replace(batch, inputs=batch.inputs[:, :0], targets=batch.targets[:, :0])
+    assert supernet.evaluate(empty, None).sums.tolist() == [0.0, 0.0]
+
+
+def test_metrics_are_nats_per_token_and_perplexity() -> None:
+    metrics = supernet_of(tiny()).summarise([6.0, 3.0], "validation")
+    assert metrics == {"validation_loss": 2.0, "validation_perplexity": pytest.approx(math.exp(2.0))}
+    assert math.isfinite(supernet_of(tiny()).summarise([1e6, 1.0], "train")["train_perplexity"])
+
+
+def test_the_search_network_of_ptb_has_the_size_of_the_paper() -> None:
+    with torch.device("meta"):
+        supernet = RecurrentSupernet(RecurrentSpace(), DataFacts(10_000))
+    assert sum(p.numel() for p in supernet.weight_parameters().values()) == 4_810_000
+    assert supernet.alphas["recurrent"].shape == (36, 5)
