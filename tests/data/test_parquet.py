@@ -89,6 +89,9 @@ def test_the_row_is_counted_within_its_file(tmp_path: Path) -> None:
     write_parquet(tmp_path / "b.parquet", [*ENCODED[:7], b"broken"], LABELS[:8])
     with pytest.raises(DataError, match=r"b\.parquet row 7 cannot be read"):
         load(tmp_path)
+    write_parquet(tmp_path / "b.parquet", ENCODED[:8], [*LABELS[:7], 5])
+    with pytest.raises(DataError, match=r"b\.parquet row 7 has label 5"):
+        load(tmp_path, num_classes=2)
 
 
 def test_columns_of_another_type_are_refused(tmp_path: Path) -> None:
