@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ray_darts.artifacts import collect, publish, verify
 from ray_darts.artifacts.best import Best
@@ -32,7 +32,8 @@ MAX_STEP = 12
 
 Answer = TypeVar("Answer")
 
-schedules = st.lists(st.sampled_from((None, None, *FAULTS)), max_size=6)
+schedules = st.lists(st.sampled_from((*[None] * 12, *FAULTS)), max_size=6)
+works = st.sampled_from(["advance", "finish", "advance", "fail", "finish"])
 runs = st.sampled_from([run for run, _ in RUNS])
 
 
@@ -62,6 +63,11 @@ class Protocol(RuleBasedStateMachine):
         self.best: Best | None = None
         self.keys = {run: RunKeys(EXPERIMENT, run) for run, _ in RUNS}
 
+    @initialize()
+    def begin(self) -> None:
+        for run in self.keys:
+            self.type_the_command(run, [])
+
     @rule(run=runs, faults=schedules)
     def type_the_command(self, run: str, faults: list[Fault | None]) -> None:
         self.sessions += 1
@@ -71,40 +77,41 @@ class Protocol(RuleBasedStateMachine):
     @rule(index=st.integers(0, 20), faults=schedules, kill=st.booleans())
     def restart(self, index: int, faults: list[Fault | None], kill: bool) -> None:
         """A worker group starts again; the one before may still be alive."""
-        process = self.processes[index % len(self.processes)]
+        process = self.pick(index)
         if kill:
             self.processes.remove(process)
         self.start(process.run, process.session, faults)
 
     @precondition(lambda self: self.processes)
-    @rule(index=st.integers(0, 20), num_rows=st.integers(0, 3), faults=schedules)
-    def advance(self, index: int, num_rows: int, faults: list[Fault | None]) -> None:
-        process = self.processes[index % len(self.processes)]
-        step = min(process.writer.step + num_rows, MAX_STEP)
-        self.act(process, lambda writer: advance(writer, step), faults)
+    @rule(index=st.integers(0, 20), does=works, amount=st.integers(0, 3), faults=schedules)
+    def work(self, index: int, does: str, amount: int, faults: list[Fault | None]) -> None:
+        """A process appends; an amount is rows or tenths of accuracy."""
+        process = self.pick(index)
+        step = min(process.writer.step + amount, MAX_STEP)
+        if does == "advance" or process.writer.step == 0:
+            self.act(process, lambda writer: advance(writer, step), faults)
+        elif does == "finish":
+            self.act(process, lambda writer: finish(writer, amount / 10), faults)
+        else:
+            self.act(process, lambda writer: writer.fail("non_finite", "NaN"), faults)
 
     @precondition(lambda self: self.processes)
-    @rule(index=st.integers(0, 20), tenths=st.integers(0, 10), faults=schedules)
-    def finish(self, index: int, tenths: int, faults: list[Fault | None]) -> None:
-        process = self.processes[index % len(self.processes)]
-        if process.writer.step > 0:
-            self.act(process, lambda writer: finish(writer, tenths / 10), faults)
-
-    @precondition(lambda self: self.processes)
-    @rule(index=st.integers(0, 20), faults=schedules)
-    def fail(self, index: int, faults: list[Fault | None]) -> None:
-        process = self.processes[index % len(self.processes)]
-        self.act(process, lambda writer: writer.fail("non_finite", "NaN"), faults)
-
-    @precondition(lambda self: self.processes)
-    @rule(index=st.integers(0, 20))
-    def clone(self, index: int) -> None:
-        """A machine is restored from a snapshot while the original goes on."""
-        process = self.processes[index % len(self.processes)]
+    @rule(index=st.integers(0, 20), does=works)
+    def clone(self, index: int, does: str) -> None:
+        """A machine is restored from a snapshot while the original goes on: both do the same."""
+        process = self.pick(index)
         if process.owed is None:
             twin = copy.copy(process.writer)
             twin._own, twin._old = deque(process.writer._own), deque(process.writer._old)
-            self.processes.append(Process(process.run, process.session, twin))
+            both = process, Process(process.run, process.session, twin)
+            self.processes.append(both[1])
+            for one in both:
+                if does == "advance":
+                    self.act(one, lambda writer: advance(writer, writer.step + 1), [])
+                elif does == "finish" and one.writer.step > 0:
+                    self.act(one, finish, [])
+                elif does == "fail":
+                    self.act(one, lambda writer: writer.fail("non_finite", "NaN"), [])
 
     @rule(run=runs, faults=schedules)
     def publish(self, run: str, faults: list[Fault | None]) -> None:
@@ -113,6 +120,10 @@ class Protocol(RuleBasedStateMachine):
     @rule(faults=schedules)
     def collect(self, faults: list[Fault | None]) -> None:
         with_faults(self.store, faults, lambda: collect.collect_experiment(self.store, EXPERIMENT, 0.0, delete=True))
+
+    def pick(self, index: int) -> Process:
+        """The newest process for 0, older ones for larger numbers."""
+        return self.processes[-1 - index % len(self.processes)]
 
     def start(self, run: str, session: str, faults: list[Fault | None]) -> None:
         """A worker group starts: its claim may die, be refused, or be overtaken."""
