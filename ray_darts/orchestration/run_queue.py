@@ -23,6 +23,10 @@ class RunQueue(Searcher):
         self._waiting = deque(assignments)
         self._stopped = stopped
 
+    def __getstate__(self) -> dict[str, object]:
+        """Ray pickles its searcher for a resume that we never use: without the command that it asks."""
+        return {name: value for name, value in vars(self).items() if name != "_stopped"}
+
     def suggest(self, trial_id: str) -> dict[str, object] | None:
         """Ray Tune asks when it has room for a run."""
         if self._stopped() or not self._waiting:
