@@ -6,7 +6,8 @@ zero and stays zero under every update the loop makes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -39,6 +40,17 @@ class FlatVector:
     def size(self) -> int:
         """Length of the vector, padding included."""
         return self.vector.numel()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, the tensors ask for no gradient, so a pass neither computes theirs nor keeps what it would need."""
+        for tensor in self.tensors.values():
+            tensor.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for tensor in self.tensors.values():
+                tensor.requires_grad_(True)
 
     def views(self, vector: Tensor) -> list[Tensor]:
         """`vector` [size, ...at least] seen as the named tensors, in order."""

@@ -82,7 +82,8 @@ def second_order(
     """
     kept = weights.vector.clone()
     try:
-        gradient_w = reduced_gradient(training, [weights], num_extras, sum_).gradients[0]
+        with alphas.held():
+            gradient_w = reduced_gradient(training, [weights], num_extras, sum_).gradients[0]
         coefficient = clip_coefficient(gradient_w, step.clip)
         if coefficient is not None:
             gradient_w = gradient_w * coefficient
@@ -121,10 +122,11 @@ def _difference_product(
     norm = torch.linalg.vector_norm(v)
     epsilon = torch.where(norm > 0, radius / norm, 0.0)
     shift = v * epsilon
-    torch.add(kept, shift, out=weights.vector)
-    above = local_gradient(training, [alphas], 0, full_precision=True).gradients[0]
-    torch.sub(kept, shift, out=weights.vector)
-    below = local_gradient(training, [alphas], 0, full_precision=True).gradients[0]
+    with weights.held():
+        torch.add(kept, shift, out=weights.vector)
+        above = local_gradient(training, [alphas], 0, full_precision=True).gradients[0]
+        torch.sub(kept, shift, out=weights.vector)
+        below = local_gradient(training, [alphas], 0, full_precision=True).gradients[0]
     difference = above - below
     sum_(difference)
     # A non-finite norm must reach the finite flag, so only an exact zero is masked.

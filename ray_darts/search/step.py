@@ -85,7 +85,8 @@ class BilevelStep:
         validating = self.objective(validation, self.validation_carry, Pass.ALPHA, carries)
         extras = 1 + len(self.supernet.sum_names)
         if self.order == "first":
-            gradient = first_order(self.alphas, validating, extras, self.collectives.sum_)
+            with self.weights.held():
+                gradient = first_order(self.alphas, validating, extras, self.collectives.sum_)
         else:
             weights = self.config.weights
             gradient = second_order(
@@ -130,7 +131,8 @@ class BilevelStep:
         objective = self.objective(train, self.train_carry, Pass.WEIGHT, carries)
         num_extras = 1 + len(self.supernet.sum_names)
         statistics = self.statistics.vector.clone()
-        buffer = local_gradient(objective, [self.weights], num_extras + self.statistics.size)
+        with self.alphas.held():
+            buffer = local_gradient(objective, [self.weights], num_extras + self.statistics.size)
         extras, moved = torch.split(buffer.extras, [num_extras, self.statistics.size])
         torch.mul(self.statistics.vector, train.share, out=moved)
         self.collectives.sum_(buffer.vector)

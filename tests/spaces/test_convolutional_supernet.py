@@ -19,7 +19,7 @@ CASES = {
     "odd maps": (ConvolutionalSpace(layers=3, channels=2, nodes=2), 11, 4),
     "three nodes, five layers": (ConvolutionalSpace(layers=5, channels=2, nodes=3), 8, 4),
     "one node": (ConvolutionalSpace(layers=3, channels=2, nodes=1), 8, 3),
-    "imagenet stem, odd maps": (ConvolutionalSpace(layers=4, channels=4, nodes=2, stem="imagenet"), 33, 3),
+    "imagenet stem, odd maps": (ConvolutionalSpace(layers=4, channels=4, nodes=2, stem="imagenet"), 49, 4),
     "no pools, no skip": (
         ConvolutionalSpace(layers=3, channels=2, nodes=2, operations=("dil_conv_5x5", "sep_conv_3x3")),
         8,

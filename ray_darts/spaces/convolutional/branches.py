@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ray_darts.spaces.batch_norm import BatchNorm, Norm
-from ray_darts.spaces.convolutional.operations import Convolution, convolve, mix_channels
+from ray_darts.spaces.convolutional.depthwise import depthwise
+from ray_darts.spaces.convolutional.operations import Convolution, mix_channels
 
 Normalise = Callable[[Sequence[Norm], Sequence[Tensor]], list[Tensor]]
 """`batch_norm.normalise` with its policy chosen."""
@@ -89,9 +90,9 @@ def _convolve_each(branch: Branch, index: int, positives: list[Tensor], stride: 
     gains = branch.gains.unbind() if last else [None] * len(positives)
     norms, tensors = [], []
     weights = zip(positives, stage.depthwise.unbind(), stage.pointwise.unbind(), gains, strict=True)
-    for edge, (positive, depthwise, pointwise, gain) in enumerate(weights):
+    for edge, (positive, kernel, pointwise, gain) in enumerate(weights):
         start = stage.start + edge * channels
-        tensors.append(mix_channels(convolve(positive, depthwise, branch.shape, stride), pointwise))
+        tensors.append(mix_channels(depthwise(positive, kernel, stride, branch.shape.dilation), pointwise))
         norms.append(stage.batch_norm.norm(start, start + channels, gain=gain))
     return Normed(norms, tensors)
 
@@ -104,7 +105,10 @@ def grouped(
     edges, channels = branches[0].gains.shape
     sources = torch.cat([positive.repeat(1, edges // len(positives), 1, 1) for positive in positives], dim=1)
     width = edges * channels
-    first = [convolve(sources, branch.stages[0].depthwise.flatten(0, 1), branch.shape, stride) for branch in branches]
+    first = [
+        depthwise(sources, branch.stages[0].depthwise.flatten(0, 1), stride, branch.shape.dilation)
+        for branch in branches
+    ]
     raw = _mix_grouped(first, [branch.stages[0] for branch in branches], edges)
     norms = [_wide_norm(branch, 0) for branch in branches]
     normed = normalise([*beside.norms, *norms], [*beside.tensors, *raw])
@@ -112,7 +116,7 @@ def grouped(
     repeated = [index for index, branch in enumerate(branches) if len(branch.stages) == 2]
     if repeated:
         second = [
-            convolve(F.relu(outputs[i]), branches[i].stages[1].depthwise.flatten(0, 1), branches[i].shape, 1)
+            depthwise(F.relu(outputs[i]), branches[i].stages[1].depthwise.flatten(0, 1), 1, branches[i].shape.dilation)
             for i in repeated
         ]
         raw = _mix_grouped(second, [branches[i].stages[1] for i in repeated], edges)

@@ -210,6 +210,7 @@ class ConvolutionalNetwork(nn.Module):
         before, previous = self.stem(images_NCHW, batch_statistics=self.training, update=self.training)
         auxiliary = None
         for layer, cell in enumerate(self.cells):
+            assert isinstance(cell, DerivedCell)
             kept = None
             if self.training and drop_path > 0 and draws is not None:
                 shape = (len(cell.operations), len(images_NCHW), 1, 1, 1)

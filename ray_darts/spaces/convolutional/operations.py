@@ -55,15 +55,12 @@ def pool(name: str, states_NCHW: Tensor, stride: int) -> Tensor:
     return F.avg_pool2d(states_NCHW, 3, stride, 1, count_include_pad=False)
 
 
-def convolve(positive_NCHW: Tensor, weight: Tensor, shape: Convolution, stride: int) -> Tensor:
-    """Depthwise convolution by `weight` [C, 1, k, k]."""
-    padding = shape.padding
-    return F.conv2d(positive_NCHW, weight, None, stride, padding, shape.dilation, groups=weight.shape[0])
-
-
 def mix_channels(inputs_NCHW: Tensor, weight: Tensor) -> Tensor:
-    """Pointwise convolution by `weight` [C, C, 1, 1]."""
-    return F.conv2d(inputs_NCHW, weight)
+    """Pointwise convolution by `weight` [C, C, 1, 1], as one product of [N H W, C]: faster backward on CPUs."""
+    channels = weight.shape[1]
+    rows = inputs_NCHW.permute(0, 2, 3, 1)
+    mixed = torch.mm(rows.reshape(-1, channels), weight.view(-1, channels).t())
+    return mixed.view(*rows.shape[:3], weight.shape[0]).permute(0, 3, 1, 2)
 
 
 def halve(positive_NCHW: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
