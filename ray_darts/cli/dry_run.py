@@ -35,6 +35,7 @@ def estimate_request(request: SweepRequest) -> Estimate:
     facts, total_steps = _data_size(config, request.seeds[0])
     concurrent, device = _placing(request, len(plan.to_search))
     tell(f"counting one step of each order for {device}")
+    torch.set_num_threads(1)
     footprints = {order: measure_footprint(config, facts, order, device) for order in request.orders}
     one = footprints[request.orders[0]]
     sizes: dict[str, StepSize] = {

@@ -1,7 +1,7 @@
 """What a search will take before it is started: steps, memory, time, worker-hours, store bytes and requests.
 
-Formulas over counts that others measured (a step's operations on the `meta` device, the steps of the data); the
-speeds assumed are constants here, each with where it comes from. Imports no torch and no Ray.
+Formulas over counts that others made (a step's operations, the steps of the data); the speeds assumed are constants
+here, so times are right within a factor of three. Imports no torch and no Ray.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from ray_darts.report.amounts import bytes_text, duration_text
 
-CPU_FLOPS_PER_S = 6e9
-"""Sustained by one thread of a server CPU on the search's mix of depthwise convolutions, pools and batch norms."""
-GPU_FLOPS_PER_S = 5e12
-"""Sustained by one data-centre GPU in float32 on the same mix, once kernels are large enough."""
-GPU_LAUNCH_S = 6e-6
-"""Per operator call: small searches on GPUs are bound by launches."""
+FLOPS_PER_S = {"cpu": 2e10, "cuda": 5e12}
+"""{device: operations a second}: of one thread of a server CPU, of one data-centre GPU in float32.
+
+Measured on one thread for convolutions (1.6e10 to 2e10) and for the recurrent space's wide products (5e10)."""
+CALL_S = {"cpu": 30e-6, "cuda": 6e-6}
+"""{device: seconds per operator call}: what a call costs beside its arithmetic; small searches are bound by it."""
 RUN_START_S = 40.0
 """Ray's fixed cost of one run: a worker group, a process group, the data (DESIGN: 80 s for two waves of two)."""
 PROCESS_BYTES = 690_000_000
@@ -167,7 +167,7 @@ class Estimate:
         lines += [
             f"in all        about {duration_text(self.wall_s)}, {self.worker_hours:.2g} worker-hours",
             f"store         about {bytes_text(self.store_bytes)} kept, {self.store_requests:,} requests",
-            "Times rest on the speeds that ray_darts/report/cost.py assumes. Nothing was written.",
+            "Times are right within a factor of three (report/cost.py names the speeds assumed). Nothing was written.",
         ]
         return "\n".join(lines)
 
@@ -178,10 +178,8 @@ def estimate(plan: Plan) -> Estimate:
 
 
 def step_seconds(size: StepSize, device: str, workers: int, threads: int) -> float:
-    """Time of one step: arithmetic shared by the workers, plus launches that each worker makes itself on a GPU."""
-    if device == "cuda":
-        return size.operator_calls * GPU_LAUNCH_S + size.flops / workers / GPU_FLOPS_PER_S
-    return size.flops / workers / (CPU_FLOPS_PER_S * threads)
+    """Time of one step: arithmetic is shared by the workers, operator calls are each worker's own."""
+    return size.operator_calls * CALL_S[device] + size.flops / workers / (FLOPS_PER_S[device] * threads)
 
 
 def checkpoint_bytes(num_weights: int, num_alphas: int) -> int:

@@ -1,4 +1,4 @@
-"""What one bilevel step computes and keeps, counted on the `meta` device: no data, no memory, seconds at any size.
+"""What one bilevel step computes and keeps, counted in a step on two samples of no data: seconds at any size.
 
 The step that is counted is the one that searches, so the count follows the code. Knows no speeds.
 """
@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ray_darts.config import SearchConfig
-from ray_darts.config.data import ImageData, TextData
+from ray_darts.config.data import TextData
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.data.protocol import DataFacts
 from ray_darts.search.collectives import Alone
@@ -24,8 +24,7 @@ from ray_darts.search.step import BilevelStep, Order
 from ray_darts.spaces.build import build_supernet
 from ray_darts.spaces.protocol import Pass
 
-_META = torch.device("meta")
-_LENGTHS = (2, 3)
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -46,49 +45,36 @@ class Footprint:
 def measure_footprint(config: SearchConfig, facts: DataFacts, order: Order, device_kind: str) -> Footprint:
     """Count one step of `order`; `device_kind` ("cpu" or "cuda") decides the formulation where it is "auto".
 
-    Everything in a step on text is linear in the sequence's length, so two short ones tell that of `data.bptt`.
+    Operations and activations are proportional to the batch, so a batch of two samples (per micro-batch) tells all.
     """
-    if isinstance(config.data, ImageData):
-        return _measure(config, facts, order, device_kind, 0)
-    shortest, next_one = (_measure(config, facts, order, device_kind, length) for length in _LENGTHS)
-    steps = (config.data.bptt - _LENGTHS[0]) / (_LENGTHS[1] - _LENGTHS[0])
-
-    def at_bptt(first: float, second: float) -> float:
-        return first + steps * (second - first)
-
-    return Footprint(
-        num_weights=shortest.num_weights,
-        num_alphas=shortest.num_alphas,
-        flops=at_bptt(shortest.flops, next_one.flops),
-        operator_calls=round(at_bptt(shortest.operator_calls, next_one.operator_calls)),
-        activation_bytes=round(at_bptt(shortest.activation_bytes, next_one.activation_bytes)),
-    )
-
-
-def _measure(config: SearchConfig, facts: DataFacts, order: Order, device_kind: str, length: int) -> Footprint:
-    supernet = build_supernet(config, facts, 0, torch.device(device_kind)).to(_META)
-    num_weights = sum(weight.numel() for weight in supernet.weight_parameters().values())
-    step = BilevelStep(config, order, supernet, Alone(), _META)
-    train, validation = (_batch(config, facts, stream, length) for stream in ("train", "validation"))
+    settings = config.search
+    num_samples = min(2 * settings.accumulate, settings.batch_size)
+    scale = settings.batch_size / num_samples
+    step = BilevelStep(config, order, build_supernet(config, facts, 0, torch.device(device_kind)), Alone(), _CPU)
+    train, validation = (_batch(config, facts, stream, num_samples) for stream in ("train", "validation"))
     counter = _Counter()
     with counter:
         step.step_(train, validation, config.weights.learning_rate)
-    micro = train.split(config.search.accumulate)[0]
-    carry = supernet.initial_carry(micro.num_samples, _META)
-    activations = _saved_bytes(lambda: supernet.loss(micro, carry, Pass.WEIGHT).loss, step)
-    return Footprint(num_weights, step.alphas.size, counter.flops, counter.calls, activations)
+    micro = train.split(settings.accumulate)[0]
+    carry = step.supernet.initial_carry(micro.num_samples, _CPU)
+    kept = _saved_bytes(lambda: step.supernet.loss(micro, carry, Pass.WEIGHT).loss, step)
+    return Footprint(
+        num_weights=sum(weight.numel() for weight in step.weights.tensors.values()),
+        num_alphas=step.alphas.size,
+        flops=counter.flops * scale,
+        operator_calls=counter.calls,
+        activation_bytes=round(kept * scale),
+    )
 
 
-def _batch(config: SearchConfig, facts: DataFacts, stream: str, length: int) -> Batch:
-    size = config.search.batch_size
-    draws = Draws(0, stream, 0, 0, size, size)
+def _batch(config: SearchConfig, facts: DataFacts, stream: str, num_samples: int) -> Batch:
+    draws = Draws(0, stream, 0, 0, num_samples, num_samples)
     if isinstance(config.data, TextData):
-        tokens = torch.empty(length, size, dtype=torch.int64, device=_META)
+        tokens = torch.zeros(config.data.bptt, num_samples, dtype=torch.int64)
         return Batch(tokens, tokens, draws, batch_dim=1, starts_epoch=True)
-    dtype = parameter_dtype(config.search)
-    images = torch.empty(size, facts.channels, facts.image_size, facts.image_size, dtype=dtype, device=_META)
-    labels = torch.empty(size, dtype=torch.int64, device=_META)
-    return Batch(images.contiguous(memory_format=torch.channels_last), labels, draws)
+    shape = num_samples, facts.channels, facts.image_size, facts.image_size
+    images = torch.zeros(shape, dtype=parameter_dtype(config.search)).contiguous(memory_format=torch.channels_last)
+    return Batch(images, torch.zeros(num_samples, dtype=torch.int64), draws)
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
