@@ -102,7 +102,8 @@ def start(arguments: argparse.Namespace) -> int:
         return give_up(folder, "head")
     for number in range(1, arguments.workers + 1):
         name = f"worker-{number}"
-        worker = ["--address", gcs, "--num-cpus", str(arguments.cpus)]
+        # A folder of its own: nodes that share one unpack a job's working directory over each other.
+        worker = ["--address", gcs, "--num-cpus", str(arguments.cpus), "--temp-dir", str(folder / f"w{number}")]
         worker += ["--object-store-memory", str(arguments.object_store_bytes)]
         processes[name] = start_node(folder, name, worker, {})
         write_state(state_file, state, processes)

@@ -20,7 +20,8 @@ def test_sweep_brings_nodes_up_survives_losing_one_and_leaves_none(
 ) -> None:
     with local_cluster("--autoscale", "2", "--cpus", "1", "--idle-s", "20") as cluster:
         assert cluster.num_nodes() == 1
-        words = ["--preset", "digits", "--", "--name", "grown", "--seeds", "2", "--workers", "1"]
+        # The nodes share this machine's session folder, so no working directory is unpacked there: see the README.
+        words = ["--installed", "--preset", "digits", "--", "--name", "grown", "--seeds", "2", "--workers", "1"]
         words += tiny("search.epochs=3", "operation.commit_every_s=1", "operation.max_concurrent=2")
         began = time.monotonic()
         with cluster.submitted(*words) as (followed, submission_id):
