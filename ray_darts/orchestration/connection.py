@@ -29,8 +29,7 @@ def ray_connection(address: str | None) -> Iterator[bool]:
 
     Raises: ClusterError when nothing answers there.
     """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    be_quiet()
     if ray.is_initialized():
         yield False
         return
@@ -42,9 +41,15 @@ def ray_connection(address: str | None) -> Iterator[bool]:
             ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(f"no Ray cluster answers at {target or 'this machine'}: {error}", address=target) from error
-    for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield target is None
     finally:
         ray.shutdown()
+
+
+def be_quiet() -> None:
+    """Keep Ray's own noise out of this process's output; errors stay."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)

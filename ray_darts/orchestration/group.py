@@ -55,10 +55,10 @@ def _lost(error: RuntimeError) -> RuntimeError | RankLost:
 class LastWords:
     """A small key-value store on rank 0's host, reached by every rank of one worker group."""
 
-    def __init__(self, group: RankGroup, host: str, timeout_s: float, device: torch.device) -> None:
+    def __init__(self, group: RankGroup, host: str, device: torch.device) -> None:
         """Every rank calls; `host` is rank 0's address. Raises: RankLost."""
         self._world_size = group.shard.world_size
-        timeout = timedelta(seconds=timeout_s)
+        timeout = timedelta(seconds=_PATIENCE_S)
         port = torch.zeros(1, dtype=torch.int64, device=device)
         try:
             if group.shard.rank == 0:
@@ -67,6 +67,7 @@ class LastWords:
             group.sum_(port)
             if group.shard.rank > 0:
                 self._store = TCPStore(host, int(port), is_master=False, timeout=timeout, wait_for_workers=False)
+            group.sum_(port)
         except RuntimeError as error:
             raise _lost(error) from error
 

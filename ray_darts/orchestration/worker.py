@@ -79,8 +79,7 @@ def _place(assignment: Assignment, device: torch.device) -> Place:
     collectives = Alone() if alone else RankGroup()
     words = None
     if isinstance(collectives, RankGroup):
-        timeout_s = assignment.config.operation.collective_timeout_s
-        words = LastWords(collectives, os.environ["MASTER_ADDR"], timeout_s, device)
+        words = LastWords(collectives, os.environ["MASTER_ADDR"], device)
     leads = collectives.shard.rank == 0
     return Place(collectives, device, RaySurroundings(assignment, leads), words)
 

@@ -37,9 +37,9 @@ class MetadataServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def _handler(outer) -> type[BaseHTTPRequestHandler]:  # noqa: N805
+    def _handler(outer) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
-            def do_PUT(self) -> None:  # noqa: N802
+            def do_PUT(self) -> None:
                 wanted = self.path == "/latest/api/token" and self.headers["X-aws-ec2-metadata-token-ttl-seconds"]
                 if not wanted:
                     self._answer(400, "")
@@ -49,7 +49,7 @@ class MetadataServer:
                 outer.tokens_given += 1
                 self._answer(200, token)
 
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 if self.headers["X-aws-ec2-metadata-token"] not in outer.tokens:
                     self._answer(401, "")
                 elif self.path == "/latest/meta-data/spot/instance-action" and outer.notice is not None:

@@ -1,0 +1,231 @@
+"""Whole runs in one process: the same answer whatever ended them, wherever they were ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from ray_darts.artifacts.best import read_best
+from ray_darts.artifacts.crash_points import CRASH_POINTS, set_crash_hook
+from ray_darts.artifacts.layout import ExperimentKeys, RunKeys
+from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.publish import publish_run
+from ray_darts.artifacts.run_log import read_log
+from ray_darts.artifacts.status import run_status
+from ray_darts.config import SearchConfig
+from ray_darts.orchestration.outcome import Outcome
+from ray_darts.orchestration.search_run import Place
+from ray_darts.orchestration.surroundings import Quiet
+from ray_darts.search.sink import StopReason
+from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, published, search_here, trace_digest
+from tests.search.searches import tiny_config
+
+RUN = "first-order-seed-0"
+STEPS = 9
+CRASHES = [
+    (point, visit)
+    for point in CRASH_POINTS
+    for visit in (1, 3)
+    if not point.startswith("fail.") and (visit == 1 or point == "advance.before_record")
+]
+
+
+class Crash(Exception):
+    """Raised at a crash point: from there on this start writes nothing more, just as if its process were lost."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def no_hook() -> Iterator[None]:
+    yield
+    set_crash_hook(None)
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    store = LocalStore(tmp_path_factory.mktemp("untouched"))
+    assert search_here(assigned(store, eager()), store).kind == "finished"
+    return published(store, RUN)
+
+
+def eager(*overrides: str) -> SearchConfig:
+    """Commits at every agreement: after steps 2, 3, 4, 6, 8 and 9."""
+    return tiny_config("operation.commit_every_s=0", "operation.max_pending_commits=99", *overrides)
+
+
+class Stopping(Quiet):
+    """Asks for a stop when it has been asked `after` times, and remembers what it was shown."""
+
+    def __init__(self, after: int, reason: StopReason = "interrupted", losing: bool = False) -> None:
+        self.after, self.reason, self.losing = after, reason, losing
+        self.gauges: dict[str, float] = {}
+        self.reports: list[Mapping[str, object]] = []
+
+    def stop_asked(self) -> StopReason | None:
+        self.after -= 1
+        return self.reason if self.after < 0 else None
+
+    def losing_node(self) -> bool:
+        return self.losing
+
+    def report(self, metrics: Mapping[str, object]) -> None:
+        self.reports.append(metrics)
+
+    def gauge(self, name: str, value: float) -> None:
+        self.gauges[name] = value
+
+
+def crash_at(point: str, visit: int) -> None:
+    visits = 0
+
+    def hook(name: str) -> None:
+        nonlocal visits
+        visits += name == point
+        if name == point and visits == visit:
+            set_crash_hook(None)
+            raise Crash(point)
+
+    set_crash_hook(hook)
+
+
+def test_a_run_leaves_a_genotype_its_history_and_the_best(store: LocalStore) -> None:
+    assert search_here(assigned(store), store) == Outcome("finished", step=STEPS)
+    assert is_clean(store)
+    assert read_best(store, EXPERIMENT, verify=True).run == RUN
+    status = run_status(store, EXPERIMENT, RUN)
+    assert (status.state, status.step, status.total_steps) == ("finished", STEPS, STEPS)
+
+
+def test_a_finished_run_is_not_searched_again(store: LocalStore) -> None:
+    assignment = assigned(store)
+    search_here(assignment, store)
+    before = len(read_log(store, RunKeys(EXPERIMENT, RUN)))
+    again = assigned(store)
+    assert search_here(again, store) == Outcome("finished", step=STEPS)
+    assert len(read_log(store, RunKeys(EXPERIMENT, RUN))) == before
+
+
+@pytest.mark.parametrize(("point", "visit"), CRASHES)
+def test_a_crash_anywhere_changes_nothing(
+    store: LocalStore, untouched: dict[str, object], point: str, visit: int
+) -> None:
+    assignment = assigned(store, eager())
+    crash_at(point, visit)
+    assert search_here(assignment, store) == Outcome("error", f"Crash: {point}")
+    assert search_here(assignment, store).kind == "finished"
+    publish_run(store, EXPERIMENT, RUN)
+    assert published(store, RUN) == untouched
+    assert is_clean(store)
+
+
+@pytest.mark.parametrize(("asked", "step"), [(1, 2), (2, 3), (4, 6), (6, 9)])
+def test_a_stop_anywhere_loses_no_step_and_changes_nothing(
+    store: LocalStore, untouched: dict[str, object], asked: int, step: int
+) -> None:
+    assignment = assigned(store, eager())
+    stopped = search_here(assignment, store, Place(surroundings=Stopping(after=asked - 1)))
+    assert stopped == Outcome("interrupted", f"resumable after step {step}", step)
+    assert run_status(store, EXPERIMENT, RUN).step == step
+    assert search_here(assignment, store).kind == "finished"
+    assert published(store, RUN) == untouched
+
+
+def test_a_time_limit_is_told_as_such(store: LocalStore) -> None:
+    surroundings = Stopping(after=1, reason="time_limit")
+    assert search_here(assigned(store), store, Place(surroundings=surroundings)).kind == "time_limit"
+
+
+def test_a_newer_command_wins_and_the_older_ends_as_superseded(store: LocalStore, untouched: dict[str, object]) -> None:
+    older, newer = assigned(store, eager()), assigned(store, eager())
+
+    class Overtaken(Quiet):
+        def __init__(self) -> None:
+            self.outcome: Outcome | None = None
+
+        def losing_node(self) -> bool:
+            if self.outcome is None:
+                self.outcome = Outcome("lost")
+                self.outcome = search_here(newer, store)
+            return False
+
+    overtaken = Overtaken()
+    assert search_here(older, store, Place(surroundings=overtaken)).kind == "superseded"
+    assert overtaken.outcome == Outcome("finished", step=STEPS)
+    assert published(store, RUN) == untouched
+    assert is_clean(store)
+
+
+def test_a_session_that_was_displaced_does_not_come_back(store: LocalStore) -> None:
+    older, newer = assigned(store), assigned(store)
+    search_here(older, store, Place(surroundings=Stopping(after=1)))
+    search_here(newer, store, Place(surroundings=Stopping(after=1)))
+    assert search_here(older, store).kind == "superseded"
+
+
+def test_while_a_node_is_being_lost_every_agreement_commits(store: LocalStore) -> None:
+    surroundings = Stopping(after=100, losing=True)
+    search_here(assigned(store), store, Place(surroundings=surroundings))
+    records = [entry.record for entry in read_log(store, RunKeys(EXPERIMENT, RUN))]
+    steps = [record.step for record in records if record.kind == "advance"]
+    assert set(steps) - {3, 6, 9}, "only epochs' ends were committed"
+
+
+def test_a_run_tells_its_numbers_and_reports_at_most_as_often_as_asked(store: LocalStore) -> None:
+    often, seldom = Stopping(after=100), Stopping(after=100)
+    search_here(assigned(store, tiny_config("operation.report_every_s=0.000001")), store, Place(surroundings=often))
+    other = LocalStore(Path(store.uri) / "other")
+    search_here(assigned(other, tiny_config("operation.report_every_s=1000")), other, Place(surroundings=seldom))
+    assert (len(often.reports), len(seldom.reports)) == (3, 0)
+    assert {"validation_accuracy", "steps_per_s", "normal.entropy", "commit_seconds"} <= seldom.gauges.keys()
+
+
+def test_nan_is_a_final_failure_that_is_told_and_leaves_no_genotype(store: LocalStore) -> None:
+    config = tiny_config("weights.learning_rate=1e200", "weights.learning_rate_min=0", "weights.clip=1e300")
+    assignment = assigned(store, config)
+    outcome = search_here(assignment, store)
+    assert outcome.kind == "failed"
+    assert "NonFiniteStep" in outcome.detail
+    assert not store.exists(RunKeys(EXPERIMENT, RUN).genotype)
+    assert not store.exists(ExperimentKeys(EXPERIMENT).best)
+    again = search_here(assigned(store, config), store)
+    assert again.kind == "failed"
+    assert "--retry-failed" in again.detail
+
+
+def test_other_data_than_the_commands_is_refused(store: LocalStore) -> None:
+    assignment = assigned(store)
+    other = assignment.model_copy(update={"data_digests": {**assignment.data_digests, "split": "0" * 64}})
+    outcome = search_here(other, store)
+    assert outcome.kind == "error"
+    assert "every node must see the same data" in outcome.detail
+
+
+def test_local_batch_norm_is_not_continued_by_another_number_of_workers(store: LocalStore) -> None:
+    assignment = assigned(store, eager())
+    search_here(assignment, store, Place(surroundings=Stopping(after=1)), world_size=2)
+    refused = search_here(assignment, store)
+    assert refused.kind == "error"
+    assert "--allow-local-batch-norm" in refused.detail
+    allowed = assignment.model_copy(update={"allow_local_batch_norm": True})
+    assert search_here(allowed, store).kind == "finished"
+    worlds = [
+        e.record.environment.world_size for e in read_log(store, RunKeys(EXPERIMENT, RUN)) if e.record.kind == "claim"
+    ]
+    assert worlds == [2, 1]
+
+
+def test_synchronised_batch_norm_is_continued_by_any_number_of_workers(store: LocalStore) -> None:
+    assignment = assigned(store, eager("search.batch_norm=sync"))
+    search_here(assignment, store, Place(surroundings=Stopping(after=1)), world_size=2)
+    assert search_here(assignment, store).kind == "finished"
+
+
+def test_the_trace_digest_notices_a_changed_alpha(store: LocalStore, untouched: dict[str, object]) -> None:
+    search_here(assigned(store, eager("alphas.learning_rate=0.0201")), store)
+    assert trace_digest(store, RUN) != untouched["trace"]

@@ -1,0 +1,92 @@
+"""Tiny real runs in this process: a store, an experiment in it, and one run of it as often as a test likes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from ray_darts.artifacts.experiment import register_experiment, register_run
+from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.records import Environment
+from ray_darts.artifacts.verify import verify_experiment
+from ray_darts.config import SearchConfig
+from ray_darts.orchestration.assignment import Assignment, Order, run_name
+from ray_darts.orchestration.outcome import Outcome
+from ray_darts.orchestration.preflight import data_digests
+from ray_darts.orchestration.search_run import Place, search_run
+from ray_darts.orchestration.session import new_session, owner_of
+from tests.search.searches import tiny_config
+
+EXPERIMENT = "tiny"
+ALONE = Environment(code="test", world_size=1, device_kind="cpu", threads=1)
+
+
+def assigned(
+    store: LocalStore, config: SearchConfig | None = None, order: Order = "first", **more: object
+) -> Assignment:
+    """A run of a registered experiment, as a new command would ask for it."""
+    config = config or tiny_config()
+    run = run_name(order, 0)
+    digests = data_digests(config, 0)
+    register_experiment(
+        store,
+        EXPERIMENT,
+        identity=config.identity(),
+        config_digest=config.digest(),
+        layout=config.space.layout(),
+        data_digests=digests,
+        code="test",
+    )
+    register_run(store, EXPERIMENT, run, 0, order)
+    plain = {
+        "config": config.model_dump(mode="json"),
+        "experiment": EXPERIMENT,
+        "run": run,
+        "seed": 0,
+        "order": order,
+        "store_uri": store.uri,
+        "session": new_session().model_dump(mode="json"),
+        "data_digests": digests,
+    }
+    return Assignment.from_plain({**plain, **more})
+
+
+def search_here(assignment: Assignment, store: ObjectStore, place: Place | None = None, world_size: int = 1) -> Outcome:
+    """One worker-group start in this process, alone unless `place` says otherwise."""
+    environment = ALONE.model_copy(update={"world_size": world_size})
+    return search_run(assignment, store, owner_of(assignment.session), environment, place or Place())
+
+
+def trace_digest(store: LocalStore, run: str) -> str:
+    """SHA-256 over steps and float32 alphas of a published trace, in order."""
+    table = pq.read_table(Path(store.uri) / RunKeys(EXPERIMENT, run).alpha_trace)
+    digest = hashlib.sha256()
+    digest.update(np.ascontiguousarray(table["step"].to_numpy(), dtype=np.int64).tobytes())
+    digest.update(np.ascontiguousarray(table["alpha"].to_numpy(), dtype=np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def published(store: LocalStore, run: str) -> dict[str, object]:
+    """What a finished run leaves that does not depend on when and by whom it was searched."""
+    folder = Path(store.uri)
+    keys = RunKeys(EXPERIMENT, run)
+    metrics = pq.read_table(folder / keys.metrics)
+    timeless = [name for name in metrics.column_names if name not in ("steps_per_s", "peak_memory_bytes")]
+    return {
+        "trace": trace_digest(store, run),
+        "genotype": json.loads((folder / keys.genotype).read_text()),
+        "metrics": metrics.select(timeless).to_pylist(),
+    }
+
+
+def is_clean(store: LocalStore) -> bool:
+    """Whether `verify` finds nothing wrong."""
+    report = verify_experiment(store, EXPERIMENT)
+    assert report.clean, report.findings
+    return True

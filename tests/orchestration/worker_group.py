@@ -1,0 +1,80 @@
+"""Worker groups of plain processes: real ranks over gloo on loopback, started again as Ray would when one is lost."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+from datetime import timedelta
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from ray_darts.artifacts.local import LocalStore
+from ray_darts.orchestration.assignment import Assignment
+from ray_darts.orchestration.crashes import crash_where_told
+from ray_darts.orchestration.group import LastWords, RankGroup
+from ray_darts.orchestration.outcome import Outcome
+from ray_darts.orchestration.search_run import Place
+from ray_darts.search.collectives import Alone
+from tests.orchestration.tiny import search_here
+
+_JOIN_S = 240.0
+_CONTEXT = multiprocessing.get_context("spawn")
+
+
+class GroupLost(Exception):
+    """A process of the group was lost, or raised; `exit_codes` by rank."""
+
+    def __init__(self, exit_codes: list[int | None]) -> None:
+        super().__init__(str(exit_codes))
+        self.exit_codes = exit_codes
+
+
+def start_group(assignment: Assignment, world_size: int) -> Outcome:
+    """One worker-group start; returns rank 0's outcome. Raises: GroupLost."""
+    with tempfile.TemporaryDirectory() as folder:
+        receiver, sender = _CONTEXT.Pipe(duplex=False)
+        arguments = (str(Path(folder) / "meeting"), world_size, assignment.to_plain(), sender)
+        ranks = [_CONTEXT.Process(target=_rank, args=(rank, *arguments)) for rank in range(world_size)]
+        for process in ranks:
+            process.start()
+        sender.close()
+        wait([process.sentinel for process in ranks], timeout=_JOIN_S)
+        for process in ranks:
+            process.join(_JOIN_S)
+        codes = [process.exitcode for process in ranks]
+        if any(codes):
+            raise GroupLost(codes)
+        outcome: dict[str, object] = receiver.recv()
+        return Outcome.from_plain(outcome)
+
+
+def search_until_ended(assignment: Assignment, world_size: int, max_starts: int = 12) -> tuple[Outcome, int]:
+    """Start groups until one returns a verdict; (outcome, number of starts)."""
+    for start in range(1, max_starts + 1):
+        try:
+            return start_group(assignment, world_size), start
+        except GroupLost:
+            continue
+    raise AssertionError(f"{max_starts} starts were lost")
+
+
+def _rank(rank: int, meeting: str, world_size: int, plain: dict[str, object], sender: Connection) -> None:
+    torch.set_num_threads(1)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    crash_where_told()
+    assignment = Assignment.from_plain(plain)
+    if world_size > 1:
+        dist.init_process_group(
+            "gloo", f"file://{meeting}", rank=rank, world_size=world_size, timeout=timedelta(seconds=120)
+        )
+        group = RankGroup()
+        place = Place(group, last_words=LastWords(group, "127.0.0.1", torch.device("cpu")))
+    else:
+        place = Place(Alone())
+    outcome = search_here(assignment, LocalStore(Path(assignment.store_uri)), place, world_size)
+    if rank == 0:
+        sender.send(outcome.to_plain())
