@@ -45,7 +45,9 @@ class EpochMetrics(Facts):
     alpha_step_loss: float | None = Field(None, description="alpha half, mean over the epoch's alpha steps")
     weight_learning_rate: float | None = Field(None, description="of the weight optimiser in this epoch")
     steps_per_s: float | None = Field(None, description="search steps per second of this epoch")
-    peak_memory_bytes: int | None = Field(None, description="rank 0, so far: its device's allocator on CUDA, its process elsewhere")
+    peak_memory_bytes: int | None = Field(
+        None, description="rank 0, so far: its device's allocator on CUDA, its process elsewhere"
+    )
     cells: dict[str, CellMetrics] = Field(default_factory=dict)
     genotype: str | None = Field(None, description="JSON, decoded from the alphas at the epoch's end")
     warning: str | None = Field(None, description="what the watch said of a collapsing cell")

@@ -8,8 +8,8 @@ from typing import Literal
 from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore, Stored
 from ray_darts.errors import MissingObject, StoreUnavailable
 
-Fault = Literal["refused", "lost", "retried", "killed_before", "killed_after", "overtaken"]
-FAULTS: tuple[Fault, ...] = ("refused", "lost", "retried", "killed_before", "killed_after", "overtaken")
+Fault = Literal["refused", "lost", "retried", "killed_before", "killed_after", "overtaken", "swept"]
+FAULTS: tuple[Fault, ...] = ("refused", "lost", "retried", "killed_before", "killed_after", "overtaken", "swept")
 
 
 class Killed(BaseException):
@@ -21,13 +21,14 @@ class MemoryStore(ObjectStore):
 
     `refused`: not carried out, unavailable; `lost`: carried out, unavailable; `retried`: carried out, its answer lost,
     and carried out again, as a client does that retries; `killed_*`: the process ends before or after it;
-    `overtaken`: `overtake()`, somebody else's doing, comes first.
+    `overtaken`, `swept`: somebody else's doing, `overtake()` or `sweep()`, comes first.
     """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.schedule: list[Fault | None] = []
         self.overtake: Callable[[], None] = lambda: None
+        self.sweep: Callable[[], None] = lambda: None
         self.log: list[str] = []
         self._versions: dict[str, int] = {}
         self._clock = 0
@@ -93,9 +94,9 @@ class MemoryStore(ObjectStore):
             raise StoreUnavailable(f"{key}: no answer", key=key)
         if fault == "killed_before":
             raise Killed
-        if fault == "overtaken":
+        if fault in ("overtaken", "swept"):
             rest, self.schedule = self.schedule, []
-            self.overtake()
+            (self.overtake if fault == "overtaken" else self.sweep)()
             self.schedule = rest
         act()
         if fault == "lost":

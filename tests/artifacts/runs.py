@@ -23,7 +23,7 @@ from ray_darts.genotype.layout import convolutional_layout
 EXPERIMENT = "tiny"
 RUN = "second-order-seed-3"
 KEYS = RunKeys(EXPERIMENT, RUN)
-LAYOUT = convolutional_layout(2)
+LAYOUT = convolutional_layout(1)
 DIGEST = "0" * 64
 STEPS_PER_EPOCH = 3
 ENVIRONMENT = Environment(code="test", world_size=1, device_kind="cpu", threads=1)
