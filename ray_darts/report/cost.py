@@ -179,7 +179,8 @@ def estimate(plan: Plan) -> Estimate:
 
 def step_seconds(size: StepSize, device: str, workers: int, threads: int) -> float:
     """Time of one step: arithmetic is shared by the workers, operator calls are each worker's own."""
-    return size.operator_calls * CALL_S[device] + size.flops / workers / (FLOPS_PER_S[device] * threads)
+    flops_per_s = FLOPS_PER_S[device] * (threads if device == "cpu" else 1)
+    return size.operator_calls * CALL_S[device] + size.flops / workers / flops_per_s
 
 
 def checkpoint_bytes(num_weights: int, num_alphas: int) -> int:

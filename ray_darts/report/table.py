@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("run", "state", "epoch", "step", "loss", "accuracy", "entropy", "skips", "left", "age", "owner")
 _STYLES = {"finished": "green", "failed": "red", "searching": "cyan"}
-_PLAIN_WIDTH = 160
+_PLAIN_WIDTH = 240
 
 
 def row_cells(run: RunStatus) -> dict[str, str]:
@@ -65,7 +65,7 @@ def status_table(runs: Sequence[RunStatus]) -> Table:
     rows = [row_cells(run) for run in runs]
     perplexity = any("validation_perplexity" in run.latest for run in runs)
     columns = [name for name in _COLUMNS if any(row[name] for row in rows)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in columns:
         title = "perplexity" if name == "accuracy" and perplexity else name
         table.add_column(title, justify="left" if name in ("run", "state", "owner") else "right", no_wrap=True)

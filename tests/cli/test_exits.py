@@ -1,0 +1,72 @@
+import inspect
+
+import pytest
+import typer
+
+import ray_darts.errors as errors
+from ray_darts.cli.app import app
+from ray_darts.cli.exits import exit_code, with_exit_codes
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (errors.ConfigError, 2),
+        (errors.DataError, 2),
+        (errors.GenotypeError, 2),
+        (errors.NonFiniteAlphas, 2),
+        (errors.StoreDenied, 2),
+        (errors.ClusterError, 2),
+        (errors.StoreUnavailable, 75),
+        (errors.Superseded, 76),
+        (errors.MissingObject, 1),
+        (errors.CorruptObject, 1),
+        (errors.SearchError, 1),
+        (errors.RayDartsError, 1),
+    ],
+)
+def test_each_error_has_its_exit_code_and_one_message_on_stderr(
+    kind: type[errors.RayDartsError], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @with_exit_codes
+    def failing() -> None:
+        raise kind("what failed and what to do")
+
+    with pytest.raises(typer.Exit) as ended:
+        failing()
+    assert ended.value.exit_code == code
+    assert capsys.readouterr() == ("", "ray-darts: what failed and what to do\n")
+
+
+def test_a_subclass_has_its_parents_code() -> None:
+    class Special(errors.StoreUnavailable):
+        pass
+
+    assert exit_code(Special("gone")) == 75
+
+
+def test_an_interrupt_is_130() -> None:
+    @with_exit_codes
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit) as ended:
+        interrupted()
+    assert ended.value.exit_code == 130
+
+
+def test_a_bug_of_ours_stays_a_traceback() -> None:
+    @with_exit_codes
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken()
+
+
+def test_every_command_maps_its_errors_and_speaks_json() -> None:
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert hasattr(command.callback, "__wrapped__"), command.callback
+        if command.callback.__name__ != "submit":  # it prints a job's log, which is not ours to shape
+            assert "as_json" in inspect.signature(command.callback).parameters, command.callback
