@@ -20,8 +20,8 @@ def test_deployed_file_opens_nothing_and_ends_nothing_by_name(path: Path) -> Non
     [
         ("--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "open because"),
         ("--dashboard-host=127.0.0.1", "--dashboard-host=$(hostname -i)", "open because"),
-        ("ray-node start --address", "ray stop; ray-node start --address", "by name"),
-        ("ray-node start --address", "pkill raylet; ray-node start --address", "by name"),
+        ("keep node ray start --block --address", "ray stop; keep node ray start --block --address", "by name"),
+        ("keep node ray start --block --address", "pkill raylet; keep node ray start --block --address", "by name"),
     ],
 )
 def test_opened_copy_is_refused(tmp_path: Path, old: str, new: str, fault: str) -> None:
@@ -35,7 +35,7 @@ def test_opened_copy_is_refused(tmp_path: Path, old: str, new: str, fault: str) 
 
 def test_open_address_needs_both_token_and_reason(tmp_path: Path) -> None:
     copy = tmp_path / "node.sh"
-    command = "ray-node start --head --dashboard-host=0.0.0.0"
+    command = "keep node ray start --head --dashboard-host=0.0.0.0"
     copy.write_text(f"{command}\n", encoding="utf-8")
     assert len(exposure_faults(copy)) == 2
     copy.write_text(f"# open because the balancer asks from outside\nRAY_AUTH_MODE=token {command}\n", encoding="utf-8")
