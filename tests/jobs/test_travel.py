@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from ray._private.runtime_env.packaging import create_package
 
+from ray_darts.cli.submit import requirements
 from tests.cluster.files import ROOT
 
 
@@ -32,6 +35,13 @@ def test_package_and_jobs_travel_and_nothing_else(travelling: Path) -> None:
     assert folders == {"ray_darts", "jobs"}
     assert not [name for name in files if name.endswith((".md", ".pyc", ".so"))]
     assert travelling.stat().st_size < 2_000_000
+
+
+def test_fallback_environment_installs_what_the_package_declares() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    fallback = yaml.safe_load((ROOT / "jobs" / "runtime_env.yaml").read_text())
+    assert fallback == {"pip": [line for line in declared if not line.startswith("ray[")]}
+    assert len(requirements()) == len(fallback["pip"])
 
 
 def test_entry_points_start_from_what_travels(travelling: Path, tmp_path: Path) -> None:
