@@ -13,6 +13,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore, Stored, sha256
@@ -80,6 +81,9 @@ class LocalStore(ObjectStore):
         with self._translated(prefix):
             names = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
             return sorted(name for name in names if any(self._walk(f"{prefix}{name}/")))
+
+    def server_time(self) -> datetime:
+        return datetime.now(UTC)
 
     def _walk(self, prefix: str) -> Iterator[Listed]:
         for folder, _, files in os.walk(self._path(prefix)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from ray_darts.errors import CorruptObject, StoreError
@@ -78,6 +79,10 @@ class ObjectStore(Protocol):
 
     def list_folders(self, prefix: str) -> list[str]:
         """Names one level below a prefix that ends in `/` (or is empty) and have objects below them, sorted."""
+        ...
+
+    def server_time(self) -> datetime:
+        """The store's own clock, with a time zone."""
         ...
 
 

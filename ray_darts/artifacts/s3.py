@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -30,7 +30,7 @@ from ray_darts.artifacts.endpoints import check_endpoint
 from ray_darts.artifacts.objects import Listed, ObjectStore, Stored
 from ray_darts.artifacts.s3_errors import is_concurrent, translated
 from ray_darts.config.operation import StoreSettings
-from ray_darts.errors import ConfigError, MissingObject
+from ray_darts.errors import ConfigError, MissingObject, StoreDenied
 
 _MAX_POOL_CONNECTIONS = 16
 _BACKOFF_S = 0.1
@@ -38,6 +38,19 @@ _MAX_BACKOFF_S = 5.0
 _BODY_ERRORS = (FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 
 _Answer = TypeVar("_Answer")
+
+
+class Access(NamedTuple):
+    """An endpoint and the credentials for it; never logged, stored or sent, and not shown by `repr`."""
+
+    endpoint_url: str
+    region: str
+    access_key: str
+    secret_key: str
+    token: str | None
+
+    def __repr__(self) -> str:
+        return f"Access({self.endpoint_url!r}, {self.region!r})"
 
 
 class S3Store(ObjectStore):
@@ -99,8 +112,17 @@ class S3Store(ObjectStore):
         return sorted(folders)
 
     def server_time(self) -> datetime:
-        """The server's clock, as it heads its answers; one LIST."""
         return _server_time(self._page("", {"MaxKeys": 1}))
+
+    def access(self) -> Access:
+        """What another S3 client of this process needs; the credentials are those of this moment."""
+        # botocore has no public way from a client to its resolved credentials
+        credentials = self._client._request_signer._credentials
+        if credentials is None:
+            raise StoreDenied(f"{self._uri}: no usable credentials on this node")
+        frozen = credentials.get_frozen_credentials()
+        meta = self._client.meta
+        return Access(meta.endpoint_url, meta.region_name, frozen.access_key, frozen.secret_key, frozen.token)
 
     def _put(self, key: str, data: bytes, condition: Mapping[str, str]) -> None:
         checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()

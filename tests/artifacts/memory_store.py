@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Literal
 
 from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore, Stored
@@ -81,6 +82,9 @@ class MemoryStore(ObjectStore):
         self.log.append(f"LIST {prefix}")
         below = (key.removeprefix(prefix) for key in self.objects if key.startswith(prefix))
         return sorted({name.partition("/")[0] for name in below if "/" in name})
+
+    def server_time(self) -> datetime:
+        return datetime.now(UTC)
 
     def _set(self, key: str, data: bytes) -> None:
         self._clock += 1

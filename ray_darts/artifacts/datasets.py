@@ -1,0 +1,68 @@
+"""All published traces of an experiment as one `pyarrow.dataset`, read in place from a folder or from S3.
+
+Only for finished runs; `export` reads any run through its log. Refuses a file with another schema, naming its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from ray_darts.artifacts.experiment import list_runs
+from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.s3 import S3Store
+from ray_darts.artifacts.traces import TRACE_SCHEMA
+from ray_darts.errors import ConfigError, CorruptObject, MissingObject
+
+
+def trace_dataset(store: ObjectStore, experiment: str, runs: Sequence[str] | None = None) -> ds.Dataset:
+    """The traces of `runs` (default: of every run that has published one); nothing but footers is read yet.
+
+    Raises: MissingObject when there is none, CorruptObject on another schema.
+    """
+    named = list_runs(store, experiment) if runs is None else runs
+    keys = [RunKeys(experiment, run).alpha_trace for run in named]
+    published = [key for key in keys if runs is not None or store.exists(key)]
+    if not published:
+        raise MissingObject(f"no run of {experiment!r} has published its trace", key=f"{experiment}/")
+    filesystem, root = _filesystem(store)
+    for key in published:
+        _check_schema(filesystem, f"{root}/{key}", key)
+    return ds.dataset([f"{root}/{key}" for key in published], schema=TRACE_SCHEMA, filesystem=filesystem)
+
+
+def _check_schema(filesystem: pafs.FileSystem, path: str, key: str) -> None:
+    try:
+        schema = pq.read_schema(path, filesystem=filesystem)
+    except FileNotFoundError as error:
+        raise MissingObject(f"there is no {key}", key=key) from error
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptObject(f"{key} cannot be read as Parquet: {error}", key=key) from error
+    if not schema.equals(TRACE_SCHEMA, check_metadata=False):
+        raise CorruptObject(f"{key} has another schema than an alpha trace:\n{schema}", key=key)
+
+
+def _filesystem(store: ObjectStore) -> tuple[pafs.FileSystem, str]:
+    """Where pyarrow finds the objects of a store: a file system and the store's root in it."""
+    if isinstance(store, LocalStore):
+        return pafs.LocalFileSystem(), store.uri
+    if not isinstance(store, S3Store):
+        raise ConfigError(f"{store.uri} is neither a folder nor a bucket")
+    access = store.access()
+    endpoint = urlsplit(access.endpoint_url)
+    filesystem = pafs.S3FileSystem(
+        access_key=access.access_key,
+        secret_key=access.secret_key,
+        session_token=access.token,
+        region=access.region,
+        scheme=endpoint.scheme,
+        endpoint_override=endpoint.netloc,
+    )
+    return filesystem, store.uri.removeprefix("s3://")
