@@ -8,6 +8,7 @@ import typer
 
 from ray_darts import __version__
 from ray_darts.cli.best import best
+from ray_darts.cli.doctor import doctor
 from ray_darts.cli.exits import with_exit_codes
 from ray_darts.cli.gc import gc
 from ray_darts.cli.presets import presets
@@ -44,5 +45,5 @@ def _global(
     """Distributed differentiable architecture search (DARTS) on Ray."""
 
 
-for _command in (search, submit, status, best, trace, show, verify, gc, presets):
+for _command in (search, submit, status, best, trace, show, verify, gc, presets, doctor):
     app.command()(with_exit_codes(_command))

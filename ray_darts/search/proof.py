@@ -124,7 +124,7 @@ def prove_second_order() -> Iterator[Proof]:
 
 def prove_alphas_apart() -> Proof:
     """One weight step moves every weight tensor's vector and no alpha."""
-    config = SearchConfig.model_validate({"space": {"layers": 3, "channels": 2, "nodes": 2}})
+    config = SearchConfig.model_validate({"space": {"kind": "convolutional", "layers": 3, "channels": 2, "nodes": 2}})
     supernet = build_supernet(config, DataFacts(10, 1, 8), 0, torch.device("cpu"))
     step = BilevelStep(config, "first", supernet, Alone(), torch.device("cpu"))
     alphas = step.alphas.vector.clone()

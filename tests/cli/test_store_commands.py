@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,10 +18,10 @@ from tests.cli.running import ray_darts
 GOOD, POOR, HALF, FAILED = (f"second-order-seed-{seed}" for seed in range(4))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with two finished runs, one under way and one that failed."""
-    folder = tmp_path / "store"
+    folder = tmp_path_factory.mktemp("written")
     store = open_store(str(folder))
     register(store, *((run, seed) for seed, run in enumerate((GOOD, POOR, HALF, FAILED))))
     for run, value in ((GOOD, 0.9), (POOR, 0.4)):
@@ -29,6 +30,12 @@ def folder(tmp_path: Path) -> Path:
     advance(claimed(store, run=HALF), 4)
     claimed(store, run=FAILED).fail("non_finite", "the loss of rank 0 is not finite in step 1")
     return folder
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    """A copy of `written` that a test may change."""
+    return Path(shutil.copytree(written, tmp_path / "store"))
 
 
 def test_status_tells_every_run(folder: Path) -> None:

@@ -1,0 +1,152 @@
+"""What `ray-darts doctor` looks at: versions, devices, the cluster, a store, and the mathematics.
+
+Each look gives lines that say ok, warning (a search runs, but) or failure (it cannot, or not rightly), and what to
+do. A look that itself breaks is a failure of what it looked at, never of the doctor.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ray_darts.errors import RayDartsError
+
+if TYPE_CHECKING:
+    from ray_darts.artifacts.objects import ObjectStore
+
+State = Literal["ok", "warning", "failure"]
+
+_PACKAGES = ("ray", "torch", "torchvision", "pyarrow", "boto3", "numpy", "pydantic", "safetensors")
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor; `advice` is empty where nothing is to be done."""
+
+    area: str
+    name: str
+    state: State
+    detail: str
+    advice: str = ""
+
+
+def whatever_breaks(area: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The findings of a look; an exception that ends it becomes the last of them."""
+    try:
+        yield from look()
+    except Exception as error:  # noqa: BLE001  a broken build may raise anything, and that is the finding
+        advice = "the installation is broken: install ray-darts afresh in an environment of its own"
+        yield Finding(area, "examination", "failure", f"{type(error).__name__}: {error}", advice)
+
+
+def look_at_versions() -> Iterator[Finding]:
+    """The interpreter, and the packages that results depend on, against the ranges this release was made for."""
+    yield Finding("versions", "python", "ok", sys.version.split()[0])
+    ranges = _declared_ranges()
+    for package in _PACKAGES:
+        wanted = ranges.get(package, "")
+        try:
+            version = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            yield Finding("versions", package, "failure", "not installed", f"pip install '{package}{wanted}'")
+            continue
+        if _fits(version, wanted):
+            yield Finding("versions", package, "ok", version)
+        else:
+            advice = f"this release was made for {package}{wanted}: pip install '{package}{wanted}'"
+            yield Finding("versions", package, "warning", version, advice)
+
+
+def look_at_devices() -> Iterator[Finding]:
+    """What PyTorch computes on here."""
+    import torch
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Finding("devices", "cpu", "ok", f"{cpus} cores")
+    if not torch.cuda.is_available():
+        if _NVIDIA_DRIVER.exists():
+            advice = "install a build of PyTorch for this driver's CUDA version, or give this process its GPUs"
+            yield Finding("devices", "cuda", "warning", "there is a driver, but PyTorch sees no GPU", advice)
+        else:
+            yield Finding("devices", "cuda", "ok", "no GPU here: searches run on the CPU")
+        return
+    for index in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(index)
+        yield Finding("devices", f"cuda:{index}", "ok", f"{facts.name}, {facts.total_memory / 1e9:.0f} GB")
+    if torch.distributed.is_nccl_available():
+        version = torch.cuda.nccl.version()  # type: ignore[no-untyped-call]
+        yield Finding("devices", "nccl", "ok", ".".join(map(str, version)))
+    else:
+        advice = "several GPUs of one run need NCCL: install PyTorch's CUDA build"
+        yield Finding("devices", "nccl", "failure", "PyTorch was built without it", advice)
+
+
+def look_at_cluster(address: str | None) -> Iterator[Finding]:
+    """Whether the head answers, what the cluster has and what an autoscaler may add."""
+    if address is None and "RAY_ADDRESS" not in os.environ:
+        detail = f"none named: a search starts one on this machine ({os.cpu_count()} CPUs)"
+        yield Finding("cluster", "address", "ok", detail)
+        return
+    from ray_darts.orchestration.connection import ray_connection
+    from ray_darts.orchestration.resources import cluster_capacity
+
+    try:
+        with ray_connection(address):
+            capacity = cluster_capacity()
+    except RayDartsError as error:
+        advice = "name the head with --address or RAY_ADDRESS; with token authentication set RAY_AUTH_MODE=token"
+        yield Finding("cluster", "head", "failure", str(error), advice)
+        return
+    yield Finding("cluster", "head", "ok", "it answers")
+    yield Finding("cluster", "resources", "ok", capacity.describe())
+
+
+def look_at_store(store: ObjectStore) -> Iterator[Finding]:
+    """Every promise that the store's protocol needs, tried with a probe object."""
+    from ray_darts.artifacts.doctor import probe_store
+
+    for check in probe_store(store):
+        state: State = "ok" if check.ok else "failure" if check.needed else "warning"
+        yield Finding("store", check.name, state, check.detail, "" if check.ok else f"without it {check.cost}")
+
+
+def look_at_mathematics() -> Iterator[Finding]:
+    """The gradients, the optimisers and the ranks, each against an independent reference, on this machine."""
+    from ray_darts.search.proof import all_proofs
+
+    advice = "do not search here: this PyTorch computes something else; reinstall it, and report this line"
+    for proof in all_proofs():
+        yield Finding(
+            "mathematics", proof.name, "ok" if proof.holds else "failure", proof.detail, "" if proof.holds else advice
+        )
+
+
+def _declared_ranges() -> dict[str, str]:
+    """{package: version range} of this distribution's own requirements, extras aside."""
+    found = {}
+    for line in metadata.requires("ray-darts") or []:
+        match = re.match(r"([A-Za-z0-9_-]+)(?:\[[^\]]*\])?([^;]*)(;.*extra.*)?$", line)
+        if match is not None and match[3] is None:
+            found[match[1]] = match[2].strip()
+    return found
+
+
+def _fits(version: str, wanted: str) -> bool:
+    """Whether a release lies in a range of `>=` and `<` bounds."""
+    own = _numbers(version)
+    for bound in filter(None, wanted.split(",")):
+        limit = _numbers(bound.lstrip("<>="))
+        if (bound.startswith(">=") and own < limit) or (bound.startswith("<") and own >= limit):
+            return False
+    return True
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:3])
