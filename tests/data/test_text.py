@@ -79,6 +79,7 @@ def test_the_validation_window_starts_at_the_train_place_modulo_its_length() -> 
         assert validation.inputs[0, 1] == 100 + place
         assert same(validation.targets, validation.inputs + 1)
         assert validation.starts_epoch is (index == 0)
+        assert validation.learning_rate_scale == len(validation.inputs) / 7
         seen.add(len(validation.inputs))
     assert max(seen) == 7 > min(seen)
 
