@@ -12,7 +12,7 @@ import pytest
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.config import StoreSettings
-from tests.artifacts.relay import Relay, relaying
+from tests.artifacts.relay import Relay, hide_missing, relaying
 from tests.artifacts.servers import ministack
 
 BUCKET = "darts"
@@ -76,7 +76,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStor
     if request.param == "s3":
         yield open_store(fresh_uri(), settings(url))
         return
-    with relaying(url, hide_missing=True) as (_, hidden):
+    with relaying(url, hide_missing) as (_, hidden):
         yield open_store(fresh_uri(), settings(hidden))
 
 

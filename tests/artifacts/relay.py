@@ -1,6 +1,7 @@
 """A relay between client and S3 server that loses replies: the request is carried out, its answer never arrives.
 
-Nothing else can make a put land and fail at once. It also turns 404 into 403, as S3 does without s3:ListBucket.
+Nothing else can make a put land and fail at once. It can also answer in the server's place: 403 for a missing key, as
+S3 does without s3:ListBucket, or an expired token.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ from urllib.parse import urlsplit
 
 Loses = Callable[[str, str], bool]
 
-_DENIED = (
-    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
-)
+Replaces = Callable[[str, int], tuple[int, str] | None]
 _HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length", "date", "server"}
 
 
 class Relay:
-    """Forwards to `target`. `loses(method, path)` says of each request whether its reply is dropped."""
+    """Forwards to `target`.
 
-    def __init__(self, target: str, hide_missing: bool = False) -> None:
+    `loses(method, path)` says of each request whether its reply is dropped, `replaces(method, status)` what status and
+    error code are told instead of the server's answer.
+    """
+
+    def __init__(self, target: str, replaces: Replaces) -> None:
         parts = urlsplit(target)
         assert parts.hostname is not None
         self.target = (parts.hostname, parts.port)
-        self.hide_missing = hide_missing
+        self.replaces = replaces
         self.loses: Loses = lambda method, path: False
         self.lost: list[str] = []
         self.requests: list[str] = []
@@ -55,10 +58,19 @@ class Relay:
             return lost
 
 
+def nothing(method: str, status: int) -> None:
+    """Replace no answer."""
+
+
+def hide_missing(method: str, status: int) -> tuple[int, str] | None:
+    """403 for a missing key."""
+    return (403, "AccessDenied") if status == 404 and method in ("GET", "HEAD") else None
+
+
 @contextlib.contextmanager
-def relaying(target: str, hide_missing: bool = False) -> Iterator[tuple[Relay, str]]:
+def relaying(target: str, replaces: Replaces = nothing) -> Iterator[tuple[Relay, str]]:
     """Run a relay; yields it and its URL."""
-    relay = Relay(target, hide_missing)
+    relay = Relay(target, replaces)
 
     class Handler(_Handler):
         owner = relay
@@ -91,8 +103,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         status = answer.status
-        if status == 404 and self.owner.hide_missing and self.command in ("GET", "HEAD"):
-            status, data = 403, _DENIED
+        replaced = self.owner.replaces(self.command, status)
+        if replaced is not None:
+            status, code = replaced
+            data = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
         self.send_response_only(status)
         for name, value in answer.getheaders():
             if name.lower() not in _HOP_BY_HOP or name.lower() in ("date", "server"):
