@@ -1,0 +1,130 @@
+"""What an experiment is, is written once; more runs may come, another identity may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ray_darts.artifacts.experiment import (
+    list_experiments,
+    list_runs,
+    read_experiment,
+    read_run,
+    register_experiment,
+    register_run,
+    space_layout,
+)
+from ray_darts.artifacts.layout import RAY_FOLDER
+from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.open import open_store
+from ray_darts.artifacts.status import experiment_status, run_status
+from ray_darts.config import SearchConfig, validate_config
+from ray_darts.errors import ConfigError, CorruptObject, MissingObject
+from tests.artifacts.runs import EXPERIMENT, RUN, advance, claimed, finish, register
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return open_store(str(tmp_path / "store"))
+
+
+def write(store: ObjectStore, config: SearchConfig, data: dict[str, str]) -> None:
+    register_experiment(
+        store,
+        "exp",
+        identity=config.identity(),  # type: ignore[arg-type]
+        config_digest=config.digest(),
+        layout=config.space.layout(),
+        data_digests=data,
+        code="test",
+    )
+
+
+@pytest.mark.parametrize("space", ["convolutional", "recurrent"])
+def test_an_experiment_keeps_its_identity_and_its_layout(store: ObjectStore, space: str) -> None:
+    kind = {"convolutional": "images", "recurrent": "text"}[space]
+    config = validate_config({"space": {"kind": space}, "data": {"kind": kind}})
+    write(store, config, {"data": "1", "split": "2"})
+    described = read_experiment(store, "exp")
+    assert described.identity == config.identity()
+    assert described.data_digests == {"data": "1", "split": "2"}
+    assert space_layout(described) == config.space.layout()
+
+
+def test_the_same_experiment_again_is_the_same_experiment(store: ObjectStore) -> None:
+    config = validate_config({})
+    write(store, config, {"data": "1"})
+    before = store.get("exp/experiment.json").data
+    write(store, config, {"data": "1"})
+    assert store.get("exp/experiment.json").data == before
+
+
+def test_another_identity_is_refused_naming_every_field_that_differs(store: ObjectStore) -> None:
+    write(store, validate_config({}), {"data": "1", "split": "2"})
+    other = validate_config({"search": {"epochs": 3, "batch_size": 8}, "space": {"kind": "convolutional", "layers": 5}})
+    with pytest.raises(ConfigError) as told:
+        write(store, other, {"data": "9", "split": "2"})
+    lines = str(told.value).splitlines()[1:]
+    assert [line.split(":")[0].strip() for line in lines] == [
+        "search.batch_size",
+        "search.epochs",
+        "space.layers",
+        "data data",
+    ]
+    assert "search.epochs: 50 there, 3 asked" in str(told.value)
+
+
+def test_operation_and_store_may_differ(store: ObjectStore) -> None:
+    write(store, validate_config({}), {})
+    write(store, validate_config({"operation": {"workers": "4"}, "store": {"attempts": 2}}), {})
+
+
+def test_runs_may_be_added_and_are_listed(store: ObjectStore) -> None:
+    register(store, ("second-order-seed-3", 3))
+    register(store, ("first-order-seed-0", 0), ("second-order-seed-3", 3))
+    store.put(f"{EXPERIMENT}/{RAY_FOLDER}/x/marker", b"")
+    assert list_runs(store, EXPERIMENT) == ["first-order-seed-0", "second-order-seed-3"]
+    assert list_experiments(store) == [EXPERIMENT]
+    assert read_run(store, EXPERIMENT, "first-order-seed-0").seed == 0
+
+
+def test_a_run_is_not_described_twice_differently(store: ObjectStore) -> None:
+    register_run(store, EXPERIMENT, RUN, 3, "second")
+    with pytest.raises(CorruptObject):
+        register_run(store, EXPERIMENT, RUN, 4, "second")
+
+
+def test_an_absent_experiment_is_missing_and_has_no_runs(store: ObjectStore) -> None:
+    with pytest.raises(MissingObject):
+        read_experiment(store, "exp")
+    assert list_runs(store, "exp") == []
+    assert list_experiments(store) == []
+
+
+def test_the_status_follows_a_run(store: ObjectStore) -> None:
+    register(store)
+    assert run_status(store, EXPERIMENT, RUN).state == "waiting"
+    writer = claimed(store)
+    assert run_status(store, EXPERIMENT, RUN).state == "claimed"
+    advance(writer, 4)
+    status = run_status(store, EXPERIMENT, RUN)
+    assert (status.state, status.step, status.total_steps, status.epoch, status.claims) == ("searching", 4, 9, 0, 1)
+    assert status.latest["train_loss"] == 1.0
+    assert status.owner is not None
+    assert status.owner.session == "a"
+    assert status.age_s is not None
+    finish(writer, 0.75)
+    (status,) = experiment_status(store, EXPERIMENT)
+    assert status.state == "finished"
+    assert status.metric is not None
+    assert status.metric.value == 0.75
+
+
+def test_a_failed_run_says_why(store: ObjectStore) -> None:
+    register(store)
+    claimed(store).fail("non_finite", "alpha is NaN at step 7", {"rank": 1})
+    status = run_status(store, EXPERIMENT, RUN)
+    assert status.state == "failed"
+    assert status.failure is not None
+    assert (status.failure.kind, status.failure.facts) == ("non_finite", {"rank": 1})
