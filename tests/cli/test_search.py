@@ -1,0 +1,138 @@
+"""search where nothing has to be searched any more, and where it is only asked what it would do."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from ray_darts.artifacts.checkpoints import Checkpoint
+from ray_darts.artifacts.experiment import register_experiment, register_run
+from ray_darts.artifacts.open import open_store
+from ray_darts.artifacts.writer import claim_run
+from ray_darts.config import SearchConfig, load_config
+from ray_darts.genotype.discretise import discretise
+from tests.artifacts.runs import ENVIRONMENT, owner
+from tests.cli.running import Ran, ray_darts
+
+TINY = ("space.channels=2", "space.nodes=2", "search.epochs=2", "data.fraction=0.2")
+SETS = [word for override in TINY for word in ("--set", override)]
+
+
+def _config() -> SearchConfig:
+    return load_config("digits", overrides=TINY)
+
+
+def _searched(folder: Path, *runs: tuple[Literal["first", "second"], int], fail: str | None = None) -> None:
+    """Runs of the experiment `done` as a search of one step would have left them, before any publication."""
+    store, config = open_store(str(folder)), _config()
+    layout = config.space.layout()
+    identity: Mapping[str, object] = config.identity()
+    register_experiment(
+        store,
+        "done",
+        identity=identity,  # type: ignore[arg-type]
+        config_digest=config.digest(),
+        layout=layout,
+        data_digests={},
+        code="test",
+    )
+    for order, seed in runs:
+        run = f"{order}-order-seed-{seed}"
+        register_run(store, "done", run, seed, order)
+        writer = claim_run(store, "done", run, owner("session"), config.digest(), ENVIRONMENT)
+        if run == fail:
+            writer.fail("non_finite", "the training loss of rank 0 is not finite in step 1")
+            continue
+        alphas = np.random.default_rng(seed).standard_normal((1, layout.num_alphas)).astype(np.float32)
+        writer.advance(1, alphas, np.zeros(1, np.int32), [], Checkpoint({"w": np.zeros(1)}, {}), total_steps=1)
+        genotype = discretise(layout, layout.split(alphas[0].tolist()))
+        writer.finish(genotype, {"name": "supernet_validation_accuracy", "value": 0.5 + seed / 10})
+
+
+def _search(folder: Path, *words: str) -> Ran:
+    return ray_darts(
+        "search", "--name", "done", "--store", str(folder), "--seeds", "2", "--orders", "first", *SETS, *words
+    )
+
+
+def test_a_search_that_is_done_publishes_what_is_missing_prints_the_result_and_exits_0(tmp_path: Path) -> None:
+    _searched(tmp_path, ("first", 0), ("first", 1))
+    ran = _search(tmp_path)
+    assert ran.code == 0
+    assert "best: first-order-seed-1, supernet_validation_accuracy 0.6 (interim ranking)" in ran.stdout
+    assert "Genotype(normal=[" in ran.stdout
+    assert (tmp_path / "done" / "best.json").exists()
+    again = _search(tmp_path, "--json")
+    answer = json.loads(again.stdout)
+    assert answer["exit_code"] == 0
+    assert answer["outcomes"]["first-order-seed-0"]["kind"] == "finished"
+    assert answer["best"]["run"] == "first-order-seed-1"
+
+
+def test_a_run_that_failed_for_good_is_not_tried_again_and_exits_1(tmp_path: Path) -> None:
+    _searched(tmp_path, ("first", 0), ("first", 1), fail="first-order-seed-1")
+    ran = _search(tmp_path)
+    assert ran.code == 1
+    assert "the training loss of rank 0 is not finite in step 1 (--retry-failed tries again)" in ran.stdout
+    assert "best: first-order-seed-0" in ran.stdout
+    assert "not every run has finished" in ran.stderr
+
+
+def test_another_identity_under_the_same_name_is_refused_with_the_fields(tmp_path: Path) -> None:
+    _searched(tmp_path, ("first", 0))
+    ran = _search(tmp_path, "--set", "search.epochs=3")
+    assert (ran.code, ran.stdout) == (2, "")
+    assert "search.epochs: 2 there, 3 asked" in ran.stderr
+    assert "--name" in ran.stderr
+
+
+def test_a_dry_run_counts_what_is_left_and_writes_nothing(tmp_path: Path) -> None:
+    _searched(tmp_path, ("first", 0))
+    before = sorted(tmp_path.rglob("*"))
+    ran = _search(tmp_path, "--dry-run", "--json")
+    assert ran.code == 0
+    told = json.loads(ran.stdout)
+    assert (told["runs"], told["runs_ended"]) == (1, 1)
+    assert told["alphas"] == _config().space.layout().num_alphas
+    assert told["steps_per_run"] == 2 * ((359 // 2) // 64)
+    assert told["orders"]["first"]["runs"] == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--workers", "64"), "the cluster can never hold"),
+        (("--set", "data.fraction=0.05"), "fewer than search.batch_size"),
+        (("--workers", "1:2"), "search.batch_norm=sync, or --allow-local-batch-norm"),
+        (("--store", "gs://bucket"), "store 'gs://bucket': wanted s3://bucket/prefix or a folder"),
+        (("--store", __file__), "is a file; wanted a folder"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_search_would(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    ran = ray_darts("search", "--dry-run", "--store", str(tmp_path), *SETS, *words)
+    assert (ran.code, ran.stdout) == (2, "")
+    assert message in ran.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        (("--workers", "1:3", "--allow-local-batch-norm"), "workers", "1:3"),
+        (("--max-concurrent", "2"), "max_concurrent", 2),
+        (("--max-hours", "1.5"), "max_hours", 1.5),
+        (("--max-worker-hours", "20"), "max_worker_hours", 20.0),
+    ],
+)
+def test_flags_are_fields_of_operation_and_their_mistakes_are_the_configs(
+    words: tuple[str, ...], field: str, value: object
+) -> None:
+    assert getattr(load_config("digits", overrides=[f"operation.{field}={value}"]).operation, field) == value
+    refused = ray_darts("search", words[0], "0", "--seeds", "0")
+    assert refused.code == 2
+    assert field in refused.stderr
+    assert "--seeds 0" in refused.stderr
