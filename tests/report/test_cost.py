@@ -1,0 +1,93 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from ray_darts.report import cost
+from ray_darts.report.cost import Plan, StepSize, checkpoint_bytes, estimate, step_seconds
+
+SIZE = StepSize(flops=4e10, operator_calls=1000, activation_bytes=8_000_000)
+PLAN = Plan(
+    experiment="e",
+    num_runs={"first": 4},
+    num_ended=0,
+    sizes={"first": SIZE},
+    epochs=10,
+    total_steps=1000,
+    num_weights=1_000_000,
+    num_alphas=224,
+    workers=1,
+    concurrent=2,
+    device="cpu",
+    threads=1,
+    commit_every_s=60.0,
+)
+
+
+def test_a_step_is_its_calls_and_its_shared_arithmetic() -> None:
+    assert step_seconds(SIZE, "cpu", 1, 1) == pytest.approx(1000 * 30e-6 + 4e10 / 2e10)
+    assert step_seconds(SIZE, "cpu", 4, 1) == pytest.approx(1000 * 30e-6 + 4e10 / 2e10 / 4)
+    assert step_seconds(SIZE, "cpu", 1, 2) == pytest.approx(1000 * 30e-6 + 4e10 / 4e10)
+    assert step_seconds(SIZE, "cuda", 1, 8) == pytest.approx(1000 * 6e-6 + 4e10 / 5e12)
+
+
+def test_a_run_is_its_start_and_its_steps() -> None:
+    (first,) = estimate(PLAN).orders
+    assert first.run_s == pytest.approx(cost.RUN_START_S + 1000 * 2.03)
+
+
+def test_worker_hours_are_runs_times_workers_times_hours() -> None:
+    alone, four = estimate(PLAN), estimate(replace(PLAN, workers=4))
+    assert alone.worker_hours == pytest.approx(4 * alone.orders[0].run_s / 3600)
+    assert four.worker_hours == pytest.approx(4 * 4 * four.orders[0].run_s / 3600)
+
+
+def test_time_in_all_follows_how_many_go_at_a_time() -> None:
+    run_s = estimate(PLAN).orders[0].run_s
+    assert estimate(PLAN).wall_s == pytest.approx(2 * run_s)
+    assert estimate(replace(PLAN, concurrent=1)).wall_s == pytest.approx(4 * run_s)
+    assert estimate(replace(PLAN, concurrent=100)).wall_s == pytest.approx(run_s)
+
+
+def test_the_longest_run_bounds_the_time_in_all() -> None:
+    slow = replace(SIZE, flops=4e11)
+    both = estimate(replace(PLAN, num_runs={"first": 1, "second": 1}, sizes={"first": SIZE, "second": slow}))
+    assert both.wall_s == pytest.approx(both.orders[1].run_s)
+
+
+def test_commits_are_epochs_and_minutes() -> None:
+    (first,) = estimate(PLAN).orders
+    assert first.commits == 10 + int(2030 / 60)
+    (often,) = estimate(replace(PLAN, commit_every_s=0.0)).orders
+    assert often.commits == 10 + 1000
+
+
+def test_a_checkpoint_is_weights_with_momentum_and_alphas_with_moments() -> None:
+    assert checkpoint_bytes(1_930_618, 224) == 4 * (2 * 1_930_618 + 3 * 224)
+
+
+def test_the_store_keeps_two_traces_one_checkpoint_and_the_log_of_each_run() -> None:
+    (first,) = estimate(PLAN).orders
+    trace = 1000 * 224 * cost.TRACE_BYTES_PER_ALPHA
+    wanted = 2 * trace + checkpoint_bytes(1_000_000, 224) + first.commits * cost.RECORD_BYTES
+    assert estimate(PLAN).store_bytes == pytest.approx(4 * wanted)
+
+
+def test_workers_share_the_activations_and_not_the_weights() -> None:
+    one, two = (estimate(replace(PLAN, workers=workers)).orders[0].worker_memory_bytes for workers in (1, 2))
+    assert one - two == pytest.approx(SIZE.activation_bytes / 2)
+
+
+def test_nothing_left_to_search_takes_nothing() -> None:
+    done = estimate(replace(PLAN, num_runs={"first": 0}, num_ended=4))
+    assert (done.num_runs, done.wall_s, done.worker_hours, done.store_requests) == (0, 0, 0, 0)
+    assert "4 have ended already" in done.text()
+
+
+def test_text_and_data_say_the_same() -> None:
+    told = estimate(PLAN)
+    data = json.loads(json.dumps(told.to_data(), allow_nan=False))
+    assert data["runs"] == 4
+    assert data["orders"]["first"]["commits"] == told.orders[0].commits
+    assert "4 (4 of first order), 2 at a time, 1 worker each on cpu" in told.text()
+    assert "1,000 steps, 1,000,000 weights, 224 alphas" in told.text()

@@ -1,0 +1,94 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from ray_darts.artifacts.records import Failure, Owner
+from ray_darts.artifacts.status import RunStatus
+from ray_darts.report.table import LiveTable, status_line, status_table, status_text
+
+OWNER = Owner(session="0123456789abcdef", uuid="u", host="node-1", pid=1)
+LATEST: dict[str, float | int | str | None] = {
+    "epoch": 3,
+    "validation_loss": 0.25,
+    "validation_accuracy": 0.9312,
+    "steps_per_s": 2.0,
+    "normal.entropy": 1.5,
+    "reduction.entropy": 1.75,
+    "normal.skips": 1,
+    "reduction.skips": 4,
+}
+SEARCHING = RunStatus("first-order-seed-0", "searching", 40, 100, owner=OWNER, age_s=75.0, latest=LATEST)
+WAITING = RunStatus("first-order-seed-1", "waiting")
+TEXT = RunStatus("first-order-seed-2", "searching", 40, 100, latest={"epoch": 0, "validation_perplexity": 310.25})
+
+
+def test_a_searching_run_tells_all_its_numbers_and_the_time_left() -> None:
+    header, rule, row = status_text([SEARCHING]).splitlines()
+    assert " ".join(header.split()) == "run state epoch step loss accuracy entropy skips left age owner"
+    assert set(rule) == {"─"}
+    numbers = "3 40/100 0.250 93.1% 1.500 1.750 1 4 30s 1m15s"
+    assert " ".join(row.split()) == f"first-order-seed-0 searching {numbers} node-1/01234567"
+
+
+def test_columns_that_say_nothing_are_left_out() -> None:
+    assert status_text([WAITING]).splitlines()[0].split() == ["run", "state", "step"]
+
+
+def test_text_has_a_perplexity() -> None:
+    header, _, row = status_text([TEXT]).splitlines()
+    assert "perplexity" in header
+    assert "accuracy" not in header
+    assert "310.2" in row
+
+
+def test_a_failure_is_told_below_the_table() -> None:
+    failed = RunStatus("first-order-seed-3", "failed", failure=Failure(kind="non_finite", detail="loss is NaN"))
+    assert status_text([failed]).splitlines()[-1] == "first-order-seed-3 failed: loss is NaN"
+
+
+def test_no_runs_are_said_to_be_none() -> None:
+    assert status_text([]) == "no run has been started yet"
+
+
+def test_no_time_is_left_to_tell_without_a_speed() -> None:
+    for latest in ({}, {"steps_per_s": 0.0}):
+        assert "left" not in status_line(RunStatus("r", "searching", 1, 10, latest=latest))
+    assert "left" not in status_line(RunStatus("r", "finished", 10, 10, latest=LATEST))
+
+
+def test_a_line_tells_what_is_known() -> None:
+    assert status_line(WAITING) == "first-order-seed-1: waiting step 0"
+    numbers = "epoch 3 step 40/100 loss 0.250 accuracy 93.1% entropy 1.500 1.750 skips 1 4 left 30s"
+    assert status_line(SEARCHING) == f"first-order-seed-0: searching {numbers}"
+
+
+def test_where_there_is_no_terminal_a_line_is_told_once_per_state_and_epoch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    later = RunStatus("first-order-seed-0", "searching", 60, 100, latest={**LATEST, "epoch": 4})
+    with LiveTable(Console(file=io.StringIO(), force_terminal=False)) as table:
+        for runs in ([SEARCHING, WAITING], [SEARCHING, WAITING], [later, WAITING]):
+            table.show(runs)
+    out, told = capsys.readouterr()
+    assert out == ""
+    assert [line.split(":")[0] for line in told.splitlines()] == [SEARCHING.run, WAITING.run, SEARCHING.run]
+
+
+def test_a_terminal_shows_one_table_in_place() -> None:
+    screen = io.StringIO()
+    with LiveTable(Console(file=screen, force_terminal=True, width=200)) as table:
+        table.show([WAITING])
+        table.show([SEARCHING])
+    assert "93.1%" in screen.getvalue()
+    assert "\x1b[1A" in screen.getvalue()  # the cursor went up: the table was drawn over
+
+
+def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with LiveTable(quiet=True) as table:
+        table.show([SEARCHING])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_table_has_a_row_for_each_run() -> None:
+    assert status_table([SEARCHING, WAITING, TEXT]).row_count == 3
