@@ -1,0 +1,185 @@
+"""Real processes on a real server: killed, stopped, woken, and behind a proxy that does what S3 does at night."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ray_darts.artifacts.open import open_store
+from ray_darts.artifacts.publish import publish_run
+from ray_darts.artifacts.run_log import read_log
+from ray_darts.artifacts.verify import verify_experiment
+from ray_darts.config import StoreSettings
+from tests.artifacts.conftest import fresh_uri, settings
+from tests.artifacts.runs import EXPERIMENT, KEYS, RUN, register, whole_run
+from tests.artifacts.servers import free_port, program, serving
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+STEPS = 12
+
+
+class Searcher:
+    """One process of `tests.artifacts.searcher`; always ended."""
+
+    def __init__(self, uri: str, told: StoreSettings, session: str, run: str = RUN, steps: int = STEPS) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.artifacts.searcher",
+            uri,
+            told.model_dump_json(),
+            session,
+            run,
+            str(steps),
+        ]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+    def until(self, word: str) -> str:
+        """Read what it says up to a line that begins with `word`."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(word):
+                return line
+        raise AssertionError(f"it ended with {self.process.wait()} before it said {word!r}")
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.kill()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def started() -> Iterator[list[Searcher]]:
+    searchers: list[Searcher] = []
+    yield searchers
+    for searcher in searchers:
+        searcher.close()
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The trace of a run that nothing interrupted."""
+    store = open_store(str(tmp_path_factory.mktemp("untouched")))
+    register(store)
+    whole_run(store, steps=STEPS)
+    publish_run(store, EXPERIMENT, RUN)
+    return store.get(KEYS.alpha_trace).data
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, StoreSettings]:
+    if request.param == "local":
+        return str(tmp_path / "store"), StoreSettings()
+    request.getfixturevalue("aws")
+    return fresh_uri(), settings(request.getfixturevalue("s3_server"))
+
+
+def test_a_zombie_woken_after_its_successors_claim_is_fenced(
+    place: tuple[str, StoreSettings], started: list[Searcher], untouched: bytes
+) -> None:
+    zombie = Searcher(*place, "older")
+    started.append(zombie)
+    zombie.until("step 3")
+    zombie.signal(signal.SIGSTOP)
+    successor = Searcher(*place, "newer")
+    started.append(successor)
+    successor.until("step")
+    zombie.signal(signal.SIGCONT)
+    assert "session newer" in zombie.until("superseded")
+    assert zombie.process.wait() == 76
+    successor.until("published")
+    store = open_store(*place)
+    log = [entry.record for entry in read_log(store, KEYS)]
+    takeover = next(n for n, record in enumerate(log) if record.owner.session == "newer")
+    assert {record.owner.session for record in log[takeover:]} == {"newer"}
+    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert store.get(KEYS.alpha_trace).data == untouched
+
+
+def test_a_search_killed_ten_times_ends_as_an_untouched_one(
+    place: tuple[str, StoreSettings], started: list[Searcher], untouched: bytes
+) -> None:
+    chance = random.Random(7)
+    for attempt in range(10):
+        searcher = Searcher(*place, f"session-{attempt}")
+        started.append(searcher)
+        try:
+            searcher.until("step" if attempt % 2 else "claimed")
+        except AssertionError:
+            assert searcher.process.returncode == 0, "it had finished"
+        time.sleep(chance.uniform(0, 0.05))
+        searcher.kill()
+    last = Searcher(*place, "last")
+    started.append(last)
+    last.until("published")
+    store = open_store(*place)
+    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert store.get(KEYS.alpha_trace).data == untouched
+
+
+def tell(url: str, method: str, rules: list[dict[str, object]]) -> None:
+    """Replace (POST) or append to (PATCH) the proxy's rules."""
+    request = urllib.request.Request(
+        f"{url}/_microburst/rules", json.dumps(rules).encode(), {"Content-Type": "application/json"}, method=method
+    )
+    with urllib.request.urlopen(request, timeout=10):
+        pass
+
+
+NIGHT: list[dict[str, object]] = [
+    {"service": "s3", "probability": 0.15, "reset": True},
+    {"service": "s3", "probability": 0.10, "error": {"code": "ServiceUnavailable", "status": 503}},
+    {"service": "s3", "probability": 0.05, "error": {"code": "SlowDown", "status": 503}},
+    {"service": "s3", "probability": 0.05, "latency": {"min": 3000, "max": 3000}},
+    {"service": "s3", "operation": "GetObject", "probability": 0.10, "response": {"truncate_frac": 0.5}},
+    {"service": "s3", "operation": "GetObject", "probability": 0.05, "response": {"abort_frac": 0.5}},
+]
+OUTAGE: list[dict[str, object]] = [{"service": "s3", "reset": True}]
+OUTAGE_S = 20.0
+
+
+@pytest.mark.timeout(600)
+def test_two_runs_through_a_bad_night_end_as_untouched_ones(
+    aws: None, s3_server: str, tmp_path: Path, started: list[Searcher], untouched: bytes
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [program("microburst"), "--upstream", s3_server, "--port", str(port), "--host", "127.0.0.1"]
+    uri = fresh_uri()
+    with serving(command, port, tmp_path / "microburst.log"):
+        tell(url, "POST", NIGHT)
+        told = settings(url, attempts=3, read_timeout_s=10)
+        started += [Searcher(uri, told, "night", run) for run in (RUN, "second-order-seed-4")]
+        for searcher in started:
+            searcher.until("step 4")
+        tell(url, "POST", OUTAGE)
+        threading.Timer(OUTAGE_S, tell, (url, "POST", NIGHT)).start()
+        for searcher in started:
+            searcher.until("published")
+        with urllib.request.urlopen(f"{url}/_microburst/fired?limit=100000", timeout=10) as answer:
+            fired = json.load(answer)
+    assert len(fired) > 20
+    store = open_store(uri, settings(s3_server))
+    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert store.get(KEYS.alpha_trace).data == untouched
