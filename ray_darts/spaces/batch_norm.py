@@ -22,22 +22,24 @@ _REDUCED = (torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Norm:
-    """Some features of a `BatchNorm` for one forward pass: views of its buffers, and what multiplies the result.
+    """Features [start, stop) of a `BatchNorm` for one forward pass, and what multiplies and shifts the result.
 
     `gain`, `bias`: [features] or None; a gain must be contiguous (torch's channels_last kernel reads it densely).
+    `on_copies`: move copies of the running statistics, not the buffers.
     """
 
-    running_mean: Tensor
-    running_var: Tensor
+    module: BatchNorm
+    start: int
+    stop: int
     gain: Tensor | None
     bias: Tensor | None
-    momentum: float
-    epsilon: float
-    reducer: MomentsReducer | None
+    on_copies: bool = False
 
-    def on_copies(self) -> Norm:
-        """The same norm, moving copies of the running statistics."""
-        return replace(self, running_mean=self.running_mean.clone(), running_var=self.running_var.clone())
+    def running(self) -> tuple[Tensor, Tensor]:
+        """Running mean and variance: views of the buffers, or copies."""
+        whole = self.module.running_mean, self.module.running_var
+        mean, var = (buffer[self.start : self.stop] for buffer in whole)
+        return (mean.clone(), var.clone()) if self.on_copies else (mean, var)
 
 
 class BatchNorm(nn.Module):
@@ -67,19 +69,11 @@ class BatchNorm(nn.Module):
 
     def norm(self, start: int = 0, stop: int | None = None, *, gain: Tensor | None = None) -> Norm:
         """Features [start, stop); `gain` multiplies them in place of the weight of a batch norm without affine."""
-        part = slice(start, self.num_features if stop is None else stop)
-        if self.weight is not None and self.bias is not None:
-            gain = self.weight[part] if gain is None else self.weight[part] * gain
-        bias = None if self.bias is None else self.bias[part]
-        return Norm(
-            self.running_mean[part],
-            self.running_var[part],
-            gain,
-            bias,
-            self.momentum,
-            self.epsilon,
-            self.moments_reducer,
-        )
+        stop = self.num_features if stop is None else stop
+        if self.weight is None or self.bias is None:
+            return Norm(self, start, stop, gain, None)
+        weight, bias = self.weight[start:stop], self.bias[start:stop]
+        return Norm(self, start, stop, weight if gain is None else weight * gain, bias)
 
     def extra_repr(self) -> str:
         """Shown by `print(module)`."""
@@ -100,23 +94,22 @@ def normalise(
 
     `batch_statistics`: normalise by the batch, else by the running statistics; `update`: move the running ones.
     """
-    reducer = norms[0].reducer if norms else None
+    reducer = norms[0].module.moments_reducer if norms else None
     if batch_statistics and reducer is not None:
         return _normalise_globally(norms, inputs, reducer, update)
     return [_normalise_alone(norm, x, batch_statistics, update) for norm, x in zip(norms, inputs, strict=True)]
 
 
 def _normalise_alone(norm: Norm, inputs: Tensor, batch_statistics: bool, update: bool) -> Tensor:
-    mean: Tensor | None = norm.running_mean
-    var: Tensor | None = norm.running_var
-    if batch_statistics and not update:
-        if inputs.dtype in _REDUCED:
-            # The kernel keeps statistics in the dtype of the buffers that it is given.
-            norm = norm.on_copies()
-            mean, var = norm.running_mean, norm.running_var
-        else:
-            mean = var = None
-    return F.batch_norm(inputs, mean, var, norm.gain, norm.bias, batch_statistics, norm.momentum, norm.epsilon)
+    mean: Tensor | None = None
+    var: Tensor | None = None
+    if update or not batch_statistics:
+        mean, var = norm.running()
+    elif inputs.dtype in _REDUCED:
+        # The kernel keeps statistics in the dtype of the buffers that it is given.
+        mean, var = replace(norm, on_copies=True).running()
+    momentum, epsilon = norm.module.momentum, norm.module.epsilon
+    return F.batch_norm(inputs, mean, var, norm.gain, norm.bias, batch_statistics, momentum, epsilon)
 
 
 def _normalise_globally(
@@ -125,10 +118,11 @@ def _normalise_globally(
     """Moments are taken about the running mean, the same on all ranks, so that E[x^2] - E[x]^2 cancels little."""
     wide = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in inputs]
     moments: list[Tensor] = []
-    for norm, x in zip(norms, wide, strict=True):
+    running = [norm.running() for norm in norms]
+    for (running_mean, _), x in zip(running, wide, strict=True):
         var, mean = torch.var_mean(x, [dim for dim in range(x.dim()) if dim != 1], correction=0)
         count = x.numel() // x.shape[1]
-        offset = mean - norm.running_mean
+        offset = mean - running_mean
         moments += [offset * count, (var + offset.square()) * count, mean.new_full((1,), count)]
     totals = torch.split(reducer(torch.cat(moments)), [moment.numel() for moment in moments])
     outputs = []
@@ -136,22 +130,19 @@ def _normalise_globally(
         first, second, samples = totals[3 * index : 3 * index + 3]
         offset = first / samples
         var = second / samples - offset.square()
-        mean = offset + norm.running_mean
+        mean = offset + running[index][0]
         if update:
-            _move_running(norm, mean.detach(), var.detach(), samples.detach())
+            unbiased = var.detach() * (samples / (samples - 1)).detach()
+            running[index][0].lerp_(mean.detach(), norm.module.momentum)
+            running[index][1].lerp_(unbiased, norm.module.momentum)
         outputs.append(_standardise(norm, x, mean, var).to(inputs[index].dtype))
     return outputs
 
 
 def _standardise(norm: Norm, inputs: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-    scale = torch.rsqrt(var + norm.epsilon)
+    scale = torch.rsqrt(var + norm.module.epsilon)
     if norm.gain is not None:
         scale = scale * norm.gain
     shift = -mean * scale if norm.bias is None else norm.bias - mean * scale
     shape = [1, -1, *[1] * (inputs.dim() - 2)]
     return inputs * scale.view(shape) + shift.view(shape)
-
-
-def _move_running(norm: Norm, mean: Tensor, var: Tensor, samples: Tensor) -> None:
-    norm.running_mean.lerp_(mean, norm.momentum)
-    norm.running_var.lerp_(var * (samples / (samples - 1)), norm.momentum)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ray_darts.config import ConvolutionalSpace
 from ray_darts.data.batch import Batch
 from ray_darts.data.protocol import DataFacts
-from ray_darts.genotype.layout import CellLayout
+from ray_darts.genotype.layout import CellLayout, Edge
 from ray_darts.spaces.protocol import Outcome, Pass, Supernet
 
 
@@ -248,24 +248,38 @@ def _cell_matches(cell: OracleCell) -> Iterator[Match]:
     edges = cell.layout.edges
     by_source = sorted(range(len(edges)), key=lambda row: edges[row])
     channels = cell.preprocess[1][1].out_channels
-    for place, row in enumerate(by_source):
-        for name, module in cell.edges[row].operations.items():
-            plain = f"edges.{row}.operations.{name}"
+    for place, row_of_edge in enumerate(by_source):
+        for name, module in cell.edges[row_of_edge].operations.items():
+            plain = f"edges.{row_of_edge}.operations.{name}"
             part = slice(place * channels, (place + 1) * channels)
             if isinstance(module, FactorisedReduce):
                 yield Match(f"{plain}.first.weight", "reduce.first", place)
                 yield Match(f"{plain}.second.weight", "reduce.second", place)
                 yield from _norm_matches(f"{plain}.norm", "reduce.batch_norm", part)
             elif "pool" in name:
-                source = edges[row].source
+                source = edges[row_of_edge].source
                 shared = slice(source * channels, (source + 1) * channels)
                 yield from _norm_matches(f"{plain}.1", f"pools.{name}", shared)
             elif "conv" in name:
                 for stage in range(len(module) // 4):
-                    stacked = f"convolutions.{name}.stages.{stage}"
-                    yield Match(f"{plain}.{4 * stage + 1}.weight", f"{stacked}.depthwise", place)
-                    yield Match(f"{plain}.{4 * stage + 2}.weight", f"{stacked}.pointwise", place)
-                    yield from _norm_matches(f"{plain}.{4 * stage + 3}", f"{stacked}.batch_norm", part)
+                    row = _row(cell.layout, edges[row_of_edge], name, stage)
+                    features = slice(row * channels, (row + 1) * channels)
+                    stacked = f"stages.{stage}"
+                    yield Match(f"{plain}.{4 * stage + 1}.weight", f"{stacked}.depthwise.{name}", place)
+                    yield Match(f"{plain}.{4 * stage + 2}.weight", f"{stacked}.pointwise", row)
+                    yield from _norm_matches(f"{plain}.{4 * stage + 3}", f"{stacked}.batch_norm", features)
+
+
+def _row(layout: CellLayout, edge: Edge, name: str, stage: int) -> int:
+    """Where a stage keeps an edge's operation: by group (both inputs, then node by node), operation, edge."""
+
+    def group(other: Edge) -> int:
+        return max(other.source, 1)
+
+    names = [other for other in layout.operations if "conv" in other and (stage == 0 or "sep" in other)]
+    every = [(group(other), operation, other) for operation in names for other in layout.edges]
+    order = sorted(every, key=lambda item: (item[0], names.index(item[1]), item[2]))
+    return order.index((group(edge), name, edge))
 
 
 def _norm_matches(plain: str, stacked: str, part: slice) -> Iterator[Match]:

@@ -3,7 +3,7 @@
 `separate`: one call per edge and operation, for CPUs, where each call is large enough. `grouped`: all edges in
 grouped convolutions, for GPUs, where launches cost more than arithmetic. Knows no cells.
 
-Suffixes: N samples, C channels, H W pixels, E edges of the group, sorted by source, as many for each.
+Suffixes: N samples, C channels, H W pixels, E edges of the group, sorted by source, as many for each; B operations.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ray_darts.spaces.batch_norm import BatchNorm, Norm
 from ray_darts.spaces.convolutional.depthwise import depthwise
-from ray_darts.spaces.convolutional.operations import Convolution, mix_channels
+from ray_darts.spaces.convolutional.operations import mix_channels
 
 Normalise = Callable[[Sequence[Norm], Sequence[Tensor]], list[Tensor]]
 """`batch_norm.normalise` with its policy chosen."""
@@ -25,22 +25,31 @@ Normalise = Callable[[Sequence[Norm], Sequence[Tensor]], list[Tensor]]
 
 @dataclass(frozen=True)
 class Stage:
-    """Weights [E, C, 1, k, k] and [E, C, C, 1, 1] of one stage on the group's edges; its batch norm has them from
-    feature `start`."""
+    """The first or second (depthwise, pointwise, batch norm) of B operations on E edges, operation by operation.
 
-    depthwise: Tensor
+    `kernels`: [E * C, 1, k, k] and dilation of each operation; `pointwise`: [B * E * C, C, 1, 1]; `batch_norm` has
+    their features from `start`; `gains` [B * E * C] multiply its results: alpha weights, or 1 before a second stage.
+    """
+
+    kernels: list[tuple[Tensor, int]]
     pointwise: Tensor
     batch_norm: BatchNorm
     start: int
+    gains: Tensor
+
+    @property
+    def num_edges(self) -> int:
+        """E."""
+        return len(self.kernels[0][0]) // self.pointwise.shape[1]
 
 
 @dataclass(frozen=True)
-class Branch:
-    """One operation on the group's edges; `gains` [E, C], its alpha weights, multiply what the last stage gives."""
+class Branches:
+    """All convolutions of a group of edges; the second stage is that of the operations at `repeated` in the first."""
 
-    shape: Convolution
-    stages: tuple[Stage, ...]
-    gains: Tensor
+    first: Stage
+    second: Stage | None
+    repeated: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -51,92 +60,87 @@ class Normed:
     tensors: list[Tensor]
 
 
-Formulation = Callable[[list[Tensor], list[Branch], int, Normalise, Normed], tuple[list[list[Tensor]], list[Tensor]]]
+Formulation = Callable[[list[Tensor], Branches, int, Normalise, Normed], tuple[list[list[Tensor]], list[Tensor]]]
 """(positives, branches, stride, normalise, beside) -> (terms, normalised).
 
 `positives`: the sources [N, C, H, W] after ReLU; `beside`: what else is normalised at the depth of the first stage,
-so that synchronised statistics share a collective, returned as `normalised`; `terms[e]`: tensors [N, C, H', W'] whose
-sum is edge e's mixture of all branches.
+so that synchronised statistics share a collective, returned as `normalised`; `terms[t]`: tensors [N, C, H', W'] whose
+sum is the mixture of all convolutions on all of the group's edges into its target t.
 """
 
 
 def separate(
-    positives: list[Tensor], branches: list[Branch], stride: int, normalise: Normalise, beside: Normed
+    positives: list[Tensor], branches: Branches, stride: int, normalise: Normalise, beside: Normed
 ) -> tuple[list[list[Tensor]], list[Tensor]]:
-    """One depthwise, one pointwise convolution and one batch norm per edge, branch and stage."""
-    edges = len(branches[0].gains)
+    """One depthwise, one pointwise convolution and one batch norm per edge, operation and stage."""
+    edges = branches.first.num_edges
     sources = [positive for positive in positives for _ in range(edges // len(positives))]
-    first = [_convolve_each(branch, 0, sources, stride) for branch in branches]
-    normed = normalise(
-        [*beside.norms, *(norm for work in first for norm in work.norms)],
-        [*beside.tensors, *(tensor for work in first for tensor in work.tensors)],
-    )
+    work = _convolve_each(branches.first, [sources] * len(branches.first.kernels), stride)
+    normed = normalise([*beside.norms, *work.norms], [*beside.tensors, *work.tensors])
     beside_normed, normed = normed[: len(beside.norms)], normed[len(beside.norms) :]
-    outputs = [normed[index * edges : (index + 1) * edges] for index in range(len(branches))]
-    repeated = [index for index, branch in enumerate(branches) if len(branch.stages) == 2]
-    if repeated:
-        second = [_convolve_each(branches[i], 1, [F.relu(x) for x in outputs[i]], 1) for i in repeated]
-        normed = normalise(
-            [norm for work in second for norm in work.norms], [tensor for work in second for tensor in work.tensors]
-        )
-        for position, index in enumerate(repeated):
+    outputs = [normed[start : start + edges] for start in range(0, len(normed), edges)]
+    if branches.second is not None:
+        work = _convolve_each(branches.second, [[F.relu(x) for x in outputs[i]] for i in branches.repeated], 1)
+        normed = normalise(work.norms, work.tensors)
+        for position, index in enumerate(branches.repeated):
             outputs[index] = normed[position * edges : (position + 1) * edges]
-    return [list(terms) for terms in zip(*outputs, strict=True)], beside_normed
+    targets = edges // len(positives)
+    return [[x for output in outputs for x in output[target::targets]] for target in range(targets)], beside_normed
 
 
-def _convolve_each(branch: Branch, index: int, positives: list[Tensor], stride: int) -> Normed:
-    stage, last = branch.stages[index], index + 1 == len(branch.stages)
-    channels = branch.gains.shape[1]
-    gains = branch.gains.unbind() if last else [None] * len(positives)
-    norms, tensors = [], []
-    weights = zip(positives, stage.depthwise.unbind(), stage.pointwise.unbind(), gains, strict=True)
-    for edge, (positive, kernel, pointwise, gain) in enumerate(weights):
-        start = stage.start + edge * channels
-        tensors.append(mix_channels(depthwise(positive, kernel, stride, branch.shape.dilation), pointwise))
-        norms.append(stage.batch_norm.norm(start, start + channels, gain=gain))
+def _convolve_each(stage: Stage, positives: list[list[Tensor]], stride: int) -> Normed:
+    """`positives`: by operation, by edge."""
+    channels = stage.pointwise.shape[1]
+    pointwise, gains = torch.split(stage.pointwise, channels), torch.split(stage.gains, channels)
+    norms: list[Norm] = []
+    tensors: list[Tensor] = []
+    for (kernels, dilation), sources in zip(stage.kernels, positives, strict=True):
+        for positive, kernel in zip(sources, torch.split(kernels, channels), strict=True):
+            row = len(tensors)
+            start = stage.start + row * channels
+            tensors.append(mix_channels(depthwise(positive, kernel, stride, dilation), pointwise[row]))
+            norms.append(stage.batch_norm.norm(start, start + channels, gain=gains[row]))
     return Normed(norms, tensors)
 
 
 def grouped(
-    positives: list[Tensor], branches: list[Branch], stride: int, normalise: Normalise, beside: Normed
+    positives: list[Tensor], branches: Branches, stride: int, normalise: Normalise, beside: Normed
 ) -> tuple[list[list[Tensor]], list[Tensor]]:
-    """One depthwise call per branch and stage, one pointwise call per stage: the edges, and for pointwise
-    convolutions the branches too, are groups."""
-    edges, channels = branches[0].gains.shape
-    sources = torch.cat([positive.repeat(1, edges // len(positives), 1, 1) for positive in positives], dim=1)
-    width = edges * channels
-    first = [
-        depthwise(sources, branch.stages[0].depthwise.flatten(0, 1), stride, branch.shape.dilation)
-        for branch in branches
-    ]
-    raw = _mix_grouped(first, [branch.stages[0] for branch in branches], edges)
-    norms = [_wide_norm(branch, 0) for branch in branches]
-    normed = normalise([*beside.norms, *norms], [*beside.tensors, *raw])
-    beside_normed, outputs = normed[: len(beside.norms)], normed[len(beside.norms) :]
-    repeated = [index for index, branch in enumerate(branches) if len(branch.stages) == 2]
-    if repeated:
-        second = [
-            depthwise(F.relu(outputs[i]), branches[i].stages[1].depthwise.flatten(0, 1), 1, branches[i].shape.dilation)
-            for i in repeated
-        ]
-        raw = _mix_grouped(second, [branches[i].stages[1] for i in repeated], edges)
-        for index, output in zip(repeated, normalise([_wide_norm(branches[i], 1) for i in repeated], raw), strict=True):
+    """One depthwise call per operation and stage, one pointwise call and one batch norm per stage: edges, and for
+    pointwise convolutions operations too, are the groups."""
+    edges = branches.first.num_edges
+    targets = edges // len(positives)
+    wide = torch.cat([positive.repeat(1, targets, 1, 1) for positive in positives], dim=1)
+    norm, tensor = _convolve_grouped(branches.first, [wide] * len(branches.first.kernels), stride)
+    *beside_normed, normed = normalise([*beside.norms, norm], [*beside.tensors, tensor])
+    outputs = list(normed.chunk(len(branches.first.kernels), dim=1))
+    if branches.second is not None:
+        norm, tensor = _convolve_grouped(branches.second, [F.relu(outputs[i]) for i in branches.repeated], 1)
+        again = normalise([norm], [tensor])[0].chunk(len(branches.repeated), dim=1)
+        for index, output in zip(branches.repeated, again, strict=True):
             outputs[index] = output
-    total = outputs[0]
-    for output in outputs[1:]:
-        total = total + output
-    assert total.shape[1] == width
-    return [[term] for term in total.chunk(edges, dim=1)], beside_normed
+    total = add_up(outputs)
+    if len(positives) > 1:
+        total = add_up(total.chunk(len(positives), dim=1))
+    return [[term] for term in total.chunk(targets, dim=1)], beside_normed
 
 
-def _mix_grouped(tensors: list[Tensor], stages: list[Stage], edges: int) -> list[Tensor]:
-    """Pointwise convolutions of all branches in one call with branches x edges groups."""
-    weights = torch.cat([stage.pointwise for stage in stages]).flatten(0, 1)
-    mixed = F.conv2d(torch.cat(tensors, dim=1), weights, groups=edges * len(stages))
-    return list(mixed.chunk(len(stages), dim=1))
+def add_up(terms: Sequence[Tensor]) -> Tensor:
+    """Sum of equal shapes, without an allocation per term."""
+    if len(terms) == 1:
+        return terms[0]
+    total = terms[0] + terms[1]
+    for term in terms[2:]:
+        total.add_(term)
+    return total
 
 
-def _wide_norm(branch: Branch, index: int) -> Norm:
-    stage, last = branch.stages[index], index + 1 == len(branch.stages)
-    stop = stage.start + branch.gains.numel()
-    return stage.batch_norm.norm(stage.start, stop, gain=branch.gains.flatten() if last else None)
+def _convolve_grouped(stage: Stage, wide: list[Tensor], stride: int) -> tuple[Norm, Tensor]:
+    """`wide`: by operation, [N, E * C, H, W]."""
+    convolved = [
+        depthwise(source, kernels, stride, dilation)
+        for source, (kernels, dilation) in zip(wide, stage.kernels, strict=True)
+    ]
+    groups = len(stage.pointwise) // stage.pointwise.shape[1]
+    mixed = F.conv2d(torch.cat(convolved, dim=1), stage.pointwise, groups=groups)
+    return stage.batch_norm.norm(stage.start, stage.start + stage.gains.numel(), gain=stage.gains), mixed

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from ray_darts.genotype.layout import CellLayout
 from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise
-from ray_darts.spaces.convolutional.branches import Branch, Formulation, Normalise, Normed, Stage
+from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normalise, Normed, Stage, add_up
 from ray_darts.spaces.convolutional.operations import (
     CONVOLUTIONS,
     POOLS,
     ReluConvBn,
-    StackedConvolution,
     StackedReduce,
+    StackedStage,
     pool,
 )
 
@@ -84,12 +84,10 @@ class SearchCell(nn.Module):
                 ReluConvBn(previous, channels, momentum),
             ]
         )
-        self.convolutions = nn.ModuleDict(
-            {
-                name: StackedConvolution(edges, channels, CONVOLUTIONS[name], momentum)
-                for name in layout.operations
-                if name in CONVOLUTIONS
-            }
+        first = [name for name in layout.operations if name in CONVOLUTIONS]
+        second = [name for name in first if CONVOLUTIONS[name].repeats == 2]
+        self.stages = nn.ModuleList(
+            [StackedStage(names, edges, channels, momentum) for names in (first, second) if names]
         )
         sources = layout.num_inputs + layout.num_nodes - 1
         self.pools = nn.ModuleDict(
@@ -108,7 +106,7 @@ class SearchCell(nn.Module):
 
         def apply(norms: Sequence[Norm], tensors: Sequence[Tensor]) -> list[Tensor]:
             if self._recomputing:
-                norms = [norm.on_copies() for norm in norms]
+                norms = [replace(norm, on_copies=True) for norm in norms]
             return normalise(norms, tensors, batch_statistics=batch_statistics, update=update)
 
         inputs = [module(state) for module, state in zip(self._preprocessing(), (before, previous), strict=True)]
@@ -118,9 +116,11 @@ class SearchCell(nn.Module):
         branches = self._branches(columns)
         terms: list[list[Tensor]] = [[] for _ in self.groups]
         for group in self.groups:
-            for node, addends in self._group_terms(group, states, columns, branches, apply):
+            for node, addends in zip(
+                group.nodes, self._group_terms(group, states, columns, branches, apply), strict=True
+            ):
                 terms[node] += addends
-            states.append(_sum(terms[group.nodes[0]]))
+            states.append(add_up(terms[group.nodes[0]]))
         return torch.cat(states[num_inputs:], dim=1)
 
     def _preprocessing(self) -> list[ReluConvBn]:
@@ -135,36 +135,52 @@ class SearchCell(nn.Module):
         finally:
             self._recomputing = False
 
-    def _branches(self, columns: dict[str, Tensor]) -> list[list[Branch]]:
+    def _branches(self, columns: dict[str, Tensor]) -> list[Branches]:
         """The weights of each group's convolutions: each stacked parameter is split once."""
-        sizes = [group.stop - group.start for group in self.groups]
-        by_group: list[list[Branch]] = [[] for _ in self.groups]
-        for name, module in self.convolutions.items():
-            assert isinstance(module, StackedConvolution)
-            gains = torch.split(columns[name].unsqueeze(1).expand(-1, self.shape.channels).contiguous(), sizes)
-            stages = [
-                (torch.split(stage.depthwise, sizes), torch.split(stage.pointwise, sizes), stage.batch_norm)
-                for stage in module.parts()
-            ]
-            for index, group in enumerate(self.groups):
-                first = group.start * self.shape.channels
-                parts = tuple(Stage(deep[index], point[index], norm, first) for deep, point, norm in stages)
-                by_group[index].append(Branch(module.shape, parts, gains[index]))
-        return by_group
+        stages = [module for module in self.stages if isinstance(module, StackedStage)]
+        if not stages:
+            return []
+        by_stage = [self._split(stage, index, columns) for index, stage in enumerate(stages)]
+        if len(stages) == 1:
+            return [Branches(first, None, ()) for first in by_stage[0]]
+        repeated = tuple(stages[0].names.index(name) for name in stages[1].names)
+        return [Branches(first, second, repeated) for first, second in zip(*by_stage, strict=True)]
+
+    def _split(self, module: StackedStage, index: int, columns: dict[str, Tensor]) -> list[Stage]:
+        """One stage of each group."""
+        edges = [group.stop - group.start for group in self.groups]
+        rows = [len(module.names) * size for size in edges]
+        channels = self.shape.channels
+        blocks = [size * channels for size in rows]
+        weights = [
+            columns[name] if CONVOLUTIONS[name].repeats == index + 1 else torch.ones_like(columns[name])
+            for name in module.names
+        ]
+        by_group = torch.cat([part.reshape(-1) for part in torch.split(torch.stack(weights), edges, dim=1)])
+        gains = torch.split(by_group.unsqueeze(1).expand(-1, channels).flatten(), blocks)
+        widths = [size * channels for size in edges]
+        kernels = [torch.split(module.depthwise[name].flatten(0, 1), widths) for name in module.names]
+        dilations = [CONVOLUTIONS[name].dilation for name in module.names]
+        stages = []
+        for number, pointwise in enumerate(torch.split(module.pointwise.flatten(0, 1), blocks)):
+            own = [(parts[number], dilation) for parts, dilation in zip(kernels, dilations, strict=True)]
+            start = len(module.names) * self.groups[number].start * channels
+            stages.append(Stage(own, pointwise, module.batch_norm, start, gains[number]))
+        return stages
 
     def _group_terms(
         self,
         group: EdgeGroup,
         states: list[Tensor],
         columns: dict[str, Tensor],
-        branches: list[list[Branch]],
+        branches: list[Branches],
         apply: Normalise,
-    ) -> Iterator[tuple[int, list[Tensor]]]:
-        """(node, tensors to add to it) for all edges of a group."""
+    ) -> list[list[Tensor]]:
+        """For each of the group's nodes the tensors that its edges add to it."""
         from_inputs = group.start == 0
         stride = 2 if from_inputs and self.shape.reduction else 1
         sources = [states[index] for index in group.sources]
-        needs_relu = bool(self.convolutions) or (stride == 2 and self.reduce is not None)
+        needs_relu = bool(branches) or (stride == 2 and self.reduce is not None)
         positives = [F.relu(source) for source in sources] if needs_relu else []
         beside = self._pooled(group, sources, stride)
         num_pooled = len(beside.norms)
@@ -174,15 +190,13 @@ class SearchCell(nn.Module):
                 start = edge * self.shape.channels
                 beside.norms.append(self.reduce.batch_norm.norm(start, start + self.shape.channels, gain=gain))
                 beside.tensors.append(reduced)
-        by_edge: list[list[Tensor]] = [[] for _ in range(group.start, group.stop)]
-        if self.convolutions:
-            by_edge, normed = self._formulation(positives, branches[group.nodes[0]], stride, apply, beside)
+        terms: list[list[Tensor]] = [[] for _ in group.nodes]
+        if branches:
+            terms, normed = self._formulation(positives, branches[group.nodes[0]], stride, apply, beside)
         else:
             normed = apply(beside.norms, beside.tensors)
-        for addends, reduced in zip(by_edge, normed[num_pooled:], strict=False):
-            addends.append(reduced)
-        for edge, addends in enumerate(by_edge):
-            yield group.nodes[edge % len(group.nodes)], addends
+        for edge, reduced in enumerate(normed[num_pooled:]):
+            terms[edge % len(group.nodes)].append(reduced)
         plain = normed[:num_pooled]
         names = list(self.pools)
         if stride == 1 and "skip_connect" in columns:
@@ -190,8 +204,9 @@ class SearchCell(nn.Module):
             names.append("skip_connect")
         if plain:
             weights = torch.stack([columns[name][group.start : group.stop] for name in names])
-            for node, mixed in zip(group.nodes, _mix(plain, weights, len(group.nodes)), strict=True):
-                yield node, [mixed]
+            for addends, mixed in zip(terms, _mix(plain, weights, len(group.nodes)), strict=True):
+                addends.append(mixed)
+        return terms
 
     def _pooled(self, group: EdgeGroup, sources: list[Tensor], stride: int) -> Normed:
         """Pools of the sources, pool by pool, with the norms that they need."""
@@ -203,15 +218,6 @@ class SearchCell(nn.Module):
                 norms.append(module.norm(start, start + self.shape.channels))
                 tensors.append(pool(name, source, stride))
         return Normed(norms, tensors)
-
-
-def _sum(terms: list[Tensor]) -> Tensor:
-    if len(terms) == 1:
-        return terms[0]
-    total = terms[0] + terms[1]
-    for term in terms[2:]:
-        total.add_(term)
-    return total
 
 
 def _mix(plain: list[Tensor], weights: Tensor, num_targets: int) -> tuple[Tensor, ...]:

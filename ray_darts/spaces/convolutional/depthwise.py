@@ -19,8 +19,8 @@ def depthwise(inputs_NCHW: Tensor, weight: Tensor, stride: int, dilation: int) -
     if stride == 2 and dilation == 2:
         # All taps fall on even rows and columns: an undilated convolution of every second pixel.
         return depthwise(inputs_NCHW[:, :, ::2, ::2], weight, 1, 1)
-    plain = torch.compiler.is_compiling() or torch.is_autocast_enabled(inputs_NCHW.device.type)
-    if stride == 1 and inputs_NCHW.device.type == "cpu" and not plain:
+    on_cpu = inputs_NCHW.device.type == "cpu"
+    if stride == 1 and on_cpu and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling():
         output: Tensor = _Depthwise.apply(inputs_NCHW, weight, padding, dilation)
         return output
     return F.conv2d(inputs_NCHW, weight, None, stride, padding, dilation, groups=weight.shape[0])
@@ -38,14 +38,14 @@ class _Depthwise(torch.autograd.Function):
     def setup_context(
         ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, Tensor, int, int], output: Tensor
     ) -> None:
-        tensors, (ctx.padding, ctx.dilation) = inputs[:2], inputs[2:]  # type: ignore[attr-defined]
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(*inputs[:2])
+        ctx.padding, ctx.dilation = inputs[2:]  # type: ignore[attr-defined]
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None]:
-        inputs, weight = ctx.saved_tensors
+        inputs, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         needs_input, needs_weight = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
         padding, dilation = ctx.padding, ctx.dilation  # type: ignore[attr-defined]
         if torch.is_grad_enabled():

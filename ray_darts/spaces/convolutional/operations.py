@@ -9,6 +9,7 @@ Suffixes: N samples, C channels, H W pixels, E edges.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -120,23 +121,18 @@ class StackedReduce(nn.Module):
 
 
 class StackedStage(nn.Module):
-    """(depthwise, pointwise, batch norm) on E edges; the ReLU before it belongs to the source state."""
+    """(depthwise, pointwise, batch norm) of several operations on all edges; the ReLU before belongs to the source.
 
-    def __init__(self, edges: int, channels: int, shape: Convolution, momentum: float) -> None:
+    `pointwise` and the features of `batch_norm` stand group by group of edges, operation by operation, edge by edge,
+    so that each group's are one block; `depthwise` weights stand edge by edge.
+    """
+
+    def __init__(self, names: Sequence[str], edges: int, channels: int, momentum: float) -> None:
         super().__init__()
-        self.depthwise = convolution_weight(edges, channels, 1, shape.kernel, shape.kernel)
-        self.pointwise = convolution_weight(edges, channels, channels, 1, 1)
-        self.batch_norm = BatchNorm(edges * channels, momentum=momentum)
-
-
-class StackedConvolution(nn.Module):
-    """One separable or dilated convolution on E edges."""
-
-    def __init__(self, edges: int, channels: int, shape: Convolution, momentum: float) -> None:
-        super().__init__()
-        self.shape = shape
-        self.stages = nn.ModuleList([StackedStage(edges, channels, shape, momentum) for _ in range(shape.repeats)])
-
-    def parts(self) -> list[StackedStage]:
-        """The stages in order."""
-        return [stage for stage in self.stages if isinstance(stage, StackedStage)]
+        self.names = tuple(names)
+        sizes = {name: CONVOLUTIONS[name].kernel for name in names}
+        self.depthwise = nn.ParameterDict(
+            {name: convolution_weight(edges, channels, 1, size, size) for name, size in sizes.items()}
+        )
+        self.pointwise = convolution_weight(len(names) * edges, channels, channels, 1, 1)
+        self.batch_norm = BatchNorm(len(names) * edges * channels, momentum=momentum)
