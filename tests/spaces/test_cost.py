@@ -1,0 +1,121 @@
+"""What a step costs, as upper bounds on counts; nothing is timed.
+
+Counts are of calls that reach PyTorch's dispatcher, views included, on the `meta` device.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ray_darts.config import ConvolutionalSpace, load_config
+from ray_darts.data.batch import Batch, Draws
+from ray_darts.data.protocol import DataFacts
+from ray_darts.search.collectives import Alone
+from ray_darts.search.step import BilevelStep, Order
+from ray_darts.spaces.build import build_supernet
+from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
+from ray_darts.spaces.protocol import Pass
+
+META, CPU = torch.device("meta"), torch.device("cpu")
+HOST_READS = ("_local_scalar_dense", "nonzero", "equal.default", "is_nonzero")
+SMALL = ("space.channels=2", "space.nodes=2", "space.layers=3", "search.batch_size=4")
+
+
+class Calls(TorchDispatchMode):
+    """Counts operators by name, and copies that leave the tensor's device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+        self.copies_off_device = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        """Count one and go on."""
+        result = func(*args, **(kwargs or {}))
+        self.names[str(func)] += 1
+        if "_to_copy" in str(func) and result.device != args[0].device:
+            self.copies_off_device += 1
+        return result
+
+    @property
+    def host_reads(self) -> list[str]:
+        """Operators that make the host wait for the device."""
+        return [name for name in self.names if any(read in name for read in HOST_READS)]
+
+
+def a_batch(size: int, count: int, device: torch.device) -> Batch:
+    """Images and labels of no meaning."""
+    images = torch.zeros(count, 3, size, size, device=device).to(memory_format=torch.channels_last)
+    return Batch(images, torch.zeros(count, dtype=torch.int64, device=device), Draws(0, "t", 0, 0, count, count))
+
+
+def count_step(order: Order, formulation: str, *overrides: str, device: torch.device = META, size: int = 32) -> Calls:
+    """The calls of one bilevel step at batch 8."""
+    config = load_config("cifar10", overrides=[f"operation.formulation={formulation}", *overrides])
+    supernet = build_supernet(config, DataFacts(10, 3, size), 0, device)
+    step = BilevelStep(config, order, supernet, Alone(), device)
+    train, validation = a_batch(size, 8, device), a_batch(size, 8, device)
+    with Calls() as calls:
+        step.step_(train, validation, 0.025)
+    return calls
+
+
+@pytest.mark.parametrize(("order", "most"), [("first", 12_000), ("second", 27_000)])
+def test_the_formulation_for_gpus_stays_within_its_operator_calls(order: Literal["first", "second"], most: int) -> None:
+    assert count_step(order, "grouped").names.total() <= most
+
+
+@pytest.mark.parametrize(("formulation", "most"), [("separate", 6_700), ("grouped", 2_700)])
+def test_a_small_step_stays_within_its_operator_calls(formulation: str, most: int) -> None:
+    assert count_step("first", formulation, *SMALL).names.total() <= most
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("formulation", ["separate", "grouped"])
+def test_no_step_makes_the_host_wait(formulation: str, order: Literal["first", "second"]) -> None:
+    calls = count_step(order, formulation, *SMALL, device=CPU, size=8)
+    assert calls.host_reads == []
+    assert calls.copies_off_device == 0
+
+
+def test_a_host_read_would_be_counted() -> None:
+    with Calls() as calls:
+        torch.zeros(1).item()
+        torch.zeros(1).nonzero()
+    assert len(calls.host_reads) == 2
+
+
+def saved_bytes(run: Callable[[ConvolutionalSupernet], object], *, frozen: bool) -> int:
+    """Bytes kept for the backward pass, each storage once."""
+    space = ConvolutionalSpace(layers=3, channels=4, nodes=2)
+    supernet = ConvolutionalSupernet(space, DataFacts(10, 3, 8))
+    storages: dict[int, int] = {}
+    for weight in supernet.weight_parameters().values():
+        weight.requires_grad_(not frozen)
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept = run(supernet)
+    assert kept is not None
+    return sum(storages.values())
+
+
+def test_a_pass_keeps_few_bytes_for_its_backward() -> None:
+    def run(supernet: ConvolutionalSupernet) -> object:
+        return supernet.loss(a_batch(8, 4, CPU), None, Pass.ALPHA)
+
+    whole, alphas_only = saved_bytes(run, frozen=False), saved_bytes(run, frozen=True)
+    assert whole <= 1_500_000
+    assert alphas_only <= 0.8 * whole
