@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ray_darts.spaces.batch_norm import BatchNorm, Norm
 from ray_darts.spaces.convolutional.depthwise import depthwise
+from ray_darts.spaces.convolutional.kernel import WeightGradient
 from ray_darts.spaces.convolutional.operations import mix_channels
 
 Normalise = Callable[[Sequence[Norm], Sequence[Tensor]], list[Tensor]]
@@ -70,17 +71,25 @@ sum is the mixture of all convolutions on all of the group's edges into its targ
 
 
 def separate(
-    positives: list[Tensor], branches: Branches, stride: int, normalise: Normalise, beside: Normed
+    positives: list[Tensor],
+    branches: Branches,
+    stride: int,
+    normalise: Normalise,
+    beside: Normed,
+    kernel: WeightGradient | None = None,
 ) -> tuple[list[list[Tensor]], list[Tensor]]:
-    """One depthwise, one pointwise convolution and one batch norm per edge, operation and stage."""
+    """One depthwise, one pointwise convolution and one batch norm per edge, operation and stage.
+
+    `kernel`: a compiled weight gradient of the depthwise convolutions.
+    """
     edges = branches.first.num_edges
     sources = [positive for positive in positives for _ in range(edges // len(positives))]
-    work = _convolve_each(branches.first, [sources] * len(branches.first.kernels), stride)
+    work = _convolve_each(branches.first, [sources] * len(branches.first.kernels), stride, kernel)
     normed = normalise([*beside.norms, *work.norms], [*beside.tensors, *work.tensors])
     beside_normed, normed = normed[: len(beside.norms)], normed[len(beside.norms) :]
     outputs = [normed[start : start + edges] for start in range(0, len(normed), edges)]
     if branches.second is not None:
-        work = _convolve_each(branches.second, [[F.relu(x) for x in outputs[i]] for i in branches.repeated], 1)
+        work = _convolve_each(branches.second, [[F.relu(x) for x in outputs[i]] for i in branches.repeated], 1, kernel)
         normed = normalise(work.norms, work.tensors)
         for position, index in enumerate(branches.repeated):
             outputs[index] = normed[position * edges : (position + 1) * edges]
@@ -88,17 +97,17 @@ def separate(
     return [[x for output in outputs for x in output[target::targets]] for target in range(targets)], beside_normed
 
 
-def _convolve_each(stage: Stage, positives: list[list[Tensor]], stride: int) -> Normed:
+def _convolve_each(stage: Stage, positives: list[list[Tensor]], stride: int, kernel: WeightGradient | None) -> Normed:
     """`positives`: by operation, by edge."""
     channels = stage.pointwise.shape[1]
     pointwise, gains = torch.split(stage.pointwise, channels), torch.split(stage.gains, channels)
     norms: list[Norm] = []
     tensors: list[Tensor] = []
     for (kernels, dilation), sources in zip(stage.kernels, positives, strict=True):
-        for positive, kernel in zip(sources, torch.split(kernels, channels), strict=True):
+        for positive, weight in zip(sources, torch.split(kernels, channels), strict=True):
             row = len(tensors)
             start = stage.start + row * channels
-            tensors.append(mix_channels(depthwise(positive, kernel, stride, dilation), pointwise[row]))
+            tensors.append(mix_channels(depthwise(positive, weight, stride, dilation, kernel), pointwise[row]))
             norms.append(stage.batch_norm.norm(start, start + channels, gain=gains[row]))
     return Normed(norms, tensors)
 

@@ -12,16 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ray_darts.spaces.convolutional.kernel import WeightGradient
 
-def depthwise(inputs_NCHW: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    """Convolve each channel by its own kernel of `weight` [C, 1, k, k], padded to keep the size at stride 1."""
+
+def depthwise(
+    inputs_NCHW: Tensor, weight: Tensor, stride: int, dilation: int, kernel: WeightGradient | None = None
+) -> Tensor:
+    """Convolve each channel by its own kernel of `weight` [C, 1, k, k], padded to keep the size at stride 1.
+
+    `kernel`: makes the weight gradient where it can.
+    """
     padding = dilation * (weight.shape[-1] - 1) // 2
     if stride == 2 and dilation == 2:
         # All taps fall on even rows and columns: an undilated convolution of every second pixel.
-        return depthwise(inputs_NCHW[:, :, ::2, ::2], weight, 1, 1)
+        return depthwise(inputs_NCHW[:, :, ::2, ::2], weight, 1, 1, kernel)
     on_cpu = inputs_NCHW.device.type == "cpu"
     if stride == 1 and on_cpu and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling():
-        output: Tensor = _Depthwise.apply(inputs_NCHW, weight, padding, dilation)
+        output: Tensor = _Depthwise.apply(inputs_NCHW, weight, padding, dilation, kernel)
         return output
     return F.conv2d(inputs_NCHW, weight, None, stride, padding, dilation, groups=weight.shape[0])
 
@@ -31,33 +38,37 @@ class _Depthwise(torch.autograd.Function):
     the speed of the forward pass (8 times that of PyTorch's backward where dilated)."""
 
     @staticmethod
-    def forward(inputs: Tensor, weight: Tensor, padding: int, dilation: int) -> Tensor:
+    def forward(inputs: Tensor, weight: Tensor, padding: int, dilation: int, kernel: WeightGradient | None) -> Tensor:
         return F.conv2d(inputs, weight, None, 1, padding, dilation, groups=weight.shape[0])
 
     @staticmethod
     def setup_context(
-        ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, Tensor, int, int], output: Tensor
+        ctx: torch.autograd.function.FunctionCtx,
+        inputs: tuple[Tensor, Tensor, int, int, WeightGradient | None],
+        output: Tensor,
     ) -> None:
         ctx.save_for_backward(*inputs[:2])
-        ctx.padding, ctx.dilation = inputs[2:]  # type: ignore[attr-defined]
+        ctx.padding, ctx.dilation, ctx.kernel = inputs[2:]  # type: ignore[attr-defined]
 
     @staticmethod
     def backward(
         ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         inputs, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         needs_input, needs_weight = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
-        padding, dilation = ctx.padding, ctx.dilation  # type: ignore[attr-defined]
+        padding, dilation, kernel = ctx.padding, ctx.dilation, ctx.kernel  # type: ignore[attr-defined]
         if torch.is_grad_enabled():
             mask = (needs_input, needs_weight)
-            return *_native_gradients(gradient, inputs, weight, padding, dilation, mask), None, None
+            return *_native_gradients(gradient, inputs, weight, padding, dilation, mask), None, None, None
         input_gradient = weight_gradient = None
         if needs_input:
             turned = weight.flip(2, 3)
             input_gradient = F.conv2d(gradient, turned, None, 1, padding, dilation, groups=weight.shape[0])
-        if needs_weight:
+        if needs_weight and kernel is not None and kernel.fits(inputs, weight.shape[-1]):
+            weight_gradient = kernel(gradient, inputs, weight.shape[-1], dilation)
+        elif needs_weight:
             weight_gradient = _weight_gradient(gradient, inputs, weight, padding, dilation)
-        return input_gradient, weight_gradient, None, None
+        return input_gradient, weight_gradient, None, None, None
 
 
 def _weight_gradient(gradient: Tensor, inputs: Tensor, weight: Tensor, padding: int, dilation: int) -> Tensor | None:

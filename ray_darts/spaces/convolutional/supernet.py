@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Literal
 
 import torch
@@ -19,17 +20,17 @@ from ray_darts.data.batch import Batch
 from ray_darts.data.protocol import DataFacts
 from ray_darts.spaces.convolutional.branches import grouped, separate
 from ray_darts.spaces.convolutional.cell import CellShape, SearchCell, rows_by_source
+from ray_darts.spaces.convolutional.kernel import WeightGradient
 from ray_darts.spaces.convolutional.stem import Stem
 from ray_darts.spaces.protocol import Outcome, Pass, Supernet
-
-FORMULATIONS = {"separate": separate, "grouped": grouped}
 
 
 class ConvolutionalSupernet(Supernet):
     """Cells at layers // 3 and 2 * layers // 3 are reductions and double the channels.
 
     `formulation`: how convolutions are called; the function is the same. `checkpoint_cells`: keep only each cell's
-    inputs and compute the cell again in the backward pass, statistics counted once.
+    inputs and compute the cell again in the backward pass, statistics counted once. `kernel`: a compiled weight gradient
+    for the separate formulation on CPUs.
     """
 
     sum_names = ("loss_sum", "correct", "samples")
@@ -42,10 +43,12 @@ class ConvolutionalSupernet(Supernet):
         *,
         checkpoint_cells: bool = False,
         formulation: Literal["separate", "grouped"] = "separate",
+        kernel: WeightGradient | None = None,
     ) -> None:
         super().__init__()
         self.layout = space.layout()
         self._checkpoint_cells = checkpoint_cells
+        convolutions = grouped if formulation == "grouped" else partial(separate, kernel=kernel)
         momentum = space.batch_norm_momentum
         self.stem = Stem(space.stem, facts.channels, space.channels, momentum)
         self.cells = nn.ModuleList()
@@ -56,7 +59,7 @@ class ConvolutionalSupernet(Supernet):
             channels = channels * 2 if reduction else channels
             shape = CellShape((before, previous), channels, reduction, halving, momentum)
             cell_layout = self.layout.cell("reduction" if reduction else "normal")
-            self.cells.append(SearchCell(cell_layout, shape, FORMULATIONS[formulation]))
+            self.cells.append(SearchCell(cell_layout, shape, convolutions))
             before, previous, halving = previous, space.nodes * channels, reduction
         self.classifier = nn.Linear(previous, facts.num_classes)
         self.alphas = nn.ParameterDict({cell.name: nn.Parameter(torch.zeros(cell.shape)) for cell in self.layout.cells})
