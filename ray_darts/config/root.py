@@ -39,7 +39,8 @@ class SearchConfig(Settings):
         highest = self.operation.worker_range[1]
         if highest > self.search.batch_size:
             raise ValueError(
-                f"operation.workers {highest} exceeds search.batch_size {self.search.batch_size}: a worker would have no sample"
+                f"operation.workers {highest} exceeds search.batch_size {self.search.batch_size}: "
+                "a worker would have no sample"
             )
         if self.search.accumulate > self.search.batch_size // highest:
             raise ValueError(
