@@ -1,0 +1,80 @@
+"""A first-order search step on text (both passes, the same batches and masks) against the tests' plain oracle.
+
+python -m benchmarks.recurrent_step [--hidden 100] [--columns 64] [--words 35] [--vocabulary 10000] [--repeats 3]
+
+The oracle takes one product per edge (not one per edge and operation), so the ratio is not owed to repeated products.
+Both time the alpha gradient on the validation batch and the weight gradient on the train batch; updates are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.measure import OperatorCalls, alternate, report
+from ray_darts.config import RecurrentSpace
+from ray_darts.data.batch import Batch, Draws
+from ray_darts.data.protocol import DataFacts
+from ray_darts.spaces.protocol import Pass
+from ray_darts.spaces.recurrent.supernet import RecurrentSupernet
+from tests.spaces.recurrent_oracle import RecurrentOracle
+
+
+def random_batch(stream: str, words: int, columns: int, vocabulary: int) -> Batch:
+    """Words drawn evenly from the vocabulary."""
+    tokens = torch.randint(vocabulary, (words + 1, columns))
+    return Batch(tokens[:-1], tokens[1:], Draws(0, stream, 0, 0, columns, columns), batch_dim=1)
+
+
+def steps(space: RecurrentSpace, words: int, columns: int, vocabulary: int) -> dict[str, Callable[[], object]]:
+    """The two gradients of a first-order step, ours and the oracle's, on the same batches."""
+    supernet = RecurrentSupernet(space, DataFacts(vocabulary))
+    oracle = RecurrentOracle(space, supernet)
+    train, validation = (random_batch(name, words, columns, vocabulary) for name in ("train", "validation"))
+    carry = torch.zeros(columns, space.hidden)
+
+    def ours() -> None:
+        supernet.begin_step()
+        torch.autograd.grad(
+            supernet.loss(validation, carry, Pass.ALPHA).loss, list(supernet.alpha_parameters().values())
+        )
+        torch.autograd.grad(supernet.loss(train, carry, Pass.WEIGHT).loss, list(supernet.weight_parameters().values()))
+
+    def plain() -> None:
+        torch.autograd.grad(oracle.loss(validation, carry, weight_step=False)[0], list(oracle.alphas.values()))
+        torch.autograd.grad(oracle.loss(train, carry, weight_step=True)[0], list(oracle.weights.values()))
+
+    return {"oracle": plain, "ours": ours}
+
+
+def calls(step: Callable[[], object]) -> int:
+    """Operator calls of one step."""
+    with OperatorCalls() as counter:
+        step()
+    return counter.count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("hidden", 100), ("columns", 64), ("words", 35), ("vocabulary", 10_000), ("repeats", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    space = RecurrentSpace(embedding=arguments.hidden, hidden=arguments.hidden)
+    candidates = steps(space, arguments.words, arguments.columns, arguments.vocabulary)
+    timings = alternate(candidates, arguments.repeats)
+    results = {
+        **timings,
+        "operator_calls": {name: calls(step) for name, step in candidates.items()},
+        "ratio_of_medians": timings["oracle"].median_s / timings["ours"].median_s,
+        "ratio_of_least": timings["oracle"].least_s / timings["ours"].least_s,
+    }
+    sizes = {name: getattr(arguments, name) for name in ("words", "columns", "vocabulary")}
+    report(f"recurrent_step_{arguments.hidden}", {"space": space.model_dump(mode="json"), **sizes}, results)
+
+
+if __name__ == "__main__":
+    main()
