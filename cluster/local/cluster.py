@@ -93,6 +93,8 @@ def start(arguments: argparse.Namespace) -> int:
         config_file.write_text(json.dumps(config, indent=2), encoding="utf-8")
         options += ["--autoscaling-config", str(config_file)]
         extra |= {"RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+        # Where a search reads what the cluster may grow to.
+        extra["RAY_DARTS_CLUSTER_FILE"] = str(config_file)
         extra |= {"RAY_CLOUD_INSTANCE_ID": HEAD_NODE_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_NODE_ID}
 
     state: dict[str, object] = {"dashboard": dashboard, "gcs": gcs}
@@ -168,7 +170,7 @@ def stop(arguments: argparse.Namespace) -> int:
     workers_first = sorted(processes.values(), key=lambda process: process.pid, reverse=True)
     end(workers_first, arguments.grace_s)
     end(descendants, arguments.grace_s)
-    (folder / "cluster.json").unlink()
+    (folder / "cluster.json").unlink(missing_ok=True)
     return 0
 
 

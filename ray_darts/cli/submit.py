@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 import sys
@@ -103,5 +102,7 @@ def read_token(token_file: Path | None) -> str | None:
 
 def requirements() -> tuple[str, ...]:
     """What the package needs, without Ray (the cluster has it) and without extras."""
+    import importlib.metadata
+
     declared = importlib.metadata.requires("ray-darts") or []
     return tuple(line for line in declared if "extra ==" not in line and re.match(r"ray\b", line) is None)

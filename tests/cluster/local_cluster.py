@@ -32,11 +32,12 @@ SUBMITTED = re.compile(r"job (\S+) submitted")
 PATIENCE_S = 600.0  # never reached where all is well; several times what a busy machine needs
 
 
-def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Poll until `condition` holds. Raises: AssertionError naming `what` did not happen."""
-    deadline = time.monotonic() + patience_s
+def wait_until(condition: Callable[[], bool], what: str, unless: Callable[[], bool] = lambda: False) -> None:
+    """Poll until `condition` holds. Raises: AssertionError after PATIENCE_S, or once `unless` holds instead."""
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s in vain: {what}"
+        assert not unless(), f"will never happen: {what}"
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S:.0f} s in vain: {what}"
         time.sleep(0.5)
 
 
@@ -197,11 +198,16 @@ def local_cluster(*options: str) -> Iterator[LocalCluster]:
         state = json.loads((folder / "cluster.json").read_text())
         yield LocalCluster(folder, state["dashboard"])
     finally:
-        remembered = [
-            processes.Process(*process)
-            for process in json.loads((folder / "cluster.json").read_text())["processes"].values()
-        ]
-        everybody = [*remembered, *processes.family(remembered)]
+        everybody = started_processes(folder)
         assert run("stop", "--folder", str(folder)).returncode == 0
         assert not [process for process in everybody if processes.is_alive(process)]
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def started_processes(folder: Path) -> list[processes.Process]:
+    """The cluster's processes and all that they started; none where it did not come up."""
+    state_file = folder / "cluster.json"
+    if not state_file.exists():
+        return []
+    roots = [processes.Process(*process) for process in json.loads(state_file.read_text())["processes"].values()]
+    return [*roots, *processes.family(roots)]

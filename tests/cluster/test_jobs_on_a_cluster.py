@@ -121,7 +121,11 @@ def test_stopped_search_is_130_keeps_its_commits_and_goes_on_when_submitted_agai
     ]
     words += tiny("search.epochs=12", "operation.commit_every_s=1", "operation.agree_every_steps=2")
     with cluster.submitted(*words) as (followed, submission_id):
-        wait_until(lambda: any(run.step > 0 for run in cluster.status("stopped")), "a first commit")
+        wait_until(
+            lambda: any(run.step > 0 for run in cluster.status("stopped")),
+            "a first commit",
+            lambda: followed.poll() is not None,
+        )
         [before] = cluster.status("stopped")
         assert cluster.ray("job", "stop", submission_id).returncode == 0
         assert followed.wait(timeout=PATIENCE_S) == 130
