@@ -29,7 +29,7 @@ class ConvolutionalSupernet(Supernet):
     """Cells at layers // 3 and 2 * layers // 3 are reductions and double the channels.
 
     `formulation`: how convolutions are called; the function is the same. `checkpoint_cells`: keep only each cell's
-    inputs and compute the cell again in the backward pass, statistics counted once. `kernel`: a compiled weight gradient
+    inputs and compute the cell again in the backward pass, statistics counted once. `kernel`: compiled weight gradients
     for the separate formulation on CPUs.
     """
 
