@@ -77,6 +77,15 @@ def read_experiment(store: ObjectStore, experiment: str) -> ExperimentDescriptio
     return ExperimentDescription.from_bytes(store.get(key).data, key)
 
 
+def register_documents(store: ObjectStore, experiment: str, run: str, documents: Mapping[str, str]) -> None:
+    """Write what belongs to a run's data ({file name: JSON text}), or find the same there. Raises: ConfigError."""
+    keys = RunKeys(experiment, run)
+    for name, text in documents.items():
+        there = create(store, keys.document(name), text.encode())
+        if there is not None and there != text.encode():
+            raise ConfigError(f"{keys.document(name)} holds another {name}: this node sees other data (data.path)")
+
+
 def register_run(
     store: ObjectStore, experiment: str, run: str, seed: int, order: Literal["first", "second"]
 ) -> RunDescription:

@@ -141,6 +141,10 @@ class RunKeys:
         """What is published after finish, in this order; `best.json` of the experiment comes last."""
         return self.genotype, self.alpha_trace, self.metrics
 
+    def document(self, name: str) -> str:
+        """What the data needs to be read again, such as `vocabulary.json`."""
+        return f"{self.root}{check_name(name, 'document')}"
+
     def record(self, n: int) -> str:
         return f"{self.root}log/{n:012d}.json"
 

@@ -10,11 +10,13 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from safetensors.numpy import load, save
 
 from ray_darts.artifacts.checkpoints import Checkpoint
+from ray_darts.artifacts.experiment import register_documents
 from ray_darts.artifacts.layout import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.publish import publish_run
@@ -89,6 +91,9 @@ def _search(
     data = wait_together(collectives, lambda: open_data(config, assignment.seed), device)
     assert data is not None
     _check_digests(assignment.data_digests, data.digests)
+    if data.documents:
+        keep = partial(register_documents, store, assignment.experiment, assignment.run, data.documents)
+        wait_together(collectives, (lambda: ride_out(keep, give_up_s)) if leads else None, device)
     loop = SearchLoop(config, assignment.order, assignment.seed, data, collectives, device)
     if checkpoint is not None:
         loop.load_state_dict(checkpoint.tensors, checkpoint.state)

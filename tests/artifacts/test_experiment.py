@@ -11,6 +11,7 @@ from ray_darts.artifacts.experiment import (
     list_runs,
     read_experiment,
     read_run,
+    register_documents,
     register_experiment,
     register_run,
     space_layout,
@@ -128,3 +129,12 @@ def test_a_failed_run_says_why(store: ObjectStore) -> None:
     assert status.state == "failed"
     assert status.failure is not None
     assert (status.failure.kind, status.failure.facts) == ("non_finite", {"rank": 1})
+
+
+def test_the_documents_of_a_runs_data_are_kept_once(store: ObjectStore) -> None:
+    register(store)
+    for _ in range(2):
+        register_documents(store, EXPERIMENT, RUN, {"vocabulary.json": '["<unk>","<eos>"]'})
+    assert store.get(f"{EXPERIMENT}/runs/{RUN}/vocabulary.json").data == b'["<unk>","<eos>"]'
+    with pytest.raises(ConfigError, match=r"another vocabulary\.json"):
+        register_documents(store, EXPERIMENT, RUN, {"vocabulary.json": '["<unk>"]'})
