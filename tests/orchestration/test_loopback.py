@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from ray_darts.orchestration import loopback
@@ -19,7 +21,7 @@ def test_no_interface_is_named_for_an_address_that_is_not_here() -> None:
 def test_a_choice_of_the_user_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth7")
     loopback.choose_interface()
-    assert loopback.os.environ["GLOO_SOCKET_IFNAME"] == "eth7"
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "eth7"
 
 
 def test_a_name_that_nobody_knows_has_no_address() -> None:

@@ -28,11 +28,11 @@ ALONE = Environment(code="test", world_size=1, device_kind="cpu", threads=1)
 
 
 def assigned(
-    store: LocalStore, config: SearchConfig | None = None, order: Order = "first", **more: object
+    store: LocalStore, config: SearchConfig | None = None, order: Order = "first", seed: int = 0
 ) -> Assignment:
     """A run of a registered experiment, as a new command would ask for it."""
     config = config or tiny_config()
-    run = run_name(order, 0)
+    run = run_name(order, seed)
     digests = data_digests(config, 0)
     register_experiment(
         store,
@@ -43,18 +43,18 @@ def assigned(
         data_digests=digests,
         code="test",
     )
-    register_run(store, EXPERIMENT, run, 0, order)
+    register_run(store, EXPERIMENT, run, seed, order)
     plain = {
         "config": config.model_dump(mode="json"),
         "experiment": EXPERIMENT,
         "run": run,
-        "seed": 0,
+        "seed": seed,
         "order": order,
         "store_uri": store.uri,
         "session": new_session().model_dump(mode="json"),
         "data_digests": digests,
     }
-    return Assignment.from_plain({**plain, **more})
+    return Assignment.from_plain(plain)
 
 
 def search_here(assignment: Assignment, store: ObjectStore, place: Place | None = None, world_size: int = 1) -> Outcome:

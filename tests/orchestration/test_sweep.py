@@ -1,0 +1,145 @@
+"""Sweeps through real Ray Tune and Train: two workers a run over gloo, on one cluster for the session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.run_log import read_log
+from ray_darts.artifacts.status import RunStatus
+from ray_darts.errors import ClusterError, ConfigError, DataError
+from ray_darts.orchestration.plan import SweepRequest
+from ray_darts.orchestration.search_run import Place
+from ray_darts.orchestration.sweep import SweepResult, run_sweep
+from tests.orchestration.test_search_run import Stopping
+from tests.orchestration.tiny import EXPERIMENT, assigned, search_here
+from tests.search.searches import tiny_config
+
+CONFIG = tiny_config("search.batch_norm=sync", "operation.commit_every_s=0", "operation.workers=2")
+NOWHERE = "127.0.0.1:1"
+RUNS = tuple(f"first-order-seed-{seed}" for seed in range(3))
+
+
+def request(store: LocalStore, seeds: tuple[int, ...] = (0, 1, 2), address: str | None = None) -> SweepRequest:
+    return SweepRequest(CONFIG, EXPERIMENT, store.uri, seeds, ("first",), address=address)
+
+
+def ignore(statuses: list[RunStatus]) -> None:
+    """Watch nothing."""
+
+
+def alphas(store: LocalStore, run: str) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = pq.read_table(Path(store.uri) / RunKeys(EXPERIMENT, run).alpha_trace)[
+        "alpha"
+    ].to_numpy()
+    return found
+
+
+def break_checkpoint(store: LocalStore, run: str) -> None:
+    """Leave an interrupted run whose checkpoint cannot be what its record says: every start of it fails alike."""
+    search_here(assigned(store, CONFIG, seed=int(run[-1])), store, Place(surroundings=Stopping(after=2)))
+    checkpoint = read_log(store, RunKeys(EXPERIMENT, run))[-1].record.checkpoint
+    assert checkpoint is not None
+    store.put(checkpoint.tensors.key, b"something else")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
+    store = LocalStore(tmp_path_factory.mktemp("alone"))
+    for seed in (0, 1):
+        search_here(assigned(store, CONFIG, seed=seed), store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> tuple[LocalStore, SweepResult, list[int]]:
+    """Three runs at a time, two workers each, one of which can never succeed; and how many states were shown."""
+    store = LocalStore(tmp_path_factory.mktemp("swept"))
+    break_checkpoint(store, RUNS[2])
+    shown: list[int] = []
+    result = run_sweep(request(store), lambda statuses: shown.append(len(statuses)))
+    return store, result, shown
+
+
+def test_two_workers_through_ray_match_one_alone(
+    swept: tuple[LocalStore, SweepResult, list[int]], alone: LocalStore
+) -> None:
+    store, result, shown = swept
+    assert set(shown) == {3}
+    for run in RUNS[:2]:
+        assert result.outcomes[run].kind == "finished"
+        np.testing.assert_allclose(alphas(store, run), alphas(alone, run), rtol=0, atol=1e-9)
+        claims = [entry.record for entry in read_log(store, RunKeys(EXPERIMENT, run)) if entry.record.kind == "claim"]
+        assert [record.environment.world_size for record in claims] == [2]
+    assert result.best is not None
+    assert result.best.run in RUNS[:2]
+    assert is_clean_but_for_the_broken(store)
+
+
+def is_clean_but_for_the_broken(store: LocalStore) -> bool:
+    from ray_darts.artifacts.verify import verify_experiment
+
+    return {finding.run for finding in verify_experiment(store, EXPERIMENT).findings} == {RUNS[2]}
+
+
+def test_a_failing_run_costs_one_attempt_and_stops_no_other(swept: tuple[LocalStore, SweepResult, list[int]]) -> None:
+    store, result, _ = swept
+    assert result.outcomes[RUNS[2]].kind == "error"
+    assert "CorruptObject" in result.outcomes[RUNS[2]].detail
+    assert result.exit_code == 1
+    kinds = [entry.record.kind for entry in read_log(store, RunKeys(EXPERIMENT, RUNS[2]))]
+    assert kinds[-2:] == ["advance", "claim"]
+
+
+def test_the_same_command_again_starts_no_ray_repairs_and_exits_0(
+    swept: tuple[LocalStore, SweepResult, list[int]],
+) -> None:
+    store, result, _ = swept
+    keys = RunKeys(EXPERIMENT, RUNS[0])
+    trace = store.get(keys.alpha_trace).data
+    store.delete(keys.alpha_trace)
+    records = len(read_log(store, keys))
+    again = run_sweep(request(store, seeds=(0, 1), address=NOWHERE), ignore)
+    assert again.exit_code == 0
+    assert again.best == result.best
+    assert store.get(keys.alpha_trace).data == trace
+    assert len(read_log(store, keys)) == records
+
+
+def test_another_identity_under_the_name_is_refused_before_anything_starts(alone: LocalStore) -> None:
+    other = tiny_config("search.batch_norm=sync", "alphas.learning_rate=0.5")
+    with pytest.raises(ConfigError, match=r"alphas\.learning_rate: 0\.1 there, 0\.5 asked"):
+        run_sweep(SweepRequest(other, EXPERIMENT, alone.uri, (5,), ("first",), address=NOWHERE), ignore)
+
+
+def test_a_cluster_that_does_not_answer_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_gcs_rpc_server_connect_timeout_s", "1")
+    with pytest.raises(ClusterError, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
+        run_sweep(request(LocalStore(tmp_path), address=NOWHERE), ignore)
+
+
+def test_more_workers_than_the_cluster_can_have_are_refused_and_nothing_is_written(
+    tmp_path: Path, ray_cluster: None
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    wide = tiny_config("search.batch_norm=sync", "operation.workers=7")
+    with pytest.raises(ClusterError, match=r"7 workers of 1 CPU each.*never hold more than 6"):
+        run_sweep(SweepRequest(wide, EXPERIMENT, store.uri, (0,), ("first",)), ignore)
+    assert list(store.list_objects("")) == []
+
+
+def test_data_that_cannot_be_opened_on_a_worker_are_refused_and_nothing_is_written(
+    tmp_path: Path, ray_cluster: None
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    lost = tiny_config("data.source=folder", f"data.path={tmp_path / 'nowhere'}")
+    with pytest.raises(DataError, match="nowhere"):
+        run_sweep(SweepRequest(lost, EXPERIMENT, store.uri, (0,), ("first",)), ignore)
+    assert list(store.list_objects("")) == []
