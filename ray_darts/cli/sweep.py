@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 from ray_darts.artifacts.layout import ExperimentKeys
-from ray_darts.artifacts.status import RunStatus
 from ray_darts.cli.exits import DONE, INTERRUPTED, STORE_GIVEN_UP
 from ray_darts.cli.output import tell
 from ray_darts.genotype.darts_text import to_darts
@@ -65,23 +65,33 @@ class _Story(logging.Handler):
         sys.stderr.write(self.format(record) + "\n")
 
 
+@contextmanager
+def _log_told() -> Iterator[None]:
+    """Tell what the package logs while the block runs."""
+    log, handler = logging.getLogger("ray_darts"), _Story()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
 def run_request(request: SweepRequest) -> Answer:
     """Search until every run has ended or the user interrupts; shows runs and the package's log on stderr.
 
     Raises: ConfigError, DataError, ClusterError, StoreError.
     """
-    log = logging.getLogger("ray_darts")
-    log.addHandler(_Story())
-    log.setLevel(logging.INFO)
-    log.propagate = False
     seeds, orders = len(request.seeds), ", ".join(request.orders)
     tell(f"experiment {request.experiment} in {request.store_uri}: {seeds} seeds x {orders} order")
-    with LiveTable() as table:
-
-        def show(runs: Sequence[RunStatus]) -> None:
-            table.show(runs)
-
-        answer = Answer(request, run_sweep(request, show))
+    with (
+        _log_told(),
+        redirect_stdout(sys.stderr),
+        LiveTable() as table,
+    ):  # Ray prints warnings to stdout, where only results belong
+        answer = Answer(request, run_sweep(request, table.show))
     _tell_next(answer.exit_code)
     return answer
 

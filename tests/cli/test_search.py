@@ -12,8 +12,12 @@ from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.experiment import register_experiment, register_run
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.writer import claim_run
+from ray_darts.cli import sweep
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.genotype.discretise import discretise
+from ray_darts.orchestration.outcome import Outcome
+from ray_darts.orchestration.plan import SweepRequest
+from ray_darts.orchestration.sweep import Observer, SweepResult
 from tests.artifacts.runs import ENVIRONMENT, owner
 from tests.cli.running import Ran, ray_darts
 
@@ -70,6 +74,21 @@ def test_a_search_that_is_done_publishes_what_is_missing_prints_the_result_and_e
     assert answer["exit_code"] == 0
     assert answer["outcomes"]["first-order-seed-0"]["kind"] == "finished"
     assert answer["best"]["run"] == "first-order-seed-1"
+
+
+def test_what_ray_prints_while_searching_is_no_part_of_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noisy(request: SweepRequest, observer: Observer) -> SweepResult:
+        print("(raylet) WARNING: many workers have been started")
+        observer([])
+        return SweepResult({"first-order-seed-0": Outcome("interrupted", step=4)}, None)
+
+    monkeypatch.setattr(sweep, "run_sweep", noisy)
+    ran = _search(tmp_path, "--json")
+    assert json.loads(ran.stdout)["exit_code"] == ran.code == 130
+    assert "(raylet) WARNING" in ran.stderr
+    assert ran.stderr.endswith("everything committed is safe: the same command continues\n")
 
 
 def test_a_run_that_failed_for_good_is_not_tried_again_and_exits_1(tmp_path: Path) -> None:
