@@ -86,11 +86,8 @@ def run_request(request: SweepRequest) -> Answer:
     """
     seeds, orders = len(request.seeds), ", ".join(request.orders)
     tell(f"experiment {request.experiment} in {request.store_uri}: {seeds} seeds x {orders} order")
-    with (
-        _log_told(),
-        redirect_stdout(sys.stderr),
-        LiveTable() as table,
-    ):  # Ray prints warnings to stdout, where only results belong
+    # Ray prints warnings to stdout, where only results belong
+    with _log_told(), redirect_stdout(sys.stderr), LiveTable() as table:
         answer = Answer(request, run_sweep(request, table.show))
     _tell_next(answer.exit_code)
     return answer
