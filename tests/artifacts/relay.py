@@ -90,6 +90,7 @@ def relaying(target: str, replaces: Replaces = nothing) -> Iterator[tuple[Relay,
 class _Handler(BaseHTTPRequestHandler):
     owner: Relay
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def _forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

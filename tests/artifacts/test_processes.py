@@ -156,7 +156,7 @@ NIGHT: list[dict[str, object]] = [
     {"service": "s3", "operation": "GetObject", "probability": 0.05, "response": {"abort_frac": 0.5}},
 ]
 OUTAGE: list[dict[str, object]] = [{"service": "s3", "reset": True}]
-OUTAGE_S = 20.0
+OUTAGE_S = 60.0
 
 
 @pytest.mark.timeout(600)
