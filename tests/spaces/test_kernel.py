@@ -10,8 +10,8 @@ import torch
 from ray_darts.config import ConvolutionalSpace
 from ray_darts.data.protocol import DataFacts
 from ray_darts.errors import ConfigError
-from ray_darts.spaces.convolutional.depthwise import depthwise
 from ray_darts.spaces.convolutional.kernel import WeightGradient
+from ray_darts.spaces.convolutional.separable import depthwise, separable
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.protocol import Pass
 from tests.spaces.convolutional_oracle import OracleSupernet, copy_into_oracle
@@ -31,10 +31,12 @@ def test_the_compiled_gradient_is_pytorchs(shape: tuple[int, ...], size: int, di
     maps = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(shape[1], 1, size, size, dtype=torch.float64, requires_grad=True)
     above = torch.randn(shape, dtype=torch.float64)
+    mixing = torch.randn(shape[1], shape[1], 1, 1, dtype=torch.float64, requires_grad=True)
     plain = torch.nn.functional.conv2d(maps, weight, None, 1, dilation * (size // 2), dilation, groups=shape[1])
-    expected = torch.autograd.grad(plain, [maps, weight], above)
+    leaves = [maps, weight, mixing]
+    expected = torch.autograd.grad(torch.nn.functional.conv2d(plain, mixing), leaves, above)
     for kernel in (WeightGradient(), None):
-        got = torch.autograd.grad(depthwise(maps, weight, 1, dilation, kernel), [maps, weight], above)
+        got = torch.autograd.grad(separable(maps, weight, mixing, 1, dilation, kernel), leaves, above)
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -64,11 +66,15 @@ def test_a_missing_compiler_is_an_error_that_says_what_to_set() -> None:
 
 
 @pytest.mark.parametrize(("size", "dilation"), [(3, 1), (5, 1), (3, 2), (5, 2)])
-def test_depthwise_can_be_differentiated_twice(size: int, dilation: int) -> None:
+@pytest.mark.parametrize("held", [False, True])
+def test_a_separable_convolution_can_be_differentiated_twice(held: bool, size: int, dilation: int) -> None:
     torch.manual_seed(0)
     maps = torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(2, 1, size, size, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda x, w: depthwise(x, w, 1, dilation), (maps, weight))
+    weight = torch.randn(2, 1, size, size, dtype=torch.float64, requires_grad=not held)
+    mixing = torch.randn(2, 2, 1, 1, dtype=torch.float64, requires_grad=not held)
+    assert torch.autograd.gradcheck(lambda *leaves: separable(*leaves, 1, dilation), (maps, weight, mixing))
+    if not held:
+        assert torch.autograd.gradgradcheck(lambda *leaves: separable(*leaves, 1, dilation), (maps, weight, mixing))
 
 
 @pytest.mark.parametrize("size", [3, 5])

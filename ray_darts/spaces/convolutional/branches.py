@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ray_darts.spaces.batch_norm import BatchNorm, Norm
-from ray_darts.spaces.convolutional.depthwise import depthwise
 from ray_darts.spaces.convolutional.kernel import WeightGradient
-from ray_darts.spaces.convolutional.operations import mix_channels
+from ray_darts.spaces.convolutional.separable import depthwise, separable
 
 Normalise = Callable[[Sequence[Norm], Sequence[Tensor]], list[Tensor]]
 """`batch_norm.normalise` with its policy chosen."""
@@ -107,7 +106,7 @@ def _convolve_each(stage: Stage, positives: list[list[Tensor]], stride: int, ker
         for positive, weight in zip(sources, torch.split(kernels, channels), strict=True):
             row = len(tensors)
             start = stage.start + row * channels
-            tensors.append(mix_channels(depthwise(positive, weight, stride, dilation, kernel), pointwise[row]))
+            tensors.append(separable(positive, weight, pointwise[row], stride, dilation, kernel))
             norms.append(stage.batch_norm.norm(start, start + channels, gain=gains[row]))
     return Normed(norms, tensors)
 

@@ -56,14 +56,6 @@ def pool(name: str, states_NCHW: Tensor, stride: int) -> Tensor:
     return F.avg_pool2d(states_NCHW, 3, stride, 1, count_include_pad=False)
 
 
-def mix_channels(inputs_NCHW: Tensor, weight: Tensor) -> Tensor:
-    """Pointwise convolution by `weight` [C, C, 1, 1], as one product of [N H W, C]: faster backward on CPUs."""
-    channels = weight.shape[1]
-    rows = inputs_NCHW.permute(0, 2, 3, 1)
-    mixed = torch.mm(rows.reshape(-1, channels), weight.view(-1, channels).t())
-    return mixed.view(*rows.shape[:3], weight.shape[0]).permute(0, 3, 1, 2)
-
-
 def halve(positive_NCHW: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Two 1x1 convolutions at stride 2, the second on the map shifted by one pixel; odd maps are padded with zeros.
 
