@@ -153,10 +153,10 @@ class LocalCluster:
         assert isinstance(nodes, dict)
         return sum(node["raylet"].get("state") == "ALIVE" for node in nodes["summary"])
 
-    def worker_raylets(self) -> list[processes.Process]:
-        """The raylets of nodes that the fake cloud started, as processes of this machine."""
+    def worker_nodes(self) -> list[list[processes.Process]]:
+        """The nodes that the fake cloud runs, each as its raylet and all processes below it."""
         head = json.loads((self.folder / "cluster.json").read_text())["processes"]["head"]
-        found = []
+        nodes = []
         for process in processes.family([processes.Process(*head)]):
             try:
                 command = Path(f"/proc/{process.pid}/cmdline").read_bytes().partition(b"\0")[0]
@@ -164,8 +164,8 @@ class LocalCluster:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if command.endswith(b"/raylet") and b"RAY_NODE_TYPE_NAME=worker\0" in environment:
-                found.append(process)
-        return found
+                nodes.append([process, *processes.family([process])])
+        return nodes
 
     def status(self, experiment: str) -> list[RunStatus]:
         """All runs of an experiment in this cluster's store."""
