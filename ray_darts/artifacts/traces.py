@@ -7,6 +7,7 @@ parts. Knows which parts exist from the log, never from a listing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from ray_darts.errors import CorruptObject
 from ray_darts.genotype.layout import SpaceLayout
 
 _ROWS_PER_GROUP = 1 << 18
+_READERS = 8
 _TEXT = pa.dictionary(pa.int16(), pa.string())
 _DICTIONARY_COLUMNS = ["run", "order", "seed", "epoch", "step", "cell", "edge", "source", "target", "operation"]
 
@@ -45,18 +47,31 @@ TRACE_SCHEMA = pa.schema(
 
 
 def read_rows(store: ObjectStore, keys: RunKeys, log: Sequence[Entry], num_alphas: int) -> Iterator[Rows]:
-    """All visible rows of a run, part by part, steps 1..step once each. Raises: MissingObject, CorruptObject."""
+    """All visible rows of a run, part by part, steps 1..step once each; a few parts in memory at a time.
+
+    Raises: MissingObject, CorruptObject.
+    """
+    parts = list(_consecutive(keys, log))
+    if len(parts) <= _READERS:
+        yield from (read_part(store, keys, part, num_alphas) for part in parts)
+        return
+    with ThreadPoolExecutor(_READERS) as readers:
+        for start in range(0, len(parts), _READERS):
+            few = parts[start : start + _READERS]
+            yield from readers.map(lambda part: read_part(store, keys, part, num_alphas), few)
+
+
+def _consecutive(keys: RunKeys, log: Sequence[Entry]) -> Iterator[PartRef]:
+    """The parts of a log in order. Raises: CorruptObject unless they hold every step up to each record's once."""
     step = 0
     for entry in log:
+        key = keys.record(entry.record.n)
         for part in entry.record.parts:
-            yield read_part(store, keys, part, num_alphas)
             if part.first != step + 1:
-                raise CorruptObject(
-                    f"{part.key} begins at step {part.first}, the rows before end at {step}", key=part.key
-                )
+                raise CorruptObject(f"{key} names rows from step {part.first}, those before end at {step}", key=key)
             step = part.last
+            yield part
         if step != entry.record.step:
-            key = keys.record(entry.record.n)
             raise CorruptObject(f"{key} is at step {entry.record.step}, its rows end at {step}", key=key)
 
 

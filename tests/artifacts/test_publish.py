@@ -12,12 +12,13 @@ import pytest
 
 from ray_darts.artifacts.best import read_best
 from ray_darts.artifacts.experiment import read_run
-from ray_darts.artifacts.layout import ExperimentKeys
+from ray_darts.artifacts.layout import ExperimentKeys, RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.parts import Rows
 from ray_darts.artifacts.publish import publish_run
-from ray_darts.artifacts.traces import TRACE_SCHEMA, trace_bytes
+from ray_darts.artifacts.run_log import read_log
+from ray_darts.artifacts.traces import TRACE_SCHEMA, read_rows, trace_bytes
 from ray_darts.errors import CorruptObject, StoreError
 from ray_darts.genotype.discretise import softmax
 from ray_darts.genotype.genotype import Genotype
@@ -172,3 +173,19 @@ def test_a_genotype_that_the_trace_does_not_decode_to_is_not_published(store: Ob
         publish_run(store, EXPERIMENT, RUN)
     assert not store.exists(KEYS.genotype)
     assert not store.exists(ExperimentKeys(EXPERIMENT).best)
+
+
+def test_a_run_of_many_small_commits_has_the_trace_of_a_run_of_few(store: ObjectStore) -> None:
+    runs = ("second-order-seed-3", "second-order-seed-4")
+    register(store, *((run, 3) for run in runs))
+    one_by_one, at_once = (claimed(store, run=run) for run in runs)
+    for step in range(1, 21):
+        advance(one_by_one, step)
+    advance(at_once, 20)
+    rows = []
+    for run in runs:
+        keys = RunKeys(EXPERIMENT, run)
+        rows.append(
+            np.concatenate([r.alphas for r in read_rows(store, keys, read_log(store, keys), LAYOUT.num_alphas)])
+        )
+    np.testing.assert_array_equal(*rows)
