@@ -1,6 +1,6 @@
 """How a first-order step's cost grows with nodes and with the batch: CPU seconds, operator calls, bytes kept.
 
-python benchmarks/cost_growth.py [--nodes 2,3,4,5] [--batches 4,8,16] [--repeats 3]
+python -m benchmarks.cost_growth [--nodes 2,3,4,5] [--batches 4,8,16] [--repeats 3]
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 
 import torch
-from measure import OperatorCalls, alternate, report
 
+from benchmarks.measure import OperatorCalls, alternate, report
 from ray_darts.config import load_config
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.data.protocol import DataFacts

@@ -1,28 +1,27 @@
 """One search step of the package against the plain edge-by-edge oracle of the tests, around the same bilevel step.
 
-python benchmarks/search_step.py [--batches 8,32] [--repeats 3] [--formulations separate] [--hessians finite_difference]
+python -m benchmarks.search_step [--batches 8,32] [--repeats 3] [--orders first,second]
+    [--formulations separate,compiled,grouped] [--hessians finite_difference,exact]
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 
 import torch
-from measure import OperatorCalls, alternate, peak_flops, report
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
+from benchmarks.measure import OperatorCalls, alternate, peak_flops, report
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.data.protocol import DataFacts
 from ray_darts.search.collectives import Alone
 from ray_darts.search.step import BilevelStep, Order
+from ray_darts.spaces.convolutional.kernel import WeightGradient
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.protocol import Supernet
 from tests.spaces.convolutional_oracle import OracleSupernet
@@ -35,17 +34,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", default="8,32", help="batch sizes")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--formulations", default="separate", help="separate,grouped")
+    parser.add_argument(
+        "--formulations",
+        default="separate,compiled",
+        help="separate,compiled,grouped; compiled: separate with the C++ weight gradient",
+    )
     parser.add_argument("--hessians", default="finite_difference,exact")
+    parser.add_argument("--orders", default="first,second")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     floor = peak_flops()
     hessians = arguments.hessians.split(",")
-    cases = [("first", "finite_difference"), *(("second", hessian) for hessian in hessians)]
+    cases: list[tuple[Order, str]] = [("first", "none")] if "first" in arguments.orders else []
+    cases += [("second", hessian) for hessian in hessians if "second" in arguments.orders]
     for count in map(int, arguments.batches.split(",")):
         for order, hessian in cases:
-            config = load_config("cifar10", overrides=[f"search.hessian={hessian}", f"search.batch_size={count}"])
+            overrides = [f"search.batch_size={count}"]
+            if order == "second":
+                overrides.append(f"search.hessian={hessian}")
+            config = load_config("cifar10", overrides=overrides)
             results = measure(config, order, count, arguments.formulations.split(","), arguments.repeats, floor)
             name = f"search_step_{order}_{hessian}_{count}" if order == "second" else f"search_step_first_{count}"
             report(name, config.model_dump(mode="json"), results)
@@ -58,13 +66,13 @@ def measure(
     facts = DataFacts(10, 3, 32)
     builders: dict[str, Callable[[], Supernet]] = {"oracle": lambda: OracleSupernet(config.space, facts)}
     for name in formulations:
-        builders[name] = lambda name=name: ConvolutionalSupernet(config.space, facts, formulation=name)
+        builders[name] = partial(build, name, config, facts)
     train, validation = a_batch(count, "train"), a_batch(count, "validation")
     runs: dict[str, Callable[[], object]] = {}
     results: dict[str, object] = {}
-    for name, build in builders.items():
-        step = BilevelStep(config, order, build(), Alone(), CPU)
-        runs[name] = lambda step=step: step.step_(train, validation, 0.025)
+    for name, builder in builders.items():
+        step = BilevelStep(config, order, builder(), Alone(), CPU)
+        runs[name] = partial(step.step_, train, validation, 0.025)
     timings = alternate(runs, repeats)
     for name, run in runs.items():
         with OperatorCalls() as calls:
@@ -76,6 +84,7 @@ def measure(
         results[name] = {
             **asdict(timing),
             "speedup": timings["oracle"].median_s / timing.median_s,
+            "speedup_of_the_least": timings["oracle"].least_s / timing.least_s,
             "operator_calls": calls.count,
             "flops": needed,
             "times_the_flop_floor": timing.median_s / (needed / floor),
@@ -83,6 +92,13 @@ def measure(
     results["floor_gflops"] = floor / 1e9
     results["peak_resident_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return results
+
+
+def build(name: str, config: SearchConfig, facts: DataFacts) -> Supernet:
+    """The package's supernet: "separate", "compiled" or "grouped"."""
+    if name == "grouped":
+        return ConvolutionalSupernet(config.space, facts, formulation="grouped")
+    return ConvolutionalSupernet(config.space, facts, kernel=WeightGradient() if name == "compiled" else None)
 
 
 def a_batch(count: int, stream: str) -> Batch:

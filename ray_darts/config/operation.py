@@ -36,6 +36,9 @@ class Operation(Settings):
     formulation: Literal["auto", "separate", "grouped"] = Field(
         "auto", description="grouped: few launches, for GPUs; separate: fastest on CPUs"
     )
+    kernel: Literal["torch", "compiled"] = Field(
+        "torch", description="compiled: a C++ weight gradient for separate, built at start by the compiler on PATH"
+    )
 
     @field_validator("workers", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ import torch
 from ray_darts.config import ConvolutionalSpace, SearchConfig
 from ray_darts.data.batch import generator
 from ray_darts.data.protocol import DataFacts
+from ray_darts.spaces.convolutional.kernel import WeightGradient
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.protocol import Supernet
 from ray_darts.spaces.recurrent.supernet import RecurrentSupernet
@@ -36,6 +37,10 @@ def _build(config: SearchConfig, facts: DataFacts, device: torch.device) -> Supe
         formulation = "grouped" if device.type == "cuda" else "separate"
     if isinstance(space, ConvolutionalSpace):
         return ConvolutionalSupernet(
-            space, facts, checkpoint_cells=config.operation.checkpoint_cells, formulation=formulation
+            space,
+            facts,
+            checkpoint_cells=config.operation.checkpoint_cells,
+            formulation=formulation,
+            kernel=WeightGradient() if config.operation.kernel == "compiled" else None,
         )
     return RecurrentSupernet(space, facts)
