@@ -12,6 +12,7 @@ import ray
 from ray_darts.errors import ClusterError
 
 _ADDRESS_VARIABLE = "RAY_ADDRESS"
+_NOTICES_VARIABLE = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -36,6 +37,7 @@ def ray_connection(address: str | None) -> Iterator[bool]:
     target = address or os.environ.get(_ADDRESS_VARIABLE)
     try:
         if target is None:
+            os.environ.setdefault(_NOTICES_VARIABLE, "0")
             ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR)

@@ -1,0 +1,119 @@
+"""SIGKILL at named moments, at every level: a rank, the command, and two commands at once. The trace never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.run_log import read_log
+from ray_darts.orchestration.crashes import VARIABLE
+from tests.orchestration.job import RUN, Job, job_config, until
+from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, trace_digest
+from tests.orchestration.worker_group import search_until_ended
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+IN_TURN = (
+    "collective.1@25",
+    "collective.0@60",
+    "advance.after_part@2",
+    "advance.between_checkpoint_files@2",
+    "advance.before_record@3",
+    "advance.after_record@3",
+    "finish.after_record@1",
+    "publish.before_genotype@1",
+    "publish.before_alpha_trace@1",
+    "publish.before_best@1",
+)
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The trace of two ranks that nobody touched."""
+    store = LocalStore(tmp_path_factory.mktemp("untouched"))
+    outcome, starts = search_until_ended(assigned(store, job_config()), world_size=2)
+    assert (outcome.kind, starts) == ("finished", 1)
+    return trace_digest(store, RUN)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def condemned(folder: Path, moments: Sequence[str]) -> dict[str, str]:
+    """The environment in which processes end at these moments, each once."""
+    folder.mkdir()
+    for moment in moments:
+        (folder / moment).touch()
+    return {VARIABLE: str(folder)}
+
+
+def claims(store: LocalStore) -> int:
+    return sum(entry.record.kind == "claim" for entry in read_log(store, RunKeys(EXPERIMENT, RUN)))
+
+
+def test_two_ranks_killed_at_ten_moments_in_turn_leave_the_same_trace(
+    store: LocalStore, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in condemned(tmp_path / "moments", IN_TURN).items():
+        monkeypatch.setenv(name, value)
+    outcome, starts = search_until_ended(assigned(store, job_config()), world_size=2, max_starts=14)
+    assert outcome.kind == "finished"
+    assert list((tmp_path / "moments").iterdir()) == []
+    assert starts == len(IN_TURN) + 1
+    assert trace_digest(store, RUN) == untouched
+    assert is_clean(store)
+
+
+def test_ranks_killed_under_ray_are_started_again_and_leave_the_same_trace(
+    store: LocalStore, untouched: str, tmp_path: Path
+) -> None:
+    moments = ("collective.1@200", "advance.after_checkpoint@5", "publish.before_alpha_trace@1")
+    environment = condemned(tmp_path / "moments", moments)
+    job = Job(store, environment=environment, log=tmp_path / "log")
+    code, told = job.end()
+    assert code == 0, told
+    assert list((tmp_path / "moments").iterdir()) == []
+    assert claims(store) == 3, "the third death came after the finish record, so nobody claimed again"
+    assert trace_digest(store, RUN) == untouched
+    assert is_clean(store)
+
+
+def test_a_command_interrupted_then_killed_then_typed_again_leaves_the_same_trace(
+    store: LocalStore, untouched: str, tmp_path: Path
+) -> None:
+    interrupted = Job(store, log=tmp_path / "first")
+    until(store, lambda status: status.step >= 4, interrupted)
+    interrupted.interrupt()
+    code, told = interrupted.end()
+    assert code == 130, told
+    assert told[RUN]["kind"] == "interrupted"  # type: ignore[index]
+    seen = until(store, lambda status: True).step
+
+    killed = Job(store, log=tmp_path / "second")
+    until(store, lambda status: status.step > seen, killed)
+    killed.kill()
+    assert killed.end() == (-9, {})
+
+    code, told = Job(store, log=tmp_path / "third").end()
+    assert code == 0, told
+    assert trace_digest(store, RUN) == untouched
+    assert is_clean(store)
+
+
+def test_of_two_live_commands_the_newer_wins_and_the_older_exits_76(
+    store: LocalStore, untouched: str, tmp_path: Path
+) -> None:
+    older = Job(store, "operation.agree_every_steps=1", log=tmp_path / "older")
+    until(store, lambda status: status.step >= 2, older)
+    newer = Job(store, log=tmp_path / "newer")
+    older_code, older_told = older.end()
+    newer_code, newer_told = newer.end()
+    assert (older_code, newer_code) == (76, 0), (older_told, newer_told)
+    assert trace_digest(store, RUN) == untouched
+    assert is_clean(store)
