@@ -37,8 +37,7 @@ def ray_connection(address: str | None) -> Iterator[bool]:
     target = address or os.environ.get(_ADDRESS_VARIABLE)
     try:
         if target is None:
-            os.environ.setdefault(_NOTICES_VARIABLE, "0")
-            ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            _start_here()
         else:
             ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -47,6 +46,17 @@ def ray_connection(address: str | None) -> Iterator[bool]:
         yield target is None
     finally:
         ray.shutdown()
+
+
+def _start_here() -> None:
+    """A cluster that nobody drains needs no watcher of drains: one process less per run. Ray's processes inherit it."""
+    told = os.environ.get(_NOTICES_VARIABLE)
+    os.environ.setdefault(_NOTICES_VARIABLE, "0")
+    try:
+        ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    finally:
+        if told is None:
+            del os.environ[_NOTICES_VARIABLE]
 
 
 def be_quiet() -> None:
