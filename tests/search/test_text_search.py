@@ -52,7 +52,7 @@ def after_steps(
 @pytest.mark.parametrize(("order", "hessian"), ORDERS)
 def test_one_two_and_three_workers_agree_with_dropout_on(ranks: RankProcesses, order: Order, hessian: str) -> None:
     (alone,) = ranks.run(1, after_steps, order, hessian, "sync")
-    assert np.abs(alone["alphas"]).max() > 0.02, "the alphas must have moved"
+    assert np.abs(alone["alphas"]).max() > 0.01, "the alphas must have moved from 1e-3 * randn"
     for world_size in (2, 3):
         for state in ranks.run(world_size, after_steps, order, hessian, "sync"):
             for name, values in state.items():
