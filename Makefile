@@ -24,7 +24,7 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	for script in benchmarks/*.py; do \
 		case $$script in benchmarks/measure.py) continue;; esac; \
-		$(BIN)/python $$script || exit 1; \
+		$(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; \
 	done
 
 $(INSTALLED): pyproject.toml
