@@ -24,7 +24,7 @@ from ray_darts.artifacts.records import Environment, Owner
 from ray_darts.artifacts.run_log import find_tip
 from ray_darts.artifacts.writer import RunWriter, claim_run
 from ray_darts.data.open import open_data
-from ray_darts.errors import ConfigError, DataError, RankLost
+from ray_darts.errors import ConfigError, DataError, RankFailed, RankLost, RunFinished
 from ray_darts.orchestration.assignment import Assignment
 from ray_darts.orchestration.committer import Committer
 from ray_darts.orchestration.group import LastWords
@@ -69,7 +69,7 @@ def search_run(
         raise
     except Exception as error:
         outcome = outcome_of(error)
-        if outcome.kind == "error":
+        if outcome.kind == "error" and not isinstance(error, RankFailed):
             logger.exception("the run cannot go on")
         if place.last_words is not None:
             place.last_words.leave(outcome)
@@ -115,18 +115,23 @@ def _search(
 
 
 def _claim(assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment) -> RunWriter:
+    """Claim the run; what is missing of one that has finished is published first. Raises: as `claim_run`."""
     config = assignment.config
     _check_world_size(assignment, store, environment.world_size)
-    writer = claim_run(
-        store,
-        assignment.experiment,
-        assignment.run,
-        owner,
-        config.digest(),
-        environment,
-        retry_failed=assignment.retry_failed,
-        keep_checkpoints=config.store.keep_checkpoints,
-    )
+    try:
+        writer = claim_run(
+            store,
+            assignment.experiment,
+            assignment.run,
+            owner,
+            config.digest(),
+            environment,
+            retry_failed=assignment.retry_failed,
+            keep_checkpoints=config.store.keep_checkpoints,
+        )
+    except RunFinished:
+        publish_run(store, assignment.experiment, assignment.run)
+        raise
     if writer.displaced is not None:
         holder = writer.displaced
         logger.warning(

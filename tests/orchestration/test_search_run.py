@@ -11,7 +11,6 @@ from ray_darts.artifacts.best import read_best
 from ray_darts.artifacts.crash_points import CRASH_POINTS, set_crash_hook
 from ray_darts.artifacts.layout import ExperimentKeys, RunKeys
 from ray_darts.artifacts.local import LocalStore
-from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.status import run_status
 from ray_darts.config import SearchConfig
@@ -119,7 +118,6 @@ def test_a_crash_anywhere_changes_nothing(
     crash_at(point, visit)
     assert search_here(assignment, store) == Outcome("error", f"Crash: {point}")
     assert search_here(assignment, store).kind == "finished"
-    publish_run(store, EXPERIMENT, RUN)
     assert published(store, RUN) == untouched
     assert is_clean(store)
 
