@@ -1,4 +1,4 @@
-"""What the tests of orchestration share: warm ranks, and one Ray cluster for the whole session."""
+"""What the tests of orchestration share: one Ray cluster for the whole session."""
 
 from __future__ import annotations
 
@@ -7,16 +7,6 @@ import os
 from collections.abc import Iterator
 
 import pytest
-
-from tests.search.ranks import RankProcesses
-
-
-@pytest.fixture(scope="session")
-def ranks() -> Iterator[RankProcesses]:
-    """Three processes that can become one, two or three gloo ranks."""
-    processes = RankProcesses(3)
-    yield processes
-    processes.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""One set of warm ranks for all tests of a session."""
+"""What tests of several rooms share: one set of warm ranks for the whole session."""
 
 from __future__ import annotations
 
