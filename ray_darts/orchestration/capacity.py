@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ray_darts.errors import ClusterError
+from ray_darts.report.amounts import counted
 
 HEAD_BYTES_PER_RUN = 1_400_000_000
 """Resident memory of a run's trial driver and controller, both on the head; measured: 690 MB each."""
@@ -54,7 +55,8 @@ class Capacity:
 
     def describe(self) -> str:
         """One line for people: what there is and what may come."""
-        has = f"{len(self.nodes)} nodes with {_text(self.total('CPU'))} CPUs and {_text(self.total('GPU'))} GPUs"
+        cpus, gpus = counted(self.total("CPU"), "CPU"), counted(self.total("GPU"), "GPU")
+        has = f"{counted(len(self.nodes), 'node')} with {cpus} and {gpus}"
         if self.groups is None:
             return f"{has}, and an autoscaler whose bounds are not known"
         may = ", ".join(f"{group.max_nodes} {group.name} ({_amounts(group.resources)})" for group in self.groups)
@@ -70,7 +72,7 @@ class Demand:
 
     def describe(self) -> str:
         """One line for people."""
-        return f"{self.workers} workers of {_amounts(self.worker)} each"
+        return f"{counted(self.workers, 'worker')} of {_amounts(self.worker)} each"
 
 
 def concurrent_runs(capacity: Capacity, demand: Demand, num_runs: int, wanted: int | None) -> int:

@@ -18,8 +18,8 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from ray_darts.config import Operation
 from ray_darts.orchestration.assignment import Assignment
+from ray_darts.orchestration.interfaces import ProcessGroupConfig
 from ray_darts.orchestration.logs import log_for
-from ray_darts.orchestration.loopback import ProcessGroupConfig
 from ray_darts.orchestration.outcome import Outcome
 from ray_darts.orchestration.ray_storage import ray_storage
 from ray_darts.orchestration.run_queue import ASSIGNMENT

@@ -20,7 +20,7 @@ from ray.tune.error import TuneError
 
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.status import RunStatus, run_status
-from ray_darts.errors import ClusterError, StoreUnavailable
+from ray_darts.errors import ClusterLost, StoreUnavailable
 from ray_darts.orchestration.assignment import Assignment
 from ray_darts.orchestration.outcome import Outcome
 from ray_darts.orchestration.ray_storage import ray_storage
@@ -61,7 +61,7 @@ class Supervisor:
         self._told_waiting = time.monotonic()
 
     def run(self) -> dict[str, Outcome]:
-        """Return each assignment's outcome. Raises: ClusterError when Ray itself is lost."""
+        """Return each assignment's outcome. Raises: ClusterLost."""
         began = time.monotonic()
         tuning = threading.Thread(target=self._tune, daemon=True, name="tune")
         with self._signals():
@@ -73,7 +73,9 @@ class Supervisor:
             finally:
                 forget_stop(self._first.session.uuid)
         if self._crash is not None:
-            raise ClusterError(f"Ray ended before the sweep did: {self._crash}") from self._crash
+            raise ClusterLost(
+                f"Ray ended before the sweep did, the same command continues it: {self._crash}"
+            ) from self._crash
         reason = self._reason or "interrupted"
         rest = Outcome.from_plain({"kind": reason, "detail": "ended before the run began or answered", "step": 0})
         return {assignment.run: self._outcomes.get(assignment.run, rest) for assignment in self._assignments}

@@ -31,6 +31,7 @@ from ray_darts.orchestration.preflight import check_store_is_shared, data_digest
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
 from ray_darts.orchestration.session import new_session
 from ray_darts.orchestration.supervisor import Supervisor
+from ray_darts.report.amounts import counted
 
 __all__ = ["SweepPlan", "SweepRequest", "SweepResult", "plan_sweep", "run_sweep"]
 
@@ -92,8 +93,8 @@ def _search(plan: SweepPlan, observer: Observer) -> dict[str, Outcome]:
             check_store_is_shared(assignments[0].store_uri, config)
         _register(plan, digests)
         logger.info(
-            "%d runs to search, %d at a time, each %s; %s",
-            len(assignments),
+            "%s to search, %d at a time, each %s; %s",
+            counted(len(assignments), "run"),
             num_concurrent,
             demand.describe(),
             capacity.describe(),

@@ -47,9 +47,7 @@ def test_head_memory_bounds_the_runs_at_a_time() -> None:
 
 
 def test_a_demand_that_can_never_be_met_says_what_was_asked_and_what_there_is() -> None:
-    with pytest.raises(
-        ClusterError, match=r"3 workers of 1 CPU each.*never hold more than 2.*1 nodes with 2 CPUs"
-    ) as e:
+    with pytest.raises(ClusterError, match=r"3 workers of 1 CPU each.*never hold more than 2.*1 node with 2 CPUs") as e:
         concurrent_runs(LAPTOP, Demand(3), num_runs=1, wanted=None)
     assert (e.value.wanted, e.value.places) == (3, 2)
 

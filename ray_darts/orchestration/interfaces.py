@@ -1,7 +1,7 @@
-"""Ray Train's process group, on hosts whose own name resolves to loopback: gloo is told the interface of the node.
+"""Ray Train's process group, on hosts whose name is not the node's address: gloo is told the interface of the node.
 
-gloo advertises the address of the host's name; where that is 127.0.1.1 (Debian's default) ranks on other machines
-cannot connect. NCCL finds its interface itself.
+gloo advertises the address of the host's name; where that is 127.0.1.1 (Debian's default), or one of another network,
+ranks on other machines cannot connect. NCCL finds its interface itself.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ProcessGroupConfig(TorchConfig):
 
 
 def choose_interface() -> None:
-    """Set GLOO_SOCKET_IFNAME in this process where the host's name resolves to loopback."""
+    """Set GLOO_SOCKET_IFNAME in this process where gloo's own choice would be another address than the node's."""
     if _VARIABLE in os.environ:
         return
     name = interface_for(own_address(), resolved(socket.gethostname()))
@@ -57,7 +57,7 @@ def resolved(host: str) -> str | None:
 
 def interface_for(node_address: str, host_address: str | None) -> str | None:
     """The interface that has `node_address`, or None where gloo's own choice (`host_address`) is a good one."""
-    if host_address is not None and not host_address.startswith("127."):
+    if host_address == node_address:
         return None
     return next((name for _, name in socket.if_nameindex() if _address(name) == node_address), None)
 

@@ -1,0 +1,142 @@
+"""Nodes that are announced to go, go, come back, or are cut off from the rest: the run goes on with what there is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.records import Record
+from ray_darts.artifacts.run_log import read_log
+from tests.orchestration.job import RUN, Job, job_config, until
+from tests.orchestration.metadata_server import MetadataServer
+from tests.orchestration.nodes import Node, Nodes
+from tests.orchestration.test_sweep import alphas
+from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, search_here
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+LONG = "search.epochs=200"
+
+
+def records(store: LocalStore) -> list[Record]:
+    return [entry.record for entry in read_log(store, RunKeys(EXPERIMENT, RUN))]
+
+
+def start_watcher(nodes: Nodes, node: Node, metadata: MetadataServer) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "ray_darts.orchestration.watcher"),
+            *("--ray-address", nodes.gcs, "--node-id", node.node_id),
+            *("--metadata-address", metadata.address, "--poll-s", "0.5"),
+        ],
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    )
+
+
+def test_a_noticed_node_goes_and_another_comes_and_the_run_shrinks_and_grows(tmp_path: Path) -> None:
+    """Elastic 2 -> 1 -> 2 under synchronised batch norm; the notice alone makes the ranks commit off schedule."""
+    store = LocalStore(tmp_path / "store")
+    elastic = (
+        LONG,
+        "operation.workers=1:2",
+        "operation.agree_every_steps=1",
+        "operation.commit_every_s=3600",
+        "operation.resize_check_s=5",
+    )
+    with Nodes(tmp_path) as nodes, MetadataServer() as metadata:
+        nodes.add()
+        doomed = nodes.add()
+        job = Job(store, *elastic, environment={"RAY_ADDRESS": nodes.gcs}, log=tmp_path / "log")
+        until(store, lambda s: s.step > 0 and s.environment is not None and s.environment.world_size == 2, job)
+        assert all(record.step % 3 == 0 for record in records(store)), "nothing but epochs' ends is committed so far"
+
+        watcher = start_watcher(nodes, doomed, metadata)
+        metadata.take_away(at=time.time() + 12)
+        until(store, lambda s: s.step % 3 != 0, job)
+        assert watcher.wait(60) == 0
+        shrunk = until(store, lambda s: s.environment is not None and s.environment.world_size == 1, job)
+        nodes.kill(doomed)
+        until(store, lambda s: s.step > shrunk.step, job)
+
+        nodes.add()
+        grown = until(store, lambda s: s.environment is not None and s.environment.world_size == 2, job)
+        until(store, lambda s: s.step > grown.step, job)
+        job.interrupt()
+        code, told = job.end()
+        assert code == 130, told
+
+    worlds = [record.environment.world_size for record in records(store) if record.kind == "claim"]
+    assert [world for i, world in enumerate(worlds) if i == 0 or world != worlds[i - 1]] == [2, 1, 2]
+    assert search_here(assigned(store, job_config(*elastic)), store).kind == "finished"
+    alone = LocalStore(tmp_path / "alone")
+    assert search_here(assigned(alone, job_config(LONG)), alone).kind == "finished"
+    np.testing.assert_allclose(alphas(store, RUN), alphas(alone, RUN), rtol=0, atol=1e-6)
+    assert is_clean(store)
+
+
+@contextmanager
+def namespaces(count: int) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """A bridge's address, and `count` (namespace, address) behind it; all removed afterwards."""
+    tag = f"rd{os.getpid() % 10_000}"
+    subnet = f"10.99.{os.getpid() % 250}"
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    made = [f"{tag}n{number}" for number in range(count)]
+    try:
+        ip("link", "add", tag, "type", "bridge")
+        ip("addr", "add", f"{subnet}.1/24", "dev", tag)
+        ip("link", "set", tag, "up")
+        for number, name in enumerate(made):
+            ip("netns", "add", name)
+            ip("link", "add", f"{name}h", "type", "veth", "peer", "name", "eth0", "netns", name)
+            ip("link", "set", f"{name}h", "master", tag, "up")
+            ip("-n", name, "addr", "add", f"{subnet}.{10 + number}/24", "dev", "eth0")
+            ip("-n", name, "link", "set", "lo", "up")
+            ip("-n", name, "link", "set", "eth0", "up")
+            ip("-n", name, "route", "add", "default", "via", f"{subnet}.1")
+        yield f"{subnet}.1", [(name, f"{subnet}.{10 + number}") for number, name in enumerate(made)]
+    finally:
+        for name in made:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "del", tag], check=False, capture_output=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+@pytest.mark.skipif(shutil.which("ip") is None, reason="network namespaces need the ip command")
+def test_a_run_whose_node_is_cut_off_finishes_on_the_rest(tmp_path: Path) -> None:
+    """Rank 0's node loses its link: it can still write to the store, and is fenced there by the next claim."""
+    store = LocalStore(tmp_path / "store")
+    settings = (
+        "search.epochs=60",
+        "operation.placement=SPREAD",
+        "operation.collective_timeout_s=20",
+        "operation.agree_every_steps=1",
+    )
+    with namespaces(3) as (bridge, places), Nodes(tmp_path, bridge) as nodes:
+        started = {node.node_id: name for node, name in ((nodes.add(at, name), name) for name, at in places)}
+        environment = {"RAY_ADDRESS": nodes.gcs, "GLOO_SOCKET_IFNAME": ""}
+        job = Job(store, *settings, environment=environment, log=tmp_path / "log")
+        seen = until(store, lambda s: s.step >= 3, job)
+        assert seen.owner is not None
+        assert seen.owner.node is not None
+        cut = started[seen.owner.node]
+        subprocess.run(["ip", "link", "set", f"{cut}h", "down"], check=True)
+        code, told = job.end()
+        assert code == 0, told
+    claims = [record for record in records(store) if record.kind == "claim"]
+    assert len(claims) >= 2
+    assert started[str(claims[-1].owner.node)] != cut
+    assert is_clean(store)
