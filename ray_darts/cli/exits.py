@@ -19,6 +19,7 @@ import typer
 
 from ray_darts.errors import (
     ClusterError,
+    ClusterLost,
     ConfigError,
     GenotypeError,
     RayDartsError,
@@ -37,6 +38,7 @@ _CODES: tuple[tuple[type[RayDartsError], int], ...] = (
     (StoreDenied, USAGE),
     (ConfigError, USAGE),
     (GenotypeError, USAGE),
+    (ClusterLost, FAILED),
     (ClusterError, USAGE),
 )
 

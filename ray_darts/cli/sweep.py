@@ -14,6 +14,7 @@ from ray_darts.cli.output import tell
 from ray_darts.genotype.darts_text import to_darts
 from ray_darts.orchestration.plan import SweepRequest
 from ray_darts.orchestration.sweep import SweepResult, run_sweep
+from ray_darts.report.amounts import counted
 from ray_darts.report.table import LiveTable
 
 
@@ -84,8 +85,8 @@ def run_request(request: SweepRequest) -> Answer:
 
     Raises: ConfigError, DataError, ClusterError, StoreError.
     """
-    seeds, orders = len(request.seeds), ", ".join(request.orders)
-    tell(f"experiment {request.experiment} in {request.store_uri}: {seeds} seeds x {orders} order")
+    seeds, orders = counted(len(request.seeds), "seed"), " and ".join(request.orders)
+    tell(f"experiment {request.experiment} in {request.store_uri}: {seeds}, {orders} order")
     # Ray prints warnings to stdout, where only results belong
     with _log_told(), redirect_stdout(sys.stderr), LiveTable() as table:
         answer = Answer(request, run_sweep(request, table.show))

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def counted(number: float, noun: str) -> str:
+    """`1, "node"` is `1 node`, `2, "node"` is `2 nodes`."""
+    return f"{number:g} {noun}" if number == 1 else f"{number:g} {noun}s"
+
+
 def bytes_text(num_bytes: float) -> str:
     """`1234567` is `1.2 MB`; decimal units, as stores and clouds bill."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
