@@ -16,12 +16,13 @@ ASSIGNMENT = "assignment"
 
 
 class RunQueue(Searcher):
-    """Suggests each assignment once; `stopped` ends the queue early."""
+    """Suggests each assignment once; `stopped` ends the queue early. `started`: names of the runs handed out."""
 
     def __init__(self, assignments: Sequence[Assignment], stopped: Callable[[], bool]) -> None:
         super().__init__()
         self._waiting = deque(assignments)
         self._stopped = stopped
+        self.started: set[str] = set()
 
     def __getstate__(self) -> dict[str, object]:
         """Ray pickles its searcher for a resume that we never use: without the command that it asks."""
@@ -31,7 +32,9 @@ class RunQueue(Searcher):
         """Ray Tune asks when it has room for a run."""
         if self._stopped() or not self._waiting:
             return Searcher.FINISHED  # type: ignore[return-value]  # a text, as Searcher documents it
-        return {ASSIGNMENT: self._waiting.popleft().to_plain()}
+        assignment = self._waiting.popleft()
+        self.started.add(assignment.run)
+        return {ASSIGNMENT: assignment.to_plain()}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, object] | None = None, error: bool = False) -> None:
         """Nothing is learned from one run for another."""

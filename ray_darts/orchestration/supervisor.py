@@ -24,7 +24,7 @@ from ray_darts.errors import ClusterLost, StoreUnavailable
 from ray_darts.orchestration.assignment import Assignment
 from ray_darts.orchestration.outcome import Outcome
 from ray_darts.orchestration.ray_storage import ray_storage
-from ray_darts.orchestration.resources import HEAD_RESOURCE, waiting_demand
+from ray_darts.orchestration.resources import HEAD_RESOURCE, cluster_capacity, waiting_demand
 from ray_darts.orchestration.run import OUTCOME, run_trial
 from ray_darts.orchestration.run_queue import ASSIGNMENT, RunQueue
 from ray_darts.orchestration.stop_signal import ask_to_stop, forget_stop
@@ -53,6 +53,7 @@ class Supervisor:
         self._statuses = {status.run: status for status in statuses}
         self._first = assignments[0]
         self._store = open_store(self._first.store_uri, self._first.config.store)
+        self._queue = RunQueue(assignments, lambda: self._reason is not None)
         self._reason: StopReason | None = None
         self._asked_at: float | None = None
         self._outcomes: dict[str, Outcome] = {}
@@ -94,7 +95,7 @@ class Supervisor:
         tuner = tune.Tuner(
             tune.with_resources(run_trial, {HEAD_RESOURCE: _DRIVER_SHARE}),
             tune_config=tune.TuneConfig(
-                search_alg=RunQueue(self._assignments, lambda: self._reason is not None),
+                search_alg=self._queue,
                 num_samples=len(self._assignments),
                 max_concurrent_trials=self._num_concurrent,
             ),
@@ -134,7 +135,7 @@ class Supervisor:
 
     def _status(self, run: str) -> RunStatus:
         status = self._statuses[run]
-        if status.state in ("finished", "failed") or run in self._outcomes:
+        if run not in self._queue.started or status.state == "finished":
             return status
         try:
             status = self._statuses[run] = run_status(self._store, self._first.experiment, run)
@@ -147,13 +148,13 @@ class Supervisor:
             return
         self._told_waiting = time.monotonic()
         try:
-            waiting = waiting_demand()
+            waiting, capacity = waiting_demand(), cluster_capacity()
         except RayError as error:
             logger.info("what waits for a place cannot be read now: %s", error)
             return
         if waiting:
             amounts = " and ".join(f"{amount:g} {name}s" for name, amount in sorted(waiting.items(), reverse=True))
-            logger.info("waiting for %s", amounts)
+            logger.info("waiting for %s; %s", amounts, capacity.describe())
 
     def _patience_is_over(self) -> bool:
         return self._asked_at is not None and time.monotonic() - self._asked_at > _STOP_GRACE_S

@@ -84,6 +84,7 @@ def test_runs_wait_in_line_and_a_stop_ends_the_line(tmp_path: Path) -> None:
     first = queue.suggest("a")
     assert first == {ASSIGNMENT: assignments[0].to_plain()}
     assert queue.suggest("b") == {ASSIGNMENT: assignments[1].to_plain()}
+    assert queue.started == {"first-order-seed-0", "first-order-seed-1"}
     stopped = True
     assert str(queue.suggest("c")) == "FINISHED"
 
