@@ -18,7 +18,7 @@ RayDartsError
 │   ├── RunFinished        the run's log has its last record
 │   └── RunFailed          the run ended for good, unless a retry is asked for
 └── ClusterError           Ray, or the demand cannot be met by the cluster
-    └── ClusterLost        Ray ended while runs were searched; what was committed is safe
+    ├── ClusterLost        Ray ended while runs were searched; what was committed is safe
     ├── RankLost           a process of a run is gone (retried)
     └── RankFailed         another rank of the run met an error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from ray_darts.config import SearchConfig
 from ray_darts.data.protocol import SearchData
+from ray_darts.errors import AlphaDivergence, NonFiniteStep, SearchError
 from ray_darts.search.agreement import Agreement, agree
 from ray_darts.search.batch_norm import moments_reducer
 from ray_darts.search.collectives import Collectives
@@ -240,8 +242,8 @@ class SearchLoop:
 
     def _diverged(self, agreed: Agreement) -> Verdict:
         ranks = list(agreed.diverged)
-        detail = f"AlphaDivergence: the alphas of ranks {ranks} differ from rank 0's at step {self.step}"
-        return Verdict("divergence", self.step, detail, {"ranks": ranks, "step": self.step})
+        message = f"the alphas of ranks {ranks} differ from rank 0's at step {self.step}"
+        return _failed("divergence", self.step, AlphaDivergence(message, ranks=ranks, step=self.step))
 
     def _non_finite(self, sink: Sink, agreed: Agreement) -> Verdict:
         """Put the loop back to the step that failed, name the tensor, and commit the steps before it."""
@@ -254,6 +256,10 @@ class SearchLoop:
         found = first_non_finite(self.bilevel, train, validation)
         self._row_epochs = self._row_epochs[: bad - self._committed]
         self._commit(sink, bad)
-        facts = {**found, "step": bad + 1}
-        detail = f"NonFiniteStep: {found['tensor']} of rank {found['rank']} is not finite in step {bad + 1}"
-        return Verdict("non_finite", bad, detail, facts)
+        message = f"{found['tensor']} of rank {found['rank']} is not finite in step {bad + 1}"
+        return _failed("non_finite", bad, NonFiniteStep(message, **found, step=bad + 1))
+
+
+def _failed(kind: Literal["non_finite", "divergence"], step: int, error: SearchError) -> Verdict:
+    """A verdict is returned and never raised: whatever is raised, Ray retries."""
+    return Verdict(kind, step, f"{type(error).__name__}: {error}", error.facts)
