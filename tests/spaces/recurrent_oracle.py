@@ -64,7 +64,7 @@ class RecurrentOracle:
         probabilities = torch.softmax(self.alphas["recurrent"], dim=-1)
         gate, candidate = (torch.cat([word, hidden * mask], dim=1) @ self.weights["cell.input_weight"]).chunk(2, dim=1)
         first = hidden + torch.sigmoid(gate) * (torch.tanh(candidate) - hidden)
-        states = [self._batch_norm(first, training=training, update=update)]
+        states = [self._batch_norm(first, 0, training=training, update=update)]
         edge = 0
         for node in range(self.space.nodes):
             weight = self.weights["cell.node_weights"][node]
@@ -77,15 +77,16 @@ class RecurrentOracle:
                         activated = state + gate * (FUNCTIONS[name](candidate) - state)
                         mixed = mixed + probabilities[edge, operation] * activated
                 edge += 1
-            states.append(self._batch_norm(mixed, training=training, update=update))
+            states.append(self._batch_norm(mixed, 1 + node, training=training, update=update))
         return sum(states[1:], torch.zeros_like(first)) / self.space.nodes
 
-    def _batch_norm(self, state: Tensor, *, training: bool, update: bool) -> Tensor:
+    def _batch_norm(self, state: Tensor, position: int, *, training: bool, update: bool) -> Tensor:
         keep = update or not training
+        own = slice(position * self.space.hidden, (position + 1) * self.space.hidden)
         return functional.batch_norm(
             state,
-            self.running_mean if keep else None,
-            self.running_var if keep else None,
+            self.running_mean[own] if keep else None,
+            self.running_var[own] if keep else None,
             training=training,
             momentum=self.space.batch_norm_momentum,
         )

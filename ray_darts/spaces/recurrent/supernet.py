@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ray_darts.config import RecurrentSpace
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.data.protocol import DataFacts
-from ray_darts.spaces.batch_norm import BatchNorm, normalise
+from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise
 from ray_darts.spaces.protocol import Outcome, Pass, Supernet
 from ray_darts.spaces.recurrent.language_model import (
     NO_MASKS,
@@ -32,9 +32,10 @@ from ray_darts.spaces.recurrent.operations import highway, mixed_highway
 class SearchCell(nn.Module):
     """All candidates of all edges at once; one weight matrix per node, shared by its sources.
 
-    One batch norm without affine, as in the paper's code, is applied to s0 and to every node: 1 + nodes times per time
-    step, each with the statistics of that time step's N columns; in the weight step each application moves the running
-    statistics, in order, so a sequence of T steps moves them T (1 + nodes) times.
+    A batch norm without affine is applied to s0 and to every node, with the statistics of that time step's N columns;
+    in the weight step each time step moves the running statistics. Those are kept for s0 and each node apart, a named
+    departure: the paper's code keeps one set for all, which in evaluation normalises each state by what is mostly
+    another's. Without affine, training is the same function either way.
     """
 
     def __init__(self, space: RecurrentSpace) -> None:
@@ -43,7 +44,7 @@ class SearchCell(nn.Module):
         hidden, bound = space.hidden, space.weight_range
         self.input_weight = nn.Parameter(torch.empty(space.embedding + hidden, 2 * hidden).uniform_(-bound, bound))
         self.node_weights = nn.Parameter(torch.empty(space.nodes, hidden, 2 * hidden).uniform_(-bound, bound))
-        self.batch_norm = BatchNorm(hidden, momentum=space.batch_norm_momentum)
+        self.batch_norm = BatchNorm((1 + space.nodes) * hidden, momentum=space.batch_norm_momentum)
 
     def forward(
         self,
@@ -61,19 +62,20 @@ class SearchCell(nn.Module):
         projected = torch.matmul(inputs_TNE, self.input_weight[:width])
         nodes = list(zip(self.node_weights.unbind(), _rows_by_node(probabilities, len(self.node_weights)), strict=True))
 
-        norm = self.batch_norm.norm()
+        hidden = carry_NH.shape[-1]
+        norms = [self.batch_norm.norm(start, start + hidden) for start in range(0, hidden * (1 + len(nodes)), hidden)]
 
-        def normalised(state: Tensor) -> Tensor:
+        def normalised(state: Tensor, norm: Norm) -> Tensor:
             return normalise([norm], [state], batch_statistics=batch_statistics, update=update)[0]
 
         state = carry_NH
         hidden_states = []
         for gated in projected.unbind():
             gated = torch.addmm(gated, masked(state, hidden_mask_NH), recurrent)
-            states = normalised(highway(state, gated, "tanh")).unsqueeze(0)
-            for weight, probabilities_JK in nodes:
+            states = normalised(highway(state, gated, "tanh"), norms[0]).unsqueeze(0)
+            for (weight, probabilities_JK), norm in zip(nodes, norms[1:], strict=True):
                 gated = torch.matmul(masked(states, hidden_mask_NH), weight)
-                node = normalised(mixed_highway(states, gated, probabilities_JK, self.operations))
+                node = normalised(mixed_highway(states, gated, probabilities_JK, self.operations), norm)
                 states = torch.cat([states, node.unsqueeze(0)])
             state = states[1:].mean(0)
             hidden_states.append(state)
