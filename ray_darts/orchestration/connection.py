@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 import ray
 
 from ray_darts.errors import ClusterError
+
+logger = logging.getLogger("ray_darts.orchestration")
 
 _ADDRESS_VARIABLE = "RAY_ADDRESS"
 _NOTICES_VARIABLE = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
@@ -26,7 +29,8 @@ def ray_connection(address: str | None) -> Iterator[bool]:
     """Connect for the length of the block; yields whether the cluster was started here, for this command alone.
 
     `address` or RAY_ADDRESS (which `ray job submit` sets) names a cluster, `auto` the one of this machine; without
-    either a cluster of this machine's cores and GPUs is started. A connection that exists is used and left.
+    either a cluster of this machine's cores and GPUs is started. A connection that exists is used and left. Within
+    the block nothing of Ray's own reaches stdout.
 
     Raises: ClusterError when nothing answers there.
     """
@@ -43,9 +47,20 @@ def ray_connection(address: str | None) -> Iterator[bool]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(f"no Ray cluster answers at {target or 'this machine'}: {error}", address=target) from error
     try:
-        yield target is None
+        with redirect_stdout(_RayVoice()):
+            yield target is None
     finally:
         ray.shutdown()
+
+
+class _RayVoice(io.TextIOBase):
+    """Takes what Ray prints to this process's stdout, where only a result belongs, into the debug log."""
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                logger.debug("ray: %s", line)
+        return len(text)
 
 
 def _start_here() -> None:

@@ -51,7 +51,7 @@ def _fit(assignment: Assignment) -> Outcome:
             "ranks %s were lost more than %d times: %s", ranks, assignment.config.operation.max_failures, error
         )
         limit = assignment.config.operation.max_failures
-        return Outcome("lost", f"processes of ranks {ranks} died more than {limit} times (operation.max_failures)")
+        return Outcome("lost", f"ranks {ranks} died more than {limit} times (operation.max_failures), at last: {error}")
     except TrainingFailedError as error:
         logger.error("Ray Train gave up: %s", error)
         return Outcome("lost", str(error))

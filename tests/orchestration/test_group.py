@@ -69,7 +69,8 @@ def _rank(rank: int, meeting: str, act: Callable[[RankGroup, LastWords], str], t
 
 
 def what_each_rank_saw(act: Callable[[RankGroup, LastWords], str]) -> dict[int, str]:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.orchestration.worker_group"])
     with tempfile.TemporaryDirectory() as folder:
         ranks = [context.Process(target=_rank, args=(rank, f"{folder}/meeting", act, folder)) for rank in range(2)]
         for process in ranks:

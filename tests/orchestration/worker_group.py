@@ -22,7 +22,8 @@ from ray_darts.search.collectives import Alone
 from tests.orchestration.tiny import search_here
 
 _JOIN_S = 240.0
-_CONTEXT = multiprocessing.get_context("spawn")
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tests.orchestration.worker_group"])
 
 
 class GroupLost(Exception):
