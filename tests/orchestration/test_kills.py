@@ -45,12 +45,12 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "store")
 
 
-def condemned(folder: Path, moments: Sequence[str]) -> dict[str, str]:
-    """The environment in which processes end at these moments, each once."""
+def condemned(folder: Path, moments: Sequence[str]) -> Path:
+    """A folder of moments at which processes end, each once."""
     folder.mkdir()
     for moment in moments:
         (folder / moment).touch()
-    return {VARIABLE: str(folder)}
+    return folder
 
 
 def claims(store: LocalStore) -> int:
@@ -58,11 +58,10 @@ def claims(store: LocalStore) -> int:
 
 
 def test_two_ranks_killed_at_ten_moments_in_turn_leave_the_same_trace(
-    store: LocalStore, untouched: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: LocalStore, untouched: str, tmp_path: Path
 ) -> None:
-    for name, value in condemned(tmp_path / "moments", IN_TURN).items():
-        monkeypatch.setenv(name, value)
-    outcome, starts = search_until_ended(assigned(store, job_config()), world_size=2, max_starts=14)
+    moments = condemned(tmp_path / "moments", IN_TURN)
+    outcome, starts = search_until_ended(assigned(store, job_config()), world_size=2, moments=moments)
     assert outcome.kind == "finished"
     assert list((tmp_path / "moments").iterdir()) == []
     assert starts == len(IN_TURN) + 1
@@ -74,7 +73,7 @@ def test_ranks_killed_under_ray_are_started_again_and_leave_the_same_trace(
     store: LocalStore, untouched: str, tmp_path: Path
 ) -> None:
     moments = ("collective.1@200", "advance.after_checkpoint@5", "publish.before_alpha_trace@1")
-    environment = condemned(tmp_path / "moments", moments)
+    environment = {VARIABLE: str(condemned(tmp_path / "moments", moments))}
     job = Job(store, environment=environment, log=tmp_path / "log")
     code, told = job.end()
     assert code == 0, told

@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.orchestration.assignment import Assignment
-from ray_darts.orchestration.crashes import crash_where_told
+from ray_darts.orchestration.crashes import VARIABLE, crash_where_told
 from ray_darts.orchestration.group import LastWords, RankGroup
 from ray_darts.orchestration.outcome import Outcome
 from ray_darts.orchestration.search_run import Place
@@ -34,11 +34,11 @@ class GroupLost(Exception):
         self.exit_codes = exit_codes
 
 
-def start_group(assignment: Assignment, world_size: int) -> Outcome:
-    """One worker-group start; returns rank 0's outcome. Raises: GroupLost."""
+def start_group(assignment: Assignment, world_size: int, moments: Path | None = None) -> Outcome:
+    """One worker-group start, which ends at the `moments` of a folder; returns rank 0's outcome. Raises: GroupLost."""
     with tempfile.TemporaryDirectory() as folder:
         receiver, sender = _CONTEXT.Pipe(duplex=False)
-        arguments = (str(Path(folder) / "meeting"), world_size, assignment.to_plain(), sender)
+        arguments = (str(Path(folder) / "meeting"), world_size, assignment.to_plain(), sender, moments)
         ranks = [_CONTEXT.Process(target=_rank, args=(rank, *arguments)) for rank in range(world_size)]
         for process in ranks:
             process.start()
@@ -53,19 +53,25 @@ def start_group(assignment: Assignment, world_size: int) -> Outcome:
         return Outcome.from_plain(outcome)
 
 
-def search_until_ended(assignment: Assignment, world_size: int, max_starts: int = 12) -> tuple[Outcome, int]:
+def search_until_ended(
+    assignment: Assignment, world_size: int, moments: Path | None = None, max_starts: int = 14
+) -> tuple[Outcome, int]:
     """Start groups until one returns a verdict; (outcome, number of starts)."""
     for start in range(1, max_starts + 1):
         try:
-            return start_group(assignment, world_size), start
+            return start_group(assignment, world_size, moments), start
         except GroupLost:
             continue
     raise AssertionError(f"{max_starts} starts were lost")
 
 
-def _rank(rank: int, meeting: str, world_size: int, plain: dict[str, object], sender: Connection) -> None:
+def _rank(
+    rank: int, meeting: str, world_size: int, plain: dict[str, object], sender: Connection, moments: Path | None
+) -> None:
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if moments is not None:
+        os.environ[VARIABLE] = str(moments)
     crash_where_told()
     assignment = Assignment.from_plain(plain)
     if world_size > 1:
