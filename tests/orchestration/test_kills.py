@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ray_darts.artifacts.run_log import read_log
 from ray_darts.orchestration.crashes import VARIABLE
 from tests.orchestration.job import RUN, Job, job_config, until
 from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, trace_digest
-from tests.orchestration.worker_group import search_until_ended
+from tests.orchestration.worker_group import GroupLost, Shot, search_until_ended, start_group
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -65,6 +66,21 @@ def test_two_ranks_killed_at_ten_moments_in_turn_leave_the_same_trace(
     assert outcome.kind == "finished"
     assert list((tmp_path / "moments").iterdir()) == []
     assert starts == len(IN_TURN) + 1
+    assert trace_digest(store, RUN) == untouched
+    assert is_clean(store)
+
+
+def test_five_ranks_killed_at_random_leave_the_same_trace(store: LocalStore, untouched: str) -> None:
+    assignment = assigned(store, job_config())
+    chance = random.Random(0)
+    at_step = 0
+    for _ in range(5):
+        at_step += chance.randrange(1, 10)
+        shot = Shot(chance.randrange(2), at_step, delay_s=chance.uniform(0.0, 0.3))
+        with pytest.raises(GroupLost):
+            start_group(assignment, world_size=2, shot=shot)
+    outcome, _ = search_until_ended(assignment, world_size=2)
+    assert outcome.kind == "finished"
     assert trace_digest(store, RUN) == untouched
     assert is_clean(store)
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.status import run_status
 from ray_darts.orchestration.assignment import Assignment
 from ray_darts.orchestration.crashes import VARIABLE, crash_where_told
 from ray_darts.orchestration.group import LastWords, RankGroup
@@ -34,8 +38,22 @@ class GroupLost(Exception):
         self.exit_codes = exit_codes
 
 
-def start_group(assignment: Assignment, world_size: int, moments: Path | None = None) -> Outcome:
-    """One worker-group start, which ends at the `moments` of a folder; returns rank 0's outcome. Raises: GroupLost."""
+@dataclass(frozen=True)
+class Shot:
+    """SIGKILL to a rank a moment after a step has become durable."""
+
+    rank: int
+    at_step: int
+    delay_s: float
+
+
+def start_group(
+    assignment: Assignment, world_size: int, moments: Path | None = None, shot: Shot | None = None
+) -> Outcome:
+    """One worker-group start, ended by a shot or at the `moments` of a folder; returns rank 0's outcome.
+
+    Raises: GroupLost.
+    """
     with tempfile.TemporaryDirectory() as folder:
         receiver, sender = _CONTEXT.Pipe(duplex=False)
         arguments = (str(Path(folder) / "meeting"), world_size, assignment.to_plain(), sender, moments)
@@ -43,6 +61,8 @@ def start_group(assignment: Assignment, world_size: int, moments: Path | None = 
         for process in ranks:
             process.start()
         sender.close()
+        if shot is not None:
+            _fire(shot, assignment, ranks)
         wait([process.sentinel for process in ranks], timeout=_JOIN_S)
         for process in ranks:
             process.join(_JOIN_S)
@@ -51,6 +71,16 @@ def start_group(assignment: Assignment, world_size: int, moments: Path | None = 
             raise GroupLost(codes)
         outcome: dict[str, object] = receiver.recv()
         return Outcome.from_plain(outcome)
+
+
+def _fire(shot: Shot, assignment: Assignment, ranks: Sequence[BaseProcess]) -> None:
+    store = LocalStore(Path(assignment.store_uri))
+    while all(process.is_alive() for process in ranks):
+        if run_status(store, assignment.experiment, assignment.run).step >= shot.at_step:
+            wait([process.sentinel for process in ranks], timeout=shot.delay_s)
+            ranks[shot.rank].kill()
+            return
+        wait([process.sentinel for process in ranks], timeout=0.02)
 
 
 def search_until_ended(
