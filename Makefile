@@ -14,7 +14,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow" --durations=15
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow --durations=15
+	$(BIN)/python -m pytest -m slow --timeout=900 --durations=15
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

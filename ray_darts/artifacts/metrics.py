@@ -39,7 +39,9 @@ class EpochMetrics(Facts):
     train_loss: float | None = Field(description="weight half, mean over the epoch's weight steps")
     train_accuracy: float | None = Field(None, description="weight half, 0..1, as train_loss; images only")
     train_perplexity: float | None = Field(None, description="exp(train_loss); text only")
-    validation_loss: float | None = Field(description="whole alpha half, weights and running statistics at the end")
+    validation_loss: float | None = Field(
+        description="whole alpha half, weights at the epoch's end; running statistics (images), batch (text)"
+    )
     validation_accuracy: float | None = Field(None, description="0..1, as validation_loss; images only")
     validation_perplexity: float | None = Field(None, description="exp(validation_loss); text only")
     alpha_step_loss: float | None = Field(None, description="alpha half, mean over the epoch's alpha steps")

@@ -53,7 +53,7 @@ class TextData(Settings):
         1.0, gt=0, le=1, description="share of the train text that is used: the first rows of all columns"
     )
     bptt: int = Field(35, ge=2, description="mean sequence length; one in twenty sequences is half as long")
-    evaluation_batch_size: int = Field(10, ge=1)
+    evaluation_batch_size: int = Field(10, ge=2)
 
     @model_validator(mode="after")
     def _consistent(self) -> TextData:

@@ -8,7 +8,7 @@ import json
 from pydantic import Field, JsonValue, model_validator
 
 from ray_darts.config.base import Settings
-from ray_darts.config.data import Data, ImageData
+from ray_darts.config.data import Data, ImageData, TextData
 from ray_darts.config.operation import Operation, StoreSettings
 from ray_darts.config.search import AlphaOptimiser, SearchSettings, WeightOptimiser
 from ray_darts.config.space import ConvolutionalSpace, Space
@@ -41,6 +41,11 @@ class SearchConfig(Settings):
             raise ValueError(
                 f"operation.workers {highest} exceeds search.batch_size {self.search.batch_size}: "
                 "a worker would have no sample"
+            )
+        if isinstance(self.data, TextData) and self.data.evaluation_batch_size < 2 * highest:
+            raise ValueError(
+                f"data.evaluation_batch_size {self.data.evaluation_batch_size} leaves a worker fewer than 2 columns, "
+                f"too few for batch norm ({highest} workers)"
             )
         if self.search.accumulate > self.search.batch_size // highest:
             raise ValueError(

@@ -168,7 +168,7 @@ class SearchLoop:
 
     def _epoch_record(self) -> dict[str, object]:
         """What metrics.parquet says of an epoch; validation: the whole alpha half, with the weights at the epoch's end
-        and running statistics; train: sums over the epoch's weight steps, batch statistics."""
+        and the statistics that the space evaluates by; train: sums over the epoch's weight steps, batch statistics."""
         supernet = self.supernet
         alpha_sums, train_sums = self.bilevel.totals.tolist()
         validation = supernet.summarise(self._evaluate(), "validation")

@@ -68,7 +68,7 @@ class Supernet(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def evaluate(self, batch: Batch, carry: Tensor | None) -> Outcome:
-        """The loss with running statistics and no dropout, under no_grad."""
+        """The loss without dropout, under no_grad; the space says by which batch-norm statistics."""
 
     @abc.abstractmethod
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:

@@ -16,8 +16,8 @@ IDENTITY = ("space", "data", "weights", "alphas", "search")
     [
         ("cifar10", "7628a9d130180a5eb20819a949bafb5753319cae6966bbad878f433fce33862e"),
         ("digits", "9bc4ce75f796501d47beacaf440dff4dec642d0118852f986695c0b9c299c27c"),
-        ("ptb", "a96e508a4cee47425048501fcbd0e4601d0009c4a04210f196d4cdad1d8dd743"),
-        ("sotu", "0061dddcb2819e9aa820e04931c49a21f056f4b863d23f7ff8f4ce790aa114b4"),
+        ("ptb", "e1e333206ac7c5d06c7ed47696357d94fda8e04efebd3700e6a179038c3938cb"),
+        ("sotu", "654e8e796610595733a246559093e6f911738fae92181f96ddf646202849807e"),
     ],
 )
 def test_a_presets_digest_stays_what_it_was(preset: str, digest: str) -> None:

@@ -217,6 +217,7 @@ def test_a_search_on_text_learns_more_than_word_frequencies() -> None:
         "search.batch_size=8",
         "search.epochs=4",
         "weights.learning_rate=5",
+        "data.evaluation_batch_size=20",
         *off,
     )
     sink = Remembering()

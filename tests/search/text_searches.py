@@ -34,6 +34,8 @@ def text_config(*overrides: str) -> SearchConfig:
         "data.evaluation_batch_size=4",
         "search.batch_size=7",
         "search.epochs=2",
+        "search.alpha_warmup_epochs=0",
+        "space.temporal_activation_regularisation=0.001",
         "search.precision=float64",
         "operation.agree_every_steps=2",
     )

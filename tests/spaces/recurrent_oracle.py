@@ -39,8 +39,8 @@ class RecurrentOracle:
         return loss, states[-1]
 
     def evaluate(self, batch: Batch, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """(loss, last hidden state) without dropout and with running statistics."""
-        total, states = self._unroll(batch, hidden, {}, training=False, update=False)
+        """(loss, last hidden state) without dropout, by batch statistics."""
+        total, states = self._unroll(batch, hidden, {}, training=True, update=False)
         return total / batch.targets.numel(), states[-1]
 
     def _unroll(
