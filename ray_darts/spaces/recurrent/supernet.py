@@ -91,8 +91,9 @@ class RecurrentSupernet(Supernet):
     """A language model whose cell mixes every operation on every edge by softmax(alpha).
 
     The carry is the hidden state [N, H]. Regularisers: temporal activation regularisation in the weight step alone.
-    Evaluation uses no dropout and the statistics of its own columns, a named departure: with fixed ones nothing holds an
-    unbounded activation back over a thousand words, and a search that trains well evaluates to infinity. The decoder's weight is the embedding, so it moves with w'.
+    The decoder's weight is the embedding, so it moves with w'. Evaluation uses no dropout and the statistics of its own
+    columns, a named departure: with fixed ones nothing holds an unbounded activation back over a thousand words, and a
+    search that trains well evaluates to infinity.
     """
 
     sum_names = ("loss_sum", "tokens")
