@@ -27,10 +27,9 @@ PATIENCE_S = 240.0
 
 
 def job_config(*overrides: str) -> SearchConfig:
-    """Two workers with synchronised batch norm, 60 steps, a commit at every agreement."""
+    """Two workers, 60 steps, a commit at every agreement."""
     settings = (
         "search.epochs=20",
-        "search.batch_norm=sync",
         "operation.workers=2",
         "operation.commit_every_s=0",
         "operation.max_failures=20",

@@ -26,7 +26,7 @@ from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, search_here
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-LONG = "search.epochs=200"
+LONG = ("search.epochs=200", "search.batch_norm=sync")
 
 
 def records(store: LocalStore) -> list[Record]:
@@ -48,7 +48,7 @@ def test_a_noticed_node_goes_and_another_comes_and_the_run_shrinks_and_grows(tmp
     """Elastic 2 -> 1 -> 2 under synchronised batch norm; the notice alone makes the ranks commit off schedule."""
     store = LocalStore(tmp_path / "store")
     elastic = (
-        LONG,
+        *LONG,
         "operation.workers=1:2",
         "operation.agree_every_steps=1",
         "operation.commit_every_s=3600",
@@ -80,7 +80,7 @@ def test_a_noticed_node_goes_and_another_comes_and_the_run_shrinks_and_grows(tmp
     assert [world for i, world in enumerate(worlds) if i == 0 or world != worlds[i - 1]] == [2, 1, 2]
     assert search_here(assigned(store, job_config(*elastic)), store).kind == "finished"
     alone = LocalStore(tmp_path / "alone")
-    assert search_here(assigned(alone, job_config(LONG)), alone).kind == "finished"
+    assert search_here(assigned(alone, job_config(*LONG)), alone).kind == "finished"
     np.testing.assert_allclose(alphas(store, RUN), alphas(alone, RUN), rtol=0, atol=1e-6)
     assert is_clean(store)
 
