@@ -7,10 +7,12 @@ that were started here are ended, by process group or by namespace.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +51,7 @@ class Nodes:
 
     def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self._folder, self._address = folder, address
+        self._sockets = Path(tempfile.mkdtemp(prefix="rd"))  # a socket's path has at most 107 bytes
         self.gcs = f"{address}:{free_port(address)}"
         self._nodes: list[Node] = []
 
@@ -69,6 +72,7 @@ class Nodes:
     def __exit__(self, *_: object) -> None:
         for node in reversed(self._nodes):
             self.kill(node)
+        shutil.rmtree(self._sockets, ignore_errors=True)
 
     def add(self, address: str | None = None, namespace: str | None = None) -> Node:
         """One more node of one CPU; returns when the head counts it as alive."""
@@ -97,7 +101,7 @@ class Nodes:
             *prefix,
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
             *("--node-ip-address", address, "--min-worker-port", "0", "--max-worker-port", "0"),
-            *("--dashboard-agent-listen-port", str(free_port()), "--temp-dir", str(self._folder / name)),
+            *("--dashboard-agent-listen-port", str(free_port()), "--temp-dir", str(self._sockets / name)),
             *("--object-store-memory", str(150 * 2**20)),
             *options,
         ]
