@@ -29,6 +29,8 @@ from ray_darts.orchestration.worker import run_worker
 logger = logging.getLogger("ray_darts.orchestration")
 
 OUTCOME = "outcome"
+_ELASTIC_START_TIMEOUT_S = 60.0
+_ELASTIC_START_ATTEMPTS = 100
 
 
 def run_trial(config: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
@@ -60,21 +62,35 @@ def _fit(assignment: Assignment) -> Outcome:
 
 
 def train_environment(operation: Operation) -> dict[str, str]:
-    """Ray Train's limits as it reads them, in the process that calls fit."""
+    """Ray Train's limits as it reads them, in the process that calls fit.
+
+    An elastic group starts with what Ray believes is there, which just after a node's loss is too much for some
+    seconds: it must find out soon, while a fixed group may wait for an autoscaler.
+    """
+    start_timeout_s = operation.worker_start_timeout_s
+    if is_elastic(operation):
+        start_timeout_s = min(start_timeout_s, _ELASTIC_START_TIMEOUT_S)
     return {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(operation.health_check_interval_s),
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(operation.collective_timeout_s),
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(operation.worker_start_timeout_s),
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(start_timeout_s),
         "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(operation.collective_timeout_s),
         "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": str(operation.health_check_interval_s),
         "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     }
 
 
+def is_elastic(operation: Operation) -> bool:
+    """Whether the number of workers may change while a run goes on."""
+    lowest, highest = operation.worker_range
+    return lowest != highest
+
+
 def _trainer(assignment: Assignment) -> TorchTrainer:
     config, operation = assignment.config, assignment.config.operation
     storage = ray_storage(assignment.store_uri, assignment.experiment, config.store)
     lowest, highest = operation.worker_range
+    start_attempts = _ELASTIC_START_ATTEMPTS if is_elastic(operation) else operation.start_attempts
     resources = {"CPU": float(operation.cpus_per_worker)}
     if assignment.device == "cuda":
         resources["GPU"] = 1.0
@@ -83,7 +99,7 @@ def _trainer(assignment: Assignment) -> TorchTrainer:
         train_loop_config=assignment.to_plain(),
         torch_config=ProcessGroupConfig(timeout_s=int(operation.collective_timeout_s)),
         scaling_config=ScalingConfig(
-            num_workers=lowest if lowest == highest else (lowest, highest),
+            num_workers=(lowest, highest) if is_elastic(operation) else lowest,
             use_gpu=assignment.device == "cuda",
             resources_per_worker=resources,
             placement_strategy=operation.placement,
@@ -94,7 +110,7 @@ def _trainer(assignment: Assignment) -> TorchTrainer:
             storage_path=storage.path,
             storage_filesystem=storage.filesystem,
             failure_config=FailureConfig(
-                max_failures=operation.max_failures, controller_failure_limit=operation.start_attempts - 1
+                max_failures=operation.max_failures, controller_failure_limit=start_attempts - 1
             ),
             callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call]
             worker_runtime_env={"env_vars": storage.environment} if storage.environment else None,

@@ -53,6 +53,7 @@ def test_a_noticed_node_goes_and_another_comes_and_the_run_shrinks_and_grows(tmp
         "operation.agree_every_steps=1",
         "operation.commit_every_s=3600",
         "operation.resize_check_s=5",
+        "operation.worker_start_timeout_s=20",
     )
     with Nodes(tmp_path) as nodes, MetadataServer() as metadata:
         nodes.add()
