@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from ray_darts.artifacts.local import LocalStore
+from tests.orchestration.job import Job, StartJob
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +25,18 @@ def ray_cluster() -> Iterator[None]:
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def start_job(tmp_path: Path) -> Iterator[StartJob]:
+    """Start a command on a store, `start_job(store, *overrides, **environment)`; none outlives the test."""
+    jobs: list[Job] = []
+
+    def start(store: LocalStore, *overrides: str, **environment: str) -> Job:
+        jobs.append(Job(store, overrides, environment, tmp_path / f"job{len(jobs)}.log"))
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        job.kill()
+        job.end()

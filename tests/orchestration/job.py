@@ -12,8 +12,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.status import RunStatus, run_status
@@ -41,14 +42,13 @@ def job_config(*overrides: str) -> SearchConfig:
 class Job:
     """A command in a session of its own; `log` is what it wrote on stderr."""
 
-    def __init__(
-        self, store: LocalStore, *overrides: str, environment: Mapping[str, str] | None = None, log: Path
-    ) -> None:
+    def __init__(self, store: LocalStore, overrides: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self._log = log.open("w")
+        self._told: str | None = None
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.orchestration.job", store.uri, *overrides],
             cwd=Path(__file__).parents[2],
-            env={**os.environ, "RAY_AUTH_MODE": "disabled", "GLOO_SOCKET_IFNAME": "lo", **(environment or {})},
+            env={**os.environ, "RAY_AUTH_MODE": "disabled", "GLOO_SOCKET_IFNAME": "lo", **environment},
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
@@ -57,12 +57,10 @@ class Job:
 
     def end(self) -> tuple[int, dict[str, object]]:
         """Wait for its exit code and its outcome ({} where it was killed)."""
-        try:
-            told, _ = self.process.communicate(timeout=PATIENCE_S)
-        finally:
-            self.process.kill()
+        if self._told is None:
+            self._told, _ = self.process.communicate(timeout=PATIENCE_S)
             self._log.close()
-        return self.process.returncode, json.loads(told) if told else {}
+        return self.process.returncode, json.loads(self._told) if self._told else {}
 
     def interrupt(self) -> None:
         """Ctrl-C, to the command alone."""
@@ -71,6 +69,12 @@ class Job:
     def kill(self) -> None:
         """SIGKILL, to the command alone."""
         self.process.kill()
+
+
+class StartJob(Protocol):
+    """The fixture `start_job`: start a command on a store; it does not outlive the test."""
+
+    def __call__(self, store: LocalStore, *overrides: str, **environment: str) -> Job: ...
 
 
 def until(store: LocalStore, condition: Callable[[RunStatus], bool], job: Job | None = None) -> RunStatus:

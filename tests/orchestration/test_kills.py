@@ -12,7 +12,7 @@ from ray_darts.artifacts.layout import RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.orchestration.crashes import VARIABLE
-from tests.orchestration.job import RUN, Job, job_config, until
+from tests.orchestration.job import RUN, StartJob, job_config, until
 from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, trace_digest
 from tests.orchestration.worker_group import GroupLost, Shot, search_until_ended, start_group
 
@@ -86,11 +86,11 @@ def test_five_ranks_killed_at_random_leave_the_same_trace(store: LocalStore, unt
 
 
 def test_ranks_killed_under_ray_are_started_again_and_leave_the_same_trace(
-    store: LocalStore, untouched: str, tmp_path: Path
+    store: LocalStore, untouched: str, tmp_path: Path, start_job: StartJob
 ) -> None:
     moments = ("collective.1@200", "advance.after_checkpoint@5", "publish.before_alpha_trace@1")
-    environment = {VARIABLE: str(condemned(tmp_path / "moments", moments))}
-    job = Job(store, environment=environment, log=tmp_path / "log")
+    folder = condemned(tmp_path / "moments", moments)
+    job = start_job(store, **{VARIABLE: str(folder)})
     code, told = job.end()
     assert code == 0, told
     assert list((tmp_path / "moments").iterdir()) == []
@@ -100,9 +100,9 @@ def test_ranks_killed_under_ray_are_started_again_and_leave_the_same_trace(
 
 
 def test_a_command_interrupted_then_killed_then_typed_again_leaves_the_same_trace(
-    store: LocalStore, untouched: str, tmp_path: Path
+    store: LocalStore, untouched: str, start_job: StartJob
 ) -> None:
-    interrupted = Job(store, log=tmp_path / "first")
+    interrupted = start_job(store)
     until(store, lambda status: status.step >= 4, interrupted)
     interrupted.interrupt()
     code, told = interrupted.end()
@@ -110,22 +110,22 @@ def test_a_command_interrupted_then_killed_then_typed_again_leaves_the_same_trac
     assert told[RUN]["kind"] == "interrupted"  # type: ignore[index]
     seen = until(store, lambda status: True).step
 
-    killed = Job(store, log=tmp_path / "second")
+    killed = start_job(store)
     until(store, lambda status: status.step > seen, killed)
     killed.kill()
     assert killed.end() == (-9, {})
 
-    code, told = Job(store, log=tmp_path / "third").end()
+    code, told = start_job(store).end()
     assert code == 0, told
     assert trace_digest(store, RUN) == untouched
     assert is_clean(store)
 
 
-def test_of_two_live_commands_the_newer_wins_and_the_older_exits_76(store: LocalStore, tmp_path: Path) -> None:
+def test_of_two_live_commands_the_newer_wins_and_the_older_exits_76(store: LocalStore, start_job: StartJob) -> None:
     longer = "search.epochs=80"
-    older = Job(store, longer, "operation.agree_every_steps=1", log=tmp_path / "older")
+    older = start_job(store, longer, "operation.agree_every_steps=1")
     until(store, lambda status: status.step >= 2, older)
-    newer = Job(store, longer, log=tmp_path / "newer")
+    newer = start_job(store, longer)
     older_code, older_told = older.end()
     newer_code, newer_told = newer.end()
     assert (older_code, newer_code) == (76, 0), (older_told, newer_told)

@@ -18,7 +18,7 @@ from ray_darts.artifacts.layout import RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.records import Record
 from ray_darts.artifacts.run_log import read_log
-from tests.orchestration.job import RUN, Job, job_config, until
+from tests.orchestration.job import RUN, StartJob, job_config, until
 from tests.orchestration.metadata_server import MetadataServer
 from tests.orchestration.nodes import Node, Nodes
 from tests.orchestration.test_sweep import alphas
@@ -44,7 +44,7 @@ def start_watcher(nodes: Nodes, node: Node, metadata: MetadataServer) -> subproc
     )
 
 
-def test_a_noticed_node_goes_and_another_comes_and_the_run_shrinks_and_grows(tmp_path: Path) -> None:
+def test_a_noticed_node_goes_another_comes_and_the_run_shrinks_and_grows(tmp_path: Path, start_job: StartJob) -> None:
     """Elastic 2 -> 1 -> 2 under synchronised batch norm; the notice alone makes the ranks commit off schedule."""
     store = LocalStore(tmp_path / "store")
     elastic = (
@@ -58,7 +58,7 @@ def test_a_noticed_node_goes_and_another_comes_and_the_run_shrinks_and_grows(tmp
     with Nodes(tmp_path) as nodes, MetadataServer() as metadata:
         nodes.add()
         doomed = nodes.add()
-        job = Job(store, *elastic, environment={"RAY_ADDRESS": nodes.gcs}, log=tmp_path / "log")
+        job = start_job(store, *elastic, RAY_ADDRESS=nodes.gcs)
         until(store, lambda s: s.step > 0 and s.environment is not None and s.environment.world_size == 2, job)
         assert all(record.step % 3 == 0 for record in records(store)), "nothing but epochs' ends is committed so far"
 
@@ -117,7 +117,7 @@ def namespaces(count: int) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 @pytest.mark.skipif(shutil.which("ip") is None, reason="network namespaces need the ip command")
-def test_a_run_whose_node_is_cut_off_finishes_on_the_rest(tmp_path: Path) -> None:
+def test_a_run_whose_node_is_cut_off_finishes_on_the_rest(tmp_path: Path, start_job: StartJob) -> None:
     """Rank 0's node loses its link: it can still write to the store, and is fenced there by the next claim."""
     store = LocalStore(tmp_path / "store")
     settings = (
@@ -128,8 +128,7 @@ def test_a_run_whose_node_is_cut_off_finishes_on_the_rest(tmp_path: Path) -> Non
     )
     with namespaces(3) as (bridge, places), Nodes(tmp_path, bridge) as nodes:
         started = {node.node_id: name for node, name in ((nodes.add(at, name), name) for name, at in places)}
-        environment = {"RAY_ADDRESS": nodes.gcs, "GLOO_SOCKET_IFNAME": ""}
-        job = Job(store, *settings, environment=environment, log=tmp_path / "log")
+        job = start_job(store, *settings, RAY_ADDRESS=nodes.gcs)
         seen = until(store, lambda s: s.step >= 3, job)
         assert seen.owner is not None
         assert seen.owner.node is not None
