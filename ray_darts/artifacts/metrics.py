@@ -55,8 +55,8 @@ class EpochMetrics(Facts):
     warning: str | None = Field(None, description="what the watch said of a collapsing cell")
 
     def scalars(self) -> dict[str, Scalar]:
-        """Flat numbers for a status line: top-level ones by name, a cell's as `<cell>.entropy` and so on."""
-        flat: dict[str, Scalar] = self.model_dump(exclude={"cells", "genotype", "warning"}, exclude_none=True)
+        """What a status shows: top-level facts by name, a cell's as `<cell>.entropy` and so on."""
+        flat: dict[str, Scalar] = self.model_dump(exclude={"cells", "genotype"}, exclude_none=True)
         for name, cell in self.cells.items():
             flat[f"{name}.entropy"] = cell.entropy
             flat[f"{name}.skips"] = cell.skips

@@ -32,7 +32,6 @@ class Operation(Settings):
     health_check_interval_s: float = Field(2.0, gt=0)
     resize_check_s: float = Field(60.0, gt=0, description="elastic runs look for more workers this often")
     checkpoint_cells: bool = Field(False, description="recompute each cell in the backward pass; saves memory")
-    compile: tuple[Literal["training", "validation", "alpha_training"], ...] = ()
     formulation: Literal["auto", "separate", "grouped"] = Field(
         "auto", description="grouped: few launches, for GPUs; separate: fastest on CPUs"
     )

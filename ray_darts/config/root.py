@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -11,7 +12,7 @@ from ray_darts.config.base import Settings
 from ray_darts.config.data import Data, ImageData, TextData
 from ray_darts.config.operation import Operation, StoreSettings
 from ray_darts.config.search import AlphaOptimiser, SearchSettings, WeightOptimiser
-from ray_darts.config.space import ConvolutionalSpace, Space
+from ray_darts.config.space import ConvolutionalSpace, RecurrentSpace, Space
 
 _IDENTITY_SECTIONS = ("space", "data", "weights", "alphas", "search")
 
@@ -36,23 +37,35 @@ class SearchConfig(Settings):
         wanted = {"convolutional": "images", "recurrent": "text"}[self.space.kind]
         if self.data.kind != wanted:
             raise ValueError(f"a {self.space.kind} space needs data of kind {wanted!r}, not {self.data.kind!r}")
-        highest = self.operation.worker_range[1]
-        if highest > self.search.batch_size:
-            raise ValueError(
-                f"operation.workers {highest} exceeds search.batch_size {self.search.batch_size}: "
-                "a worker would have no sample"
-            )
+        mistakes = [*self._shard_mistakes(), *self._unused_settings()]
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
+    def _shard_mistakes(self) -> Iterator[str]:
+        """What leaves a worker without samples, or batch norm without a batch."""
+        search, highest = self.search, self.operation.worker_range[1]
+        shard = search.batch_size // highest
+        if shard == 0:
+            yield f"operation.workers {highest} exceeds search.batch_size {search.batch_size}: a worker would have no sample"
+        elif search.accumulate > shard:
+            yield f"search.accumulate {search.accumulate} exceeds the {shard} samples of a worker's shard ({highest} workers)"
+        elif isinstance(self.data, TextData) and shard // search.accumulate < 2:
+            yield "batch norm on text needs 2 columns in each micro-batch of each worker: raise search.batch_size"
+        if search.accumulate > 1 and search.batch_norm == "sync":
+            yield "search.batch_norm 'sync' needs search.accumulate 1: micro-batches are normalised each alone"
         if isinstance(self.data, TextData) and self.data.evaluation_batch_size < 2 * highest:
-            raise ValueError(
+            yield (
                 f"data.evaluation_batch_size {self.data.evaluation_batch_size} leaves a worker fewer than 2 columns, "
                 f"too few for batch norm ({highest} workers)"
             )
-        if self.search.accumulate > self.search.batch_size // highest:
-            raise ValueError(
-                f"search.accumulate {self.search.accumulate} exceeds the {self.search.batch_size // highest} samples "
-                f"of a worker's shard (search.batch_size {self.search.batch_size}, {highest} workers)"
-            )
-        return self
+
+    def _unused_settings(self) -> Iterator[str]:
+        """What the space would accept and ignore."""
+        if isinstance(self.space, RecurrentSpace):
+            for name in ("checkpoint_cells", "formulation", "kernel"):
+                if getattr(self.operation, name) != Operation.model_fields[name].default:
+                    yield f"operation.{name} is for convolutional spaces"
 
     def identity(self) -> dict[str, JsonValue]:
         """What is computed, as JSON-able data; where the data lies (`data.path`) is left out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 import pyarrow.fs
@@ -14,7 +15,7 @@ from ray_darts.config import StoreSettings
 
 @dataclass(frozen=True)
 class RayStorage:
-    """Arguments of Ray's RunConfig; `environment` must be set in every process that writes there."""
+    """Arguments of Ray's RunConfig; `environment` is set here and must be wherever else Ray writes."""
 
     path: str
     filesystem: pyarrow.fs.FileSystem | None = None
@@ -27,8 +28,10 @@ def ray_storage(store_uri: str, experiment: str, settings: StoreSettings) -> Ray
     if isinstance(store, LocalStore):
         return RayStorage(f"{store.uri}/{experiment}/{RAY_FOLDER}")
     path = f"{store.uri.removeprefix('s3://').rstrip('/')}/{experiment}/{RAY_FOLDER}"
+    environment: dict[str, str] = {"AWS_REQUEST_CHECKSUM_CALCULATION": settings.checksums}
+    os.environ.update(environment)
     scheme, _, host = (settings.endpoint_url or "").partition("://")
     filesystem = pyarrow.fs.S3FileSystem(
         endpoint_override=host or None, scheme=scheme or "https", region=settings.region
     )
-    return RayStorage(path, filesystem, {"AWS_REQUEST_CHECKSUM_CALCULATION": settings.checksums})
+    return RayStorage(path, filesystem, environment)

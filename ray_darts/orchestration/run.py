@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from uuid import uuid4
 
+from ray.exceptions import RayError
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.train.v2.torch.torch_trainer import TorchTrainer
@@ -57,6 +58,11 @@ def _fit(assignment: Assignment) -> Outcome:
     except TrainingFailedError as error:
         logger.error("Ray Train gave up: %s", error)
         return Outcome("lost", str(error))
+    except RayError:
+        raise
+    except Exception as error:
+        logger.exception("the run could not be started")
+        return Outcome("error", f"{type(error).__name__}: {error}")
     assert isinstance(returned, Mapping)
     return Outcome.from_plain(returned)
 

@@ -20,7 +20,7 @@ from ray.tune.error import TuneError
 
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.status import RunStatus, run_status
-from ray_darts.errors import ClusterLost, StoreUnavailable
+from ray_darts.errors import ClusterLost, StoreError
 from ray_darts.orchestration.assignment import Assignment
 from ray_darts.orchestration.outcome import Outcome
 from ray_darts.orchestration.ray_storage import ray_storage
@@ -139,7 +139,7 @@ class Supervisor:
             return status
         try:
             status = self._statuses[run] = run_status(self._store, self._first.experiment, run)
-        except StoreUnavailable as error:
+        except StoreError as error:  # a status is only shown; the runs themselves say what the store refuses
             logger.info("the status of %s cannot be read now: %s", run, error)
         return status
 

@@ -17,11 +17,12 @@ import ray
 import ray_darts
 from ray_darts.artifacts.best import Best, read_best
 from ray_darts.artifacts.experiment import register_experiment, register_run
+from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.status import RunStatus
 from ray_darts.config import SearchConfig
-from ray_darts.errors import ClusterError, MissingObject
+from ray_darts.errors import ClusterError, CorruptObject, MissingObject
 from ray_darts.orchestration.assignment import Assignment
 from ray_darts.orchestration.capacity import Capacity, concurrent_runs
 from ray_darts.orchestration.connection import ray_connection
@@ -64,8 +65,7 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
     store = open_store(request.store_uri, request.config.store)
     outcomes: dict[str, Outcome] = {}
     for run in plan.finished:
-        publish_run(store, request.experiment, run.run)
-        outcomes[run.run] = Outcome("finished", step=run.status.step)
+        outcomes[run.run] = _published(store, request.experiment, run.run, run.status.step)
     for run in plan.failed:
         failure = run.status.failure
         detail = "" if failure is None else f"{failure.kind}: {failure.detail}"
@@ -77,6 +77,15 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
     except MissingObject:
         best = None
     return SweepResult({run.run: outcomes[run.run] for run in plan.runs}, best)
+
+
+def _published(store: ObjectStore, experiment: str, run: str, step: int) -> Outcome:
+    """Publish what is missing of a finished run; one that is damaged must not stop the others."""
+    try:
+        publish_run(store, experiment, run)
+    except (CorruptObject, MissingObject) as error:
+        return Outcome("error", f"{error} (see ray-darts verify)", step)
+    return Outcome("finished", step=step)
 
 
 def _search(plan: SweepPlan, observer: Observer) -> dict[str, Outcome]:

@@ -54,7 +54,7 @@ def status_text(runs: Sequence[RunStatus]) -> str:
     console.print(status_table(runs))
     table = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
     failures = [f"{run.run} failed: {run.failure.detail}" for run in runs if run.failure is not None]
-    return "\n".join([table, *failures])
+    return "\n".join([table, *failures, *(line for line in map(warning_line, runs) if line)])
 
 
 def status_table(runs: Sequence[RunStatus]) -> Table:
@@ -83,6 +83,12 @@ def status_line(run: RunStatus) -> str:
     return " ".join([f"{row['run']}: {row['state']}", *(f"{name} {value}" for name, value in told if value)])
 
 
+def warning_line(run: RunStatus) -> str:
+    """What the watch said of the run's last epoch; empty where it said nothing."""
+    warning = run.latest.get("warning")
+    return f"{run.run}: warning: {warning}" if warning else ""
+
+
 class LiveTable:
     """Shows runs as they go on; use as a context. `quiet` shows nothing."""
 
@@ -91,6 +97,7 @@ class LiveTable:
         self._quiet = quiet
         self._live: Live | None = None
         self._told: dict[str, tuple[str, int | None]] = {}
+        self._warned: set[str] = set()
 
     def __enter__(self) -> Self:
         from rich.console import Console
@@ -114,6 +121,9 @@ class LiveTable:
         """Show the present state of all runs; plain lines tell a run again when its state or epoch has changed."""
         if self._quiet or self._console is None:
             return
+        for line in {warning_line(run) for run in runs} - self._warned - {""}:
+            self._warned.add(line)
+            self._console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
         if self._live is not None:
             self._live.update(status_table(runs), refresh=True)
             return

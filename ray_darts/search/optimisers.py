@@ -46,14 +46,20 @@ class Sgd:
             self.momentum_buffer, alpha=self._settings.momentum
         )
 
-    def step_(self, weights: Tensor, gradient: Tensor, rate: float, healthy: Tensor) -> None:
-        """Clip and step `weights` in place, where `healthy` (0-dim bool) holds."""
+    def step_(self, weights: Tensor, gradient: Tensor, rate: float, healthy: Tensor) -> Tensor:
+        """Clip and step `weights` in place where `healthy` (0-dim bool) holds and the new ones are finite.
+
+        Returns that flag.
+        """
         coefficient = clip_coefficient(gradient, self._settings.clip)
         if coefficient is not None:
             gradient = gradient * coefficient
         direction = self.direction(weights, gradient)
+        stepped = weights.sub(direction, alpha=rate)
+        healthy = healthy & torch.isfinite(stepped.sum())
         self.momentum_buffer.copy_(torch.where(healthy, direction, self.momentum_buffer))
-        weights.sub_(torch.where(healthy, direction, 0.0), alpha=rate)
+        weights.copy_(torch.where(healthy, stepped, weights))
+        return healthy
 
 
 class Adam:

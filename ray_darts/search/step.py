@@ -136,9 +136,9 @@ class BilevelStep:
         extras, moved = torch.split(buffer.extras, [num_extras, self.statistics.size])
         torch.mul(self.statistics.vector, train.share, out=moved)
         self.collectives.sum_(buffer.vector)
-        self.healthy = self.healthy & torch.isfinite(buffer.vector.sum())
+        finite = torch.isfinite(buffer.vector.sum())
+        self.healthy = self.sgd.step_(self.weights.vector, buffer.gradients[0], rate, self.healthy & finite)
         self.statistics.vector.copy_(torch.where(self.healthy, moved, statistics))
-        self.sgd.step_(self.weights.vector, buffer.gradients[0], rate, self.healthy)
         if carries and self.train_carry is not None:
             self.train_carry = torch.where(self.healthy, torch.cat(carries), self.train_carry)
         return extras[1:].double()

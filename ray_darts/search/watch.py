@@ -19,8 +19,8 @@ _log = logging.getLogger("ray_darts.search")
 class CollapseWatch:
     """Remembers the last genotype worth keeping: of the newest epoch, or of the last before a collapse.
 
-    `stop_on_skips`: a cell that keeps this many skip connections ends the run. Without it the watch only warns, once
-    per cell, when half of a cell's kept edges are skips.
+    `stop_on_skips`: a cell that keeps this many skip connections ends the run, once there is a genotype from before.
+    Without it the watch only warns, once per cell, when half of a cell's kept edges are skips.
     """
 
     def __init__(self, layout: SpaceLayout, stop_on_skips: int | None) -> None:
@@ -30,6 +30,7 @@ class CollapseWatch:
         self.genotype_step = 0
         self.metric: float | None = None
         self.collapsed = False
+        self._sound = False
 
     def observe(
         self, epoch: int, step: int, flat_alphas: Sequence[float], metric: float
@@ -41,15 +42,19 @@ class CollapseWatch:
         seen = describe(self._layout, self._layout.split(flat_alphas))
         limit = self._stop_on_skips
         worst = max(seen.skips, key=lambda cell: seen.skips[cell])
-        if limit is not None and seen.skips[worst] >= limit and self.genotype is not None:
+        met = limit is not None and seen.skips[worst] >= limit
+        if met and self._sound:
             self.collapsed = True
-            warning: str | None = (
-                f"epoch {epoch}: the {worst} cell keeps {seen.skips[worst]} skip connections "
-                f"(stop_on_skips = {limit}): the search ends with the genotype of step {self.genotype_step}"
-            )
         else:
-            self.genotype, self.genotype_step, self.metric = seen.genotype, step, metric
-            warning = self._warn(epoch, seen)
+            value = metric if math.isfinite(metric) else None
+            self.genotype, self.genotype_step, self.metric, self._sound = seen.genotype, step, value, not met
+        warning = self._warn(epoch, seen)
+        if met:
+            end = f"ends with the genotype of step {self.genotype_step}" if self.collapsed else "has none before it"
+            warning = (
+                f"epoch {epoch}: the {worst} cell keeps {seen.skips[worst]} skip connections "
+                f"(stop_on_skips = {limit}): the search {end}"
+            )
         if warning is not None:
             _log.warning(warning)
         return seen, warning
@@ -75,6 +80,7 @@ class CollapseWatch:
             "genotype_step": self.genotype_step,
             "metric": self.metric,
             "collapsed": self.collapsed,
+            "sound": self._sound,
             "warned": sorted(self._warned),
         }
 
@@ -86,4 +92,4 @@ class CollapseWatch:
         assert isinstance(warned, list)
         self.genotype = Genotype.from_json(text, self._layout) if isinstance(text, str) else None
         self.genotype_step, self.metric, self._warned = step, metric, set(warned)
-        self.collapsed = bool(state["collapsed"])
+        self.collapsed, self._sound = bool(state["collapsed"]), bool(state["sound"])

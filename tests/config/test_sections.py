@@ -53,7 +53,6 @@ from ray_darts.config.base import Settings
         (Operation, {"workers": "-1"}, "at least 1"),
         (Operation, {"workers": True}, "valid string"),
         (Operation, {"max_hours": 0}, "greater than 0"),
-        (Operation, {"compile": ("everything",)}, "'training', 'validation' or 'alpha_training'"),
         (StoreSettings, {"kms_key_id": "key"}, "kms_key_id needs encryption 'aws:kms'"),
         (StoreSettings, {"attempts": 0}, "greater than or equal to 1"),
     ],

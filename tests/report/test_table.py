@@ -92,3 +92,15 @@ def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_table_has_a_row_for_each_run() -> None:
     assert status_table([SEARCHING, WAITING, TEXT]).row_count == 3
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_collapse_is_told_live_and_once(terminal: bool) -> None:
+    screen = io.StringIO()
+    warned = RunStatus("run-0", "searching", 40, 100, latest={**LATEST, "warning": "epoch 3: 8 of 8 are skip_connect"})
+    with LiveTable(Console(file=screen, force_terminal=terminal, width=200)) as table:
+        table.show([SEARCHING])
+        table.show([SEARCHING, warned])
+        table.show([SEARCHING, warned])
+    assert screen.getvalue().count("run-0: warning: epoch 3: 8 of 8 are skip_connect") == 1
+    assert status_text([warned]).splitlines()[-1] == "run-0: warning: epoch 3: 8 of 8 are skip_connect"

@@ -56,7 +56,7 @@ def test_an_unhealthy_step_changes_no_bit() -> None:
         t.clone() for t in (weights, sgd.momentum_buffer, alphas, adam.first_moment, adam.second_moment, adam.count)
     ]
     poison = torch.full_like(start, torch.nan)
-    sgd.step_(weights, poison, 0.1, BAD)
+    assert not bool(sgd.step_(weights, poison, 0.1, BAD))
     assert not bool(adam.step_(alphas, poison, BAD))
     now = (weights, sgd.momentum_buffer, alphas, adam.first_moment, adam.second_moment, adam.count)
     assert all(torch.equal(one, other) for one, other in zip(state, now, strict=True))
@@ -83,3 +83,11 @@ def test_the_cosine_runs_from_the_rate_towards_its_minimum_and_counts_epochs_fro
     assert 0.001 < learning_rate(settings, 49, 50) < 0.00103
     constant = WeightOptimiser(learning_rate=20.0, schedule="constant")
     assert learning_rate(constant, 7, 50) == 20.0
+
+
+def test_sgd_refuses_weights_that_would_not_be_finite() -> None:
+    weights = torch.tensor([3e38, 1.0])
+    sgd = Sgd(WeightOptimiser(clip=None), weights)
+    assert not bool(sgd.step_(weights, torch.tensor([-3e38, 0.0]), 10.0, GOOD))
+    assert torch.equal(weights, torch.tensor([3e38, 1.0]))
+    assert torch.equal(sgd.momentum_buffer, torch.zeros(2))

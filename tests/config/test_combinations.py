@@ -1,0 +1,33 @@
+"""Settings that are fine alone and wrong together are refused, each with what to change."""
+
+from __future__ import annotations
+
+import pytest
+
+from ray_darts.config import load_config
+from ray_darts.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "told"),
+    [
+        ("digits", ["search.accumulate=2", "search.batch_norm=sync"], "'sync' needs search.accumulate 1"),
+        ("digits", ["search.accumulate=32", "operation.workers=4"], "exceeds the 16 samples of a worker's shard"),
+        ("digits", ["operation.workers=65"], "a worker would have no sample"),
+        ("sotu", ["search.accumulate=128"], "needs 2 columns in each micro-batch"),
+        ("sotu", ["data.evaluation_batch_size=7", "operation.workers=4"], "fewer than 2 columns"),
+        ("sotu", ["operation.checkpoint_cells=true"], "operation.checkpoint_cells is for convolutional spaces"),
+        ("sotu", ["operation.kernel=compiled"], "operation.kernel is for convolutional spaces"),
+        ("sotu", ["operation.formulation=grouped"], "operation.formulation is for convolutional spaces"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(preset: str, overrides: list[str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_config(preset, overrides=overrides)
+
+
+def test_two_wrong_combinations_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("sotu", overrides=["search.accumulate=128", "operation.kernel=compiled"])
+    assert "2 columns" in str(caught.value)
+    assert "operation.kernel" in str(caught.value)

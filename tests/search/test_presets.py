@@ -1,0 +1,26 @@
+"""What the README promises of the demo's preset, unchanged: it learns, and its alphas decide."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ray_darts.config import load_config
+from ray_darts.data.open import open_data
+from ray_darts.search.collectives import Alone
+from ray_darts.search.loop import SearchLoop
+from tests.search.searches import CPU, Remembering
+
+
+@pytest.mark.slow
+def test_digits_passes_ninety_per_cent_with_entropies_visibly_below_undecided() -> None:
+    config = load_config("digits")
+    sink = Remembering()
+    SearchLoop(config, "first", 0, open_data(config, 0), Alone(), CPU).run(sink)
+    last = sink.epochs[-1]
+    accuracy, cells = last["validation_accuracy"], last["cells"]
+    assert isinstance(accuracy, float)
+    assert isinstance(cells, dict)
+    assert accuracy > 0.9
+    assert all(facts["entropy"] < math.log(8) - 0.08 for facts in cells.values())
