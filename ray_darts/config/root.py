@@ -47,9 +47,11 @@ class SearchConfig(Settings):
         search, highest = self.search, self.operation.worker_range[1]
         shard = search.batch_size // highest
         if shard == 0:
-            yield f"operation.workers {highest} exceeds search.batch_size {search.batch_size}: a worker would have no sample"
+            wanted = f"operation.workers {highest} exceeds search.batch_size {search.batch_size}"
+            yield f"{wanted}: a worker would have no sample"
         elif search.accumulate > shard:
-            yield f"search.accumulate {search.accumulate} exceeds the {shard} samples of a worker's shard ({highest} workers)"
+            samples = f"the {shard} samples of a worker's shard ({highest} workers)"
+            yield f"search.accumulate {search.accumulate} exceeds {samples}"
         elif isinstance(self.data, TextData) and shard // search.accumulate < 2:
             yield "batch norm on text needs 2 columns in each micro-batch of each worker: raise search.batch_size"
         if search.accumulate > 1 and search.batch_norm == "sync":
