@@ -13,15 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ray_darts.artifacts.layout import RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.records import Record
 from ray_darts.artifacts.run_log import read_log
+from ray_darts.artifacts.traces import read_rows
+from ray_darts.orchestration.search_run import Place
 from tests.orchestration.job import RUN, StartJob, job_config, until
 from tests.orchestration.metadata_server import MetadataServer
 from tests.orchestration.nodes import Node, Nodes
-from tests.orchestration.test_sweep import alphas
+from tests.orchestration.test_search_run import Stopping
 from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, search_here
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -31,6 +34,13 @@ LONG = ("search.epochs=200", "search.batch_norm=sync")
 
 def records(store: LocalStore) -> list[Record]:
     return [entry.record for entry in read_log(store, RunKeys(EXPERIMENT, RUN))]
+
+
+def visible_alphas(store: LocalStore) -> NDArray[np.float32]:
+    """[steps, alphas] of a run that may still be going on."""
+    layout = job_config().space.layout()
+    keys = RunKeys(EXPERIMENT, RUN)
+    return read_rows(store, keys, read_log(store, keys), layout.num_alphas).alphas
 
 
 def start_watcher(nodes: Nodes, node: Node, metadata: MetadataServer) -> subprocess.Popen[bytes]:
@@ -79,10 +89,12 @@ def test_a_noticed_node_goes_another_comes_and_the_run_shrinks_and_grows(tmp_pat
 
     worlds = [record.environment.world_size for record in records(store) if record.kind == "claim"]
     assert [world for i, world in enumerate(worlds) if i == 0 or world != worlds[i - 1]] == [2, 1, 2]
-    assert search_here(assigned(store, job_config(*elastic)), store).kind == "finished"
     alone = LocalStore(tmp_path / "alone")
-    assert search_here(assigned(alone, job_config(*LONG)), alone).kind == "finished"
-    np.testing.assert_allclose(alphas(store, RUN), alphas(alone, RUN), rtol=0, atol=1e-6)
+    config = job_config(*LONG, "operation.agree_every_steps=1", "operation.commit_every_s=3600")
+    last = records(store)[-1].step
+    stopped = search_here(assigned(alone, config), alone, Place(surroundings=Stopping(after=last - 1)))
+    assert (stopped.kind, stopped.step) == ("interrupted", last)
+    np.testing.assert_allclose(visible_alphas(store), visible_alphas(alone), rtol=0, atol=1e-6)
     assert is_clean(store)
 
 
