@@ -40,7 +40,8 @@ def visible_alphas(store: LocalStore) -> NDArray[np.float32]:
     """[steps, alphas] of a run that may still be going on."""
     layout = job_config().space.layout()
     keys = RunKeys(EXPERIMENT, RUN)
-    return read_rows(store, keys, read_log(store, keys), layout.num_alphas).alphas
+    parts = read_rows(store, keys, read_log(store, keys), layout.num_alphas)
+    return np.concatenate([part.alphas for part in parts])
 
 
 def start_watcher(nodes: Nodes, node: Node, metadata: MetadataServer) -> subprocess.Popen[bytes]:
