@@ -25,6 +25,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
+from urllib3.exceptions import HTTPError as TransportError
 
 from ray_darts.artifacts.endpoints import check_endpoint
 from ray_darts.artifacts.objects import Listed, ObjectStore, Stored
@@ -35,7 +36,7 @@ from ray_darts.errors import ConfigError, MissingObject, StoreDenied
 _MAX_POOL_CONNECTIONS = 16
 _BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 5.0
-_BODY_ERRORS = (FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+_BODY_ERRORS = (FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError, TransportError)
 
 _Answer = TypeVar("_Answer")
 
@@ -145,6 +146,8 @@ class S3Store(ObjectStore):
     def _ask(self, right: str, key: str, request: Callable[[], _Answer]) -> _Answer:
         """Send a request; what botocore does not try again (409s, broken bodies) is tried again here.
 
+        An answer without an end raises urllib3's error, which botocore lets through.
+
         Raises: the package's errors only.
         """
         attempt = 0
@@ -152,7 +155,7 @@ class S3Store(ObjectStore):
             attempt += 1
             try:
                 return request()
-            except (ClientError, BotoCoreError) as error:
+            except (ClientError, BotoCoreError, TransportError) as error:
                 again = is_concurrent(error) or isinstance(error, _BODY_ERRORS)
                 if not again or attempt >= self._settings.attempts:
                     raise translated(error, right, key, self._uri) from error

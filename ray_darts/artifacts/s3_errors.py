@@ -20,6 +20,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
+from urllib3.exceptions import HTTPError as TransportError
 
 from ray_darts.artifacts.objects import Conflict
 from ray_darts.errors import ConfigError, MissingObject, RayDartsError, StoreDenied, StoreError, StoreUnavailable
@@ -58,7 +59,7 @@ def is_concurrent(error: Exception) -> bool:
     return isinstance(error, ClientError) and _code(error) in _CONCURRENT
 
 
-def translated(error: ClientError | BotoCoreError, right: str, key: str, uri: str) -> RayDartsError:
+def translated(error: ClientError | BotoCoreError | TransportError, right: str, key: str, uri: str) -> RayDartsError:
     """The package's error for what boto3 raised; `right` is get, put, delete or list."""
     if isinstance(error, ClientError):
         return _answer(error, right, key, uri)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -202,3 +204,26 @@ def test_a_signature_would_be_seen_if_botocore_were_not_kept_quiet(
     failing_run(relay)
     assert "AWS4-HMAC-SHA256" in talkative.text
     assert "canary-session-token" in talkative.text
+
+
+class _Unending(BaseHTTPRequestHandler):
+    """Answers 503 with a chunked body that never ends properly."""
+
+    def do_GET(self) -> None:
+        self.send_response(503)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"5\r\n<Erro")
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_an_answer_cut_short_within_its_error_is_unavailable(aws: None) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Unending) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = open_store("s3://bucket/p", settings(f"http://127.0.0.1:{server.server_port}", attempts=2))
+        with pytest.raises(StoreUnavailable):
+            store.get("exp/best.json")
+        server.shutdown()
