@@ -134,7 +134,7 @@ def test_a_run_whose_node_is_cut_off_finishes_on_the_rest(tmp_path: Path, start_
     """Rank 0's node loses its link: it can still write to the store, and is fenced there by the next claim."""
     store = LocalStore(tmp_path / "store")
     settings = (
-        "search.epochs=60",
+        "search.epochs=20",
         "operation.placement=SPREAD",
         "operation.collective_timeout_s=20",
         "operation.agree_every_steps=1",
