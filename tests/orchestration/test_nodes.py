@@ -27,7 +27,14 @@ from tests.orchestration.nodes import Node, Nodes
 from tests.orchestration.test_search_run import Stopping
 from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, search_here
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        "RAY_DARTS_TEST_NODES" not in os.environ,
+        reason="several heads and nodes of its own, minutes long and not yet reliable: set RAY_DARTS_TEST_NODES=1",
+    ),
+]
 
 LONG = ("search.epochs=200", "search.batch_norm=sync")
 
