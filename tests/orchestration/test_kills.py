@@ -88,7 +88,7 @@ def test_five_ranks_killed_at_random_leave_the_same_trace(store: LocalStore, unt
 def test_ranks_killed_under_ray_are_started_again_and_leave_the_same_trace(
     store: LocalStore, untouched: str, tmp_path: Path, start_job: StartJob
 ) -> None:
-    moments = ("collective.1@200", "advance.after_checkpoint@5", "publish.before_alpha_trace@1")
+    moments = ("collective.1@40", "advance.after_checkpoint@5", "publish.before_alpha_trace@1")
     folder = condemned(tmp_path / "moments", moments)
     job = start_job(store, **{VARIABLE: str(folder)})
     code, told = job.end()
