@@ -132,6 +132,7 @@ def namespaces(count: int) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     finally:
         for name in made:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+            subprocess.run(["ip", "link", "del", f"{name}h"], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", tag], check=False, capture_output=True)
 
 
