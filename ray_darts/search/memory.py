@@ -13,6 +13,7 @@ from ray_darts.config import SearchSettings
 from ray_darts.errors import StepOutOfMemory
 
 _KIB = 1024
+_CPU_ALLOCATOR = ("not enough memory", "can't allocate memory")
 _UNITS = {"B": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -30,7 +31,7 @@ def naming_what_would_fit(settings: SearchSettings, device: torch.device) -> Ite
         yield
     except (torch.OutOfMemoryError, RuntimeError) as error:
         text = str(error)
-        if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in text:
+        if not isinstance(error, torch.OutOfMemoryError) and not any(words in text for words in _CPU_ALLOCATOR):
             raise
         raise _explained(text, settings, device) from error
 
@@ -40,12 +41,14 @@ def _explained(text: str, settings: SearchSettings, device: torch.device) -> Ste
     seen = re.search(r"allocate ([\d.]+) (GiB|MiB|KiB|bytes|B)", text)
     requested = int(float(seen[1]) * _UNITS[seen[2]]) if seen else 0
     accumulate = 2 * settings.accumulate
-    advice = (
-        f"set search.accumulate={accumulate} (now {settings.accumulate}: micro-batches of "
-        f"{-(-settings.batch_size // accumulate)}), or operation.checkpoint_cells=true"
-        if accumulate <= settings.batch_size
-        else "the micro-batches are single samples already: use operation.checkpoint_cells=true or a smaller space"
-    )
+    if settings.batch_norm == "sync":
+        advice = "synchronised batch norm takes whole shards: use more workers"
+    elif accumulate <= settings.batch_size:
+        micro = -(-settings.batch_size // accumulate)
+        advice = f"set search.accumulate={accumulate} (now {settings.accumulate}: micro-batches of {micro})"
+    else:
+        advice = "the micro-batches are single samples already: use a smaller space"
+    advice += ", or for images operation.checkpoint_cells=true"
     return StepOutOfMemory(
         f"a search step did not fit the memory of {device}: {requested:,} bytes more were asked for; {advice}",
         requested_bytes=requested,

@@ -5,6 +5,8 @@ The meta device holds no data, so `.item()`, `bool()`, `.cpu()` and any mix of d
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from ray_darts.data.protocol import DataFacts
 from ray_darts.search.collectives import Alone
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.build import build_supernet
+from ray_darts.spaces.protocol import Outcome, Pass
 
 META = torch.device("meta")
 
@@ -59,6 +62,19 @@ def test_a_whole_step_on_text_reads_nothing_back(hessian: str) -> None:
     assert step.train_carry.shape == (256, 300)
 
 
-def test_a_host_read_would_be_seen() -> None:
-    with pytest.raises(RuntimeError, match="meta"):
-        torch.empty((), device=META).item()
+@pytest.mark.parametrize("read", [lambda loss: loss.item(), lambda loss: bool(loss > 0), lambda loss: loss.cpu()])
+def test_a_host_read_within_the_step_would_be_seen(
+    read: Callable[[torch.Tensor], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("cifar10", overrides=["space.layers=3", "space.channels=2", "space.nodes=1"])
+    step = meta_step(config, DataFacts(10, 3, 8), "first")
+    inner = step.supernet.loss
+
+    def reading(batch: Batch, carry: torch.Tensor | None, purpose: Pass) -> Outcome:
+        outcome = inner(batch, carry, purpose)
+        read(outcome.loss.detach())
+        return outcome
+
+    monkeypatch.setattr(step.supernet, "loss", reading)
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        step.step_(image_batch(8, 4, "train"), image_batch(8, 4, "validation"), 0.025)
