@@ -63,9 +63,10 @@ class SweepPlan:
 
     @property
     def to_search(self) -> tuple[PlannedRun, ...]:
-        """New or unfinished."""
+        """New or unfinished, second orders first: the longest runs first leave the fewest places idle at the end."""
         settled = {run.run for run in (*self.finished, *self.failed)}
-        return tuple(run for run in self.runs if run.run not in settled)
+        left = (run for run in self.runs if run.run not in settled)
+        return tuple(sorted(left, key=lambda run: run.order != "second"))
 
 
 def plan_sweep(request: SweepRequest) -> SweepPlan:

@@ -20,13 +20,13 @@ def request(store: str, **changed: object) -> SweepRequest:
     return replace(asked, **changed)  # type: ignore[arg-type]
 
 
-def test_a_new_experiment_is_planned_seed_by_seed_and_nothing_is_written(tmp_path: Path) -> None:
+def test_a_new_experiment_is_planned_longest_runs_first_and_nothing_is_written(tmp_path: Path) -> None:
     plan = plan_sweep(request(str(tmp_path / "store")))
     assert [run.run for run in plan.to_search] == [
-        "first-order-seed-0",
         "second-order-seed-0",
-        "first-order-seed-1",
         "second-order-seed-1",
+        "first-order-seed-0",
+        "first-order-seed-1",
     ]
     assert not (tmp_path / "store").exists()
 
