@@ -1,11 +1,15 @@
-"""What tests of several rooms share: one set of warm ranks for the whole session."""
+"""What tests of several rooms share for the whole session: warm ranks, and an S3 server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import boto3
 import pytest
 
+from tests.artifacts.buckets import BUCKET
+from tests.artifacts.servers import ministack
 from tests.search.ranks import RankProcesses
 
 
@@ -15,3 +19,27 @@ def ranks() -> Iterator[RankProcesses]:
     processes = RankProcesses(3)
     yield processes
     processes.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of one S3 server for all tests, with one bucket."""
+    with ministack(tmp_path_factory.mktemp("ministack")) as url:
+        client = boto3.client(
+            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+        )
+        client.create_bucket(Bucket=BUCKET)
+        client.close()
+        yield url
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Credentials as a node's own chain would find them, and nothing else of this machine."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -54,7 +54,12 @@ def end(processes: Iterable[Process], grace_s: float) -> None:
     while time.monotonic() < deadline and (waiting := [process for process in waiting if is_alive(process)]):
         time.sleep(0.1)
     for process in waiting:
-        _signal(process, signal.SIGKILL)
+        kill(process)
+
+
+def kill(process: Process) -> None:
+    """SIGKILL, unless it has ended."""
+    _signal(process, signal.SIGKILL)
 
 
 def _signal(process: Process, number: signal.Signals) -> bool:

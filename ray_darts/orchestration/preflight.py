@@ -1,4 +1,5 @@
-"""Looks before anything is written: can the data be opened, and do all nodes see a store that is a folder.
+"""Looks before anything is written: can the data be opened, does the store keep its promises, and do all nodes see a
+store that is a folder.
 
 Runs where the search will: in this process on a cluster of its own, as a Ray task elsewhere.
 """
@@ -11,6 +12,8 @@ from uuid import uuid4
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ray_darts.artifacts.doctor import check_store
+from ray_darts.artifacts.layout import probe_key
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.config import SearchConfig, validate_config
@@ -24,10 +27,19 @@ def data_digests(config: SearchConfig, seed: int) -> dict[str, str]:
     return open_data(config, seed).digests
 
 
-def data_digests_on_worker(config: SearchConfig, seed: int) -> dict[str, str]:
-    """The same, on a node that can be a worker. Raises: DataError."""
-    task = ray.remote(num_cpus=config.operation.cpus_per_worker, max_retries=2)(_digests_task)
-    answer: dict[str, str] | RayDartsError = ray.get(task.remote(config.model_dump(mode="json"), seed))
+def look_at(config: SearchConfig, seed: int, store_uri: str) -> dict[str, str]:
+    """Probe the store and open the data in this process; the data's digests.
+
+    Raises: StoreError naming each promise that the store does not keep, DataError.
+    """
+    check_store(open_store(store_uri, config.store))
+    return data_digests(config, seed)
+
+
+def look_from_worker(config: SearchConfig, seed: int, store_uri: str) -> dict[str, str]:
+    """The same, on a node that can be a worker, with that node's rights. Raises: StoreError, DataError."""
+    task = ray.remote(num_cpus=config.operation.cpus_per_worker, max_retries=2)(_look)
+    answer: dict[str, str] | RayDartsError = ray.get(task.remote(config.model_dump(mode="json"), seed, store_uri))
     if isinstance(answer, RayDartsError):
         raise answer
     return answer
@@ -39,7 +51,7 @@ def check_store_is_shared(store_uri: str, config: SearchConfig) -> None:
     nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in living_nodes()}
     if not isinstance(store, LocalStore) or len(nodes) < 2:
         return
-    probe = f"_probe/{uuid4().hex}"
+    probe = probe_key(uuid4().hex)
     store.put(probe, b"seen")
     try:
         blind = [name for node, name in sorted(nodes.items()) if not ray.get(_probe_on(node, store.uri, probe))]
@@ -63,8 +75,8 @@ def _sees(store_uri: str, probe: str) -> bool:
     return open_store(store_uri).exists(probe)
 
 
-def _digests_task(config: Mapping[str, object], seed: int) -> dict[str, str] | RayDartsError:
+def _look(config: Mapping[str, object], seed: int, store_uri: str) -> dict[str, str] | RayDartsError:
     try:
-        return data_digests(validate_config(config), seed)
+        return look_at(validate_config(config), seed, store_uri)
     except RayDartsError as error:
         return error

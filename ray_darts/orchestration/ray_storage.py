@@ -1,4 +1,7 @@
-"""Where Ray keeps its own marker files: `<store>/<experiment>/_ray`, through pyarrow. Nothing of ours is in there."""
+"""Where Ray keeps its own marker files: `<store>/<experiment>/_ray`, through pyarrow. Nothing of ours is in there.
+
+pyarrow's S3 client knows no KMS key and no bucket owner: Ray's files are encrypted as the bucket does by default.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,20 @@ class RayStorage:
 
 
 def ray_storage(store_uri: str, experiment: str, settings: StoreSettings) -> RayStorage:
-    """Ray's folder beside an experiment; a custom endpoint or region needs a file system of its own."""
+    """Ray's folder beside an experiment; S3 is asked as our own client asks it."""
     store = open_store(store_uri, settings)
     if isinstance(store, LocalStore):
         return RayStorage(f"{store.uri}/{experiment}/{RAY_FOLDER}")
     path = f"{store.uri.removeprefix('s3://').rstrip('/')}/{experiment}/{RAY_FOLDER}"
     environment: dict[str, str] = {"AWS_REQUEST_CHECKSUM_CALCULATION": settings.checksums}
+    if settings.profile is not None:
+        environment["AWS_PROFILE"] = settings.profile
     os.environ.update(environment)
     scheme, _, host = (settings.endpoint_url or "").partition("://")
     filesystem = pyarrow.fs.S3FileSystem(
-        endpoint_override=host or None, scheme=scheme or "https", region=settings.region
+        endpoint_override=host or None,
+        scheme=scheme or "https",
+        region=settings.region,
+        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=settings.attempts),
     )
     return RayStorage(path, filesystem, environment)

@@ -28,7 +28,7 @@ from ray_darts.orchestration.capacity import Capacity, concurrent_runs
 from ray_darts.orchestration.connection import ray_connection
 from ray_darts.orchestration.outcome import Outcome, exit_code
 from ray_darts.orchestration.plan import SweepPlan, SweepRequest, plan_sweep
-from ray_darts.orchestration.preflight import check_store_is_shared, data_digests, data_digests_on_worker
+from ray_darts.orchestration.preflight import check_store_is_shared, look_at, look_from_worker
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
 from ray_darts.orchestration.session import new_session
 from ray_darts.orchestration.supervisor import Supervisor
@@ -95,11 +95,12 @@ def _search(plan: SweepPlan, observer: Observer) -> dict[str, Outcome]:
         config, device = _placed(request.config, capacity)
         demand = run_demand(config.operation, device)
         num_concurrent = concurrent_runs(capacity, demand, len(plan.to_search), config.operation.max_concurrent)
-        look = data_digests if is_own else data_digests_on_worker
-        digests = look(config, request.seeds[0])
-        assignments = _assignments(plan, config, device, digests)
+        store_uri = open_store(request.store_uri, config.store).uri
         if not is_own:
-            check_store_is_shared(assignments[0].store_uri, config)
+            check_store_is_shared(store_uri, config)
+        look = look_at if is_own else look_from_worker
+        digests = look(config, request.seeds[0], store_uri)
+        assignments = _assignments(plan, config, device, digests)
         _register(plan, digests)
         logger.info(
             "%s to search, %d at a time, each %s; %s",

@@ -11,7 +11,7 @@ from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.errors import StoreUnavailable
-from tests.artifacts.conftest import fresh_uri, settings
+from tests.artifacts.buckets import fresh_uri, settings
 from tests.artifacts.relay import Relay
 from tests.artifacts.runs import EXPERIMENT, KEYS, RUN, advance, claimed, finish, register, whole_run
 

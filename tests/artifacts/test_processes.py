@@ -1,15 +1,12 @@
-"""Real processes on a real server: killed, stopped, woken, and behind a proxy that does what S3 does at night."""
+"""Real processes that write one run, in a folder and on a real server: killed, stopped and woken."""
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
 import sys
-import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +17,8 @@ from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.config import StoreSettings
-from tests.artifacts.conftest import fresh_uri, settings
+from tests.artifacts.buckets import fresh_uri, settings
 from tests.artifacts.runs import EXPERIMENT, KEYS, RUN, register, whole_run
-from tests.artifacts.servers import free_port, program, serving
 
 pytestmark = pytest.mark.slow
 
@@ -137,52 +133,5 @@ def test_a_search_killed_ten_times_ends_as_an_untouched_one(
     started.append(last)
     last.until("published")
     store = open_store(*place)
-    assert verify_experiment(store, EXPERIMENT).findings == []
-    assert store.get(KEYS.alpha_trace).data == untouched
-
-
-def tell(url: str, method: str, rules: list[dict[str, object]]) -> None:
-    """Replace (POST) or append to (PATCH) the proxy's rules."""
-    request = urllib.request.Request(
-        f"{url}/_microburst/rules", json.dumps(rules).encode(), {"Content-Type": "application/json"}, method=method
-    )
-    with urllib.request.urlopen(request, timeout=10):
-        pass
-
-
-NIGHT: list[dict[str, object]] = [
-    {"service": "s3", "probability": 0.15, "reset": True},
-    {"service": "s3", "probability": 0.10, "error": {"code": "ServiceUnavailable", "status": 503}},
-    {"service": "s3", "probability": 0.05, "error": {"code": "SlowDown", "status": 503}},
-    {"service": "s3", "probability": 0.05, "latency": {"min": 3000, "max": 3000}},
-    {"service": "s3", "operation": "GetObject", "probability": 0.10, "response": {"truncate_frac": 0.5}},
-    {"service": "s3", "operation": "GetObject", "probability": 0.05, "response": {"abort_frac": 0.5}},
-]
-OUTAGE: list[dict[str, object]] = [{"service": "s3", "reset": True}]
-OUTAGE_S = 60.0
-
-
-@pytest.mark.timeout(600)
-def test_two_runs_through_a_bad_night_end_as_untouched_ones(
-    aws: None, s3_server: str, tmp_path: Path, started: list[Searcher], untouched: bytes
-) -> None:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [program("microburst"), "--upstream", s3_server, "--port", str(port), "--host", "127.0.0.1"]
-    uri = fresh_uri()
-    with serving(command, port, tmp_path / "microburst.log"):
-        tell(url, "POST", NIGHT)
-        told = settings(url, attempts=3, read_timeout_s=10)
-        started += [Searcher(uri, told, "night", run) for run in (RUN, "second-order-seed-4")]
-        for searcher in started:
-            searcher.until("step 4")
-        tell(url, "POST", OUTAGE)
-        threading.Timer(OUTAGE_S, tell, (url, "POST", NIGHT)).start()
-        for searcher in started:
-            searcher.until("published")
-        with urllib.request.urlopen(f"{url}/_microburst/fired?limit=100000", timeout=10) as answer:
-            fired = json.load(answer)
-    assert len(fired) > 20
-    store = open_store(uri, settings(s3_server))
     assert verify_experiment(store, EXPERIMENT).findings == []
     assert store.get(KEYS.alpha_trace).data == untouched

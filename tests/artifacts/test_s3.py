@@ -22,7 +22,7 @@ from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.config import StoreSettings
 from ray_darts.errors import ConfigError, StoreDenied, StoreError, StoreUnavailable
-from tests.artifacts.conftest import BUCKET, fresh_uri, settings
+from tests.artifacts.buckets import BUCKET, fresh_uri, settings
 from tests.artifacts.relay import Relay
 from tests.artifacts.runs import EXPERIMENT, LAYOUT, RUN, register, whole_run
 from tests.artifacts.servers import free_port, ministack, moto

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.objects import ObjectStore
 from tests.orchestration.job import Job, StartJob
 
 
@@ -32,8 +32,8 @@ def start_job(tmp_path: Path) -> Iterator[StartJob]:
     """Start a command on a store, `start_job(store, *overrides, **environment)`; none outlives the test."""
     jobs: list[Job] = []
 
-    def start(store: LocalStore, *overrides: str, **environment: str) -> Job:
-        jobs.append(Job(store, overrides, environment, tmp_path / f"job{len(jobs)}.log"))
+    def start(store: ObjectStore, *overrides: str, seeds: int = 1, **environment: str) -> Job:
+        jobs.append(Job(store, seeds, overrides, environment, tmp_path / f"job{len(jobs)}.log"))
         return jobs[-1]
 
     yield start

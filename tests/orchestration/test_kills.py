@@ -107,7 +107,7 @@ def test_a_command_interrupted_then_killed_then_typed_again_leaves_the_same_trac
     interrupted.interrupt()
     code, told = interrupted.end()
     assert code == 130, told
-    assert told[RUN]["kind"] == "interrupted"  # type: ignore[index]
+    assert told[RUN]["kind"] == "interrupted"
     seen = until(store, lambda status: True).step
 
     killed = start_job(store)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_darts.artifacts.experiment import register_experiment, register_run
@@ -28,7 +29,7 @@ ALONE = Environment(code="test", world_size=1, device_kind="cpu", threads=1)
 
 
 def assigned(
-    store: LocalStore, config: SearchConfig | None = None, order: Order = "first", seed: int = 0
+    store: ObjectStore, config: SearchConfig | None = None, order: Order = "first", seed: int = 0
 ) -> Assignment:
     """A run of a registered experiment, as a new command would ask for it."""
     config = config or tiny_config()
@@ -63,9 +64,9 @@ def search_here(assignment: Assignment, store: ObjectStore, place: Place | None 
     return search_run(assignment, store, owner_of(assignment.session), environment, place or Place())
 
 
-def trace_digest(store: LocalStore, run: str) -> str:
+def trace_digest(store: ObjectStore, run: str) -> str:
     """SHA-256 over steps and float32 alphas of a published trace, in order."""
-    table = pq.read_table(Path(store.uri) / RunKeys(EXPERIMENT, run).alpha_trace)
+    table = pq.read_table(pa.BufferReader(store.get(RunKeys(EXPERIMENT, run).alpha_trace).data))
     digest = hashlib.sha256()
     digest.update(np.ascontiguousarray(table["step"].to_numpy(), dtype=np.int64).tobytes())
     digest.update(np.ascontiguousarray(table["alpha"].to_numpy(), dtype=np.float32).tobytes())
@@ -85,7 +86,7 @@ def published(store: LocalStore, run: str) -> dict[str, object]:
     }
 
 
-def is_clean(store: LocalStore) -> bool:
+def is_clean(store: ObjectStore) -> bool:
     """Whether `verify` finds nothing wrong."""
     report = verify_experiment(store, EXPERIMENT)
     assert report.clean, report.findings

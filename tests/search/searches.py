@@ -20,18 +20,21 @@ from ray_darts.search.step import Order
 CPU = torch.device("cpu")
 
 
+# digits in float64 with batches of 13, which no two or three ranks share evenly; three epochs of three steps
+TINY = (
+    "space.channels=2",
+    "space.nodes=2",
+    "data.fraction=0.05",
+    "search.batch_size=13",
+    "search.epochs=3",
+    "search.precision=float64",
+    "operation.agree_every_steps=2",
+)
+
+
 def tiny_config(*overrides: str) -> SearchConfig:
-    """Digits in float64 with batches of 13, which no two or three ranks share evenly; three epochs of three steps."""
-    settings = (
-        "space.channels=2",
-        "space.nodes=2",
-        "data.fraction=0.05",
-        "search.batch_size=13",
-        "search.epochs=3",
-        "search.precision=float64",
-        "operation.agree_every_steps=2",
-    )
-    return load_config("digits", overrides=(*settings, *overrides))
+    """The preset `digits` made as small as TINY says."""
+    return load_config("digits", overrides=(*TINY, *overrides))
 
 
 @cache
