@@ -38,6 +38,10 @@ class Operation(Settings):
     kernel: Literal["torch", "compiled"] = Field(
         "torch", description="compiled: a C++ weight gradient for separate, built at start by the compiler on PATH"
     )
+    compile: tuple[Literal["training", "validation", "alpha_training"], ...] = Field(
+        (), description="passes of a step given to torch.compile, each as one graph; bits depend on it"
+    )
+    compile_backend: str = Field("inductor", description="of torch.compile")
 
     @field_validator("workers", mode="before")
     @classmethod

@@ -37,7 +37,7 @@ class SearchConfig(Settings):
         wanted = {"convolutional": "images", "recurrent": "text"}[self.space.kind]
         if self.data.kind != wanted:
             raise ValueError(f"a {self.space.kind} space needs data of kind {wanted!r}, not {self.data.kind!r}")
-        mistakes = [*self._shard_mistakes(), *self._unused_settings()]
+        mistakes = [*self._shard_mistakes(), *self._unused_settings(), *self._compile_mistakes()]
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self
@@ -65,9 +65,19 @@ class SearchConfig(Settings):
     def _unused_settings(self) -> Iterator[str]:
         """What the space would accept and ignore."""
         if isinstance(self.space, RecurrentSpace):
-            for name in ("checkpoint_cells", "formulation", "kernel"):
+            for name in ("checkpoint_cells", "formulation", "kernel", "compile"):
                 if getattr(self.operation, name) != Operation.model_fields[name].default:
                     yield f"operation.{name} is for convolutional spaces"
+
+    def _compile_mistakes(self) -> Iterator[str]:
+        """What torch.compile cannot take whole."""
+        passes = self.operation.compile
+        if "alpha_training" in passes and self.search.hessian == "exact":
+            yield "operation.compile 'alpha_training' needs search.hessian 'finite_difference'"
+        if passes and self.operation.kernel == "compiled":
+            yield "operation.compile needs operation.kernel 'torch'"
+        if passes and self.search.batch_norm == "sync":
+            yield "operation.compile needs search.batch_norm 'local': collectives inside a pass are for proofs"
 
     def identity(self) -> dict[str, JsonValue]:
         """What is computed, as JSON-able data; where the data lies (`data.path`) is left out."""

@@ -7,10 +7,12 @@ its own shard; the forward passes of synchronised batch norm still line up, sinc
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ray_darts.data.batch import Batch
+from ray_darts.search.flat import FlatVector
 from ray_darts.search.hypergradient import local_gradient
-from ray_darts.search.step import BilevelStep
+from ray_darts.search.step import BilevelStep, Half
 from ray_darts.spaces.protocol import Pass
 
 
@@ -30,17 +32,17 @@ def _own_findings(step: BilevelStep, train: Batch, validation: Batch) -> dict[st
     """{tensor name: is not finite}, in the same order on every rank."""
     findings: dict[str, bool] = {}
     statistics = step.statistics.vector.clone()
-    passes = (
+    passes: tuple[tuple[Half, Batch, Tensor | None, Pass, FlatVector, str], ...] = (
         ("validation", validation, step.validation_carry, Pass.ALPHA, step.alphas, "alphas."),
         ("training", train, step.train_carry, Pass.WEIGHT, step.weights, ""),
     )
     for name, batch, carry, purpose, part, prefix in passes:
         findings[f"{name} input"] = batch.inputs.is_floating_point() and not bool(torch.isfinite(batch.inputs).all())
-        buffer = local_gradient(step.objective(batch, carry, purpose), [part], 1 + len(step.supernet.sum_names))
+        buffer = local_gradient(step.objective(name, batch, carry, purpose), [part], 1 + len(step.supernet.sum_names))
         findings[f"{name} loss"] = not bool(torch.isfinite(buffer.extras[0]))
         for tensor, gradient in zip(part.tensors, part.views(buffer.gradients[0]), strict=True):
             findings[f"gradient of {prefix}{tensor} ({name} loss)"] = not bool(torch.isfinite(gradient).all())
     step.statistics.vector.copy_(statistics)
-    for name, vector in (("weights", step.weights.vector), ("alphas", step.alphas.vector)):
-        findings[name] = not bool(torch.isfinite(vector).all())
+    for moved, vector in (("weights", step.weights.vector), ("alphas", step.alphas.vector)):
+        findings[moved] = not bool(torch.isfinite(vector).all())
     return findings

@@ -15,6 +15,7 @@ from torch import Tensor
 from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch
 from ray_darts.search.collectives import Collectives
+from ray_darts.search.compiling import compiled_losses
 from ray_darts.search.flat import FlatVector
 from ray_darts.search.hypergradient import (
     AlphaGradient,
@@ -29,6 +30,7 @@ from ray_darts.search.precision import forward_autocast, matmul_precision, param
 from ray_darts.spaces.protocol import Pass, Supernet
 
 Order = Literal["first", "second"]
+Half = Literal["training", "validation"]
 
 
 class BilevelStep:
@@ -43,6 +45,7 @@ class BilevelStep:
     ) -> None:
         self.config, self.order, self.collectives, self.device = config, order, collectives, device
         self.supernet = supernet.to(device=device, dtype=parameter_dtype(config.search)).train()
+        self._compiled = compiled_losses(config.operation, supernet)
         self.weights = FlatVector(supernet.weight_parameters())
         self.alphas = FlatVector(supernet.alpha_parameters(), aligned=False)
         statistics = {name: b for name, b in supernet.named_buffers() if name.endswith(("running_mean", "running_var"))}
@@ -82,7 +85,7 @@ class BilevelStep:
     def alpha_gradient(self, train: Batch, validation: Batch, rate: float) -> tuple[AlphaGradient, Tensor | None]:
         """The global batch's alpha gradient, and the validation carry after the pass that made it."""
         carries: list[Tensor] = []
-        validating = self.objective(validation, self.validation_carry, Pass.ALPHA, carries)
+        validating = self.objective("validation", validation, self.validation_carry, Pass.ALPHA, carries)
         extras = 1 + len(self.supernet.sum_names)
         if self.order == "first":
             with self.weights.held():
@@ -92,7 +95,7 @@ class BilevelStep:
             gradient = second_order(
                 self.weights,
                 self.alphas,
-                self.objective(train, self.train_carry, Pass.ALPHA),
+                self.objective("training", train, self.train_carry, Pass.ALPHA),
                 validating,
                 extras,
                 self.collectives.sum_,
@@ -103,19 +106,25 @@ class BilevelStep:
         return gradient, torch.cat(carries) if carries else None
 
     def objective(
-        self, batch: Batch, carry: Tensor | None, purpose: Pass, carries: list[Tensor] | None = None
+        self,
+        half: Half,
+        batch: Batch,
+        carry: Tensor | None,
+        purpose: Pass,
+        carries: list[Tensor] | None = None,
     ) -> Objective:
         """The loss on `batch` as an Objective; the new carries, micro-batch by micro-batch, are added to `carries`."""
         settings = self.config.search
 
         def evaluate(full: bool) -> Iterator[tuple[Tensor, Tensor]]:
+            loss_of = self._compiled.get("alpha_training" if full else half, self.supernet.loss)
             start = 0
             for micro in batch.split(settings.accumulate):
                 part = None if carry is None else carry[start : start + micro.num_samples]
                 start += micro.num_samples
                 with matmul_precision(settings, full=full):
                     with forward_autocast(settings, self.device, full=full):
-                        outcome = self.supernet.loss(micro, part, purpose)
+                        outcome = loss_of(micro, part, purpose)
                     if carries is not None and outcome.carry is not None:
                         carries.append(outcome.carry)
                     loss = outcome.loss * micro.share
@@ -128,7 +137,7 @@ class BilevelStep:
         """One SGD step; returns the global batch's sums. Running statistics ride on the same reduction: each rank
         starts from the same ones, so the weighted mean of what each rank makes of them is again the same on all."""
         carries: list[Tensor] = []
-        objective = self.objective(train, self.train_carry, Pass.WEIGHT, carries)
+        objective = self.objective("training", train, self.train_carry, Pass.WEIGHT, carries)
         num_extras = 1 + len(self.supernet.sum_names)
         statistics = self.statistics.vector.clone()
         with self.alphas.held():

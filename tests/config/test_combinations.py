@@ -19,6 +19,10 @@ from ray_darts.errors import ConfigError
         ("sotu", ["operation.checkpoint_cells=true"], "operation.checkpoint_cells is for convolutional spaces"),
         ("sotu", ["operation.kernel=compiled"], "operation.kernel is for convolutional spaces"),
         ("sotu", ["operation.formulation=grouped"], "operation.formulation is for convolutional spaces"),
+        ("sotu", ["operation.compile=['training']"], "operation.compile is for convolutional spaces"),
+        ("digits", ["operation.compile=['alpha_training']", "search.hessian=exact"], "needs search.hessian"),
+        ("digits", ["operation.compile=['training']", "operation.kernel=compiled"], "needs operation.kernel 'torch'"),
+        ("digits", ["operation.compile=['training']", "search.batch_norm=sync"], "needs search.batch_norm 'local'"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(preset: str, overrides: list[str], told: str) -> None:

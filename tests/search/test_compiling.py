@@ -1,0 +1,39 @@
+"""`operation.compile`: every pass it names is one graph, compiled once, and a search moves as it does without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from ray_darts.search.collectives import Alone
+from tests.search.searches import Remembering, tiny_config, tiny_loop
+
+SMALL = ("search.epochs=1", "space.nodes=1", "operation.compile_backend=aot_eager")
+ALL = "operation.compile=['training', 'validation', 'alpha_training']"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled() -> Iterator[None]:
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_search_moves_as_one_that_is_not() -> None:
+    plain, compiled = Remembering(), Remembering()
+    tiny_loop(tiny_config(*SMALL), "second", Alone()).run(plain)
+    assert counters["stats"]["unique_graphs"] == 0
+    tiny_loop(tiny_config(*SMALL, ALL), "second", Alone()).run(compiled)
+    assert len(plain.trace) > 1
+    assert counters["stats"]["unique_graphs"] == 4, "w', its validation loss, both ends of the difference, the step"
+    assert not counters["graph_break"]
+    np.testing.assert_allclose(compiled.trace, plain.trace, rtol=0, atol=1e-6)
+    for name, array in plain.snapshots[-1].tensors.items():
+        np.testing.assert_allclose(compiled.snapshots[-1].tensors[name], array, rtol=1e-9, atol=1e-12, err_msg=name)
