@@ -21,8 +21,8 @@ from ray_darts.data.batch import Batch, Draws
 from ray_darts.data.protocol import DataFacts
 from ray_darts.search.collectives import Alone
 from ray_darts.search.step import BilevelStep, Order
-from ray_darts.spaces.convolutional.kernel import WeightGradient
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
+from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.protocol import Supernet
 from tests.spaces.convolutional_oracle import OracleSupernet
 
@@ -98,7 +98,7 @@ def build(name: str, config: SearchConfig, facts: DataFacts) -> Supernet:
     """The package's supernet: "separate", "compiled" or "grouped"."""
     if name == "grouped":
         return ConvolutionalSupernet(config.space, facts, formulation="grouped")
-    return ConvolutionalSupernet(config.space, facts, kernel=WeightGradient() if name == "compiled" else None)
+    return ConvolutionalSupernet(config.space, facts, kernel=Kernel() if name == "compiled" else None)
 
 
 def a_batch(count: int, stream: str) -> Batch:

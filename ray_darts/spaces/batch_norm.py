@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+from ray_darts.spaces.kernel import Kernel
 
 MomentsReducer = Callable[[Tensor], Tensor]
 """Sum of a flat vector over ranks, differentiable as often as the loss is; every rank calls it in the same order."""
@@ -62,6 +65,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(num_features))
         self.register_buffer("running_var", torch.ones(num_features))
         self.moments_reducer: MomentsReducer | None = None
+        self.kernel: Kernel | None = None
 
     def forward(self, inputs: Tensor, *, batch_statistics: bool, update: bool = False) -> Tensor:
         """Normalise by the batch's statistics (moving the running ones if `update`), or by the running ones."""
@@ -87,6 +91,13 @@ def synchronise(network: nn.Module, reducer: MomentsReducer) -> None:
             module.moments_reducer = reducer
 
 
+def use_kernel(network: nn.Module, kernel: Kernel) -> None:
+    """Make every `BatchNorm` of `network` normalise maps that fit by the compiled kernel."""
+    for module in network.modules():
+        if isinstance(module, BatchNorm):
+            module.kernel = kernel
+
+
 def normalise(
     norms: Sequence[Norm], inputs: Sequence[Tensor], *, batch_statistics: bool, update: bool = False
 ) -> list[Tensor]:
@@ -101,6 +112,10 @@ def normalise(
 
 
 def _normalise_alone(norm: Norm, inputs: Tensor, batch_statistics: bool, update: bool) -> Tensor:
+    kernel = norm.module.kernel
+    if batch_statistics and kernel is not None and kernel.fits(inputs) and inputs.numel() > inputs.shape[1]:
+        normalised: Tensor = _Compiled.apply(inputs, norm.gain, norm.bias, norm, update, kernel)
+        return normalised
     mean: Tensor | None = None
     var: Tensor | None = None
     if update or not batch_statistics:
@@ -110,6 +125,42 @@ def _normalise_alone(norm: Norm, inputs: Tensor, batch_statistics: bool, update:
         mean, var = replace(norm, on_copies=True).running()
     momentum, epsilon = norm.module.momentum, norm.module.epsilon
     return F.batch_norm(inputs, mean, var, norm.gain, norm.bias, batch_statistics, momentum, epsilon)
+
+
+class _Compiled(torch.autograd.Function):
+    """Batch norm by the batch's statistics through the kernel; a second derivative goes through PyTorch's gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        inputs: Tensor,
+        gain: Tensor | None,
+        bias: Tensor | None,
+        norm: Norm,
+        update: bool,
+        kernel: Kernel,
+    ) -> Tensor:
+        running = norm.running() if update else None
+        momentum, epsilon = norm.module.momentum, norm.module.epsilon
+        output, mean, scale = kernel.batch_norm(inputs, gain, bias, running, momentum, epsilon)
+        ctx.save_for_backward(inputs, gain, mean, scale)  # type: ignore[arg-type]
+        ctx.kernel, ctx.epsilon = kernel, epsilon  # type: ignore[attr-defined]
+        return output
+
+    @staticmethod
+    def backward(
+        ctx: FunctionCtx, gradient: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None]:
+        inputs, gain, mean, scale = ctx.saved_tensors  # type: ignore[attr-defined]
+        needs, kernel = ctx.needs_input_grad, ctx.kernel  # type: ignore[attr-defined]
+        if torch.is_grad_enabled():
+            epsilon = ctx.epsilon  # type: ignore[attr-defined]
+            of_input, of_gain, of_bias = torch.ops.aten.native_batch_norm_backward(
+                gradient, inputs, gain, None, None, mean, scale, True, epsilon, list(needs[:3])
+            )
+            return of_input, of_gain if needs[1] else None, of_bias if needs[2] else None, None, None, None
+        found = kernel.batch_norm_gradient(gradient, inputs, gain, mean, scale, of_gain=needs[1], of_bias=needs[2])
+        return *found, None, None, None
 
 
 def _normalise_globally(

@@ -7,8 +7,8 @@ import torch
 from ray_darts.config import ConvolutionalSpace, SearchConfig
 from ray_darts.data.batch import generator
 from ray_darts.data.protocol import DataFacts
-from ray_darts.spaces.convolutional.kernel import WeightGradient
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
+from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.protocol import Supernet
 from ray_darts.spaces.recurrent.supernet import RecurrentSupernet
 
@@ -41,6 +41,6 @@ def _build(config: SearchConfig, facts: DataFacts, device: torch.device) -> Supe
             facts,
             checkpoint_cells=config.operation.checkpoint_cells,
             formulation=formulation,
-            kernel=WeightGradient() if config.operation.kernel == "compiled" else None,
+            kernel=Kernel() if config.operation.kernel == "compiled" else None,
         )
     return RecurrentSupernet(space, facts)

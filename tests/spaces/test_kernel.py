@@ -1,4 +1,4 @@
-"""The compiled weight gradient and PyTorch's are one function, and nothing needs a compiler."""
+"""The compiled kernel and PyTorch are one function, and nothing needs a compiler."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import shutil
 
 import pytest
 import torch
+from torch import Tensor
 
 from ray_darts.config import ConvolutionalSpace
 from ray_darts.data.protocol import DataFacts
 from ray_darts.errors import ConfigError
-from ray_darts.spaces.convolutional.kernel import WeightGradient
+from ray_darts.spaces.batch_norm import BatchNorm, normalise, use_kernel
 from ray_darts.spaces.convolutional.separable import depthwise, separable
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
+from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.protocol import Pass
 from tests.spaces.convolutional_oracle import OracleSupernet, copy_into_oracle
 from tests.spaces.test_convolutional_supernet import TOLERANCE, a_batch, gradients, worst_difference
@@ -26,7 +28,7 @@ needs_compiler = pytest.mark.skipif(
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize("shape", [(2, 16, 9, 7), (3, 32, 2, 2), (1, 16, 1, 1), (2, 6, 8, 8), (2, 8, 5, 12)])
-def test_the_compiled_gradient_is_pytorchs(shape: tuple[int, ...], size: int, dilation: int) -> None:
+def test_the_compiled_convolutions_are_pytorchs(shape: tuple[int, ...], size: int, dilation: int) -> None:
     torch.manual_seed(0)
     maps = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(shape[1], 1, size, size, dtype=torch.float64, requires_grad=True)
@@ -35,25 +37,72 @@ def test_the_compiled_gradient_is_pytorchs(shape: tuple[int, ...], size: int, di
     plain = torch.nn.functional.conv2d(maps, weight, None, 1, dilation * (size // 2), dilation, groups=shape[1])
     leaves = [maps, weight, mixing]
     expected = torch.autograd.grad(torch.nn.functional.conv2d(plain, mixing), leaves, above)
-    for kernel in (WeightGradient(), None):
+    for kernel in (Kernel(), None):
         got = torch.autograd.grad(separable(maps, weight, mixing, 1, dilation, kernel), leaves, above)
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
 @needs_compiler
-def test_the_compiled_gradient_in_float32_is_as_close_as_pytorchs() -> None:
+@pytest.mark.parametrize("held", ["maps", "weights"])
+def test_only_what_is_asked_for_is_computed(held: str) -> None:
     torch.manual_seed(0)
-    maps, above = torch.randn(2, 2, 32, 8, 8, dtype=torch.float64)
-    kernel = WeightGradient()
-    exact = kernel(above, maps, 5, 1)
-    torch.testing.assert_close(kernel(above.float(), maps.float(), 5, 1).double(), exact, rtol=1e-5, atol=1e-5)
+    maps = torch.randn(2, 8, 5, 12, dtype=torch.float64, requires_grad=held != "maps")
+    weight = torch.randn(8, 1, 3, 3, dtype=torch.float64, requires_grad=held != "weights")
+    mixing = torch.randn(8, 8, 1, 1, dtype=torch.float64, requires_grad=held != "weights")
+    leaves = [leaf for leaf in (maps, weight, mixing) if leaf.requires_grad]
+    got, expected = (
+        torch.autograd.grad(separable(maps, weight, mixing, 1, 1, kernel).square().sum(), leaves)
+        for kernel in (Kernel(), None)
+    )
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@needs_compiler
+def test_the_compiled_convolutions_in_float32_are_as_close_as_pytorchs() -> None:
+    torch.manual_seed(0)
+    maps, above = torch.randn(2, 2, 32, 16, 16, dtype=torch.float64)
+    weight, mixing = torch.randn(32, 1, 5, 5, dtype=torch.float64), torch.randn(32, 32, 1, 1, dtype=torch.float64)
+
+    def gradients(kernel: Kernel | None, dtype: torch.dtype) -> list[Tensor]:
+        leaves = [leaf.to(dtype).requires_grad_() for leaf in (maps, weight, mixing)]
+        return list(torch.autograd.grad(separable(*leaves, 1, 1, kernel), leaves, above.to(dtype)))
+
+    found = gradients(None, torch.float64), gradients(Kernel(), torch.float32), gradients(None, torch.float32)
+    for exact, ours, theirs in zip(*found, strict=True):
+        ours_off, theirs_off = ((got.double() - exact).norm() / exact.norm() for got in (ours, theirs))
+        assert ours_off < max(2 * theirs_off, 1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("affine", ["none", "gain", "both"])
+@pytest.mark.parametrize("shape", [(3, 8, 5, 7), (2, 16, 1, 1), (4, 24, 20, 20)])
+def test_the_compiled_batch_norm_is_pytorchs(shape: tuple[int, ...], affine: str) -> None:
+    torch.manual_seed(0)
+    kernel = Kernel()
+    maps = (3 * torch.randn(shape, dtype=torch.float64) + 100).contiguous(memory_format=torch.channels_last)
+    above = torch.randn(shape, dtype=torch.float64)
+    found = []
+    for used in (kernel, None):
+        module = BatchNorm(shape[1], affine=affine == "both").double()
+        if used is not None:
+            use_kernel(module, used)
+        leaf = maps.clone().requires_grad_()
+        gain = torch.linspace(0.1, 2, shape[1], dtype=torch.float64, requires_grad=True)
+        norm = module.norm(gain=None if affine == "none" else gain)
+        [output] = normalise([norm], [leaf], batch_statistics=True, update=True)
+        leaves = [leaf, *([] if affine == "none" else [gain]), *module.parameters()]
+        first = torch.autograd.grad(output, leaves, above, create_graph=True)
+        second = torch.autograd.grad(first[0].square().sum(), leaves, allow_unused=True)
+        assert ("_Compiled" in type(output.grad_fn).__name__) == (used is not None)
+        found.append([output, module.running_mean, module.running_var, *first, *second])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-10)
 
 
 @needs_compiler
 def test_a_supernet_with_the_kernel_is_the_oracles_function() -> None:
     space, facts = ConvolutionalSpace(layers=3, channels=8, nodes=2), DataFacts(5, 3, 9)
     torch.manual_seed(0)
-    supernet = ConvolutionalSupernet(space, facts, kernel=WeightGradient()).double()
+    supernet = ConvolutionalSupernet(space, facts, kernel=Kernel()).double()
     oracle = OracleSupernet(space, facts).double()
     copy_into_oracle(supernet, oracle)
     ours, plain = (network.loss(a_batch(9, 4), None, Pass.WEIGHT).loss for network in (supernet, oracle))
@@ -62,7 +111,7 @@ def test_a_supernet_with_the_kernel_is_the_oracles_function() -> None:
 
 def test_a_missing_compiler_is_an_error_that_says_what_to_set() -> None:
     with pytest.raises(ConfigError, match=r"set operation\.kernel=torch"):
-        WeightGradient(compilers=("no-such-compiler",))
+        Kernel(compilers=("no-such-compiler",))
 
 
 @pytest.mark.parametrize(("size", "dilation"), [(3, 1), (5, 1), (3, 2), (5, 2)])

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ray_darts.spaces.batch_norm import BatchNorm, Norm
-from ray_darts.spaces.convolutional.kernel import WeightGradient
 from ray_darts.spaces.convolutional.separable import depthwise, separable
+from ray_darts.spaces.kernel import Kernel
 
 Normalise = Callable[[Sequence[Norm], Sequence[Tensor]], list[Tensor]]
 """`batch_norm.normalise` with its policy chosen."""
@@ -75,11 +75,11 @@ def separate(
     stride: int,
     normalise: Normalise,
     beside: Normed,
-    kernel: WeightGradient | None = None,
+    kernel: Kernel | None = None,
 ) -> tuple[list[list[Tensor]], list[Tensor]]:
     """One depthwise, one pointwise convolution and one batch norm per edge, operation and stage.
 
-    `kernel`: a compiled weight gradient of the depthwise convolutions.
+    `kernel`: the compiled form of both convolutions, where maps fit.
     """
     edges = branches.first.num_edges
     sources = [positive for positive in positives for _ in range(edges // len(positives))]
@@ -96,7 +96,7 @@ def separate(
     return [[x for output in outputs for x in output[target::targets]] for target in range(targets)], beside_normed
 
 
-def _convolve_each(stage: Stage, positives: list[list[Tensor]], stride: int, kernel: WeightGradient | None) -> Normed:
+def _convolve_each(stage: Stage, positives: list[list[Tensor]], stride: int, kernel: Kernel | None) -> Normed:
     """`positives`: by operation, by edge."""
     channels = stage.pointwise.shape[1]
     pointwise, gains = torch.split(stage.pointwise, channels), torch.split(stage.gains, channels)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from ray_darts.spaces.convolutional.kernel import WeightGradient
+from ray_darts.spaces.kernel import Kernel
 
 
 def depthwise(inputs_NCHW: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
@@ -29,11 +29,11 @@ def separable(
     mixing: Tensor,
     stride: int,
     dilation: int,
-    kernel: WeightGradient | None = None,
+    kernel: Kernel | None = None,
 ) -> Tensor:
     """`depthwise` by `weight` [C, 1, k, k], then pointwise by `mixing` [C, C, 1, 1].
 
-    `kernel`: makes the depthwise weight gradient where it can.
+    `kernel`: does all of it where the maps fit.
     """
     inputs_NCHW, stride, dilation = _undilated(inputs_NCHW, stride, dilation)
     plain = torch.compiler.is_compiling() or inputs_NCHW.device.type != "cpu" or torch.is_autocast_enabled("cpu")
@@ -59,14 +59,21 @@ class _Separable(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, inputs: Tensor, weight: Tensor, mixing: Tensor, dilation: int, kernel: WeightGradient | None
+        ctx: FunctionCtx, inputs: Tensor, weight: Tensor, mixing: Tensor, dilation: int, kernel: Kernel | None
     ) -> Tensor:
+        if kernel is not None and not kernel.fits(inputs):
+            kernel = None
         ctx.dilation, ctx.kernel = dilation, kernel  # type: ignore[attr-defined]
-        filtered = depthwise(inputs, weight, 1, dilation)
         needs = ctx.needs_input_grad  # type: ignore[attr-defined]
+        filtered: Tensor | None
+        if kernel is not None:
+            output, filtered = kernel.separable(inputs, weight, mixing, dilation, keep=needs[2])
+        else:
+            filtered = depthwise(inputs, weight, 1, dilation)
+            output = _maps(torch.mm(_rows(filtered), mixing.view(mixing.shape[:2]).t()), filtered)
         kept = (inputs if needs[1] else None, filtered if needs[2] else None, weight, mixing)
         ctx.save_for_backward(*kept)  # type: ignore[arg-type]
-        return _maps(torch.mm(_rows(filtered), mixing.view(mixing.shape[:2]).t()), filtered)
+        return output
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
@@ -75,6 +82,9 @@ class _Separable(torch.autograd.Function):
         dilation, kernel = ctx.dilation, ctx.kernel  # type: ignore[attr-defined]
         if torch.is_grad_enabled():
             return *_differentiable_gradients(gradient, inputs, weight, mixing, dilation), None, None
+        if kernel is not None:
+            found = kernel.separable_gradient(gradient, inputs, filtered, weight, mixing, dilation, of_maps=needs[0])
+            return *found, None, None
         rows = _rows(gradient)
         mixing_gradient = weight_gradient = input_gradient = None
         if needs[2]:
@@ -84,7 +94,7 @@ class _Separable(torch.autograd.Function):
             if needs[0]:
                 input_gradient = depthwise(inner, weight.flip(2, 3), 1, dilation)
             if needs[1]:
-                weight_gradient = _weight_gradient(inner, inputs, weight, dilation, kernel)
+                weight_gradient = _weight_gradient(inner, inputs, weight, dilation)
         return input_gradient, weight_gradient, mixing_gradient, None, None
 
 
@@ -110,11 +120,7 @@ def _differentiable_gradients(
     return input_gradient, weight_gradient, mixing_gradient
 
 
-def _weight_gradient(
-    gradient: Tensor, inputs: Tensor, weight: Tensor, dilation: int, kernel: WeightGradient | None
-) -> Tensor:
-    if kernel is not None and kernel.fits(inputs, weight.shape[-1]):
-        return kernel(gradient, inputs, weight.shape[-1], dilation)
+def _weight_gradient(gradient: Tensor, inputs: Tensor, weight: Tensor, dilation: int) -> Tensor:
     if dilation == 2:
         gradient, inputs = _phases(gradient), _phases(inputs)
     groups = weight.shape[0]

@@ -18,10 +18,11 @@ from torch.utils.checkpoint import checkpoint
 from ray_darts.config import ConvolutionalSpace
 from ray_darts.data.batch import Batch
 from ray_darts.data.protocol import DataFacts
+from ray_darts.spaces.batch_norm import use_kernel
 from ray_darts.spaces.convolutional.branches import grouped, separate
 from ray_darts.spaces.convolutional.cell import CellShape, SearchCell, rows_by_source
-from ray_darts.spaces.convolutional.kernel import WeightGradient
 from ray_darts.spaces.convolutional.stem import Stem
+from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.protocol import Outcome, Pass, Supernet
 
 
@@ -29,8 +30,8 @@ class ConvolutionalSupernet(Supernet):
     """Cells at layers // 3 and 2 * layers // 3 are reductions and double the channels.
 
     `formulation`: how convolutions are called; the function is the same. `checkpoint_cells`: keep only each cell's
-    inputs and compute the cell again in the backward pass, statistics counted once. `kernel`: compiled weight gradients
-    for the separate formulation on CPUs.
+    inputs and compute the cell again in the backward pass, statistics counted once. `kernel`: does separable
+    convolutions (of the separate formulation) and batch norms where maps fit.
     """
 
     sum_names = ("loss_sum", "correct", "samples")
@@ -43,7 +44,7 @@ class ConvolutionalSupernet(Supernet):
         *,
         checkpoint_cells: bool = False,
         formulation: Literal["separate", "grouped"] = "separate",
-        kernel: WeightGradient | None = None,
+        kernel: Kernel | None = None,
     ) -> None:
         super().__init__()
         self.layout = space.layout()
@@ -64,6 +65,8 @@ class ConvolutionalSupernet(Supernet):
         self.classifier = nn.Linear(previous, facts.num_classes)
         self.alphas = nn.ParameterDict({cell.name: nn.Parameter(torch.zeros(cell.shape)) for cell in self.layout.cells})
         self._rows = rows_by_source(self.layout.cells[0])
+        if kernel is not None:
+            use_kernel(self, kernel)
 
     def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass) -> Outcome:
         """Cross entropy by the batch's statistics."""
