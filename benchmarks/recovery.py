@@ -47,7 +47,7 @@ def main() -> None:
     chance = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(Path(folder) / "store")
-        job = Job(store, overrides, {}, Path(folder) / "log")
+        job = Job(store, 1, overrides, {}, Path(folder) / "log")
         seconds = [killed_once(store, job, chance) for _ in range(arguments.kills)]
         job.interrupt()
         code, told = job.end()

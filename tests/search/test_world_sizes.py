@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from ray_darts.config import ConvolutionalSpace
 from ray_darts.search.collectives import Collectives
 from ray_darts.search.step import Order
 from tests.search.ranks import RankProcesses
@@ -101,3 +102,39 @@ def test_leaving_out_any_one_average_is_seen(ranks: RankProcesses, forget: str) 
     broken = ranks.run(2, alphas_after_steps, "second", "finite_difference", "sync", 2, forget)[0]
     assert np.abs(whole - alone).max() < 1e-12
     assert np.abs(broken - alone).max() > 1e-9
+
+
+def cost_of_a_step(
+    collectives: Collectives, order: Order, batch_norm: str
+) -> tuple[int, int, tuple[int, int, int, int]]:
+    """(collectives, bytes, (weights, alphas, statistics, bytes of a number)) of one step."""
+    config = tiny_config(f"search.batch_norm={batch_norm}")
+    loop = tiny_loop(config, order, collectives)
+    train, validation = tiny_data(config).bilevel_batches(0, 0, collectives.shard, CPU)
+    before = collectives.num_calls, collectives.num_bytes
+    step = loop.bilevel
+    step.step_(train, validation, 0.05)
+    sizes = step.weights.size, step.alphas.size, step.statistics.size, step.weights.vector.element_size()
+    return collectives.num_calls - before[0], collectives.num_bytes - before[1], sizes
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_a_step_costs_the_collectives_and_bytes_that_the_readme_states(ranks: RankProcesses, order: Order) -> None:
+    riding = 4  # the loss and the supernet's three sums
+    for calls, num_bytes, (weights, alphas, statistics, size) in ranks.run(2, cost_of_a_step, order, "local"):
+        numbers = [alphas + riding, weights + riding + statistics]
+        if order == "second":
+            numbers = [weights + riding, alphas + weights + riding, alphas, weights + riding + statistics]
+        assert calls == len(numbers)
+        assert num_bytes == size * sum(numbers)
+
+
+def test_synchronised_statistics_cost_two_collectives_per_group_and_pass(ranks: RankProcesses) -> None:
+    """Each pass of all weights has one forward and one backward; three groups before any alpha are left out of a
+    backward pass that ends at the alphas."""
+    space = tiny_config().space
+    assert isinstance(space, ConvolutionalSpace)
+    groups = 1 + space.layers * (1 + 2 * space.nodes)
+    to_weights, to_alphas = 2 * groups, 2 * groups - 3
+    for order, wanted in (("first", 2 + to_weights + to_alphas), ("second", 4 + 3 * to_weights + 2 * to_alphas)):
+        assert {calls for calls, _, _ in ranks.run(2, cost_of_a_step, order, "sync")} == {wanted}
