@@ -44,7 +44,9 @@ def main() -> None:
     torch.set_num_threads(1)
     config = load_config(arguments.preset)
     loop = SearchLoop(config, arguments.order, 0, open_data(config, 0), Alone(), torch.device("cpu"))
+    sink = _Listening()
     loop._advance_()
+    loop._meet(sink, at_end=False)
     inside = 0.0
     whole_step = loop.bilevel.step_
 
@@ -55,7 +57,6 @@ def main() -> None:
         inside += time.process_time() - start
 
     loop.bilevel.step_ = timed  # type: ignore[method-assign, assignment]
-    sink = _Listening()
     start = time.process_time()
     for step in range(1, arguments.steps + 1):
         if loop.index == loop._steps_per_epoch[loop.epoch]:
