@@ -33,7 +33,7 @@ def status(
     opened = open_named_store(store, overrides)
     check_experiment(opened, experiment)
     if watch:
-        _watch(lambda: experiment_status(opened, experiment), as_json)
+        _watch(experiment, lambda: experiment_status(opened, experiment), as_json)
         return
     runs = experiment_status(opened, experiment)
     show_result(status_text(runs), [run_data(run) for run in runs], as_json)
@@ -58,11 +58,11 @@ def run_data(run: RunStatus) -> dict[str, object]:
     }
 
 
-def _watch(read: Callable[[], Sequence[RunStatus]], as_json: bool) -> None:
+def _watch(experiment: str, read: Callable[[], Sequence[RunStatus]], as_json: bool) -> None:
     """Show the runs until all have ended or the user interrupts; as JSON, one line per look."""
     from ray_darts.report.table import LiveTable
 
-    with LiveTable(quiet=as_json) as table:
+    with LiveTable(experiment, quiet=as_json) as table:
         while True:
             runs = read()
             table.show(runs)

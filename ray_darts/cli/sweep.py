@@ -60,16 +60,21 @@ class Answer:
 
 
 class _Story(logging.Handler):
-    """Log lines to whatever stderr is now, so that they pass above a live table."""
+    """Log lines to whatever stderr is now, so that they pass above a live table; in a file they name the experiment."""
+
+    def __init__(self, experiment: str) -> None:
+        super().__init__()
+        self._experiment = experiment
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
+        place = "" if sys.stderr.isatty() else f" experiment={self._experiment}"
+        sys.stderr.write(f"{self.format(record)}{place}\n")
 
 
 @contextmanager
-def _log_told() -> Iterator[None]:
+def _log_told(experiment: str) -> Iterator[None]:
     """Tell what the package logs while the block runs."""
-    log, handler = logging.getLogger("ray_darts"), _Story()
+    log, handler = logging.getLogger("ray_darts"), _Story(experiment)
     level = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -88,7 +93,7 @@ def run_request(request: SweepRequest) -> Answer:
     seeds, orders = counted(len(request.seeds), "seed"), " and ".join(request.orders)
     tell(f"experiment {request.experiment} in {request.store_uri}: {seeds}, {orders} order")
     # Ray prints warnings to stdout, where only results belong
-    with _log_told(), redirect_stdout(sys.stderr), LiveTable() as table:
+    with _log_told(request.experiment), redirect_stdout(sys.stderr), LiveTable(request.experiment) as table:
         answer = Answer(request, run_sweep(request, table.show))
     _tell_next(answer.exit_code)
     return answer

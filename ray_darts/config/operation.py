@@ -36,7 +36,8 @@ class Operation(Settings):
         "auto", description="grouped: few launches, for GPUs; separate: fastest on CPUs"
     )
     kernel: Literal["torch", "compiled"] = Field(
-        "torch", description="compiled: a C++ weight gradient for separate, built at start by the compiler on PATH"
+        "torch",
+        description="compiled: C++ for CPUs, one thread, built at start by the compiler on PATH",
     )
     compile: tuple[Literal["training", "validation", "alpha_training"], ...] = Field(
         (), description="passes of a step given to torch.compile, each as one graph; bits depend on it"

@@ -90,9 +90,10 @@ def warning_line(run: RunStatus) -> str:
 
 
 class LiveTable:
-    """Shows runs as they go on; use as a context. `quiet` shows nothing."""
+    """Shows runs as they go on; use as a context. `quiet` shows nothing; lines of a log name `experiment`."""
 
-    def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
+    def __init__(self, experiment: str, console: Console | None = None, quiet: bool = False) -> None:
+        self._experiment = experiment
         self._console = console
         self._quiet = quiet
         self._live: Live | None = None
@@ -117,6 +118,11 @@ class LiveTable:
         if self._live is not None:
             self._live.stop()
 
+    def _place(self, run: RunStatus) -> str:
+        """What sets a line apart in a log of many searches, as workers write it."""
+        session = f" session={run.owner.session[:8]}" if run.owner else ""
+        return f"experiment={self._experiment}{session}"
+
     def show(self, runs: Sequence[RunStatus]) -> None:
         """Show the present state of all runs; plain lines tell a run again when its state or epoch has changed."""
         if self._quiet or self._console is None:
@@ -131,7 +137,7 @@ class LiveTable:
             now = run.state, run.epoch
             if self._told.get(run.run) != now:
                 self._told[run.run] = now
-                print(status_line(run), file=sys.stderr, flush=True)
+                print(f"{status_line(run)} {self._place(run)}", file=sys.stderr, flush=True)
 
 
 def _number(latest: Mapping[str, object], name: str, form: str) -> str:

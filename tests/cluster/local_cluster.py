@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.status import RunStatus, experiment_status
 from ray_darts.artifacts.verify import verify_experiment
@@ -61,6 +62,10 @@ class LocalCluster:
     def store(self) -> Path:
         return self.folder / "store"
 
+    @property
+    def folder_store(self) -> ObjectStore:
+        return open_store(str(self.store), StoreSettings())
+
     def environment(self) -> dict[str, str]:
         """What a client of this cluster has in its environment, addresses of others removed."""
         return {
@@ -70,10 +75,12 @@ class LocalCluster:
             "RAY_API_SERVER_ADDRESS": self.dashboard,
         }
 
-    def submit(self, *words: str, token_file: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """`ray-darts submit` to this cluster and its store, in a process that knows only what it is told."""
+    def submit(
+        self, *words: str, token_file: Path | None = None, store: ObjectStore | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """`ray-darts submit` to this cluster, in a process that knows only what it is told; `store`: not the folder."""
         return subprocess.run(
-            self._submission(words, token_file or self.token_file),
+            self._submission(words, token_file or self.token_file, store),
             cwd=ROOT,
             env=without_ray(),
             capture_output=True,
@@ -103,8 +110,8 @@ class LocalCluster:
             finally:
                 followed.kill()
 
-    def _submission(self, words: Sequence[str], token_file: Path) -> list[str]:
-        command = [*COMMAND, "submit", "--store", str(self.store), "--address", self.dashboard]
+    def _submission(self, words: Sequence[str], token_file: Path, store: ObjectStore | None = None) -> list[str]:
+        command = [*COMMAND, "submit", "--store", (store or self.folder_store).uri, "--address", self.dashboard]
         return [*command, "--token-file", str(token_file), *words]
 
     def ray(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -167,17 +174,17 @@ class LocalCluster:
                 nodes.append([process, *processes.family([process])])
         return nodes
 
-    def status(self, experiment: str) -> list[RunStatus]:
-        """All runs of an experiment in this cluster's store."""
-        return experiment_status(open_store(str(self.store), StoreSettings()), experiment)
+    def status(self, experiment: str, store: ObjectStore | None = None) -> list[RunStatus]:
+        """All runs of an experiment in this cluster's folder, or in `store`."""
+        return experiment_status(store or self.folder_store, experiment)
 
     def experiments(self) -> list[str]:
         """Experiments that have been registered."""
         return sorted(path.parent.name for path in self.store.glob("*/experiment.json"))
 
-    def problems(self, experiment: str) -> list[str]:
+    def problems(self, experiment: str, store: ObjectStore | None = None) -> list[str]:
         """What `ray-darts verify` finds wrong."""
-        report = verify_experiment(open_store(str(self.store), StoreSettings()), experiment)
+        report = verify_experiment(store or self.folder_store, experiment)
         return [str(finding) for finding in report.findings]
 
 

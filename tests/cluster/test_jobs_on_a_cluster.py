@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from ray_darts.artifacts.layout import ExperimentKeys
+from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.records import Environment, Owner
 from ray_darts.artifacts.writer import claim_run
 from ray_darts.config import StoreSettings, load_config
+from tests.artifacts.buckets import fresh_uri, settings
 from tests.cluster.local_cluster import PATIENCE_S, SUBMITTED, LocalCluster, local_cluster, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -25,8 +28,12 @@ def tiny(*overrides: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with local_cluster("--workers", "1", "--cpus", "2") as started:
-        yield started
+    """Its nodes find credentials in their environment, as a cloud's nodes find them in their own chain."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "test")
+        with local_cluster("--workers", "1", "--cpus", "2") as started:
+            yield started
 
 
 def test_wrong_token_is_refused_and_the_right_one_works(cluster: LocalCluster, tmp_path: Path) -> None:
@@ -52,23 +59,31 @@ def test_verdict_that_must_not_be_retried_ends_a_job_as_stopped(cluster: LocalCl
     assert "exit code 2 must not be retried" in cluster.log_of("no-retry-1")
 
 
-def test_searches_side_by_side_finish_each_in_its_own_place_and_cost_nothing_again(cluster: LocalCluster) -> None:
-    searches = {
-        name: ["--preset", "digits", "--", "--name", name, "--seeds", "1", "--orders", order, *tiny("search.epochs=1")]
-        for name, order in (("left", "first"), ("right", "second"))
+def test_searches_side_by_side_finish_each_in_its_own_place_and_cost_nothing_again(
+    cluster: LocalCluster, s3_server: str, aws: None
+) -> None:
+    """One in the nodes' folder, one in a bucket."""
+    bucket = open_store(fresh_uri(), settings(s3_server))
+    reached = ("--set", f"store.endpoint_url={s3_server}", "--set", "store.region=us-east-1")
+    searches: dict[str, tuple[ObjectStore, list[str]]] = {}
+    for name, order, store, more in (("left", "first", cluster.folder_store, ()), ("right", "second", bucket, reached)):
+        words = ["--preset", "digits", "--", "--name", name, "--seeds", "1", "--orders", order, *more]
+        searches[name] = store, [*words, *tiny("search.epochs=1")]
+    submitted = {
+        name: cluster.submit("--no-follow", *words, store=store).stdout.strip()
+        for name, (store, words) in searches.items()
     }
-    submitted = {name: cluster.submit("--no-follow", *words).stdout.strip() for name, words in searches.items()}
     for submission_id in submitted.values():
         wait_until(lambda id_=submission_id: cluster.job(id_)["status"] == "SUCCEEDED", f"{submission_id} succeeds")
         assert cluster.job(submission_id)["driver_exit_code"] == 0
-    for name in searches:
-        [run] = cluster.status(name)
+    for name, (store, words) in searches.items():
+        [run] = cluster.status(name, store)
         assert run.state == "finished"
-        assert cluster.problems(name) == []
-        assert (cluster.store / name / "best.json").is_file()
-        again = cluster.submit(*searches[name])
+        assert cluster.problems(name, store) == []
+        assert store.exists(ExperimentKeys(name).best)
+        again = cluster.submit(*words, store=store)
         assert again.returncode == 0, again.stderr
-        assert [status.claims for status in cluster.status(name)] == [run.claims]
+        assert [status.claims for status in cluster.status(name, store)] == [run.claims]
 
 
 def test_search_of_which_a_part_failed_exits_1_and_finishes_the_rest(cluster: LocalCluster) -> None:

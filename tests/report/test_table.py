@@ -67,17 +67,18 @@ def test_where_there_is_no_terminal_a_line_is_told_once_per_state_and_epoch(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     later = RunStatus("first-order-seed-0", "searching", 60, 100, latest={**LATEST, "epoch": 4})
-    with LiveTable(Console(file=io.StringIO(), force_terminal=False)) as table:
+    with LiveTable("demo", Console(file=io.StringIO(), force_terminal=False)) as table:
         for runs in ([SEARCHING, WAITING], [SEARCHING, WAITING], [later, WAITING]):
             table.show(runs)
     out, told = capsys.readouterr()
     assert out == ""
     assert [line.split(":")[0] for line in told.splitlines()] == [SEARCHING.run, WAITING.run, SEARCHING.run]
+    assert all("experiment=demo" in line for line in told.splitlines())
 
 
 def test_a_terminal_shows_one_table_in_place() -> None:
     screen = io.StringIO()
-    with LiveTable(Console(file=screen, force_terminal=True, width=200)) as table:
+    with LiveTable("demo", Console(file=screen, force_terminal=True, width=200)) as table:
         table.show([WAITING])
         table.show([SEARCHING])
     assert "93.1%" in screen.getvalue()
@@ -85,7 +86,7 @@ def test_a_terminal_shows_one_table_in_place() -> None:
 
 
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with LiveTable(quiet=True) as table:
+    with LiveTable("demo", quiet=True) as table:
         table.show([SEARCHING])
     assert capsys.readouterr() == ("", "")
 
@@ -98,7 +99,7 @@ def test_the_table_has_a_row_for_each_run() -> None:
 def test_a_collapse_is_told_live_and_once(terminal: bool) -> None:
     screen = io.StringIO()
     warned = RunStatus("run-0", "searching", 40, 100, latest={**LATEST, "warning": "epoch 3: 8 of 8 are skip_connect"})
-    with LiveTable(Console(file=screen, force_terminal=terminal, width=200)) as table:
+    with LiveTable("demo", Console(file=screen, force_terminal=terminal, width=200)) as table:
         table.show([SEARCHING])
         table.show([SEARCHING, warned])
         table.show([SEARCHING, warned])
