@@ -22,8 +22,10 @@ RUN_START_S = 40.0
 """Ray's fixed cost of one run: a worker group, a process group, the data (DESIGN: 80 s for two waves of two)."""
 PROCESS_BYTES = 690_000_000
 """Resident memory of one worker before its network."""
-TRACE_BYTES_PER_ALPHA = 7.0
-"""Of alpha_trace.parquet and of a part: two float32, the rest dictionary-encoded and compressed."""
+BYTES_PER_ALPHA = 3.9 + 5.8
+"""In a part and in alpha_trace.parquet, measured on a random walk (benchmarks/README.md): the one has alpha alone, the
+other its probability too; the rest is dictionary-encoded."""
+CHECKPOINTS_KEPT = 2
 RECORD_BYTES = 3_000
 REQUESTS_PER_COMMIT = 8
 """Part, two files of the checkpoint, record, head; two deletes; the part read again for the publication."""
@@ -193,7 +195,8 @@ def _estimate_order(plan: Plan, order: str, size: StepSize) -> OrderEstimate:
     search_s = step_s * plan.total_steps
     by_time = math.floor(search_s / plan.commit_every_s) if plan.commit_every_s else plan.total_steps
     commits = plan.epochs + by_time
-    trace = plan.total_steps * plan.num_alphas * TRACE_BYTES_PER_ALPHA
+    traces = plan.total_steps * plan.num_alphas * BYTES_PER_ALPHA
+    checkpoints = CHECKPOINTS_KEPT * checkpoint_bytes(plan.num_weights, plan.num_alphas)
     network = VECTORS_PER_WEIGHT * 4 * plan.num_weights + size.activation_bytes / plan.workers
     return OrderEstimate(
         order=order,
@@ -202,6 +205,6 @@ def _estimate_order(plan: Plan, order: str, size: StepSize) -> OrderEstimate:
         run_s=RUN_START_S + search_s,
         worker_memory_bytes=PROCESS_BYTES + network,
         commits=commits,
-        store_bytes=2 * trace + checkpoint_bytes(plan.num_weights, plan.num_alphas) + commits * RECORD_BYTES,
+        store_bytes=traces + checkpoints + commits * RECORD_BYTES,
         store_requests=commits * REQUESTS_PER_COMMIT + REQUESTS_PER_RUN,
     )

@@ -66,10 +66,10 @@ def test_a_checkpoint_is_weights_with_momentum_and_alphas_with_moments() -> None
     assert checkpoint_bytes(1_930_618, 224) == 4 * (2 * 1_930_618 + 3 * 224)
 
 
-def test_the_store_keeps_two_traces_one_checkpoint_and_the_log_of_each_run() -> None:
+def test_the_store_keeps_parts_the_trace_two_checkpoints_and_the_log_of_each_run() -> None:
     (first,) = estimate(PLAN).orders
-    trace = 1000 * 224 * cost.TRACE_BYTES_PER_ALPHA
-    wanted = 2 * trace + checkpoint_bytes(1_000_000, 224) + first.commits * cost.RECORD_BYTES
+    traces = 1000 * 224 * cost.BYTES_PER_ALPHA
+    wanted = traces + 2 * checkpoint_bytes(1_000_000, 224) + first.commits * cost.RECORD_BYTES
     assert estimate(PLAN).store_bytes == pytest.approx(4 * wanted)
 
 
