@@ -89,7 +89,9 @@ def test_mistakes_exit_2_with_a_clear_word_and_write_nothing(
 def test_an_interrupted_watch_exits_130(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     register(store)
-    program = [sys.executable, "-c", "from ray_darts.cli import main; main()"]
+    # a shell's background jobs ignore Ctrl-C, and so would this child of one
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = [sys.executable, "-c", f"{heeding}; from ray_darts.cli import main; main()"]
     words = ["status", EXPERIMENT, "--store", str(tmp_path), "--watch", "--json"]
     with subprocess.Popen([*program, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
