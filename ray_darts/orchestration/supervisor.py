@@ -88,32 +88,43 @@ class Supervisor:
             ask_to_stop(self._first.session.uuid, reason)
 
     def _tune(self) -> None:
+        try:
+            results = self._tuner().fit()
+            for result in (results[index] for index in range(len(results))):
+                run = result.config[ASSIGNMENT]["run"] if result.config else ""
+                self._outcomes[run] = _outcome(result, self._first.config.operation.max_failures)
+        except (RayError, TuneError, RuntimeError, OSError) as error:
+            self._crash = error
+
+    def _tuner(self) -> tune.Tuner:
+        """Tune, once its first file is in the store: Ray writes it without patience, so we wait."""
         first = self._first
         storage = ray_storage(first.store_uri, first.experiment, first.config.store)
         os.environ.update(storage.environment)
         operation = first.config.operation
-        tuner = tune.Tuner(
-            tune.with_resources(run_trial, {HEAD_RESOURCE: _DRIVER_SHARE}),
-            tune_config=tune.TuneConfig(
-                search_alg=self._queue,
-                num_samples=len(self._assignments),
-                max_concurrent_trials=self._num_concurrent,
-            ),
-            run_config=tune.RunConfig(
-                name=f"sweep-{first.config.digest()[:8]}-{first.session.uuid[:8]}",
-                storage_path=storage.path,
-                storage_filesystem=storage.filesystem,
-                failure_config=tune.FailureConfig(max_failures=operation.max_failures),
-                verbose=0,
-            ),
-        )
-        try:
-            results = tuner.fit()
-            for result in (results[index] for index in range(len(results))):
-                run = result.config[ASSIGNMENT]["run"] if result.config else ""
-                self._outcomes[run] = _outcome(result, operation.max_failures)
-        except (RayError, TuneError, RuntimeError, OSError) as error:
-            self._crash = error
+        deadline = time.monotonic() + operation.give_up_s
+        while True:
+            try:
+                return tune.Tuner(
+                    tune.with_resources(run_trial, {HEAD_RESOURCE: _DRIVER_SHARE}),
+                    tune_config=tune.TuneConfig(
+                        search_alg=self._queue,
+                        num_samples=len(self._assignments),
+                        max_concurrent_trials=self._num_concurrent,
+                    ),
+                    run_config=tune.RunConfig(
+                        name=f"sweep-{first.config.digest()[:8]}-{first.session.uuid[:8]}",
+                        storage_path=storage.path,
+                        storage_filesystem=storage.filesystem,
+                        failure_config=tune.FailureConfig(max_failures=operation.max_failures),
+                        verbose=0,
+                    ),
+                )
+            except OSError as error:
+                if self._reason is not None or time.monotonic() > deadline:
+                    raise
+                logger.warning("the store does not take Ray's own files: %s", error)
+                time.sleep(_OBSERVE_S)
 
     def _look(self, began: float) -> None:
         """Read the living runs' status, show all, and see whether a time limit has passed."""
