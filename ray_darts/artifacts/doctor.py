@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from ray_darts.artifacts.layout import probe_key
 from ray_darts.artifacts.objects import Conflict, ObjectStore
-from ray_darts.errors import MissingObject, RayDartsError, StoreDenied, StoreError
+from ray_darts.errors import MissingObject, RayDartsError, StoreDenied, StoreError, StoreUnavailable
 
 MAX_CLOCK_SKEW_S = 300.0
 
@@ -21,7 +21,7 @@ MAX_CLOCK_SKEW_S = 300.0
 class Check:
     """One promise: whether it holds, what was seen, and what a store without it would cost.
 
-    `needed`: no run may be written to a store without it.
+    `needed`: no run may be written to a store without it. `error`: what the store answered instead, if it was that.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Check:
     needed: bool
     detail: str
     cost: str
+    error: RayDartsError | None = None
 
 
 def probe_store(store: ObjectStore) -> list[Check]:
@@ -38,8 +39,15 @@ def probe_store(store: ObjectStore) -> list[Check]:
 
 
 def check_store(store: ObjectStore) -> None:
-    """The preflight of a worker's node. Raises: StoreError naming each promise that is needed and does not hold."""
+    """The preflight of a worker's node.
+
+    Raises: StoreUnavailable in an outage and StoreDenied without a right, which say nothing against the store;
+    StoreError naming each promise that is needed and does not hold.
+    """
     broken = [check for check in probe_store(store) if check.needed and not check.ok]
+    for check in broken:
+        if isinstance(check.error, StoreUnavailable | StoreDenied):
+            raise check.error
     if broken:
         lines = "\n".join(f"  {check.name}: {check.detail}. Without it {check.cost}" for check in broken)
         raise StoreError(f"{store.uri} cannot hold runs:\n{lines}", checks=[check.name for check in broken])
@@ -70,8 +78,10 @@ class _Prober:
     def _check(self, name: str, needed: bool, attempt: Callable[[], str], cost: str) -> Check:
         try:
             return Check(name, True, needed, attempt(), cost)
-        except (_Broken, RayDartsError) as error:
+        except _Broken as error:
             return Check(name, False, needed, str(error), cost)
+        except RayDartsError as error:
+            return Check(name, False, needed, str(error), cost, error)
 
     def _create(self) -> str:
         self._store.put_if_absent(self._key, b"one")

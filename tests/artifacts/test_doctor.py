@@ -6,7 +6,7 @@ import pytest
 
 from ray_darts.artifacts.doctor import check_store, probe_store
 from ray_darts.artifacts.objects import ObjectStore, Stored
-from ray_darts.errors import StoreDenied, StoreError
+from ray_darts.errors import StoreDenied, StoreError, StoreUnavailable
 from tests.artifacts.memory_store import MemoryStore
 
 
@@ -47,6 +47,11 @@ class _ReadOnly(MemoryStore):
         raise StoreDenied("the right s3:PutObject is missing", key=key)
 
 
+class _Out(MemoryStore):
+    def put_if_absent(self, key: str, data: bytes) -> None:
+        raise StoreUnavailable("no answer", key=key)
+
+
 class _KeepsAll(MemoryStore):
     def delete(self, key: str) -> None:
         raise StoreDenied("the right s3:DeleteObject is missing", key=key)
@@ -58,13 +63,21 @@ class _KeepsAll(MemoryStore):
         (_IgnoresIfNoneMatch, "conditional create", "If-None-Match is ignored"),
         (_IgnoresIfMatch, "compare and swap", "If-Match is ignored"),
         (_ReadsLate, "read after write", "instead of"),
-        (_ReadOnly, "create", "s3:PutObject"),
     ],
 )
 def test_a_store_without_a_promise_is_refused(kind: type[MemoryStore], promise: str, told: str) -> None:
     assert told in broken(kind())[promise]
     with pytest.raises(StoreError, match=f"{promise}: .*{told}.*Without it"):
         check_store(kind())
+
+
+def test_a_missing_right_and_an_outage_say_nothing_against_the_store() -> None:
+    assert "s3:PutObject" in broken(_ReadOnly())["create"]
+    with pytest.raises(StoreDenied, match="s3:PutObject"):
+        check_store(_ReadOnly())
+    assert "no answer" in broken(_Out())["create"]
+    with pytest.raises(StoreUnavailable, match="no answer"):
+        check_store(_Out())
 
 
 def test_a_store_that_only_cannot_delete_is_told_and_accepted() -> None:
