@@ -15,6 +15,16 @@ from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.config import StoreSettings
 
+# pyarrow has one exception for all answers of S3; their names, as it writes them, tell them apart
+_OUTAGES = (
+    "NETWORK_CONNECTION",
+    "SERVICE_UNAVAILABLE",
+    "SLOW_DOWN",
+    "THROTTLING",
+    "INTERNAL_FAILURE",
+    "REQUEST_TIMEOUT",
+)
+
 
 @dataclass(frozen=True)
 class RayStorage:
@@ -43,3 +53,8 @@ def ray_storage(store_uri: str, experiment: str, settings: StoreSettings) -> Ray
         retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=settings.attempts),
     )
     return RayStorage(path, filesystem, environment)
+
+
+def is_outage(error: OSError) -> bool:
+    """Whether pyarrow says that S3 did not answer or asked to be asked later; a refusal or a full disk is neither."""
+    return any(name in str(error) for name in _OUTAGES)

@@ -20,10 +20,10 @@ from ray.tune.error import TuneError
 
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.status import RunStatus, run_status
-from ray_darts.errors import ClusterLost, StoreError
+from ray_darts.errors import ClusterLost, StoreError, StoreUnavailable
 from ray_darts.orchestration.assignment import Assignment
 from ray_darts.orchestration.outcome import Outcome
-from ray_darts.orchestration.ray_storage import ray_storage
+from ray_darts.orchestration.ray_storage import is_outage, ray_storage
 from ray_darts.orchestration.resources import HEAD_RESOURCE, cluster_capacity, waiting_demand
 from ray_darts.orchestration.run import OUTCOME, run_trial
 from ray_darts.orchestration.run_queue import ASSIGNMENT, RunQueue
@@ -62,7 +62,7 @@ class Supervisor:
         self._told_waiting = time.monotonic()
 
     def run(self) -> dict[str, Outcome]:
-        """Return each assignment's outcome. Raises: ClusterLost."""
+        """Return each assignment's outcome. Raises: ClusterLost, StoreUnavailable."""
         began = time.monotonic()
         tuning = threading.Thread(target=self._tune, daemon=True, name="tune")
         with self._signals():
@@ -73,6 +73,8 @@ class Supervisor:
                     self._look(began)
             finally:
                 forget_stop(self._first.session.uuid)
+        if isinstance(self._crash, StoreError):
+            raise self._crash
         if self._crash is not None:
             raise ClusterLost(
                 f"Ray ended before the sweep did, the same command continues it: {self._crash}"
@@ -93,7 +95,7 @@ class Supervisor:
             for result in (results[index] for index in range(len(results))):
                 run = result.config[ASSIGNMENT]["run"] if result.config else ""
                 self._outcomes[run] = _outcome(result, self._first.config.operation.max_failures)
-        except (RayError, TuneError, RuntimeError, OSError) as error:
+        except (RayError, TuneError, RuntimeError, OSError, StoreError) as error:
             self._crash = error
 
     def _tuner(self) -> tune.Tuner:
@@ -121,9 +123,13 @@ class Supervisor:
                     ),
                 )
             except OSError as error:
-                if self._reason is not None or time.monotonic() > deadline:
+                if self._reason is not None or not is_outage(error):
                     raise
-                logger.warning("the store does not take Ray's own files: %s", error)
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(
+                        f"the store took none of Ray's files for {operation.give_up_s:g} s"
+                    ) from error
+                logger.warning("the store does not take Ray's files now: %s", error)
                 time.sleep(_OBSERVE_S)
 
     def _look(self, began: float) -> None:
