@@ -23,6 +23,7 @@ from ray_darts.errors import ConfigError
 _SOURCE = Path(__file__).with_name("kernel.cpp")
 _COMPILERS = ("c++", "g++", "clang++")
 _LANES_BYTES = 64
+_SIZES = (3, 5)
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _POINTER, _LONG, _DOUBLE = ctypes.c_void_p, ctypes.c_long, ctypes.c_double
 _ARGUMENTS: dict[str, list[type]] = {
@@ -64,8 +65,11 @@ class Kernel:
         function.argtypes, function.restype = arguments, None
         return function
 
-    def fits(self, maps_NCHW: Tensor) -> bool:
-        """Whether the kernel can do these maps: on a CPU, float32 or float64, channels in whole vectors of 64 bytes."""
+    def fits(self, maps_NCHW: Tensor, kernel_size: int = 3) -> bool:
+        """Whether the kernel can do convolutions of `kernel_size` on these maps: on a CPU, float32 or float64, channels
+        in whole vectors of 64 bytes."""
+        if kernel_size not in _SIZES:
+            return False
         if maps_NCHW.device.type != "cpu" or maps_NCHW.dim() != 4 or maps_NCHW.dtype not in _NAMES:
             return False
         return maps_NCHW.shape[1] * maps_NCHW.element_size() % _LANES_BYTES == 0

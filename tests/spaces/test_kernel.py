@@ -99,6 +99,17 @@ def test_the_compiled_batch_norm_is_pytorchs(shape: tuple[int, ...], affine: str
 
 
 @needs_compiler
+def test_what_the_kernel_does_not_know_is_left_to_pytorch() -> None:
+    kernel = Kernel()
+    maps = torch.zeros(1, 16, 4, 4)
+    assert kernel.fits(maps, 5)
+    assert not kernel.fits(maps, 7)
+    assert not kernel.fits(maps[:, :8])
+    assert not kernel.fits(maps.bfloat16())
+    assert not kernel.fits(maps.to("meta"))
+
+
+@needs_compiler
 def test_a_supernet_with_the_kernel_is_the_oracles_function() -> None:
     space, facts = ConvolutionalSpace(layers=3, channels=8, nodes=2), DataFacts(5, 3, 9)
     torch.manual_seed(0)

@@ -61,7 +61,7 @@ class _Separable(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, inputs: Tensor, weight: Tensor, mixing: Tensor, dilation: int, kernel: Kernel | None
     ) -> Tensor:
-        if kernel is not None and not kernel.fits(inputs):
+        if kernel is not None and not kernel.fits(inputs, weight.shape[-1]):
             kernel = None
         ctx.dilation, ctx.kernel = dilation, kernel  # type: ignore[attr-defined]
         needs = ctx.needs_input_grad  # type: ignore[attr-defined]
