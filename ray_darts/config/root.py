@@ -65,7 +65,7 @@ class SearchConfig(Settings):
     def _unused_settings(self) -> Iterator[str]:
         """What the space would accept and ignore."""
         if isinstance(self.space, RecurrentSpace):
-            for name in ("checkpoint_cells", "formulation", "kernel", "compile"):
+            for name in ("checkpoint_cells", "formulation", "kernel", "compile", "compile_backend"):
                 if getattr(self.operation, name) != Operation.model_fields[name].default:
                     yield f"operation.{name} is for convolutional spaces"
 

@@ -127,9 +127,12 @@ class LiveTable:
         """Show the present state of all runs; plain lines tell a run again when its state or epoch has changed."""
         if self._quiet or self._console is None:
             return
-        for line in {warning_line(run) for run in runs} - self._warned - {""}:
-            self._warned.add(line)
-            self._console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        for run in runs:
+            line = warning_line(run)
+            if line and line not in self._warned:
+                self._warned.add(line)
+                told = line if self._live is not None else f"{line} {self._place(run)}"
+                self._console.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
         if self._live is not None:
             self._live.update(status_table(runs), refresh=True)
             return
