@@ -19,7 +19,6 @@ _CHECKPOINT = re.compile(
     r"checkpoints/(?P<step>\d{9})\.e(?P<epoch>\d+)\.(?P<uuid>[0-9a-f]{32})/(?P<file>tensors\.safetensors|state\.json)"
 )
 
-RAY_FOLDER = "_ray"
 _PROBES = "_probe/"
 
 _Name = TypeVar("_Name")

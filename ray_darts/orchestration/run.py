@@ -22,7 +22,7 @@ from ray_darts.orchestration.assignment import Assignment
 from ray_darts.orchestration.interfaces import ProcessGroupConfig
 from ray_darts.orchestration.logs import log_for
 from ray_darts.orchestration.outcome import Outcome
-from ray_darts.orchestration.ray_storage import ray_storage
+from ray_darts.orchestration.ray_storage import RAY_PATH, ray_filesystem
 from ray_darts.orchestration.run_queue import ASSIGNMENT
 from ray_darts.orchestration.stop_signal import stop_asked
 from ray_darts.orchestration.worker import run_worker
@@ -94,7 +94,6 @@ def is_elastic(operation: Operation) -> bool:
 
 def _trainer(assignment: Assignment) -> TorchTrainer:
     config, operation = assignment.config, assignment.config.operation
-    storage = ray_storage(assignment.store_uri, assignment.experiment, config.store)
     lowest, highest = operation.worker_range
     start_attempts = _ELASTIC_START_ATTEMPTS if is_elastic(operation) else operation.start_attempts
     resources = {"CPU": float(operation.cpus_per_worker)}
@@ -113,13 +112,12 @@ def _trainer(assignment: Assignment) -> TorchTrainer:
         ),
         run_config=RunConfig(
             name=f"{assignment.run}-{config.digest()[:8]}-{assignment.session.uuid[:8]}-{uuid4().hex[:8]}",
-            storage_path=storage.path,
-            storage_filesystem=storage.filesystem,
+            storage_path=RAY_PATH,
+            storage_filesystem=ray_filesystem(),
             failure_config=FailureConfig(
                 max_failures=operation.max_failures, controller_failure_limit=start_attempts - 1
             ),
             callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call]
-            worker_runtime_env={"env_vars": storage.environment} if storage.environment else None,
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )

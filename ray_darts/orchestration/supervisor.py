@@ -6,7 +6,6 @@ Never writes to a run's log. What a run ended with comes back from Tune as a val
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import time
@@ -20,10 +19,10 @@ from ray.tune.error import TuneError
 
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.status import RunStatus, run_status
-from ray_darts.errors import ClusterLost, StoreError, StoreUnavailable
+from ray_darts.errors import ClusterLost, StoreError
 from ray_darts.orchestration.assignment import Assignment
 from ray_darts.orchestration.outcome import Outcome
-from ray_darts.orchestration.ray_storage import is_outage, ray_storage
+from ray_darts.orchestration.ray_storage import RAY_PATH, ray_filesystem
 from ray_darts.orchestration.resources import HEAD_RESOURCE, cluster_capacity, waiting_demand
 from ray_darts.orchestration.run import OUTCOME, run_trial
 from ray_darts.orchestration.run_queue import ASSIGNMENT, RunQueue
@@ -62,7 +61,7 @@ class Supervisor:
         self._told_waiting = time.monotonic()
 
     def run(self) -> dict[str, Outcome]:
-        """Return each assignment's outcome. Raises: ClusterLost, StoreUnavailable."""
+        """Return each assignment's outcome. Raises: ClusterLost."""
         began = time.monotonic()
         tuning = threading.Thread(target=self._tune, daemon=True, name="tune")
         with self._signals():
@@ -73,8 +72,6 @@ class Supervisor:
                     self._look(began)
             finally:
                 forget_stop(self._first.session.uuid)
-        if isinstance(self._crash, StoreError):
-            raise self._crash
         if self._crash is not None:
             raise ClusterLost(
                 f"Ray ended before the sweep did, the same command continues it: {self._crash}"
@@ -95,42 +92,26 @@ class Supervisor:
             for result in (results[index] for index in range(len(results))):
                 run = result.config[ASSIGNMENT]["run"] if result.config else ""
                 self._outcomes[run] = _outcome(result, self._first.config.operation.max_failures)
-        except (RayError, TuneError, RuntimeError, OSError, StoreError) as error:
+        except (RayError, TuneError, RuntimeError, OSError) as error:
             self._crash = error
 
     def _tuner(self) -> tune.Tuner:
-        """Tune, once its first file is in the store: Ray writes it without patience, so we wait."""
         first = self._first
-        storage = ray_storage(first.store_uri, first.experiment, first.config.store)
-        os.environ.update(storage.environment)
-        operation = first.config.operation
-        deadline = time.monotonic() + operation.give_up_s
-        while True:
-            try:
-                return tune.Tuner(
-                    tune.with_resources(run_trial, {HEAD_RESOURCE: _DRIVER_SHARE}),
-                    tune_config=tune.TuneConfig(
-                        search_alg=self._queue,
-                        num_samples=len(self._assignments),
-                        max_concurrent_trials=self._num_concurrent,
-                    ),
-                    run_config=tune.RunConfig(
-                        name=f"sweep-{first.config.digest()[:8]}-{first.session.uuid[:8]}",
-                        storage_path=storage.path,
-                        storage_filesystem=storage.filesystem,
-                        failure_config=tune.FailureConfig(max_failures=operation.max_failures),
-                        verbose=0,
-                    ),
-                )
-            except OSError as error:
-                if self._reason is not None or not is_outage(error):
-                    raise
-                if time.monotonic() > deadline:
-                    raise StoreUnavailable(
-                        f"the store took none of Ray's files for {operation.give_up_s:g} s"
-                    ) from error
-                logger.warning("the store does not take Ray's files now: %s", error)
-                time.sleep(_OBSERVE_S)
+        return tune.Tuner(
+            tune.with_resources(run_trial, {HEAD_RESOURCE: _DRIVER_SHARE}),
+            tune_config=tune.TuneConfig(
+                search_alg=self._queue,
+                num_samples=len(self._assignments),
+                max_concurrent_trials=self._num_concurrent,
+            ),
+            run_config=tune.RunConfig(
+                name=f"sweep-{first.config.digest()[:8]}-{first.session.uuid[:8]}",
+                storage_path=RAY_PATH,
+                storage_filesystem=ray_filesystem(),
+                failure_config=tune.FailureConfig(max_failures=first.config.operation.max_failures),
+                verbose=0,
+            ),
+        )
 
     def _look(self, began: float) -> None:
         """Read the living runs' status, show all, and see whether a time limit has passed."""

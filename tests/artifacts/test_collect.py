@@ -77,7 +77,7 @@ def test_records_descriptions_publications_and_foreign_objects_stay(store: Memor
     whole_run(store)
     publish_run(store, EXPERIMENT, RUN)
     store.put(KEYS.parts + "notes.txt", b"mine")
-    store.put(f"{EXPERIMENT}/_ray/marker", b"ray's")
+    store.put(f"{EXPERIMENT}/_notes/marker", b"mine")
     kept = {key for key in store.objects if "/checkpoints/" not in key}
     collect(store)
     assert kept <= set(store.objects)

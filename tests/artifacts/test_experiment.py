@@ -16,7 +16,6 @@ from ray_darts.artifacts.experiment import (
     register_run,
     space_layout,
 )
-from ray_darts.artifacts.layout import RAY_FOLDER
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.status import experiment_status, run_status
@@ -84,7 +83,7 @@ def test_operation_and_store_may_differ(store: ObjectStore) -> None:
 def test_runs_may_be_added_and_are_listed(store: ObjectStore) -> None:
     register(store, ("second-order-seed-3", 3))
     register(store, ("first-order-seed-0", 0), ("second-order-seed-3", 3))
-    store.put(f"{EXPERIMENT}/{RAY_FOLDER}/x/marker", b"")
+    store.put(f"{EXPERIMENT}/_notes/x/marker", b"")
     assert list_runs(store, EXPERIMENT) == ["first-order-seed-0", "second-order-seed-3"]
     assert list_experiments(store) == [EXPERIMENT]
     assert read_run(store, EXPERIMENT, "first-order-seed-0").seed == 0

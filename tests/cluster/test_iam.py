@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
-import pyarrow.fs
 import pytest
-from moto.server import ThreadedMotoServer
 
-from ray_darts.artifacts.layout import RAY_FOLDER, ExperimentKeys, probe_key
+from ray_darts.artifacts.layout import ExperimentKeys, probe_key
 from tests.cluster.files import VALUES
 from tests.cluster.policies import Statement, allows, policy, policy_faults, statements
 
@@ -99,43 +97,16 @@ def test_trainer_creates_or_swaps_the_best_pointer_and_never_overwrites_it() -> 
     assert not allows(trainer, "s3:PutObject", BEST)
 
 
-def test_trainer_publishes_and_deletes_nothing_but_checkpoints_and_what_is_rays() -> None:
+def test_trainer_publishes_and_deletes_nothing_but_checkpoints_and_probes() -> None:
     trainer = policy("trainer")
     for key in (LOG, PART, CHECKPOINT, BEST, *PUBLISHED):
         assert allows(trainer, "s3:GetObject", key)
         assert allows(trainer, "s3:DeleteObject", key) == (key == CHECKPOINT)
     assert all(allows(trainer, "s3:PutObject", key) for key in PUBLISHED)
-    for key in (f"{STORE}/{EXPERIMENT.root}{RAY_FOLDER}/sweep/marker", f"{STORE}/{probe_key(UUID)}"):
-        assert allows(trainer, "s3:PutObject", key)
-        assert allows(trainer, "s3:DeleteObject", key)
-
-
-def test_trainer_may_write_what_ray_writes_through_arrow() -> None:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        keys = {"access_key": "testing", "secret_key": "testing"}
-        files = pyarrow.fs.S3FileSystem(
-            endpoint_override=f"{host}:{port}",
-            scheme="http",
-            region=VALUES["REGION"],
-            allow_bucket_creation=True,
-            **keys,
-        )
-        folder = f"{VALUES['BUCKET']}/{VALUES['PREFIX']}/{EXPERIMENT.root}{RAY_FOLDER}/sweep"
-        files.create_dir(VALUES["BUCKET"])
-        files.create_dir(folder)
-        with files.open_output_stream(f"{folder}/.validate_storage_marker") as stream:
-            stream.write(b"")
-        written = files.get_file_info(pyarrow.fs.FileSelector(VALUES["BUCKET"], recursive=True))
-    finally:
-        server.stop()
-    trainer = policy("trainer")
-    assert len(written) == 5  # a marker for each of four folders, and the file
-    for entry in written:
-        key = entry.path if entry.type == pyarrow.fs.FileType.File else f"{entry.path}/"
-        assert allows(trainer, "s3:PutObject", f"arn:aws:s3:::{key}"), key
+    probe = f"{STORE}/{probe_key(UUID)}"
+    assert allows(trainer, "s3:PutObject", probe)
+    assert allows(trainer, "s3:DeleteObject", probe)
+    assert not allows(trainer, "s3:PutObject", f"{STORE}/{EXPERIMENT.root}notes")
 
 
 def test_reader_reads_and_lists_its_prefix_and_changes_nothing() -> None:

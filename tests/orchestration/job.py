@@ -38,12 +38,12 @@ def job_config(*overrides: str) -> SearchConfig:
 
 
 class Job:
-    """A command in a session of its own; `log` is what it wrote on stderr."""
+    """A command in a session of its own, which writes its log (stderr) to `log`."""
 
     def __init__(
         self, store: ObjectStore, seeds: int, overrides: Sequence[str], environment: Mapping[str, str], log: Path
     ) -> None:
-        self._log = log.open("w")
+        self._path, self._log = log, log.open("w")
         self._told: str | None = None
         settings = [word for override in (*TINY, *JOB, *overrides) for word in ("--set", override)]
         words = ["--preset", "digits", "--name", EXPERIMENT, "--store", store.uri, "--orders", "first", "--json"]
@@ -64,6 +64,10 @@ class Job:
             self._told, _ = self.process.communicate(timeout=PATIENCE_S)
             self._log.close()
         return self.process.returncode, json.loads(self._told)["outcomes"] if self._told else {}
+
+    def last_lines(self) -> str:
+        """The end of its log: what a failing test shows."""
+        return "\n".join(self._path.read_text().splitlines()[-40:])
 
     def interrupt(self) -> None:
         """Ctrl-C, to the command alone."""
@@ -96,6 +100,8 @@ def until(
         status = run_status(store, EXPERIMENT, run)
         if condition(status):
             return status
-        assert job is None or job.process.poll() is None, f"the job ended with {job.process.returncode} at {status}"
+        assert job is None or job.process.poll() is None, (
+            f"the job ended with {job.process.returncode} at {status}\n{job.last_lines()}"
+        )
         time.sleep(0.2)
     raise AssertionError(f"waited {PATIENCE_S} s in vain; the run is {run_status(store, EXPERIMENT, run)}")
