@@ -16,8 +16,8 @@ from ray_darts.config.data import ImageData
 from ray_darts.data.open import open_data
 from ray_darts.data.protocol import DataFacts
 from ray_darts.orchestration.capacity import Capacity, concurrent_runs
-from ray_darts.orchestration.connection import ray_connection
-from ray_darts.orchestration.plan import SweepRequest, plan_sweep
+from ray_darts.orchestration.connection import named_cluster, ray_connection
+from ray_darts.orchestration.plan import SweepRequest, plan_sweep, with_absolute_path
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
 from ray_darts.report.cost import Estimate, Plan, StepSize, estimate
 from ray_darts.search.footprint import measure_footprint
@@ -30,7 +30,7 @@ def estimate_request(request: SweepRequest) -> Estimate:
 
     Raises: ConfigError, DataError, ClusterError, StoreError: what the search itself would refuse.
     """
-    config = request.config
+    config = with_absolute_path(request.config)
     plan = plan_sweep(request)
     facts, total_steps = _data_size(config, request.seeds[0])
     concurrent, device = _placing(request, len(plan.to_search))
@@ -75,7 +75,7 @@ def _data_size(config: SearchConfig, seed: int) -> tuple[DataFacts, int]:
 
 def _placing(request: SweepRequest, num_runs: int) -> tuple[int, str]:
     """How many runs would go at a time, and on what, in the named cluster or in one of this machine."""
-    if request.address is not None:
+    if named_cluster(request.address) is not None:
         with ray_connection(request.address):
             capacity = cluster_capacity()
     else:

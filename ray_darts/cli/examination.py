@@ -90,13 +90,13 @@ def look_at_devices() -> Iterator[Finding]:
 
 def look_at_cluster(address: str | None) -> Iterator[Finding]:
     """Whether the head answers, what the cluster has and what an autoscaler may add."""
-    if address is None and "RAY_ADDRESS" not in os.environ:
+    from ray_darts.orchestration.connection import named_cluster, ray_connection
+    from ray_darts.orchestration.resources import cluster_capacity
+
+    if named_cluster(address) is None:
         detail = f"none named: a search starts one on this machine ({os.cpu_count()} CPUs)"
         yield Finding("cluster", "address", "ok", detail)
         return
-    from ray_darts.orchestration.connection import ray_connection
-    from ray_darts.orchestration.resources import cluster_capacity
-
     try:
         with ray_connection(address):
             capacity = cluster_capacity()

@@ -6,6 +6,7 @@ Writes nothing and starts nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ray_darts.artifacts.experiment import check_same, read_experiment
 from ray_darts.artifacts.layout import check_name
@@ -84,6 +85,15 @@ def plan_sweep(request: SweepRequest) -> SweepPlan:
             name = run_name(order, seed)
             runs.append(PlannedRun(name, seed, order, run_status(store, request.experiment, name)))
     return SweepPlan(request, tuple(runs))
+
+
+def with_absolute_path(config: SearchConfig) -> SearchConfig:
+    """The config with a data path that means the same in any working directory; `~` is the caller's home."""
+    path = config.data.path
+    if path is None or "://" in path:
+        return config
+    data = config.data.model_copy(update={"path": str(Path(path).expanduser().absolute())})
+    return config.model_copy(update={"data": data})
 
 
 def _check(request: SweepRequest) -> None:

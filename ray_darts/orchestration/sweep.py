@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import ray
 
@@ -27,7 +26,7 @@ from ray_darts.orchestration.assignment import Assignment
 from ray_darts.orchestration.capacity import Capacity, concurrent_runs
 from ray_darts.orchestration.connection import ray_connection
 from ray_darts.orchestration.outcome import Outcome, exit_code
-from ray_darts.orchestration.plan import SweepPlan, SweepRequest, plan_sweep
+from ray_darts.orchestration.plan import SweepPlan, SweepRequest, plan_sweep, with_absolute_path
 from ray_darts.orchestration.preflight import check_store_is_shared, look_at, look_from_worker
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
 from ray_darts.orchestration.session import new_session
@@ -113,16 +112,12 @@ def _search(plan: SweepPlan, observer: Observer) -> dict[str, Outcome]:
 
 
 def _placed(config: SearchConfig, capacity: Capacity) -> tuple[SearchConfig, str]:
-    """The config with paths that hold in any working directory, and the device. Raises: ClusterError."""
+    """The config with a data path that holds in any working directory, and the device. Raises: ClusterError."""
     wanted = config.operation.device
     if wanted == "cuda" and not capacity.can_have("GPU"):
         raise ClusterError(f"operation.device is 'cuda', but the cluster has {capacity.describe()}")
     device = "cuda" if wanted != "cpu" and capacity.can_have("GPU") else "cpu"
-    path = config.data.path
-    if path is not None and "://" not in path:
-        data = config.data.model_copy(update={"path": str(Path(path).expanduser().absolute())})
-        config = config.model_copy(update={"data": data})
-    return config, device
+    return with_absolute_path(config), device
 
 
 def _assignments(

@@ -20,6 +20,7 @@ from ray_darts.orchestration.plan import SweepRequest
 from ray_darts.orchestration.sweep import Observer, SweepResult
 from tests.artifacts.runs import ENVIRONMENT, owner
 from tests.cli.running import Ran, ray_darts
+from tests.data.files import random_pixels, write_class_folders
 
 TINY = ("space.channels=2", "space.nodes=2", "search.epochs=2", "data.fraction=0.2")
 SETS = [word for override in TINY for word in ("--set", override)]
@@ -119,6 +120,22 @@ def test_a_dry_run_counts_what_is_left_and_writes_nothing(tmp_path: Path) -> Non
     assert told["steps_per_run"] == 2 * ((359 // 2) // 64)
     assert told["orders"]["first"]["runs"] == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_finds_data_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_class_folders(tmp_path / "pictures", random_pixels(80))
+    sets = ("data.source=folder", "data.path=~/pictures", "data.fraction=1", "search.batch_size=8")
+    ran = ray_darts("search", "--dry-run", "--json", *SETS, *(word for set_ in sets for word in ("--set", set_)))
+    assert json.loads(ran.stdout)["steps_per_run"] == 2 * (40 // 8)
+
+
+def test_a_dry_run_asks_the_cluster_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    ran = _search(tmp_path, "--dry-run")
+    assert ran.code == 2
+    assert "no Ray cluster answers at 127.0.0.1:1" in ran.stderr
 
 
 @pytest.mark.parametrize(

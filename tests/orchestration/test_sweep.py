@@ -119,7 +119,6 @@ def test_another_identity_under_the_name_is_refused_before_anything_starts(alone
 
 def test_a_cluster_that_does_not_answer_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    monkeypatch.setenv("RAY_gcs_rpc_server_connect_timeout_s", "1")
     with pytest.raises(ClusterError, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
         run_sweep(request(LocalStore(tmp_path), address=NOWHERE), ignore)
 
