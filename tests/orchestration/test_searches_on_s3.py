@@ -67,7 +67,7 @@ def test_two_runs_through_a_bad_night_leave_the_same_traces(
 ) -> None:
     with fault_proxy(s3_server, tmp_path) as night:
         night.set_rules(NIGHT)
-        words = (*FEW_STEPS, *reached_at(night.url), "store.read_timeout_s=10", "operation.max_failures=0")
+        words = (*FEW_STEPS, *reached_at(night.url), "store.read_timeout_s=10", "operation.max_failures=2")
         job = start_job(bucket, *words, seeds=2)
         until(bucket, lambda status: status.step >= 4, job, RUNS[0])
         night.set_rules(OUTAGE)
