@@ -68,6 +68,7 @@ class LocalStore(ObjectStore):
                 path.unlink()
             except FileNotFoundError:
                 return
+            _lock_of(path).unlink(missing_ok=True)  # of what is deleted, only probes were ever swapped, by one process
             _flush_folder(path.parent)
         with contextlib.suppress(OSError):  # keep folders that still hold something
             path.parent.rmdir()
@@ -118,7 +119,7 @@ class LocalStore(ObjectStore):
     @contextlib.contextmanager
     def _locked(self, key: str) -> Iterator[None]:
         path = self._path(key)
-        with self._translated(key), path.with_name(f".{path.name}.lock").open("wb") as lock:
+        with self._translated(key), _lock_of(path).open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -164,6 +165,10 @@ def _make_folder(folder: Path) -> None:
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     _flush_folder(folder.parent)
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _flush_folder(folder: Path) -> None:

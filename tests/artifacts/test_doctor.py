@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ray_darts.artifacts.doctor import check_store, probe_store
+from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.objects import ObjectStore, Stored
 from ray_darts.errors import StoreDenied, StoreError, StoreUnavailable
 from tests.artifacts.memory_store import MemoryStore
@@ -24,6 +27,11 @@ def test_every_promise_holds_and_the_probe_is_gone(store: ObjectStore, hides_mis
         assert broken(store) == {}
         check_store(store)
     assert list(store.list_objects("")) == []
+
+
+def test_not_even_a_lock_is_left_in_a_folder(tmp_path: Path) -> None:
+    check_store(LocalStore(tmp_path))
+    assert list(tmp_path.rglob("*")) == []
 
 
 class _IgnoresIfNoneMatch(MemoryStore):
