@@ -126,7 +126,8 @@ def test_a_dry_run_finds_data_in_the_home_folder(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("HOME", str(tmp_path))
     write_class_folders(tmp_path / "pictures", random_pixels(80))
     sets = ("data.source=folder", "data.path=~/pictures", "data.fraction=1", "search.batch_size=8")
-    ran = ray_darts("search", "--dry-run", "--json", *SETS, *(word for set_ in sets for word in ("--set", set_)))
+    words = [word for override in sets for word in ("--set", override)]
+    ran = ray_darts("search", "--dry-run", "--json", "--store", str(tmp_path / "store"), *SETS, *words)
     assert json.loads(ran.stdout)["steps_per_run"] == 2 * (40 // 8)
 
 
