@@ -15,7 +15,7 @@ from benchmarks.measure import alternate, report
 from ray_darts.config import load_config
 from ray_darts.data.batch import Shard
 from ray_darts.data.open import load_data, stream_data
-from ray_darts.search.collectives import Alone
+from ray_darts.search.collectives import SingleRank
 from ray_darts.search.loop import SearchLoop
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def main() -> None:
     loaded = load_data(config)
     load_s = time.process_time() - started
     data = stream_data(loaded, config, seed=0)
-    loop = SearchLoop(config, arguments.order, 0, data, Alone(), CPU)
+    loop = SearchLoop(config, arguments.order, 0, data, SingleRank(), CPU)
     train, validation = data.bilevel_batches(0, 0, Shard(), CPU)
     rate = config.weights.learning_rate * train.learning_rate_scale
     indices = count()

@@ -14,7 +14,7 @@ import torch
 from benchmarks.measure import report
 from ray_darts.config import load_config
 from ray_darts.data.open import open_data
-from ray_darts.search.collectives import Alone
+from ray_darts.search.collectives import SingleRank
 from ray_darts.search.loop import SearchLoop
 from ray_darts.search.sink import Snapshot, Wants
 
@@ -43,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     config = load_config(arguments.preset)
-    loop = SearchLoop(config, arguments.order, 0, open_data(config, 0), Alone(), torch.device("cpu"))
+    loop = SearchLoop(config, arguments.order, 0, open_data(config, 0), SingleRank(), torch.device("cpu"))
     sink = _Listening()
     loop._advance_()
     loop._meet(sink, at_end=False)

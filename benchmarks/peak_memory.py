@@ -15,8 +15,8 @@ import torch
 from benchmarks.measure import report
 from benchmarks.search_step import CPU, a_batch
 from ray_darts.config import load_config
-from ray_darts.data.protocol import DataFacts
-from ray_darts.search.collectives import Alone
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.search.collectives import SingleRank
 from ray_darts.search.step import BilevelStep, Order
 from ray_darts.spaces.build import build_supernet
 
@@ -39,7 +39,7 @@ def main() -> None:
 def peak_bytes(order: Order, batch: int, hessian: str) -> int:
     """Of this process, after two steps of the CIFAR-10 supernet (C=16, 8 layers, 32x32)."""
     config = load_config("cifar10", overrides=[f"search.batch_size={batch}", f"search.hessian={hessian}"])
-    step = BilevelStep(config, order, build_supernet(config, DataFacts(10, 3, 32), 0, CPU), Alone(), CPU)
+    step = BilevelStep(config, order, build_supernet(config, DataFacts(10, 3, 32), 0, CPU), SingleRank(), CPU)
     train, validation = a_batch(batch, "train"), a_batch(batch, "validation")
     for _ in range(2):
         step.step_(train, validation, 0.025)

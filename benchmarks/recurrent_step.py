@@ -16,8 +16,8 @@ import torch
 from benchmarks.measure import OperatorCalls, alternate, report
 from ray_darts.config import RecurrentSpace
 from ray_darts.data.batch import Batch, Draws
-from ray_darts.data.protocol import DataFacts
-from ray_darts.spaces.protocol import Pass
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.spaces.supernet import Pass
 from ray_darts.spaces.recurrent.supernet import RecurrentSupernet
 from tests.spaces.recurrent_oracle import RecurrentOracle
 

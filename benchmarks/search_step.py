@@ -16,13 +16,13 @@ import torch
 from benchmarks.measure import OperatorCalls, alternate, peak_flops, report
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.data.batch import Batch, Draws
-from ray_darts.data.protocol import DataFacts
-from ray_darts.search.collectives import Alone
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.search.collectives import SingleRank
 from ray_darts.search.footprint import measure_footprint
 from ray_darts.search.step import BilevelStep, Order
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.kernel import Kernel
-from ray_darts.spaces.protocol import Supernet
+from ray_darts.spaces.supernet import Supernet
 from tests.spaces.convolutional_oracle import OracleSupernet
 
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def measure(
     runs: dict[str, Callable[[], object]] = {}
     results: dict[str, object] = {}
     for name, builder in builders.items():
-        step = BilevelStep(config, order, builder(), Alone(), CPU)
+        step = BilevelStep(config, order, builder(), SingleRank(), CPU)
         runs[name] = partial(step.step_, train, validation, 0.025)
     timings = alternate(runs, repeats)
     needed = measure_footprint(config, facts, order, "cpu").flops

@@ -17,8 +17,8 @@ import torch.distributed as dist
 from benchmarks.measure import report
 from benchmarks.search_step import CPU, a_batch
 from ray_darts.config import load_config
-from ray_darts.data.protocol import DataFacts
-from ray_darts.search.collectives import Alone, Collectives
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.search.collectives import SingleRank, Collectives
 from ray_darts.search.step import BilevelStep, Order
 from ray_darts.spaces.build import build_supernet
 from tests.search.ranks import RankProcesses
@@ -31,7 +31,7 @@ def seconds(collectives: Collectives, batch: int, steps: int, turns: int, order:
     train, validation = (
         replace(a_batch(batch, stream), share=1 / collectives.shard.world_size) for stream in ("train", "validation")
     )
-    ways: dict[str, Collectives] = {"apart": Alone(), "together": collectives}
+    ways: dict[str, Collectives] = {"apart": SingleRank(), "together": collectives}
     made = {
         name: BilevelStep(config, order, build_supernet(config, DataFacts(10, 3, 32), 0, CPU), way, CPU)
         for name, way in ways.items()

@@ -2,7 +2,8 @@
 
 RayDartsError
 ├── ConfigError            what was asked for cannot be (exit 2)
-│   └── DataError          a data set is missing, corrupt or does not fit the config
+│   ├── DataError          a data set is missing, corrupt or does not fit the config
+│   └── PluginError        a plugin is missing, raises, or registers what it must not
 ├── GenotypeError          a genotype or alphas that cannot be one
 │   └── NonFiniteAlphas
 ├── SearchError            verdicts of a running search
@@ -58,6 +59,10 @@ class ConfigError(RayDartsError):
 
 class DataError(ConfigError):
     """A data set is missing, corrupt, or does not fit the config."""
+
+
+class PluginError(ConfigError):
+    """A plugin is missing, raises while it is imported, or registers what it must not; facts: plugin."""
 
 
 class GenotypeError(RayDartsError):

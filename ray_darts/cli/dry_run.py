@@ -12,13 +12,13 @@ import torch
 
 from ray_darts.cli.output import tell
 from ray_darts.config import SearchConfig
-from ray_darts.config.data import ImageData
+from ray_darts.config.data import Images
 from ray_darts.data.open import open_data
-from ray_darts.data.protocol import DataFacts
 from ray_darts.orchestration.capacity import Capacity, concurrent_runs
 from ray_darts.orchestration.connection import named_cluster, ray_connection
 from ray_darts.orchestration.plan import SweepRequest, plan_sweep, with_absolute_path
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
+from ray_darts.protocols.dataset import DataFacts
 from ray_darts.report.cost import Estimate, Plan, StepSize, estimate
 from ray_darts.search.footprint import measure_footprint
 
@@ -66,7 +66,7 @@ def estimate_request(request: SweepRequest) -> Estimate:
 def _data_size(config: SearchConfig, seed: int) -> tuple[DataFacts, int]:
     """What the data tells a network, and the steps of a whole run; CIFAR-10 is known without a download."""
     settings, search = config.data, config.search
-    if isinstance(settings, ImageData) and settings.source == "cifar10":
+    if isinstance(settings, Images) and settings.source == "cifar10":
         weight_half = int(_CIFAR10_TRAINING_IMAGES * settings.fraction * (1 - settings.alpha_fraction))
         return DataFacts(10, 3, settings.image_size or 32), search.epochs * (weight_half // search.batch_size)
     data = open_data(config, seed)

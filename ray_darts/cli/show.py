@@ -47,7 +47,7 @@ def find_genotype(word: str, space: str | None) -> Genotype:
     from ray_darts.errors import ConfigError, GenotypeError
     from ray_darts.genotype.darts_text import from_darts
     from ray_darts.genotype.genotype import MAX_TEXT_BYTES, Genotype
-    from ray_darts.genotype.published import published, published_names
+    from ray_darts.spaces.genotypes import published, published_names
 
     if word in published_names():
         return published(word, space or SPACES[0])

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from ray_darts.config.kinds import SECTIONS, read_section
 from ray_darts.config.root import SearchConfig
 from ray_darts.errors import ConfigError
+from ray_darts.protocols.registry import load_plugins
+from ray_darts.protocols.settings import mistakes_of
 
 
 def preset_names() -> list[str]:
@@ -26,8 +29,13 @@ def preset_text(name: str) -> str:
     return (resources.files("ray_darts") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
 
 
-def load_config(preset: str | None = None, file: Path | None = None, overrides: Iterable[str] = ()) -> SearchConfig:
-    """Build a config from a preset or a file, then overrides like `search.epochs=3`.
+def load_config(
+    preset: str | None = None,
+    file: Path | None = None,
+    overrides: Iterable[str] = (),
+    changes: Mapping[str, Mapping[str, object]] | None = None,
+) -> SearchConfig:
+    """Build a config from a preset or a file, then overrides like `search.epochs=3`, then {section: {field: value}}.
 
     Raises: ConfigError listing every mistake: field, value seen, what is wanted.
     """
@@ -39,19 +47,49 @@ def load_config(preset: str | None = None, file: Path | None = None, overrides: 
         mistake = _apply_override(settings, override)
         if mistake is not None:
             mistakes.append(mistake)
+    for section, fields in (changes or {}).items():
+        there = settings.setdefault(section, {})
+        if isinstance(there, dict):
+            there.update(fields)
     return validate_config(settings, mistakes)
 
 
 def validate_config(settings: Mapping[str, object], mistakes: Iterable[str] = ()) -> SearchConfig:
-    """Check plain data as a SearchConfig; `mistakes` found before are told together with those found here."""
-    told = list(mistakes)
+    """Check plain data as a SearchConfig, after importing the plugins that it names.
+
+    `mistakes` found before are reported together with those found here. Raises: ConfigError, PluginError.
+    """
+    found = list(mistakes)
+    load_plugins(_plugins(settings, found))
+    sections: dict[str, object] = dict(settings)
+    sound = True
+    for name in SECTIONS:
+        try:
+            sections[name] = read_section(name, settings.get(name, {}))
+        except ValidationError as error:
+            found += mistakes_of(error, name)
+        except (ConfigError, ValueError) as error:
+            found.append(f"{name}: {error}")
+        else:
+            continue
+        del sections[name]
+        sound = False
     try:
-        config = SearchConfig.model_validate(settings)
+        config = SearchConfig.model_validate(sections)
     except ValidationError as error:
-        told += [_describe(entry, settings) for entry in error.errors(include_url=False)]
-    if told:
-        raise ConfigError("the config cannot be used:\n" + "\n".join(f"  {line}" for line in told))
+        # Where a section was left out, its default stands in for it: whether the sections fit is not known.
+        found += mistakes_of(error, whole=sound)
+    if found:
+        raise ConfigError("the config cannot be used:\n" + "\n".join(f"  {line}" for line in found))
     return config
+
+
+def _plugins(settings: Mapping[str, object], mistakes: list[str]) -> list[str]:
+    plugins = settings.get("plugins", ())
+    if isinstance(plugins, list | tuple) and all(isinstance(name, str) for name in plugins):
+        return list(plugins)
+    mistakes.append(f"plugins = {plugins!r}: a list of module names is wanted")
+    return []
 
 
 def _read_toml(file: Path | None) -> dict[str, object]:
@@ -87,16 +125,3 @@ def _apply_override(settings: dict[str, object], override: str) -> str | None:
         target = inner
     target[sections[-1]] = value
     return None
-
-
-def _describe(entry: Mapping[str, object], settings: Mapping[str, object]) -> str:
-    location = entry["loc"]
-    assert isinstance(location, tuple)
-    field = ".".join(str(part) for part in location if part not in ("convolutional", "recurrent", "images", "text"))
-    message = str(entry["msg"]).removeprefix("Value error, ")
-    if entry["type"] == "union_tag_not_found":
-        message = "its kind is missing"
-    value = entry.get("input")
-    if isinstance(value, BaseModel | Mapping):
-        return f"{field + ': ' if field else ''}{message}"
-    return f"{field} = {value!r}: {message}"

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ray_darts.config.base import Settings
+from ray_darts.protocols.settings import Settings
 
 
-class Operation(Settings):
+class OperationSettings(Settings):
     """Workers, devices, commits and limits. Times are seconds."""
 
     workers: str = Field("1", description="N, or MIN:MAX for elastic workers")
@@ -50,7 +50,7 @@ class Operation(Settings):
         return str(workers) if isinstance(workers, int) and not isinstance(workers, bool) else workers
 
     @model_validator(mode="after")
-    def _workers_range(self) -> Operation:
+    def _workers_range(self) -> OperationSettings:
         try:
             lowest, highest = self.worker_range
         except ValueError:

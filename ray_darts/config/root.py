@@ -5,46 +5,59 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import Annotated
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, SerializeAsAny, model_validator
 
-from ray_darts.config.base import Settings
-from ray_darts.config.data import Data, ImageData, TextData
-from ray_darts.config.operation import Operation, StoreSettings
+from ray_darts.config.kinds import read_dataset, read_method, read_space
+from ray_darts.config.operation import OperationSettings, StoreSettings
 from ray_darts.config.search import AlphaOptimiser, SearchSettings, WeightOptimiser
-from ray_darts.config.space import ConvolutionalSpace, RecurrentSpace, Space
+from ray_darts.protocols.dataset import Dataset
+from ray_darts.protocols.method import Method
+from ray_darts.protocols.settings import KindSettings, Settings
+from ray_darts.protocols.space import Space
 
-_IDENTITY_SECTIONS = ("space", "data", "weights", "alphas", "search")
+_FIRST_SECTIONS = ("space", "data", "weights", "alphas", "search")
+"""The identity of release 0.1; later sections enter a digest only where they differ from their defaults."""
+
+_RUNTIME_FIELDS = ("checkpoint_cells", "formulation", "kernel", "compile", "compile_backend")
+"""Settings of `operation` that change how a supernet is computed; a space says which of them it takes notice of."""
 
 
 class SearchConfig(Settings):
     """One search, for any number of seeds and orders.
 
-    Identity (space, data, weights, alphas, search) says what is computed and is digested; operation and store say
-    how and where, and may differ from one command to the next.
+    Identity (space, data, method, weights, alphas, search) says what is computed and is digested; operation, store
+    and plugins say how and where, and may differ from one command to the next.
     """
 
-    space: Space = Field(default_factory=ConvolutionalSpace)
-    data: Data = Field(default_factory=ImageData)
+    plugins: tuple[str, ...] = Field((), description="modules that register spaces, methods, operations, data sets")
+    space: Annotated[SerializeAsAny[Space], BeforeValidator(read_space)] = Field(default_factory=read_space)
+    data: Annotated[SerializeAsAny[Dataset], BeforeValidator(read_dataset)] = Field(default_factory=read_dataset)
+    method: Annotated[SerializeAsAny[Method], BeforeValidator(read_method)] = Field(default_factory=read_method)
     weights: WeightOptimiser = Field(default_factory=WeightOptimiser)
     alphas: AlphaOptimiser = Field(default_factory=AlphaOptimiser)
     search: SearchSettings = Field(default_factory=SearchSettings)
-    operation: Operation = Field(default_factory=Operation)
+    operation: OperationSettings = Field(default_factory=OperationSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
 
     @model_validator(mode="after")
-    def _space_fits_data(self) -> SearchConfig:
-        wanted = {"convolutional": "images", "recurrent": "text"}[self.space.kind]
-        if self.data.kind != wanted:
-            raise ValueError(f"a {self.space.kind} space needs data of kind {wanted!r}, not {self.data.kind!r}")
-        mistakes = [*self._shard_mistakes(), *self._unused_settings(), *self._compile_mistakes()]
+    def _sections_fit(self) -> SearchConfig:
+        highest = self.operation.worker_range[1]
+        mistakes = [
+            *self.space.mistakes(self.data.kind, self.search),
+            *self._shard_mistakes(highest),
+            *self.data.mistakes(self.search, highest),
+            *self._unused_settings(),
+            *self._compile_mistakes(),
+        ]
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self
 
-    def _shard_mistakes(self) -> Iterator[str]:
+    def _shard_mistakes(self, highest: int) -> Iterator[str]:
         """What leaves a worker without samples, or batch norm without a batch."""
-        search, highest = self.search, self.operation.worker_range[1]
+        search = self.search
         shard = search.batch_size // highest
         if shard == 0:
             wanted = f"operation.workers {highest} exceeds search.batch_size {search.batch_size}"
@@ -52,22 +65,15 @@ class SearchConfig(Settings):
         elif search.accumulate > shard:
             samples = f"the {shard} samples of a worker's shard ({highest} workers)"
             yield f"search.accumulate {search.accumulate} exceeds {samples}"
-        elif isinstance(self.data, TextData) and shard // search.accumulate < 2:
-            yield "batch norm on text needs 2 columns in each micro-batch of each worker: raise search.batch_size"
         if search.accumulate > 1 and search.batch_norm == "sync":
             yield "search.batch_norm 'sync' needs search.accumulate 1: micro-batches are normalised each alone"
-        if isinstance(self.data, TextData) and self.data.evaluation_batch_size < 2 * highest:
-            yield (
-                f"data.evaluation_batch_size {self.data.evaluation_batch_size} leaves a worker fewer than 2 columns, "
-                f"too few for batch norm ({highest} workers)"
-            )
 
     def _unused_settings(self) -> Iterator[str]:
         """What the space would accept and ignore."""
-        if isinstance(self.space, RecurrentSpace):
-            for name in ("checkpoint_cells", "formulation", "kernel", "compile", "compile_backend"):
-                if getattr(self.operation, name) != Operation.model_fields[name].default:
-                    yield f"operation.{name} is for convolutional spaces"
+        for name in _RUNTIME_FIELDS:
+            changed = getattr(self.operation, name) != OperationSettings.model_fields[name].default
+            if changed and name not in self.space.runtime_fields:
+                yield f"operation.{name} has no effect on the {self.space.kind} space: leave it out"
 
     def _compile_mistakes(self) -> Iterator[str]:
         """What torch.compile cannot take whole."""
@@ -81,14 +87,36 @@ class SearchConfig(Settings):
 
     def identity(self) -> dict[str, JsonValue]:
         """What is computed, as JSON-able data; where the data lies (`data.path`) is left out."""
-        whole = self.model_dump(mode="json", include=set(_IDENTITY_SECTIONS))
+        whole = self.model_dump(mode="json", include={*_FIRST_SECTIONS, "method"})
         whole["data"].pop("path", None)
         return whole
 
+    def identity_defaults(self) -> dict[str, JsonValue]:
+        """The identity of a config that sets nothing but the kinds of this one, where that has defaults."""
+        data = _defaults(self.data)
+        data.pop("path", None)
+        return {
+            "space": _defaults(self.space),
+            "data": data,
+            "method": _defaults(self.method),
+            "weights": WeightOptimiser().model_dump(mode="json"),
+            "alphas": AlphaOptimiser().model_dump(mode="json"),
+            "search": SearchSettings().model_dump(mode="json"),
+        }
+
     def digest(self) -> str:
-        """SHA-256 (hex) of the identity without its defaults, so that a later setting leaves old digests alone."""
-        told = self.model_dump(mode="json", include=set(_IDENTITY_SECTIONS), exclude_defaults=True)
+        """SHA-256 (hex) of the identity without its defaults: a name for it, kept when settings are added later."""
+        content = self.model_dump(mode="json", include=set(_FIRST_SECTIONS), exclude_defaults=True)
         for section in ("space", "data"):
-            told[section] = {**told.get(section, {}), "kind": getattr(self, section).kind}
-        told["data"].pop("path", None)
-        return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+            content[section] = {**content.get(section, {}), "kind": getattr(self, section).kind}
+        content["data"].pop("path", None)
+        if self.method != read_method():
+            content["method"] = self.method.model_dump(mode="json", exclude_defaults=True) | {"kind": self.method.kind}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _defaults(settings: KindSettings) -> dict[str, JsonValue]:
+    """The defaults of the fields that have one, as JSON-able data."""
+    model = type(settings)
+    with_default = {name for name, field in model.model_fields.items() if not field.is_required()}
+    return model.model_construct(kind=settings.kind).model_dump(mode="json", include=with_default)

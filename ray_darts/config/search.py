@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ray_darts.config.base import Settings
+from ray_darts.protocols.settings import Settings
 
 
 class WeightOptimiser(Settings):

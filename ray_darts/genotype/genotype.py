@@ -1,7 +1,7 @@
 """A genotype: which operation feeds each node of each cell from which state, and its JSON form.
 
-Every `Genotype` object is valid for its space: construction refuses anything else and says where it is wrong.
-A genotype is data; it is never evaluated. Knows no tensors and no files.
+Every `Genotype` object is well formed; whether its space has such cells and operations, `check` says by a layout.
+A genotype is data: operation names are matched, never imported. Knows no space, no tensors and no files.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ray_darts.errors import GenotypeError
-from ray_darts.genotype.layout import CellLayout, SpaceLayout, convolutional_layout, recurrent_layout
+from ray_darts.genotype.layout import CellLayout, SpaceLayout
 
 SCHEMA_VERSION = 1
 MAX_TEXT_BYTES = 64 * 1024
 """Longer texts are refused unread; a cell of 24 nodes takes 2 KiB."""
 
-_LAYOUTS = {"convolutional": convolutional_layout, "recurrent": recurrent_layout}
+NONE = "none"
+"""The operation that contributes nothing."""
 
 
 class Connection(NamedTuple):
@@ -43,24 +44,28 @@ class CellGenotype:
 
 @dataclass(frozen=True)
 class Genotype:
-    """The cells of one architecture. Raises: GenotypeError when they are not ones of `space`."""
+    """The cells of one architecture. Raises: GenotypeError when a cell is not well formed in itself."""
 
     space: str
     cells: tuple[CellGenotype, ...]
 
     def __post_init__(self) -> None:
-        if self.space not in _LAYOUTS:
-            raise GenotypeError(f"space {self.space!r} is unknown; known are {', '.join(_LAYOUTS)}")
-        nodes = max((len(cell.nodes) for cell in self.cells), default=0)
-        self.check(_LAYOUTS[self.space](max(nodes, 1)))
+        if not self.cells:
+            raise GenotypeError(f"a genotype of space {self.space!r} without a cell")
+        names = [cell.name for cell in self.cells]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise GenotypeError(f"cell {repeated[0]!r} stands twice")
+        for cell in self.cells:
+            _check_form(cell)
 
     def check(self, layout: SpaceLayout) -> None:
         """Raise GenotypeError unless this is a genotype of `layout`, naming cell, node and connection."""
         if self.space != layout.space:
             raise GenotypeError(f"a genotype of space {self.space!r} where one of {layout.space!r} is wanted")
-        told, wanted = [cell.name for cell in self.cells], [cell.name for cell in layout.cells]
-        if told != wanted:
-            raise GenotypeError(f"cells {told}: the {layout.space} space has {wanted}, in this order")
+        seen, wanted = [cell.name for cell in self.cells], [cell.name for cell in layout.cells]
+        if seen != wanted:
+            raise GenotypeError(f"cells {seen}: the {layout.space} space has {wanted}, in this order")
         for cell, cell_layout in zip(self.cells, layout.cells, strict=True):
             _check_cell(cell, cell_layout)
 
@@ -124,16 +129,32 @@ class Genotype:
         return cls.from_data(data, layout)
 
 
-def node_states(layout: CellLayout) -> tuple[int, ...]:
-    """The states of a cell's nodes: what its output joins (concatenates or averages)."""
-    return tuple(range(layout.num_inputs, layout.num_inputs + layout.num_nodes))
-
-
 def check_text_size(text: str) -> None:
     """Raise GenotypeError when `text` is too long to be a genotype."""
     size = len(text.encode("utf-8", errors="replace"))
     if size > MAX_TEXT_BYTES:
         raise GenotypeError(f"{size:,} bytes: a genotype's text has at most {MAX_TEXT_BYTES:,}")
+
+
+def _check_form(cell: CellGenotype) -> None:
+    """What holds of every space: sources exist and stand once per node, outputs are states of the cell."""
+    if cell.num_inputs < 1 or not cell.nodes:
+        raise GenotypeError(
+            f"{cell.name} cell: {cell.num_inputs} inputs and {len(cell.nodes)} nodes; wanted is 1 of each"
+        )
+    for index, node in enumerate(cell.nodes):
+        where = f"{cell.name} cell, node {index}"
+        num_sources = cell.num_inputs + index
+        for position, (_, source) in enumerate(node):
+            if not 0 <= source < num_sources:
+                raise GenotypeError(f"{where}, input {position}: source {source} is out of range 0..{num_sources - 1}")
+        sources = [source for _, source in node]
+        repeated = {source for source in sources if sources.count(source) > 1}
+        if repeated:
+            raise GenotypeError(f"{where}: source {min(repeated)} is repeated")
+    num_states = cell.num_inputs + len(cell.nodes)
+    if not cell.outputs or not set(cell.outputs) <= set(range(num_states)):
+        raise GenotypeError(f"{cell.name} cell: outputs {list(cell.outputs)}, wanted are states of 0..{num_states - 1}")
 
 
 def _check_cell(cell: CellGenotype, layout: CellLayout) -> None:
@@ -143,29 +164,22 @@ def _check_cell(cell: CellGenotype, layout: CellLayout) -> None:
         raise GenotypeError(f"{cell.name} cell: {len(cell.nodes)} nodes, wanted are {layout.num_nodes}")
     for index, node in enumerate(cell.nodes):
         _check_node(node, layout, index, f"{cell.name} cell, node {index}")
-    if cell.outputs != node_states(layout):
+    if cell.outputs != layout.output_states:
         raise GenotypeError(
-            f"{cell.name} cell: outputs {list(cell.outputs)}, wanted are its nodes' states {list(node_states(layout))}"
+            f"{cell.name} cell: outputs {list(cell.outputs)}, wanted are the states {list(layout.output_states)}"
         )
 
 
 def _check_node(node: Sequence[Connection], layout: CellLayout, index: int, where: str) -> None:
-    num_sources = layout.num_inputs + index
-    if len(node) != layout.inputs_per_node:
-        raise GenotypeError(f"{where}: {len(node)} inputs, wanted are {layout.inputs_per_node}")
-    for position, (operation, source) in enumerate(node):
+    if len(node) != layout.kept_inputs(index):
+        raise GenotypeError(f"{where}: {len(node)} inputs, wanted are {layout.kept_inputs(index)}")
+    for position, (operation, _) in enumerate(node):
         place = f"{where}, input {position}"
-        if operation == "none":
-            raise GenotypeError(f"{place}: 'none' is no operation of a genotype")
+        if operation == NONE and not layout.keeps_none:
+            raise GenotypeError(f"{place}: {NONE!r} is no operation of a genotype")
         if operation not in layout.operations:
-            known = ", ".join(name for name in layout.operations if name != "none")
+            known = ", ".join(name for name in layout.operations if layout.keeps_none or name != NONE)
             raise GenotypeError(f"{place}: unknown operation {operation!r}; known are {known}")
-        if not 0 <= source < num_sources:
-            raise GenotypeError(f"{place}: source {source} is out of range 0..{num_sources - 1}")
-    sources = [source for _, source in node]
-    repeated = {source for source in sources if sources.count(source) > 1}
-    if repeated:
-        raise GenotypeError(f"{where}: source {min(repeated)} is repeated")
 
 
 def _read_cell(data: object, where: str) -> CellGenotype:
@@ -192,8 +206,8 @@ def _mapping(value: object, where: str, keys: tuple[str, ...]) -> Mapping[str, o
         raise GenotypeError(f"{where}: {_seen(value)} where an object with {', '.join(keys)} is wanted")
     missing, unknown = sorted(set(keys) - set(value)), sorted(map(str, set(value) - set(keys)))
     if missing or unknown:
-        told = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
-        raise GenotypeError(f"{where}: {'; '.join(told)}")
+        found = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
+        raise GenotypeError(f"{where}: {'; '.join(found)}")
     return value
 
 

@@ -1,14 +1,21 @@
-"""The shape of a search space as plain data: cells, edges, operations, and the order of alphas.
+"""The shape of a search space as plain data: cells, edges, operations, and the order of architecture parameters.
 
-Everything that reads or writes alphas (supernets, traces, discretising) takes its order from here.
-Knows no tensors and no files.
+Everything that reads or writes alphas (supernets, traces, decoding) takes its order from here. Knows no space, no
+tensors and no files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from ray_darts.errors import GenotypeError, NonFiniteAlphas
+
+ALPHAS = "alphas"
+"""The kind of parameter that weighs operations; a method may have others beside it."""
 
 
 class Edge(NamedTuple):
@@ -19,14 +26,39 @@ class Edge(NamedTuple):
 
 
 @dataclass(frozen=True)
+class ParameterGroup:
+    """Architecture parameters of one kind (`alphas`, `betas`) in one cell, [edges] or [edges, operations]."""
+
+    kind: str
+    cell: str
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """`normal` for alphas, which every method has, else `betas.normal`; unique in a run."""
+        return self.cell if self.kind == ALPHAS else f"{self.kind}.{self.cell}"
+
+    @property
+    def size(self) -> int:
+        """Numbers in the group."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
 class CellLayout:
-    """One kind of cell: `num_nodes` nodes after `num_inputs` inputs, each fed by every earlier state."""
+    """One kind of cell: `num_nodes` nodes after `num_inputs` inputs, each fed by every earlier state.
+
+    `inputs_per_node`: edges that a node of a genotype keeps, None for all of them. `keeps_none`: whether a kept edge
+    may have the operation `none`. `outputs`: the states that the cell's output joins, None for all nodes.
+    """
 
     name: str
     num_inputs: int
     num_nodes: int
     operations: tuple[str, ...]
-    inputs_per_node: int
+    inputs_per_node: int | None
+    keeps_none: bool = False
+    outputs: tuple[int, ...] | None = None
 
     @property
     def edges(self) -> tuple[Edge, ...]:
@@ -40,6 +72,22 @@ class CellLayout:
     def shape(self) -> tuple[int, int]:
         """(edges, operations): the shape of this cell's alphas."""
         return len(self.edges), len(self.operations)
+
+    @property
+    def output_states(self) -> tuple[int, ...]:
+        """The states that the cell's output joins (concatenates, averages, or is)."""
+        if self.outputs is not None:
+            return self.outputs
+        return tuple(range(self.num_inputs, self.num_inputs + self.num_nodes))
+
+    def kept_inputs(self, node: int) -> int:
+        """How many edges node `node` of a genotype has."""
+        return self.num_inputs + node if self.inputs_per_node is None else self.inputs_per_node
+
+    @property
+    def num_kept(self) -> int:
+        """Edges of the whole cell of a genotype."""
+        return sum(self.kept_inputs(node) for node in range(self.num_nodes))
 
 
 @dataclass(frozen=True)
@@ -59,54 +107,51 @@ class SpaceLayout:
         raise KeyError(name)
 
     @property
+    def alphas(self) -> tuple[ParameterGroup, ...]:
+        """One group of alphas per cell, in the cells' order."""
+        return tuple(ParameterGroup(ALPHAS, cell.name, cell.shape) for cell in self.cells)
+
+    @property
     def num_alphas(self) -> int:
-        """Length of the flat alpha vector: cells in order, each row-major [edge, operation]."""
-        return sum(rows * columns for rows, columns in (cell.shape for cell in self.cells))
+        """Length of the flat vector of a method that has alphas alone."""
+        return num_parameters(self.alphas)
 
-    def split(self, flat: Sequence[float]) -> dict[str, list[list[float]]]:
-        """Turn a flat alpha vector into {cell: rows [edge][operation]}. Raises: ValueError on a wrong length."""
-        if len(flat) != self.num_alphas:
-            raise ValueError(f"{len(flat)} alphas where the {self.space} layout has {self.num_alphas}")
-        alphas: dict[str, list[list[float]]] = {}
+    def rows(self, groups: Sequence[ParameterGroup], flat: Sequence[float]) -> dict[str, list[list[float]]]:
+        """Cut a flat vector into {name of a group: rows}, rounded to float32 as traces store it; [edges] has one row.
+
+        Raises: GenotypeError on a wrong length, NonFiniteAlphas naming the place.
+        """
+        if len(flat) != num_parameters(groups):
+            raise GenotypeError(
+                f"{len(flat)} architecture parameters where the {self.space} layout has {num_parameters(groups)}"
+            )
+        rows: dict[str, list[list[float]]] = {}
         start = 0
-        for cell in self.cells:
-            rows, columns = cell.shape
-            alphas[cell.name] = [
-                [float(value) for value in flat[start + row * columns : start + (row + 1) * columns]]
-                for row in range(rows)
+        for group in groups:
+            width = group.shape[-1]
+            rows[group.name] = [
+                [self._float32(flat[index], group, index - start) for index in range(first, first + width)]
+                for first in range(start, start + group.size, width)
             ]
-            start += rows * columns
-        return alphas
+            start += group.size
+        return rows
 
-    def join(self, alphas: Mapping[str, Sequence[Sequence[float]]]) -> list[float]:
-        """The inverse of `split`."""
-        return [float(value) for cell in self.cells for row in alphas[cell.name] for value in row]
-
-
-CONVOLUTIONAL_OPERATIONS = (
-    "none",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
-RECURRENT_OPERATIONS = ("none", "tanh", "relu", "sigmoid", "identity")
+    def _float32(self, value: float, group: ParameterGroup, index: int) -> float:
+        try:
+            rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
+        except OverflowError:
+            rounded = math.inf
+        if math.isfinite(rounded):
+            return rounded
+        cell = self.cell(group.cell)
+        edge, column = divmod(index, group.shape[-1]) if len(group.shape) > 1 else (index, None)
+        source, target = cell.edges[edge]
+        operation = "" if column is None else f", {cell.operations[column]}"
+        place = f"{cell.name} cell, edge {source} -> {target}{operation}"
+        what = group.kind.removesuffix("s")
+        raise NonFiniteAlphas(f"{what} is {float(value)} ({place}): non-finite alphas never become a genotype")
 
 
-def convolutional_layout(nodes: int = 4, operations: tuple[str, ...] = CONVOLUTIONAL_OPERATIONS) -> SpaceLayout:
-    """Normal and reduction cells of arXiv:1806.09055, section 3.1: two inputs, two strongest edges kept per node."""
-    cells = tuple(CellLayout(name, 2, nodes, operations, 2) for name in ("normal", "reduction"))
-    free = frozenset({"max_pool_3x3", "avg_pool_3x3", "skip_connect"}) & frozenset(operations)
-    return SpaceLayout("convolutional", cells, "skip_connect", free)
-
-
-def recurrent_layout(nodes: int = 8, operations: tuple[str, ...] = RECURRENT_OPERATIONS) -> SpaceLayout:
-    """The recurrent cell of arXiv:1806.09055, section 3.2: state 0 is the gated input, one edge kept per node.
-
-    Every candidate activation shares its node's weights, so only `identity` counts as free of parameters.
-    """
-    cell = CellLayout("recurrent", 1, nodes, operations, 1)
-    return SpaceLayout("recurrent", (cell,), "identity", frozenset({"identity"}) & frozenset(operations))
+def num_parameters(groups: Sequence[ParameterGroup]) -> int:
+    """Length of the flat vector of all groups: group by group, each row-major."""
+    return sum(group.size for group in groups)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 from ray_darts.config import SearchConfig
-from ray_darts.config.base import Settings
 from ray_darts.orchestration.session import Session
+from ray_darts.protocols.settings import Settings
 
 Order = Literal["first", "second"]
 

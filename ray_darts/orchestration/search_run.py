@@ -32,7 +32,7 @@ from ray_darts.orchestration.outcome import Outcome, outcome_of
 from ray_darts.orchestration.run_sink import RunSink
 from ray_darts.orchestration.surroundings import Quiet, Surroundings
 from ray_darts.orchestration.together import ride_out, share_bytes, wait_together
-from ray_darts.search.collectives import Alone, Collectives
+from ray_darts.search.collectives import Collectives, SingleRank
 from ray_darts.search.loop import SearchLoop
 from ray_darts.search.sink import Verdict
 
@@ -45,7 +45,7 @@ _STOP_PATIENCE_S = 60.0
 class Place:
     """Where a rank computes and who is around it; `last_words` is None for a rank alone."""
 
-    collectives: Collectives = field(default_factory=Alone)
+    collectives: Collectives = field(default_factory=SingleRank)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     surroundings: Surroundings = field(default_factory=Quiet)
     last_words: LastWords | None = None

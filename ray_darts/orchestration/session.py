@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from uuid import uuid4
 
 from ray_darts.artifacts.records import Owner
-from ray_darts.config.base import Settings
+from ray_darts.protocols.settings import Settings
 
 
 class Session(Settings):

@@ -30,7 +30,7 @@ from ray_darts.orchestration.resources import living_nodes
 from ray_darts.orchestration.search_run import Place, search_run
 from ray_darts.orchestration.session import owner_of
 from ray_darts.orchestration.stop_signal import StopWatch
-from ray_darts.search.collectives import Alone
+from ray_darts.search.collectives import SingleRank
 from ray_darts.search.sink import StopReason
 
 _PACKAGES = ("torch", "ray", "numpy")
@@ -76,7 +76,7 @@ def _device_kind(device: torch.device) -> str:
 
 def _place(assignment: Assignment, device: torch.device) -> Place:
     alone = ray.train.get_context().get_world_size() == 1
-    collectives = Alone() if alone else RankGroup()
+    collectives = SingleRank() if alone else RankGroup()
     words = None
     if isinstance(collectives, RankGroup):
         words = LastWords(collectives, os.environ["MASTER_ADDR"], device)

@@ -1,6 +1,6 @@
-"""What ranks tell each other every few steps: health, a digest of the alphas, and what their owners want.
+"""What ranks exchange every few steps: health, a digest of the alphas, and what their owners want.
 
-One small all-gather; the answer is the same on every rank, so decisions are collective and no rank waits alone.
+One small all-gather; the result is the same on every rank, so all ranks commit, pause and stop at the same step.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ray_darts.protocols.task import StopReason, Wants
 from ray_darts.search.collectives import Collectives
-from ray_darts.search.sink import StopReason, Wants
 
 _STOPS: tuple[StopReason, ...] = ("interrupted", "time_limit", "superseded", "store_given_up")
 

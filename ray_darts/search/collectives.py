@@ -31,8 +31,8 @@ class Collectives(Protocol):
         ...
 
 
-class Alone:
-    """One rank: every sum is what it was."""
+class SingleRank:
+    """One rank: every sum is the value itself."""
 
     def __init__(self) -> None:
         self.shard = Shard(0, 1)

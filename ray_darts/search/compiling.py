@@ -8,18 +8,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ray_darts.config import Operation
+from ray_darts.config import OperationSettings
 from ray_darts.data.batch import Batch
-from ray_darts.spaces.protocol import Outcome, Pass, Supernet
+from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
 
 PassName = Literal["training", "validation", "alpha_training"]
 """The gradients of a step: of the training loss in the weights; of the validation loss; of the training loss in the
 alphas, at weights moved by the finite difference."""
 
-Loss = Callable[[Batch, Tensor | None, Pass], Outcome]
+Loss = Callable[[Batch, Tensor | None, Pass, MixingWeights], LossOutput]
 
 
-def compiled_losses(operation: Operation, supernet: Supernet) -> dict[PassName, Loss]:
+def compiled_losses(operation: OperationSettings, supernet: Supernet) -> dict[PassName, Loss]:
     """The supernet's loss for each pass that `operation.compile` names.
 
     torch compiles at the first call, and raises its own errors where a pass cannot be one graph.

@@ -13,7 +13,7 @@ from ray_darts.data.batch import Batch
 from ray_darts.search.flat import FlatVector
 from ray_darts.search.hypergradient import local_gradient
 from ray_darts.search.step import BilevelStep, Half
-from ray_darts.spaces.protocol import Pass
+from ray_darts.spaces.supernet import Pass
 
 
 def first_non_finite(step: BilevelStep, train: Batch, validation: Batch) -> dict[str, object]:

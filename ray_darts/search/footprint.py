@@ -1,4 +1,4 @@
-"""What one bilevel step computes and keeps, counted in a step on two samples of no data: seconds at any size.
+"""What one bilevel step computes and keeps, measured on a dummy batch of two samples: seconds at any size.
 
 The step that is counted is the one that searches, so the count follows the code. Knows no speeds.
 """
@@ -15,14 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ray_darts.config import SearchConfig
-from ray_darts.config.data import TextData
-from ray_darts.data.batch import Batch, Draws
-from ray_darts.data.protocol import DataFacts
-from ray_darts.search.collectives import Alone
+from ray_darts.data.batch import Batch
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.method import Order, Progress
+from ray_darts.search.collectives import SingleRank
 from ray_darts.search.precision import parameter_dtype
-from ray_darts.search.step import BilevelStep, Order
+from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.build import build_supernet
-from ray_darts.spaces.protocol import Pass
+from ray_darts.spaces.supernet import Pass
 
 _CPU = torch.device("cpu")
 
@@ -50,14 +50,17 @@ def measure_footprint(config: SearchConfig, facts: DataFacts, order: Order, devi
     settings = config.search
     num_samples = min(2 * settings.accumulate, settings.batch_size)
     scale = settings.batch_size / num_samples
-    step = BilevelStep(config, order, build_supernet(config, facts, 0, torch.device(device_kind)), Alone(), _CPU)
-    train, validation = (_batch(config, facts, stream, num_samples) for stream in ("train", "validation"))
+    step = BilevelStep(
+        config, order, build_supernet(config, facts, 0, torch.device(device_kind)), 0, SingleRank(), _CPU
+    )
+    dtype = parameter_dtype(settings)
+    train, validation = (config.data.dummy_batch(facts, num_samples, dtype) for _ in range(2))
     counter = _Counter()
     with counter:
         step.step_(train, validation, config.weights.learning_rate)
     micro = train.split(settings.accumulate)[0]
     carry = step.supernet.initial_carry(micro.num_samples, _CPU)
-    kept = _saved_bytes(lambda: step.supernet.loss(micro, carry, Pass.WEIGHT).loss, step)
+    kept = _saved_bytes(lambda: _loss(step, micro, carry), step)
     return Footprint(
         num_weights=sum(weight.numel() for weight in step.weights.tensors.values()),
         num_alphas=step.alphas.size,
@@ -67,14 +70,9 @@ def measure_footprint(config: SearchConfig, facts: DataFacts, order: Order, devi
     )
 
 
-def _batch(config: SearchConfig, facts: DataFacts, stream: str, num_samples: int) -> Batch:
-    draws = Draws(0, stream, 0, 0, num_samples, num_samples)
-    if isinstance(config.data, TextData):
-        tokens = torch.zeros(config.data.bptt, num_samples, dtype=torch.int64)
-        return Batch(tokens, tokens, draws, batch_dim=1, starts_epoch=True)
-    shape = num_samples, facts.channels, facts.image_size, facts.image_size
-    images = torch.zeros(shape, dtype=parameter_dtype(config.search)).contiguous(memory_format=torch.channels_last)
-    return Batch(images, torch.zeros(num_samples, dtype=torch.int64), draws)
+def _loss(step: BilevelStep, batch: Batch, carry: Tensor | None) -> Tensor:
+    mixing = step.architecture.mixing(batch, Pass.WEIGHT.value, Progress(0, 1, 0, 1))
+    return step.supernet.loss(batch, carry, Pass.WEIGHT, mixing).loss
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]

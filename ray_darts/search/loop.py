@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ray_darts.config import SearchConfig
-from ray_darts.data.protocol import SearchData
 from ray_darts.errors import AlphaDivergence, NonFiniteStep, SearchError
+from ray_darts.genotype.layout import ALPHAS
+from ray_darts.protocols.dataset import SearchData
+from ray_darts.protocols.method import Order, Progress
+from ray_darts.protocols.task import Sink, Snapshot, Verdict
 from ray_darts.search.agreement import Agreement, agree
 from ray_darts.search.batch_norm import moments_reducer
 from ray_darts.search.collectives import Collectives
@@ -25,12 +28,12 @@ from ray_darts.search.diagnose import first_non_finite
 from ray_darts.search.memory import naming_what_would_fit, peak_bytes
 from ray_darts.search.optimisers import learning_rate
 from ray_darts.search.precision import forward_autocast, matmul_precision
-from ray_darts.search.sink import Sink, Snapshot, Verdict
 from ray_darts.search.state import gather_tensors, load_tensors_
-from ray_darts.search.step import BilevelStep, Order
+from ray_darts.search.step import BilevelStep
 from ray_darts.search.watch import CollapseWatch
 from ray_darts.spaces.batch_norm import synchronise
 from ray_darts.spaces.build import build_supernet
+from ray_darts.tasks.metrics import CellMetrics, EpochMetrics
 
 _PAUSE_S = 1.0
 
@@ -40,6 +43,22 @@ class SearchLoop:
 
     `step` counts finished bilevel steps, `epoch` finished epochs, `index` the steps done of the present epoch.
     """
+
+    kind: ClassVar[str] = "search"
+    documents: ClassVar[tuple[str, ...]] = ("genotype.json", "alpha_trace.parquet", "metrics.parquet")
+
+    @classmethod
+    def create(
+        cls,
+        config: SearchConfig,
+        order: Order,
+        seed: int,
+        data: SearchData,
+        collectives: Collectives,
+        device: torch.device,
+    ) -> SearchLoop:
+        """A search at its first step."""
+        return cls(config, order, seed, data, collectives, device)
 
     def __init__(
         self,
@@ -55,21 +74,20 @@ class SearchLoop:
         self.layout, self.supernet = supernet.layout, supernet
         if config.search.batch_norm == "sync" and collectives.shard.world_size > 1:
             synchronise(supernet, moments_reducer(collectives))
-        self.bilevel = BilevelStep(config, order, supernet, collectives, device)
-        self._watch = CollapseWatch(self.layout, config.search.stop_on_skips)
+        self.bilevel = BilevelStep(config, order, supernet, seed, collectives, device)
+        self._watch = CollapseWatch(self.layout, config.method, config.search.stop_on_skips)
         self.step = self.epoch = self.index = 0
         self._steps_per_epoch = [data.num_steps(epoch) for epoch in range(config.search.epochs)]
         self.total_steps = sum(self._steps_per_epoch)
-        self._window = torch.zeros(
-            config.operation.agree_every_steps, self.layout.num_alphas, dtype=torch.float32, device=device
-        )
+        self._width = self.bilevel.alphas.size
+        self._window = torch.zeros(config.operation.agree_every_steps, self._width, dtype=torch.float32, device=device)
         self._started_at = 0
         self._forget_commits()
 
     def _forget_commits(self) -> None:
         self._rows: list[NDArray[np.float32]] = []
         self._row_epochs: list[int] = []
-        self._metrics: list[dict[str, object]] = []
+        self._metrics: list[EpochMetrics] = []
         self._num_in_window = 0
         self._committed = self.step
 
@@ -104,29 +122,23 @@ class SearchLoop:
                 verdict = self._meet(sink, at_end)
                 if verdict is not None:
                     return verdict
-        assert self._watch.genotype is not None
-        name, direction = self.supernet.ranking
-        metric = {"name": name, "value": self._watch.metric, "direction": direction}
-        return Verdict(
-            "finished",
-            self.step,
-            genotype=self._watch.genotype,
-            genotype_step=self._watch.genotype_step,
-            metric=metric,
-            detail="stopped on skips" if self._watch.collapsed else "",
-        )
+        detail = "stopped on skips" if self._watch.collapsed else ""
+        return Verdict("finished", self.step, detail, answer=self._watch.answer(self.supernet.ranking))
 
     def _advance_(self) -> None:
         """One bilevel step, without a word from the device."""
         train, validation = self._data.bilevel_batches(self.epoch, self.index, self._collectives.shard, self._device)
         rate = self._rate(self.epoch, train.learning_rate_scale)
         warm = self.epoch >= self.config.search.alpha_warmup_epochs
-        self.bilevel.step_(train, validation, rate, move_alphas=warm)
+        self.bilevel.step_(train, validation, rate, move_alphas=warm, progress=self._progress())
         self._window[self._num_in_window].copy_(self.bilevel.alphas.vector)
         self._num_in_window += 1
         self._row_epochs.append(self.epoch)
         self.step += 1
         self.index += 1
+
+    def _progress(self) -> Progress:
+        return Progress(self.step, self.total_steps, self.epoch, self.config.search.epochs)
 
     def _rate(self, epoch: int, scale: float) -> float:
         return learning_rate(self.config.weights, epoch, self.config.search.epochs) * scale
@@ -158,47 +170,47 @@ class SearchLoop:
         return agree(self._collectives, sink.wants(), alphas, healthy, count, self._device)
 
     def _end_epoch(self, sink: Sink) -> None:
-        record = self._epoch_record()
+        metrics = self._epoch_metrics()
         self.epoch += 1
         self.index = 0
         self.bilevel.totals.zero_()
         self._epoch_clock = time.monotonic(), self.step
-        self._metrics.append(record)
-        sink.epoch(record)
+        self._metrics.append(metrics)
+        sink.epoch(metrics)
 
-    def _epoch_record(self) -> dict[str, object]:
+    def _epoch_metrics(self) -> EpochMetrics:
         """What metrics.parquet says of an epoch; validation: the whole alpha half, with the weights at the epoch's end
         and the statistics that the space evaluates by; train: sums over the epoch's weight steps, batch statistics."""
         supernet = self.supernet
         alpha_sums, train_sums = self.bilevel.totals.tolist()
-        validation = supernet.summarise(self._evaluate(), "validation")
-        name = supernet.ranking[0].removeprefix("supernet_")
+        quality = {**supernet.summarise(train_sums, "train"), **supernet.summarise(self._evaluate(), "validation")}
         flat = self._rows[-1][-1].tolist()
-        seen, warning = self._watch.observe(self.epoch, self.step, flat, validation[name])
+        ranking = quality[f"validation_{supernet.ranking.metric}"]
+        seen, warning = self._watch.observe(self.epoch, self.step, flat, ranking)
         began, first = self._epoch_clock
-        return {
-            "epoch": self.epoch,
-            "step": self.step,
-            **supernet.summarise(train_sums, "train"),
-            **validation,
-            "alpha_step_loss": supernet.summarise(alpha_sums, "alpha_step")["alpha_step_loss"]
-            if alpha_sums[-1]
-            else None,
-            "weight_learning_rate": self._rate(self.epoch, 1.0),
-            "steps_per_s": (self.step - first) / max(time.monotonic() - began, 1e-9),
-            "peak_memory_bytes": peak_bytes(self._device),
-            "cells": {
-                cell.name: {
-                    "entropy": seen.entropy[cell.name],
-                    "skips": seen.skips[cell.name],
-                    "parameter_free": seen.parameter_free[cell.name],
-                    "margins": list(seen.margins[cell.name]),
-                }
+        alpha_step_loss = supernet.summarise(alpha_sums, "alpha_step")["alpha_step_loss"] if alpha_sums[-1] else None
+        return EpochMetrics(
+            epoch=self.epoch,
+            step=self.step,
+            train_loss=quality.pop("train_loss"),
+            validation_loss=quality.pop("validation_loss"),
+            quality=quality,
+            alpha_step_loss=alpha_step_loss,
+            weight_learning_rate=self._rate(self.epoch, 1.0),
+            steps_per_s=(self.step - first) / max(time.monotonic() - began, 1e-9),
+            peak_memory_bytes=peak_bytes(self._device),
+            cells={
+                cell.name: CellMetrics(
+                    entropy=seen.entropy[cell.name],
+                    skips=seen.skips[cell.name],
+                    parameter_free=seen.parameter_free[cell.name],
+                    margins=seen.margins[cell.name],
+                )
                 for cell in self.layout.cells
             },
-            "genotype": seen.genotype.to_json(),
-            "warning": warning,
-        }
+            genotype=seen.genotype.to_json(),
+            warning=warning,
+        )
 
     def _evaluate(self) -> list[float]:
         """The supernet's sums over the whole alpha half, over all ranks."""
@@ -209,9 +221,10 @@ class SearchLoop:
             for batch in self._data.evaluation_batches(self._collectives.shard, self._device):
                 if batch.starts_epoch:
                     carry = self.supernet.initial_carry(batch.num_samples, self._device)
-                outcome = self.supernet.evaluate(batch, carry)
-                carry = outcome.carry
-                totals += outcome.sums
+                mixing = self.bilevel.architecture.mixing(batch, "evaluation", self._progress())
+                output = self.supernet.evaluate(batch, carry, mixing)
+                carry = output.carry
+                totals += output.sums
         self._collectives.sum_(totals)
         sums: list[float] = totals.tolist()
         return sums
@@ -223,15 +236,13 @@ class SearchLoop:
             return
         tensors = gather_tensors(self.bilevel)
         if self._collectives.shard.rank == 0:
-            alphas = (
-                np.concatenate(self._rows)[:rows] if self._rows else np.zeros((0, self.layout.num_alphas), np.float32)
-            )
+            alphas = np.concatenate(self._rows)[:rows] if self._rows else np.zeros((0, self._width), np.float32)
             sink.commit(
                 Snapshot(
                     step=step,
                     epoch=self.epoch,
                     first_step=self._committed + 1,
-                    alphas=alphas,
+                    rows={ALPHAS: alphas},
                     epochs=np.asarray(self._row_epochs[:rows], dtype=np.int32),
                     metrics=self._metrics,
                     tensors=tensors,

@@ -17,9 +17,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ray_darts.config import SearchConfig
-from ray_darts.data.protocol import DataFacts
-from ray_darts.search.collectives import Alone, ProcessGroup
+from ray_darts.config import load_config
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.search.collectives import ProcessGroup, SingleRank
 from ray_darts.search.flat import FlatVector
 from ray_darts.search.hypergradient import Hessian, Objective, Sum, VirtualStep, second_order
 from ray_darts.search.step import BilevelStep
@@ -124,9 +124,9 @@ def prove_second_order() -> Iterator[Proof]:
 
 def prove_alphas_apart() -> Proof:
     """One weight step moves every weight tensor's vector and no alpha."""
-    config = SearchConfig.model_validate({"space": {"kind": "convolutional", "layers": 3, "channels": 2, "nodes": 2}})
+    config = load_config("digits", overrides=("space.channels=2", "space.nodes=2"))
     supernet = build_supernet(config, DataFacts(10, 1, 8), 0, torch.device("cpu"))
-    step = BilevelStep(config, "first", supernet, Alone(), torch.device("cpu"))
+    step = BilevelStep(config, "first", supernet, 0, SingleRank(), torch.device("cpu"))
     alphas = step.alphas.vector.clone()
     step.sgd.step_(step.weights.vector, torch.ones_like(step.weights.vector), 0.1, step.healthy)
     shared = {id(p) for p in step.weights.tensors.values()} & {id(p) for p in step.alphas.tensors.values()}

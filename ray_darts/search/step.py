@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch
+from ray_darts.protocols.method import Order, Progress
+from ray_darts.search.architecture import Architecture
 from ray_darts.search.collectives import Collectives
 from ray_darts.search.compiling import compiled_losses
 from ray_darts.search.flat import FlatVector
@@ -27,9 +29,8 @@ from ray_darts.search.hypergradient import (
 )
 from ray_darts.search.optimisers import Adam, Sgd
 from ray_darts.search.precision import forward_autocast, matmul_precision, parameter_dtype
-from ray_darts.spaces.protocol import Pass, Supernet
+from ray_darts.spaces.supernet import Pass, Supernet
 
-Order = Literal["first", "second"]
 Half = Literal["training", "validation"]
 
 
@@ -41,13 +42,22 @@ class BilevelStep:
     """
 
     def __init__(
-        self, config: SearchConfig, order: Order, supernet: Supernet, collectives: Collectives, device: torch.device
+        self,
+        config: SearchConfig,
+        order: Order,
+        supernet: Supernet,
+        seed: int,
+        collectives: Collectives,
+        device: torch.device,
     ) -> None:
         self.config, self.order, self.collectives, self.device = config, order, collectives, device
-        self.supernet = supernet.to(device=device, dtype=parameter_dtype(config.search)).train()
+        dtype = parameter_dtype(config.search)
+        self.supernet = supernet.to(device=device, dtype=dtype).train()
         self._compiled = compiled_losses(config.operation, supernet)
-        self.weights = FlatVector(supernet.weight_parameters())
-        self.alphas = FlatVector(supernet.alpha_parameters(), aligned=False)
+        self.weights = FlatVector(dict(supernet.named_parameters()))
+        self.architecture = Architecture(config.method, supernet.layout, config.alphas, seed, device, dtype)
+        self.alphas = self.architecture.parameters
+        self._progress = Progress(0, 1, 0, config.search.epochs)
         statistics = {name: b for name, b in supernet.named_buffers() if name.endswith(("running_mean", "running_var"))}
         self.statistics = FlatVector(statistics)
         self.sgd = Sgd(config.weights, self.weights.vector)
@@ -58,8 +68,17 @@ class BilevelStep:
         self.train_carry: Tensor | None = None
         self.validation_carry: Tensor | None = None
 
-    def step_(self, train: Batch, validation: Batch, rate: float, *, move_alphas: bool = True) -> None:
+    def step_(
+        self,
+        train: Batch,
+        validation: Batch,
+        rate: float,
+        *,
+        move_alphas: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
         """Step alpha on `validation`, then the weights on `train`, at weight learning rate `rate`."""
+        self._progress = progress or self._progress
         self.supernet.begin_step()
         if train.starts_epoch:
             self.train_carry = self.supernet.initial_carry(train.num_samples, self.device)
@@ -124,11 +143,12 @@ class BilevelStep:
                 start += micro.num_samples
                 with matmul_precision(settings, full=full):
                     with forward_autocast(settings, self.device, full=full):
-                        outcome = loss_of(micro, part, purpose)
-                    if carries is not None and outcome.carry is not None:
-                        carries.append(outcome.carry)
-                    loss = outcome.loss * micro.share
-                    extras = torch.cat([loss.detach().reshape(1), outcome.sums.to(loss.dtype)])
+                        mixing = self.architecture.mixing(micro, purpose.value, self._progress)
+                        output = loss_of(micro, part, purpose, mixing)
+                    if carries is not None and output.carry is not None:
+                        carries.append(output.carry)
+                    loss = output.loss * micro.share
+                    extras = torch.cat([loss.detach().reshape(1), output.sums.to(loss.dtype)])
                     yield loss, extras
 
         return evaluate

@@ -1,17 +1,22 @@
-"""Collapse seen coming: what each epoch's alphas would decode to, and when to warn or to stop.
+"""Detects collapse into skip connections: what each epoch's alphas would decode to, and when to warn or to stop.
 
 A cell whose kept edges turn to skip connections is the known way DARTS fails. Knows no tensors and no ranks.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
 
-from ray_darts.genotype.discretise import Discretisation, describe
+from pydantic import JsonValue
+
+from ray_darts.genotype.decode import Decoding
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import SpaceLayout
+from ray_darts.protocols.method import Method
+from ray_darts.protocols.space import Ranking
 
 _log = logging.getLogger("ray_darts.search")
 
@@ -23,8 +28,8 @@ class CollapseWatch:
     Without it the watch only warns, once per cell, when half of a cell's kept edges are skips.
     """
 
-    def __init__(self, layout: SpaceLayout, stop_on_skips: int | None) -> None:
-        self._layout, self._stop_on_skips = layout, stop_on_skips
+    def __init__(self, layout: SpaceLayout, method: Method, stop_on_skips: int | None) -> None:
+        self._layout, self._method, self._stop_on_skips = layout, method, stop_on_skips
         self._warned: set[str] = set()
         self.genotype: Genotype | None = None
         self.genotype_step = 0
@@ -34,12 +39,12 @@ class CollapseWatch:
 
     def observe(
         self, epoch: int, step: int, flat_alphas: Sequence[float], metric: float
-    ) -> tuple[Discretisation, str | None]:
+    ) -> tuple[Decoding, str | None]:
         """Take an epoch's alphas and ranking metric; return their description and a warning, if there is one.
 
         Raises: NonFiniteAlphas.
         """
-        seen = describe(self._layout, self._layout.split(flat_alphas))
+        seen = self._method.decode(self._layout, flat_alphas)
         limit = self._stop_on_skips
         worst = max(seen.skips, key=lambda cell: seen.skips[cell])
         met = limit is not None and seen.skips[worst] >= limit
@@ -59,10 +64,10 @@ class CollapseWatch:
             _log.warning(warning)
         return seen, warning
 
-    def _warn(self, epoch: int, seen: Discretisation) -> str | None:
+    def _warn(self, epoch: int, seen: Decoding) -> str | None:
         parts = []
         for cell in self._layout.cells:
-            kept = cell.num_nodes * cell.inputs_per_node
+            kept = cell.num_kept
             skips = seen.skips[cell.name]
             if skips < math.ceil(kept / 2):
                 self._warned.discard(cell.name)
@@ -72,6 +77,18 @@ class CollapseWatch:
         if not parts:
             return None
         return f"epoch {epoch}: {'; '.join(parts)}: the search may be collapsing (see search.stop_on_skips)"
+
+    def answer(self, ranking: Ranking) -> dict[str, JsonValue]:
+        """The result of a finished search, JSON-able: genotype, the step it decodes from, the interim metric."""
+        assert self.genotype is not None
+        metric: dict[str, JsonValue] = {
+            "name": f"supernet_validation_{ranking.metric}",
+            "value": self.metric,
+            "direction": ranking.direction,
+            "ranking": "interim",
+        }
+        genotype: JsonValue = json.loads(self.genotype.to_json())
+        return {"genotype": genotype, "genotype_step": self.genotype_step, "metric": metric}
 
     def state_dict(self) -> dict[str, object]:
         """JSON-able."""

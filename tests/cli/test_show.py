@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from ray_darts.genotype.darts_text import to_darts
-from ray_darts.genotype.published import published
+from ray_darts.spaces.genotypes import published
 from tests.cli.running import ray_darts
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from ray_darts.config import (
     ConvolutionalSpace,
-    ImageData,
+    Images,
     RecurrentSpace,
-    TextData,
+    Text,
     load_config,
     preset_names,
     preset_text,
@@ -33,7 +33,7 @@ def test_no_preset_names_a_place(name: str) -> None:
 def test_cifar10_is_the_papers_search() -> None:
     config = load_config("cifar10")
     assert isinstance(config.space, ConvolutionalSpace)
-    assert isinstance(config.data, ImageData)
+    assert isinstance(config.data, Images)
     assert (config.space.layers, config.space.channels, config.space.nodes) == (8, 16, 4)
     assert (config.search.epochs, config.search.batch_size, config.data.alpha_fraction) == (50, 64, 0.5)
     weights = config.weights
@@ -53,7 +53,7 @@ def test_ptb_is_the_papers_search() -> None:
     config = load_config("ptb")
     space = config.space
     assert isinstance(space, RecurrentSpace)
-    assert isinstance(config.data, TextData)
+    assert isinstance(config.data, Text)
     assert (space.nodes, space.embedding, space.hidden) == (8, 300, 300)
     dropouts = space.dropout_output, space.dropout_hidden, space.dropout_cell_input, space.dropout_embedded
     assert dropouts == (0.75, 0.25, 0.75, 0.2)
@@ -69,5 +69,5 @@ def test_ptb_is_the_papers_search() -> None:
 
 def test_digits_are_never_flipped() -> None:
     config = load_config("digits")
-    assert isinstance(config.data, ImageData)
+    assert isinstance(config.data, Images)
     assert not config.data.flip

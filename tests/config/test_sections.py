@@ -6,15 +6,15 @@ from pydantic import ValidationError
 from ray_darts.config import (
     AlphaOptimiser,
     ConvolutionalSpace,
-    ImageData,
+    Images,
     Operation,
     RecurrentSpace,
     SearchSettings,
     StoreSettings,
-    TextData,
+    Text,
     WeightOptimiser,
 )
-from ray_darts.config.base import Settings
+from ray_darts.protocols.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -32,15 +32,15 @@ from ray_darts.config.base import Settings
             "unknown sep_conv_3x3; known are none, tanh",
         ),
         (RecurrentSpace, {"dropout_hidden": 1.0}, "less than 1"),
-        (ImageData, {"source": "folder"}, "source 'folder' needs data.path"),
-        (ImageData, {"source": "parquet"}, "source 'parquet' needs data.path"),
-        (ImageData, {"mean": (0.5,)}, "mean and std are given together or not at all"),
-        (ImageData, {"mean": (0.5,), "std": (0.5, 0.5)}, "1 means but 2 standard deviations"),
-        (ImageData, {"mean": (0.5,), "std": (0.0,)}, "a standard deviation is not positive"),
-        (ImageData, {"alpha_fraction": 1.0}, "less than 1"),
-        (ImageData, {"image_size": 7}, "greater than or equal to 8"),
-        (TextData, {"source": "wikitext-2"}, "source 'wikitext-2' needs data.path"),
-        (TextData, {"source": "files"}, "source 'files' needs data.path"),
+        (Images, {"source": "folder"}, "source 'folder' needs data.path"),
+        (Images, {"source": "parquet"}, "source 'parquet' needs data.path"),
+        (Images, {"mean": (0.5,)}, "mean and std are given together or not at all"),
+        (Images, {"mean": (0.5,), "std": (0.5, 0.5)}, "1 means but 2 standard deviations"),
+        (Images, {"mean": (0.5,), "std": (0.0,)}, "a standard deviation is not positive"),
+        (Images, {"alpha_fraction": 1.0}, "less than 1"),
+        (Images, {"image_size": 7}, "greater than or equal to 8"),
+        (Text, {"source": "wikitext-2"}, "source 'wikitext-2' needs data.path"),
+        (Text, {"source": "files"}, "source 'files' needs data.path"),
         (WeightOptimiser, {"clip": None, "clip_virtual_step": True}, "clip_virtual_step needs clip"),
         (WeightOptimiser, {"learning_rate": 0.1, "learning_rate_min": 0.2}, "learning_rate_min 0.2 exceeds 0.1"),
         (WeightOptimiser, {"momentum": 1.0}, "less than 1"),

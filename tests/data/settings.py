@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ray_darts.config import SearchConfig, validate_config
 from ray_darts.data.batch import Batch, Shard
-from ray_darts.data.protocol import SearchData
+from ray_darts.protocols.dataset import SearchData
 
 CPU = torch.device("cpu")
 ALONE = Shard()

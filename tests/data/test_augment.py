@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ray_darts.data.augment import Normalise, crop_and_flip
+from ray_darts.data.images.augment import Normalise, crop_and_flip
 from ray_darts.data.batch import Draws
 from tests.data.settings import same
 

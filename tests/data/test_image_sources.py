@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from ray_darts.config.data import ImageData
-from ray_darts.data.images import ImageSet, load_images
+from ray_darts.config.data import Images
+from ray_darts.data.images.streams import ImageSet, load_images
 from ray_darts.errors import DataError
 from tests.data.files import png, random_pixels, write_class_folders
 
@@ -17,7 +17,7 @@ PIXELS = random_pixels(12)
 
 
 def load_folder(folder: Path, **settings: object) -> ImageSet:
-    return load_images(ImageData.model_validate({"source": "folder", "path": str(folder), **settings}), 10**9)
+    return load_images(Images.model_validate({"source": "folder", "path": str(folder), **settings}), 10**9)
 
 
 def test_a_folder_of_class_folders_is_read_in_sorted_order(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_cifar10_is_read_by_torchvision_from_its_folder(tmp_path: Path, monkeypa
     monkeypatch.setattr(CIFAR10, "train_list", batches)
     monkeypatch.setattr(CIFAR10, "test_list", [])
     monkeypatch.setattr(CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
-    data = load_images(ImageData(source="cifar10", path=str(tmp_path)), 10**9)
+    data = load_images(Images(source="cifar10", path=str(tmp_path)), 10**9)
     assert np.array_equal(data.images_NHWC.numpy(), pixels)
     assert data.labels.tolist() == labels
 
@@ -111,4 +111,4 @@ def test_cifar10_is_read_by_torchvision_from_its_folder(tmp_path: Path, monkeypa
 def test_cifar10_that_can_not_be_had_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
     with pytest.raises(DataError, match=r"neither in .* nor could it be downloaded there: .*; set data\.path"):
-        load_images(ImageData(source="cifar10", path=str(tmp_path)), 10**9)
+        load_images(Images(source="cifar10", path=str(tmp_path)), 10**9)

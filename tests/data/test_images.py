@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from ray_darts.config.data import ImageData
-from ray_darts.data.images import ImageSet, ImageStreams, load_images
+from ray_darts.config.data import Images
+from ray_darts.data.images.streams import ImageSet, ImageStreams, load_images
 from ray_darts.data.open import load_data, open_data, stream_data
 from ray_darts.errors import DataError
 from tests.data.settings import ALONE, CPU, assert_shards_unite, assert_union, image_config, same, shards
 
 CONFIG = image_config(padding=1, flip=True)
-DIGITS = load_images(ImageData(), 10**9)
+DIGITS = load_images(Images(), 10**9)
 
 
 def streams(seed: int = 0, batch_size: int = 64) -> ImageStreams:
@@ -145,12 +145,12 @@ def test_mean_and_std_are_those_of_the_weight_half() -> None:
     pixels = DIGITS.images_NHWC.numpy()[DIGITS.weight_rows] / 255
     assert DIGITS.mean == pytest.approx([pixels.mean()], rel=1e-12)
     assert DIGITS.std == pytest.approx([pixels.std()], rel=1e-12)
-    given = load_images(ImageData(mean=(0.5,), std=(0.25,)), 10**9)
+    given = load_images(Images(mean=(0.5,), std=(0.25,)), 10**9)
     assert (given.mean, given.std) == ((0.5,), (0.25,))
 
 
 def test_a_fraction_of_the_data_is_less_memory_and_another_digest() -> None:
-    part = load_images(ImageData(fraction=0.25), 10**9)
+    part = load_images(Images(fraction=0.25), 10**9)
     assert len(part.images_NHWC) == pytest.approx(1797 / 4, abs=10)
     assert part.digests["data"] != DIGITS.digests["data"]
     assert len(part.weight_rows) + len(part.alpha_rows) == len(part.images_NHWC)
@@ -177,13 +177,13 @@ def test_a_half_smaller_than_a_batch_is_an_error(alpha_fraction: float, half: st
 )
 def test_settings_that_do_not_fit_the_data_are_errors(settings: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        load_images(ImageData.model_validate(settings), 10**9)
+        load_images(Images.model_validate(settings), 10**9)
 
 
 def test_missing_scikit_learn_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(DataError, match=r"pip install 'ray-darts\[demo\]'"):
-        load_images(ImageData(), 10**9)
+        load_images(Images(), 10**9)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

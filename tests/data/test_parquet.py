@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ray_darts.config.data import ImageData
-from ray_darts.data.images import ImageSet, load_images
+from ray_darts.config.data import Images
+from ray_darts.data.images.streams import ImageSet, load_images
 from ray_darts.errors import DataError
 from tests.data.files import png, random_pixels, write_parquet
 
@@ -17,7 +17,7 @@ LABELS: list[int | None] = [0, 1] * 5
 
 
 def load(path: Path | str, **settings: object) -> ImageSet:
-    return load_images(ImageData.model_validate({"source": "parquet", "path": str(path), **settings}), 10**9)
+    return load_images(Images.model_validate({"source": "parquet", "path": str(path), **settings}), 10**9)
 
 
 @pytest.mark.parametrize("struct", [False, True])

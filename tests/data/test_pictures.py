@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ray_darts.data.pictures import Picture, PictureShape, decode_all, infer_shape
+from ray_darts.data.images.pictures import Picture, PictureShape, decode_all, infer_shape
 from ray_darts.errors import DataError
 from tests.data.files import png, random_pixels
 

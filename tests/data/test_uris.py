@@ -8,9 +8,9 @@ import boto3
 import numpy as np
 import pytest
 
-from ray_darts.config.data import ImageData, TextData
-from ray_darts.data.images import load_images
-from ray_darts.data.text_sources import open_text
+from ray_darts.config.data import Images, Text
+from ray_darts.data.images.streams import load_images
+from ray_darts.data.text.sources import open_text
 from ray_darts.errors import DataError
 from tests.artifacts.servers import ministack
 from tests.data.files import png, random_pixels, write_parquet
@@ -40,16 +40,16 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", ["images", "images/", "images/data/train-00000.parquet"])
 def test_parquet_files_are_read_from_a_bucket(bucket: str, path: str) -> None:
-    data = load_images(ImageData(source="parquet", path=f"{bucket}/{path}"), 10**9)
+    data = load_images(Images(source="parquet", path=f"{bucket}/{path}"), 10**9)
     assert np.array_equal(data.images_NHWC.numpy(), random_pixels(10))
 
 
 def test_texts_are_read_from_a_bucket(bucket: str) -> None:
-    source = open_text(TextData(source="files", path=f"{bucket}/text"))
+    source = open_text(Text(source="files", path=f"{bucket}/text"))
     assert list(source.lines("train")) == [["the", "train", "text"]]
     assert source.num_bytes("valid") == len("the valid text\n")
 
 
 def test_a_place_in_a_bucket_that_holds_nothing_is_told(bucket: str) -> None:
     with pytest.raises(DataError, match=r"s3://data/nothing holds no \.parquet files"):
-        load_images(ImageData(source="parquet", path=f"{bucket}/nothing"), 10**9)
+        load_images(Images(source="parquet", path=f"{bucket}/nothing"), 10**9)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ray_darts.data.vocabulary import Vocabulary, read_training_text
+from ray_darts.data.text.vocabulary import Vocabulary, read_training_text
 from ray_darts.errors import DataError
 
 LINES = [["b", "a", "b"], ["c", "a"], [], ["<unk>", "b", "d"]]

@@ -7,7 +7,7 @@ import pytest
 from ray_darts.errors import GenotypeError
 from ray_darts.genotype.genotype import MAX_TEXT_BYTES, CellGenotype, Connection, Genotype
 from ray_darts.genotype.layout import convolutional_layout, recurrent_layout
-from ray_darts.genotype.published import published
+from ray_darts.spaces.genotypes import published
 
 V2 = published("DARTS_V2", "convolutional")
 

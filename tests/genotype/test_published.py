@@ -2,7 +2,7 @@ import pytest
 
 from ray_darts.errors import GenotypeError
 from ray_darts.genotype.genotype import Genotype
-from ray_darts.genotype.published import published, published_names
+from ray_darts.spaces.genotypes import published, published_names
 
 SHORT = {"sep_conv_3x3": "sep3", "skip_connect": "skip", "dil_conv_3x3": "dil3", "max_pool_3x3": "max"}
 SHORT |= {"avg_pool_3x3": "avg"}

@@ -18,7 +18,7 @@ from ray_darts.errors import RankFailed, RankLost, StoreUnavailable
 from ray_darts.orchestration.group import LastWords, RankGroup
 from ray_darts.orchestration.outcome import Outcome
 from ray_darts.orchestration.together import ride_out, share_bytes, wait_together
-from ray_darts.search.collectives import Alone
+from ray_darts.search.collectives import SingleRank
 from tests.search.ranks import RankProcesses
 
 CPU = torch.device("cpu")
@@ -128,10 +128,10 @@ def test_every_rank_gets_rank_0s_bytes(ranks: RankProcesses, data: bytes) -> Non
 
 
 def test_alone_nothing_is_waited_for_and_errors_pass() -> None:
-    assert wait_together(Alone(), lambda: 3, CPU) == 3
-    assert share_bytes(Alone(), b"x", CPU) == b"x"
+    assert wait_together(SingleRank(), lambda: 3, CPU) == 3
+    assert share_bytes(SingleRank(), b"x", CPU) == b"x"
     with pytest.raises(ZeroDivisionError):
-        wait_together(Alone(), lambda: 1 // 0, CPU)
+        wait_together(SingleRank(), lambda: 1 // 0, CPU)
 
 
 def test_an_outage_is_ridden_out() -> None:

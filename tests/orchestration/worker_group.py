@@ -22,7 +22,7 @@ from ray_darts.orchestration.crashes import VARIABLE, crash_where_told
 from ray_darts.orchestration.group import LastWords, RankGroup
 from ray_darts.orchestration.outcome import Outcome
 from ray_darts.orchestration.search_run import Place
-from ray_darts.search.collectives import Alone
+from ray_darts.search.collectives import SingleRank
 from tests.orchestration.tiny import search_here
 
 _JOIN_S = 240.0
@@ -111,7 +111,7 @@ def _rank(
         group = RankGroup()
         place = Place(group, last_words=LastWords(group, "127.0.0.1", torch.device("cpu")))
     else:
-        place = Place(Alone())
+        place = Place(SingleRank())
     outcome = search_here(assignment, LocalStore(Path(assignment.store_uri)), place, world_size)
     if rank == 0:
         sender.send(outcome.to_plain())

@@ -8,7 +8,7 @@ import pytest
 from ray_darts.genotype.discretise import discretise
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import convolutional_layout, recurrent_layout
-from ray_darts.genotype.published import published
+from ray_darts.spaces.genotypes import published
 from ray_darts.report.cells import cells_svg, cells_text
 
 SVG = "{http://www.w3.org/2000/svg}"

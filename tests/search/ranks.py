@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from ray_darts.search.collectives import Alone, Collectives, ProcessGroup
+from ray_darts.search.collectives import SingleRank, Collectives, ProcessGroup
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class RankProcesses:
 
 def _on_rank(meeting: str, rank: int, world_size: int, function: Callable[..., T], arguments: tuple[object, ...]) -> T:
     if world_size == 1:
-        alone: Collectives = Alone()
+        alone: Collectives = SingleRank()
         return function(alone, *arguments)
     dist.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=world_size, timeout=timedelta(seconds=120)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.data.open import load_data, stream_data
-from ray_darts.data.protocol import SearchData
+from ray_darts.protocols.dataset import SearchData
 from ray_darts.search.collectives import Collectives
 from ray_darts.search.loop import SearchLoop
 from ray_darts.search.sink import Snapshot, Wants

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from ray_darts.search.collectives import Alone
+from ray_darts.search.collectives import SingleRank
 from tests.search.searches import Remembering, tiny_config, tiny_loop
 
 SMALL = ("search.epochs=1", "space.nodes=1", "operation.compile_backend=aot_eager")
@@ -28,9 +28,9 @@ def _nothing_compiled() -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_search_moves_as_one_that_is_not() -> None:
     plain, compiled = Remembering(), Remembering()
-    tiny_loop(tiny_config(*SMALL), "second", Alone()).run(plain)
+    tiny_loop(tiny_config(*SMALL), "second", SingleRank()).run(plain)
     assert counters["stats"]["unique_graphs"] == 0
-    tiny_loop(tiny_config(*SMALL, ALL), "second", Alone()).run(compiled)
+    tiny_loop(tiny_config(*SMALL, ALL), "second", SingleRank()).run(compiled)
     assert len(plain.trace) > 1
     assert counters["stats"]["unique_graphs"] == 4, "w', its validation loss, both ends of the difference, the step"
     assert not counters["graph_break"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ray_darts.config import load_config
-from ray_darts.data.protocol import DataFacts
+from ray_darts.protocols.dataset import DataFacts
 from ray_darts.search.footprint import Footprint, measure_footprint
 
 FORWARD_MULTIPLY_ADDS = 300_250_000

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ray_darts.genotype.discretise import discretise
-from ray_darts.search.collectives import Alone, Collectives
+from ray_darts.search.collectives import SingleRank, Collectives
 from ray_darts.search.loop import SearchLoop
 from ray_darts.search.sink import Verdict, Wants
 from ray_darts.search.step import Order
@@ -25,7 +25,7 @@ COMMIT = Wants(commit=True)
 def searched(order: Order = "second", *overrides: str) -> tuple[SearchLoop, Remembering, Verdict]:
     """A whole tiny search alone."""
     sink = Remembering()
-    loop = tiny_loop(tiny_config(*overrides), order, Alone())
+    loop = tiny_loop(tiny_config(*overrides), order, SingleRank())
     return loop, sink, loop.run(sink)
 
 
@@ -59,11 +59,11 @@ def test_an_epoch_record_says_what_a_watcher_needs() -> None:
 def test_a_search_resumed_from_any_commit_has_the_same_bits(order: Order) -> None:
     config = tiny_config()
     sink = Remembering(dict.fromkeys(range(20), COMMIT))
-    whole = tiny_loop(config, order, Alone())
+    whole = tiny_loop(config, order, SingleRank())
     verdict = whole.run(sink)
     assert {s.step for s in sink.snapshots} >= {2, 3, 4, 6, 8, 9}, "commits within epochs and at their ends"
     for snapshot in sink.snapshots:
-        resumed = tiny_loop(config, order, Alone())
+        resumed = tiny_loop(config, order, SingleRank())
         resumed.load_state_dict(snapshot.tensors, json.loads(json.dumps(snapshot.state)))
         rest = Remembering()
         again = resumed.run(rest)
@@ -79,10 +79,10 @@ def test_a_search_resumed_from_any_commit_has_the_same_bits(order: Order) -> Non
 def test_a_resume_without_the_alphas_would_be_seen() -> None:
     config = tiny_config()
     sink = Remembering()
-    tiny_loop(config, "second", Alone()).run(sink)
+    tiny_loop(config, "second", SingleRank()).run(sink)
     snapshot = sink.snapshots[0]
     tensors = {k: np.zeros_like(v) if k.startswith("alphas/") else v for k, v in snapshot.tensors.items()}
-    resumed = tiny_loop(config, "second", Alone())
+    resumed = tiny_loop(config, "second", SingleRank())
     resumed.load_state_dict(tensors, snapshot.state)
     rest = Remembering()
     resumed.run(rest)
@@ -92,17 +92,17 @@ def test_a_resume_without_the_alphas_would_be_seen() -> None:
 def test_an_incomplete_checkpoint_is_refused() -> None:
     config = tiny_config()
     sink = Remembering()
-    tiny_loop(config, "first", Alone()).run(sink)
+    tiny_loop(config, "first", SingleRank()).run(sink)
     snapshot = sink.snapshots[0]
     tensors = {k: v for k, v in snapshot.tensors.items() if k != "alphas/normal"}
     with pytest.raises(KeyError, match="alphas/normal"):
-        tiny_loop(config, "first", Alone()).load_state_dict(tensors, snapshot.state)
+        tiny_loop(config, "first", SingleRank()).load_state_dict(tensors, snapshot.state)
 
 
 @pytest.mark.parametrize("reason", ["interrupted", "time_limit"])
 def test_a_stop_commits_and_is_resumable(reason: str) -> None:
     sink = Remembering({1: Wants(stop=reason)})  # type: ignore[arg-type]
-    loop = tiny_loop(tiny_config(), "first", Alone())
+    loop = tiny_loop(tiny_config(), "first", SingleRank())
     verdict = loop.run(sink)
     assert (verdict.kind, verdict.detail) == ("stopped", reason)
     assert sink.snapshots[-1].step == verdict.step < loop.total_steps
@@ -110,7 +110,7 @@ def test_a_stop_commits_and_is_resumable(reason: str) -> None:
 
 def test_a_superseded_run_writes_nothing_more() -> None:
     sink = Remembering({0: Wants(stop="superseded", commit=True)})
-    verdict = tiny_loop(tiny_config(), "first", Alone()).run(sink)
+    verdict = tiny_loop(tiny_config(), "first", SingleRank()).run(sink)
     assert (verdict.kind, verdict.detail) == ("stopped", "superseded")
     assert sink.snapshots == []
 
@@ -119,7 +119,7 @@ def test_a_paused_loop_waits_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> Non
     waited: list[float] = []
     monkeypatch.setattr("ray_darts.search.loop.time.sleep", waited.append)
     sink = Remembering({1: Wants(pause=True), 2: Wants(pause=True)})
-    loop = tiny_loop(tiny_config(), "first", Alone())
+    loop = tiny_loop(tiny_config(), "first", SingleRank())
     assert loop.run(sink).kind == "finished"
     assert waited == [1.0, 1.0]
     assert len(sink.trace) == loop.total_steps
@@ -134,7 +134,7 @@ def test_alphas_stand_still_while_warming_up() -> None:
 
 
 def test_a_collapse_ends_the_run_with_the_genotype_before_it() -> None:
-    loop = tiny_loop(tiny_config("search.stop_on_skips=2", "alphas.learning_rate=1e-9"), "first", Alone())
+    loop = tiny_loop(tiny_config("search.stop_on_skips=2", "alphas.learning_rate=1e-9"), "first", SingleRank())
     skip = loop.layout.cells[0].operations.index("skip_connect")
 
     class Pushing(Remembering):
@@ -152,13 +152,13 @@ def test_a_collapse_ends_the_run_with_the_genotype_before_it() -> None:
     assert verdict.genotype is not None
     assert verdict.genotype.to_json() == sink.epochs[0]["genotype"]
     assert "skip connections" in str(sink.epochs[1]["warning"])
-    resumed = tiny_loop(loop.config, "first", Alone())
+    resumed = tiny_loop(loop.config, "first", SingleRank())
     resumed.load_state_dict(sink.snapshots[-1].tensors, sink.snapshots[-1].state)
     assert resumed.run(Remembering()) == verdict
 
 
 def test_half_a_cell_of_skips_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    loop = tiny_loop(tiny_config("alphas.learning_rate=1e-9"), "first", Alone())
+    loop = tiny_loop(tiny_config("alphas.learning_rate=1e-9"), "first", SingleRank())
     with torch.no_grad():
         loop.supernet.alphas["reduction"][:, loop.layout.cells[1].operations.index("skip_connect")] = 5.0
     loop.run(Remembering())
@@ -233,7 +233,7 @@ def trace_of(collectives: Collectives, tensors: object, state: object) -> list[n
 def test_another_world_size_reads_the_same_checkpoint(ranks: RankProcesses) -> None:
     config = tiny_config("search.batch_norm=sync")
     sink = Remembering()
-    tiny_loop(config, "second", Alone()).run(sink)
+    tiny_loop(config, "second", SingleRank()).run(sink)
     first = sink.snapshots[0]
     rows = ranks.run(3, trace_of, first.tensors, first.state)[0]
     np.testing.assert_allclose(np.concatenate(rows), sink.trace[first.step :], rtol=0, atol=1e-7)

@@ -12,11 +12,11 @@ import torch
 
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.data.batch import Batch, Draws
-from ray_darts.data.protocol import DataFacts
-from ray_darts.search.collectives import Alone
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.search.collectives import SingleRank
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.build import build_supernet
-from ray_darts.spaces.protocol import Outcome, Pass
+from ray_darts.spaces.supernet import Outcome, Pass
 
 META = torch.device("meta")
 
@@ -39,7 +39,7 @@ def meta_step(config: SearchConfig, facts: DataFacts, order: str) -> BilevelStep
     """A step object without data."""
     assert order in ("first", "second")
     supernet = build_supernet(config, facts, 0, META)
-    return BilevelStep(config, "second" if order == "second" else "first", supernet, Alone(), META)
+    return BilevelStep(config, "second" if order == "second" else "first", supernet, SingleRank(), META)
 
 
 @pytest.mark.parametrize(

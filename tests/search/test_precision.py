@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.search import hypergradient
-from ray_darts.search.collectives import Alone
+from ray_darts.search.collectives import SingleRank
 from ray_darts.search.step import BilevelStep
-from ray_darts.spaces.protocol import Outcome, Pass, Supernet
+from ray_darts.spaces.supernet import Outcome, Pass, Supernet
 from tests.search.searches import CPU, tiny_config
 
 WIDTH, SAMPLES = 32, 64
@@ -68,7 +68,7 @@ def difference(precision: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor,
         return seen[0][0]
 
     config = tiny_config(f"search.precision={precision}")
-    step = BilevelStep(config, "second", SmoothSupernet(config), Alone(), CPU)
+    step = BilevelStep(config, "second", SmoothSupernet(config), SingleRank(), CPU)
     with monkeypatch.context() as patch:
         patch.setattr(hypergradient, "_difference_product", remembering)
         step.step_(batch(1), batch(2), 0.1)

@@ -8,7 +8,7 @@ import pytest
 
 from ray_darts.config import load_config
 from ray_darts.data.open import open_data
-from ray_darts.search.collectives import Alone
+from ray_darts.search.collectives import SingleRank
 from ray_darts.search.loop import SearchLoop
 from tests.search.searches import CPU, Remembering
 
@@ -17,7 +17,7 @@ from tests.search.searches import CPU, Remembering
 def test_digits_passes_ninety_per_cent_with_entropies_visibly_below_undecided() -> None:
     config = load_config("digits")
     sink = Remembering()
-    SearchLoop(config, "first", 0, open_data(config, 0), Alone(), CPU).run(sink)
+    SearchLoop(config, "first", 0, open_data(config, 0), SingleRank(), CPU).run(sink)
     last = sink.epochs[-1]
     accuracy, cells = last["validation_accuracy"], last["cells"]
     assert isinstance(accuracy, float)

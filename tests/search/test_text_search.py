@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ray_darts.config import RecurrentSpace, SearchConfig
 from ray_darts.data.batch import Batch
-from ray_darts.data.text import TextStreams
-from ray_darts.search.collectives import Alone, Collectives
+from ray_darts.data.text.streams import TextStreams
+from ray_darts.search.collectives import SingleRank, Collectives
 from ray_darts.search.loop import SearchLoop
 from ray_darts.search.sink import Wants
 from ray_darts.search.step import Order
-from ray_darts.spaces.protocol import Outcome, Pass
+from ray_darts.spaces.supernet import Outcome, Pass
 from tests.search.ranks import RankProcesses
 from tests.search.searches import CPU, Remembering
 from tests.search.text_searches import language, text_config, text_loop, unigram_perplexity
@@ -91,14 +91,14 @@ def test_synchronised_statistics_cost_two_collectives_per_state_and_word(ranks: 
 def test_a_search_on_text_resumed_from_any_commit_has_the_same_bits(order: Order) -> None:
     config = text_config()
     sink = Remembering(dict.fromkeys(range(20), Wants(commit=True)))
-    whole = text_loop(config, order, Alone())
+    whole = text_loop(config, order, SingleRank())
     verdict = whole.run(sink)
     assert verdict.kind == "finished"
     within = [s for s in sink.snapshots if s.state["index"]]
     assert within, "some commits lie within an epoch, where hidden states count"
     assert all({"carry/train", "carry/validation"} <= s.tensors.keys() for s in within)
     for snapshot in sink.snapshots[:-1]:
-        resumed = text_loop(config, order, Alone())
+        resumed = text_loop(config, order, SingleRank())
         resumed.load_state_dict(snapshot.tensors, json.loads(json.dumps(snapshot.state)))
         rest = Remembering()
         again = resumed.run(rest)
@@ -112,12 +112,12 @@ def test_a_search_on_text_resumed_from_any_commit_has_the_same_bits(order: Order
 def test_a_resume_without_a_hidden_state_would_be_seen(forgotten: str) -> None:
     config = text_config()
     sink = Remembering({0: Wants(commit=True)})
-    text_loop(config, "second", Alone()).run(sink)
+    text_loop(config, "second", SingleRank()).run(sink)
     snapshot = sink.snapshots[0]
     assert snapshot.state["index"]
     tensors = dict(snapshot.tensors)
     tensors[forgotten] = np.zeros_like(tensors[forgotten])
-    resumed = text_loop(config, "second", Alone())
+    resumed = text_loop(config, "second", SingleRank())
     resumed.load_state_dict(tensors, snapshot.state)
     rest = Remembering()
     resumed.run(rest)
@@ -137,7 +137,7 @@ def rest_of(
 
 def test_hidden_states_are_read_at_another_world_size(ranks: RankProcesses) -> None:
     sink = Remembering({0: Wants(commit=True)})
-    text_loop(text_config("search.batch_norm=sync"), "second", Alone()).run(sink)
+    text_loop(text_config("search.batch_norm=sync"), "second", SingleRank()).run(sink)
     snapshot = sink.snapshots[0]
     rows = ranks.run(3, rest_of, snapshot.tensors, snapshot.state)[0]
     np.testing.assert_allclose(np.concatenate(rows), sink.trace[snapshot.step :], rtol=0, atol=1e-7)
@@ -145,13 +145,13 @@ def test_hidden_states_are_read_at_another_world_size(ranks: RankProcesses) -> N
 
 def second_step(config: SearchConfig) -> tuple[SearchLoop, Batch, Batch]:
     """A loop with hidden states from a first step, and the batches of the second."""
-    loop = text_loop(config, "second", Alone())
+    loop = text_loop(config, "second", SingleRank())
     streams = TextStreams(language(), config, 0)
-    loop.bilevel.step_(*streams.bilevel_batches(0, 0, Alone().shard, CPU), 20.0)
+    loop.bilevel.step_(*streams.bilevel_batches(0, 0, SingleRank().shard, CPU), 20.0)
     loop.supernet.begin_step()
     with torch.no_grad():
         loop.bilevel.weights.vector.mul_(10)  # far from where weights start, so that all terms count
-    return loop, *streams.bilevel_batches(0, 1, Alone().shard, CPU)
+    return loop, *streams.bilevel_batches(0, 1, SingleRank().shard, CPU)
 
 
 def through_the_virtual_step(loop: SearchLoop, train: Batch, validation: Batch, rate: float) -> Tensor:
@@ -221,7 +221,7 @@ def test_a_search_on_text_learns_more_than_word_frequencies() -> None:
         *off,
     )
     sink = Remembering()
-    verdict = text_loop(config, "first", Alone(), data).run(sink)
+    verdict = text_loop(config, "first", SingleRank(), data).run(sink)
     assert verdict.metric["name"] == "supernet_validation_perplexity"
     assert verdict.metric["value"] < 0.6 * unigram_perplexity(data)
     assert verdict.genotype is not None

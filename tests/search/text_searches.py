@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 
 from ray_darts.config import SearchConfig, load_config
-from ray_darts.data.text import TextSet, TextStreams
-from ray_darts.data.vocabulary import END, UNKNOWN, Vocabulary
+from ray_darts.data.text.streams import TextSet, TextStreams
+from ray_darts.data.text.vocabulary import END, UNKNOWN, Vocabulary
 from ray_darts.search.collectives import Collectives
 from ray_darts.search.loop import SearchLoop
 from ray_darts.search.step import Order

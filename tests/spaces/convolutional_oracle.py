@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ray_darts.config import ConvolutionalSpace
 from ray_darts.data.batch import Batch
-from ray_darts.data.protocol import DataFacts
+from ray_darts.protocols.dataset import DataFacts
 from ray_darts.genotype.layout import CellLayout, Edge
-from ray_darts.spaces.protocol import Outcome, Pass, Supernet
+from ray_darts.spaces.supernet import Outcome, Pass, Supernet
 
 
 class PlainNorm(nn.BatchNorm2d):

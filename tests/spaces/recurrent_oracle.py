@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ray_darts.config import RecurrentSpace
 from ray_darts.data.batch import Batch
-from ray_darts.spaces.protocol import Supernet
+from ray_darts.spaces.supernet import Supernet
 
 FUNCTIONS = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "identity": lambda values: values}
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ray_darts.config import ConvolutionalSpace
-from ray_darts.data.protocol import DataFacts
+from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.batch_norm import BatchNorm, normalise, synchronise
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
-from ray_darts.spaces.protocol import Pass
+from ray_darts.spaces.supernet import Pass
 from tests.spaces.test_convolutional_supernet import CASES, a_batch, a_supernet, gradients
 
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ray_darts.config import ConvolutionalSpace
 from ray_darts.data.batch import Batch, Draws
-from ray_darts.data.protocol import DataFacts
+from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
-from ray_darts.spaces.protocol import Pass, Supernet
+from ray_darts.spaces.supernet import Pass, Supernet
 from tests.spaces.convolutional_oracle import OracleSupernet, copy_into_oracle, matches
 
 TOLERANCE = 1e-12

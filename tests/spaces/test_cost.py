@@ -17,12 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ray_darts.config import ConvolutionalSpace, load_config
 from ray_darts.data.batch import Batch, Draws
-from ray_darts.data.protocol import DataFacts
-from ray_darts.search.collectives import Alone
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.search.collectives import SingleRank
 from ray_darts.search.step import BilevelStep, Order
 from ray_darts.spaces.build import build_supernet
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
-from ray_darts.spaces.protocol import Pass
+from ray_darts.spaces.supernet import Pass
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 HOST_READS = ("_local_scalar_dense", "nonzero", "equal.default", "is_nonzero")
@@ -61,7 +61,7 @@ def count_step(order: Order, formulation: str, *overrides: str, device: torch.de
     """The calls of one bilevel step at batch 8."""
     config = load_config("cifar10", overrides=[f"operation.formulation={formulation}", *overrides])
     supernet = build_supernet(config, DataFacts(10, 3, size), 0, device)
-    step = BilevelStep(config, order, supernet, Alone(), device)
+    step = BilevelStep(config, order, supernet, SingleRank(), device)
     train, validation = a_batch(size, 8, device), a_batch(size, 8, device)
     with Calls() as calls:
         step.step_(train, validation, 0.025)

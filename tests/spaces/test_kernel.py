@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ray_darts.config import ConvolutionalSpace
-from ray_darts.data.protocol import DataFacts
+from ray_darts.protocols.dataset import DataFacts
 from ray_darts.errors import ConfigError
 from ray_darts.spaces.batch_norm import BatchNorm, normalise, use_kernel
 from ray_darts.spaces.convolutional.separable import depthwise, separable
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.kernel import Kernel
-from ray_darts.spaces.protocol import Pass
+from ray_darts.spaces.supernet import Pass
 from tests.spaces.convolutional_oracle import OracleSupernet, copy_into_oracle
 from tests.spaces.test_convolutional_supernet import TOLERANCE, a_batch, gradients, worst_difference
 

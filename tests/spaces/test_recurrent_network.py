@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_darts.genotype.published import published
+from ray_darts.spaces.genotypes import published
 from ray_darts.spaces.recurrent.language_model import Dropouts
 from ray_darts.spaces.recurrent.network import PAPER_DROPOUTS, RecurrentNetwork
 from tests.spaces.test_recurrent_supernet import NUM_WORDS, tokens

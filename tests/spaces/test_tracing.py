@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ray_darts.config import ConvolutionalSpace
 from ray_darts.data.batch import Batch, Draws
-from ray_darts.data.protocol import DataFacts
+from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
-from ray_darts.spaces.protocol import Pass
+from ray_darts.spaces.supernet import Pass
 
 pytestmark = pytest.mark.slow
 

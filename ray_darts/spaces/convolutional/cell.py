@@ -1,4 +1,4 @@
-"""One cell of the supernet: every operation on every edge, mixed by softmax(alpha), source by source.
+"""One cell of the supernet: every operation on every edge, mixed by weights, source by source.
 
 What depends on a source state alone (its ReLU, its pools and their batch norms) is computed once per state and mixed
 into all of the state's targets by one small product. `none` contributes nothing and is never computed; its share of
@@ -9,8 +9,8 @@ Suffixes: N samples, C channels, H W pixels, E edges sorted by source, K operati
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
@@ -69,13 +69,24 @@ class CellShape:
     momentum: float
 
 
+class _Recomputing(AbstractContextManager[None]):
+    def __init__(self, cell: SearchCell) -> None:
+        self._cell = cell
+
+    def __enter__(self) -> None:
+        self._cell.is_recomputing = True
+
+    def __exit__(self, *_: object) -> None:
+        self._cell.is_recomputing = False
+
+
 class SearchCell(nn.Module):
     """Two states in, the concatenation of all nodes out."""
 
     def __init__(self, layout: CellLayout, shape: CellShape, formulation: Formulation) -> None:
         super().__init__()
         self.shape, self.groups, self.operations = shape, edge_groups(layout), layout.operations
-        self._formulation, self._recomputing = formulation, False
+        self._formulation, self.is_recomputing = formulation, False
         edges, channels, momentum = len(layout.edges), shape.channels, shape.momentum
         before, previous = shape.inputs
         self.preprocess = nn.ModuleList(
@@ -101,11 +112,11 @@ class SearchCell(nn.Module):
     ) -> Tensor:
         """[N, C1, H1, W1], [N, C2, H, W] to [N, nodes * C, H, W] (half the size in a reduction cell, rounded up).
 
-        `mixture_EK`: softmax(alpha), rows sorted by source; the flags are `normalise`'s.
+        `mixture_EK`: mixing weights, rows sorted by source; the flags are `normalise`'s.
         """
 
         def apply(norms: Sequence[Norm], tensors: Sequence[Tensor]) -> list[Tensor]:
-            if self._recomputing:
+            if self.is_recomputing:
                 norms = [replace(norm, on_copies=True) for norm in norms]
             return normalise(norms, tensors, batch_statistics=batch_statistics, update=update)
 
@@ -126,14 +137,12 @@ class SearchCell(nn.Module):
     def _preprocessing(self) -> list[ReluConvBn]:
         return [module for module in self.preprocess if isinstance(module, ReluConvBn)]
 
-    @contextmanager
-    def recomputing(self) -> Iterator[None]:
-        """Inside, running statistics move on copies: the forward pass is run again by activation checkpointing."""
-        self._recomputing = True
-        try:
-            yield
-        finally:
-            self._recomputing = False
+    def recomputing(self) -> AbstractContextManager[None]:
+        """Inside, running statistics move on copies: the forward pass is run again by activation checkpointing.
+
+        May be entered any number of times: a graph that is walked twice is recomputed twice.
+        """
+        return _Recomputing(self)
 
     def _branches(self, columns: dict[str, Tensor]) -> list[Branches]:
         """The weights of each group's convolutions: each stacked parameter is split once."""

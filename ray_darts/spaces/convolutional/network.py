@@ -10,14 +10,18 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from ray_darts.data.batch import Draws
-from ray_darts.data.protocol import DataFacts
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import CellGenotype, Genotype
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.registry import find_operation
+from ray_darts.protocols.settings import Settings
 from ray_darts.spaces.batch_norm import BatchNorm
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, POOLS, halve, pool
+from ray_darts.spaces.convolutional.space import SKIP
 from ray_darts.spaces.convolutional.stem import Stem, StemKind
 
 
@@ -67,8 +71,10 @@ def _preprocessing(inputs: int, outputs: int, *, halving: bool = False) -> Layer
 def _operation(name: str, channels: int, stride: int) -> nn.Module:
     if name in POOLS:
         return Pool(name, stride)
-    if name == "skip_connect":
+    if name == SKIP:
         return nn.Identity() if stride == 1 else _preprocessing(channels, channels, halving=True)
+    if name not in CONVOLUTIONS:
+        return find_operation(name).build(channels, stride)
     shape = CONVOLUTIONS[name]
     layers: list[nn.Module] = []
     for repeat in range(shape.repeats):
@@ -170,8 +176,29 @@ class Scores:
     auxiliary: Tensor | None
 
 
+class NetworkOptions(Settings):
+    """The sizes of a derived network; the defaults are those of the paper's evaluation on CIFAR-10."""
+
+    layers: int = Field(20, ge=3)
+    channels: int = Field(36, ge=2, multiple_of=2)
+    stem: StemKind = "cifar"
+    auxiliary: bool = Field(False, description="a second classifier at two thirds of the cells, used in training only")
+
+
 class ConvolutionalNetwork(nn.Module):
     """Stem, the genotype's cells with reductions at a third and two thirds of `layers`, classifier."""
+
+    @classmethod
+    def of(cls, genotype: Genotype, facts: DataFacts, options: NetworkOptions) -> ConvolutionalNetwork:
+        """The network with `options`."""
+        return cls(
+            genotype,
+            facts,
+            layers=options.layers,
+            channels=options.channels,
+            stem=options.stem,
+            auxiliary=options.auxiliary,
+        )
 
     def __init__(
         self,

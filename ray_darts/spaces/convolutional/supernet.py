@@ -15,15 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ray_darts.config import ConvolutionalSpace
 from ray_darts.data.batch import Batch
-from ray_darts.data.protocol import DataFacts
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.space import Ranking
 from ray_darts.spaces.batch_norm import use_kernel
 from ray_darts.spaces.convolutional.branches import grouped, separate
 from ray_darts.spaces.convolutional.cell import CellShape, SearchCell, rows_by_source
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.convolutional.stem import Stem
 from ray_darts.spaces.kernel import Kernel
-from ray_darts.spaces.protocol import Outcome, Pass, Supernet
+from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
 
 
 class ConvolutionalSupernet(Supernet):
@@ -35,7 +36,7 @@ class ConvolutionalSupernet(Supernet):
     """
 
     sum_names = ("loss_sum", "correct", "samples")
-    ranking = ("supernet_validation_accuracy", "max")
+    ranking: Ranking = ConvolutionalSpace.ranking
 
     def __init__(
         self,
@@ -63,30 +64,29 @@ class ConvolutionalSupernet(Supernet):
             self.cells.append(SearchCell(cell_layout, shape, convolutions))
             before, previous, halving = previous, space.nodes * channels, reduction
         self.classifier = nn.Linear(previous, facts.num_classes)
-        self.alphas = nn.ParameterDict({cell.name: nn.Parameter(torch.zeros(cell.shape)) for cell in self.layout.cells})
         self._rows = rows_by_source(self.layout.cells[0])
         if kernel is not None:
             use_kernel(self, kernel)
 
-    def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass) -> Outcome:
+    def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
         """Cross entropy by the batch's statistics."""
-        return self._outcome(batch, batch_statistics=True, update=purpose is Pass.WEIGHT)
+        return self._output(batch, mixing, batch_statistics=True, update=purpose is Pass.WEIGHT)
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch, carry: Tensor | None) -> Outcome:
+    def evaluate(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
         """Cross entropy by running statistics."""
-        return self._outcome(batch, batch_statistics=False, update=False)
+        return self._output(batch, mixing, batch_statistics=False, update=False)
 
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
         """`<prefix>_loss` (nats per image) and `<prefix>_accuracy` (0 to 1)."""
         loss_sum, correct, samples = totals
         return {f"{prefix}_loss": loss_sum / samples, f"{prefix}_accuracy": correct / samples}
 
-    def logits(self, images_NCHW: Tensor, *, batch_statistics: bool, update: bool) -> Tensor:
+    def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
         """Class scores [N, classes], in float32 or better."""
         images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
         before, previous = self.stem(images_NCHW, batch_statistics=batch_statistics, update=update)
-        mixtures = self._mixtures()
+        mixtures = self._by_source(mixing)
         for cell in self.cells:
             assert isinstance(cell, SearchCell)
             mixture = mixtures["reduction" if cell.shape.reduction else "normal"]
@@ -94,11 +94,11 @@ class ConvolutionalSupernet(Supernet):
         scores: Tensor = self.classifier(previous.mean((2, 3)))
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
-    def _mixtures(self) -> dict[str, Tensor]:
-        """softmax(alpha) by kind of cell, rows sorted by source."""
+    def _by_source(self, mixing: MixingWeights) -> dict[str, Tensor]:
+        """Mixing weights by kind of cell, rows sorted by source."""
         mixtures = {}
-        for name, alphas in self.alphas.items():
-            rows = torch.softmax(alphas, dim=-1).unbind()
+        for name, weights in mixing.items():
+            rows = weights.unbind()
             mixtures[name] = torch.stack([rows[row] for row in self._rows])
         return mixtures
 
@@ -113,13 +113,13 @@ class ConvolutionalSupernet(Supernet):
             cell, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
         )
 
-    def _outcome(self, batch: Batch, *, batch_statistics: bool, update: bool) -> Outcome:
-        scores = self.logits(batch.inputs, batch_statistics=batch_statistics, update=update)
+    def _output(self, batch: Batch, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> LossOutput:
+        scores = self.logits(batch.inputs, mixing, batch_statistics=batch_statistics, update=update)
         loss_sum = F.cross_entropy(scores, batch.targets, reduction="sum")
         count = batch.num_samples
         correct = (scores.detach().argmax(dim=1) == batch.targets).sum().to(scores.dtype)
         total = loss_sum.detach()
-        return Outcome(loss_sum / max(count, 1), None, torch.stack([total, correct, torch.full_like(total, count)]))
+        return LossOutput(loss_sum / max(count, 1), None, torch.stack([total, correct, torch.full_like(total, count)]))
 
 
 def reduction_layers(layers: int) -> tuple[int, int]:

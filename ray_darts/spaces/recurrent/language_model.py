@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ray_darts.config import RecurrentSpace
 from ray_darts.data.batch import Batch, Draws
-from ray_darts.spaces.protocol import Outcome
 from ray_darts.spaces.recurrent.decoder import decoder_loss
+from ray_darts.spaces.recurrent.space import RecurrentSpace
+from ray_darts.spaces.supernet import LossOutput
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,12 @@ def temporal_activation(states_TNH: Tensor) -> Tensor:
     return (states_TNH[1:] - states_TNH[:-1]).square().mean()
 
 
-def token_outcome(batch: Batch, states_TNH: Tensor, loss: Tensor, loss_sum: Tensor) -> Outcome:
-    """The Outcome of a sequence: the last hidden state is the carry, the sums are (loss_sum, tokens)."""
+def token_outcome(batch: Batch, states_TNH: Tensor, loss: Tensor, loss_sum: Tensor) -> LossOutput:
+    """The LossOutput of a sequence: the last hidden state is the carry, the sums are (loss_sum, tokens)."""
     total = loss_sum.detach()
-    return Outcome(loss, states_TNH[-1].detach(), torch.stack([total, torch.full_like(total, batch.targets.numel())]))
+    return LossOutput(
+        loss, states_TNH[-1].detach(), torch.stack([total, torch.full_like(total, batch.targets.numel())])
+    )
 
 
 _LARGEST_EXPONENT = 709.0

@@ -7,11 +7,13 @@ E embedding and H hidden units, 2H a gate beside a candidate.
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ray_darts.data.batch import Batch
 from ray_darts.genotype.genotype import CellGenotype, Connection, Genotype
-from ray_darts.spaces.protocol import Outcome
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.settings import Settings
 from ray_darts.spaces.recurrent.language_model import (
     NO_MASKS,
     Dropouts,
@@ -22,6 +24,7 @@ from ray_darts.spaces.recurrent.language_model import (
     token_outcome,
 )
 from ray_darts.spaces.recurrent.operations import highway
+from ray_darts.spaces.supernet import LossOutput
 
 PAPER_DROPOUTS = Dropouts(words=0.1, embedded=0.2, cell_input=0.75, hidden=0.25, output=0.75)
 """Of the paper's evaluation on PTB; on WikiText-2 `hidden` is 0.15."""
@@ -59,6 +62,19 @@ class RecurrentCell(nn.Module):
         return torch.stack(hidden_states)
 
 
+class NetworkOptions(Settings):
+    """The sizes of a derived language model; the defaults are those of the paper's evaluation on Penn Treebank."""
+
+    size: int = Field(850, ge=1, description="of the embedding and of the hidden state")
+    dropout_words: float = Field(PAPER_DROPOUTS.words, ge=0, lt=1)
+    dropout_embedded: float = Field(PAPER_DROPOUTS.embedded, ge=0, lt=1)
+    dropout_cell_input: float = Field(PAPER_DROPOUTS.cell_input, ge=0, lt=1)
+    dropout_hidden: float = Field(PAPER_DROPOUTS.hidden, ge=0, lt=1)
+    dropout_output: float = Field(PAPER_DROPOUTS.output, ge=0, lt=1)
+    temporal_activation_regularisation: float = Field(1e-3, ge=0)
+    weight_range: float = Field(0.04, gt=0, description="weights start uniform in +- this")
+
+
 class RecurrentNetwork(nn.Module):
     """A language model whose cell is `genotype`'s; embedding and hidden size are one, `size`, as the tied decoder asks.
 
@@ -82,11 +98,30 @@ class RecurrentNetwork(nn.Module):
         self._sizes = (num_words, size, size)
         self._regularisation = temporal_activation_regularisation
 
+    @classmethod
+    def of(cls, genotype: Genotype, facts: DataFacts, options: NetworkOptions) -> RecurrentNetwork:
+        """The language model with `options`; `facts.num_classes` is the size of the vocabulary."""
+        dropouts = Dropouts(
+            words=options.dropout_words,
+            embedded=options.dropout_embedded,
+            cell_input=options.dropout_cell_input,
+            hidden=options.dropout_hidden,
+            output=options.dropout_output,
+        )
+        return cls(
+            genotype,
+            facts.num_classes,
+            options.size,
+            dropouts=dropouts,
+            temporal_activation_regularisation=options.temporal_activation_regularisation,
+            weight_range=options.weight_range,
+        )
+
     def initial_carry(self, num_samples: int, device: torch.device) -> Tensor:
         """Zeros [N, H]."""
         return torch.zeros(num_samples, self._sizes[-1], dtype=self.language_model.embedding.dtype, device=device)
 
-    def loss(self, batch: Batch, carry_NH: Tensor) -> Outcome:
+    def loss(self, batch: Batch, carry_NH: Tensor) -> LossOutput:
         """Cross entropy per token; in train mode with dropout and temporal activation regularisation."""
         model = self.language_model
         masks = NO_MASKS

@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ray_darts.config import RecurrentSpace
 from ray_darts.data.batch import Batch, Draws
-from ray_darts.data.protocol import DataFacts
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.space import Ranking
 from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise
-from ray_darts.spaces.protocol import Outcome, Pass, Supernet
 from ray_darts.spaces.recurrent.language_model import (
     NO_MASKS,
     Dropouts,
@@ -27,6 +26,8 @@ from ray_darts.spaces.recurrent.language_model import (
     token_outcome,
 )
 from ray_darts.spaces.recurrent.operations import highway, mixed_highway
+from ray_darts.spaces.recurrent.space import RecurrentSpace
+from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
 
 
 class SearchCell(nn.Module):
@@ -56,7 +57,7 @@ class SearchCell(nn.Module):
         batch_statistics: bool,
         update: bool,
     ) -> Tensor:
-        """Return the hidden states [T, N, H] after each time step; `probabilities` [edges, K] are softmax(alpha)."""
+        """Return the hidden states [T, N, H] after each time step; `probabilities` [edges, K] mix the operations."""
         width = inputs_TNE.shape[-1]
         recurrent = self.input_weight[width:]
         projected = torch.matmul(inputs_TNE, self.input_weight[:width])
@@ -88,7 +89,7 @@ def _rows_by_node(probabilities: Tensor, num_nodes: int) -> tuple[Tensor, ...]:
 
 
 class RecurrentSupernet(Supernet):
-    """A language model whose cell mixes every operation on every edge by softmax(alpha).
+    """A language model whose cell mixes every operation on every edge.
 
     The carry is the hidden state [N, H]. Regularisers: temporal activation regularisation in the weight step alone.
     The decoder's weight is the embedding, so it moves with w'. Evaluation uses no dropout and the statistics of its own
@@ -97,14 +98,13 @@ class RecurrentSupernet(Supernet):
     """
 
     sum_names = ("loss_sum", "tokens")
-    ranking = ("supernet_validation_perplexity", "min")
+    ranking: Ranking = RecurrentSpace.ranking
 
     def __init__(self, space: RecurrentSpace, facts: DataFacts) -> None:
         super().__init__()
         self.layout = space.layout()
         self.language_model = LanguageModel(facts.num_classes, space.embedding, space.weight_range)
         self.cell = SearchCell(space)
-        self.alphas = nn.ParameterDict({cell.name: nn.Parameter(torch.zeros(cell.shape)) for cell in self.layout.cells})
         self._dropouts = Dropouts.of(space)
         self._sizes = (facts.num_classes, space.embedding, space.hidden)
         self._regularisation = space.temporal_activation_regularisation
@@ -118,19 +118,20 @@ class RecurrentSupernet(Supernet):
         """Forget the masks of the last step's batches."""
         self._masks.clear()
 
-    def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass) -> Outcome:
+    def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
         """Cross entropy per token under dropout, all passes over one batch with the same masks."""
         masks = self._masks_of(batch)
-        states, loss_sum = self._unroll(batch, carry, masks, batch_statistics=True, update=purpose is Pass.WEIGHT)
+        update = purpose is Pass.WEIGHT
+        states, loss_sum = self._unroll(batch, carry, masks, mixing, batch_statistics=True, update=update)
         loss = loss_sum / batch.targets.numel()
         if purpose is Pass.WEIGHT:
             loss = loss + self._regularisation * temporal_activation(states)
         return token_outcome(batch, states, loss, loss_sum)
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch, carry: Tensor | None) -> Outcome:
+    def evaluate(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
         """Cross entropy per token without dropout, by the statistics of these columns."""
-        states, loss_sum = self._unroll(batch, carry, NO_MASKS, batch_statistics=True, update=False)
+        states, loss_sum = self._unroll(batch, carry, NO_MASKS, mixing, batch_statistics=True, update=False)
         return token_outcome(batch, states, loss_sum / max(batch.targets.numel(), 1), loss_sum)
 
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
@@ -138,12 +139,19 @@ class RecurrentSupernet(Supernet):
         return summarise_tokens(totals, prefix)
 
     def _unroll(
-        self, batch: Batch, carry: Tensor | None, masks: Masks, *, batch_statistics: bool, update: bool
+        self,
+        batch: Batch,
+        carry: Tensor | None,
+        masks: Masks,
+        mixing: MixingWeights,
+        *,
+        batch_statistics: bool,
+        update: bool,
     ) -> tuple[Tensor, Tensor]:
         """Hidden states [T, N, H] and the sum of the cross entropy over all tokens."""
         if carry is None:
             carry = self.initial_carry(batch.num_samples, batch.inputs.device)
-        probabilities = torch.softmax(self.alphas["recurrent"], dim=-1)
+        probabilities = mixing["recurrent"]
         embedded = self.language_model.embed(batch.inputs, masks)
         states = self.cell(
             embedded, carry, probabilities, masks.hidden_NH, batch_statistics=batch_statistics, update=update

@@ -1,48 +1,65 @@
 """The reference implementation's text form of a genotype, read with `ast` (never evaluated) and written.
 
-`Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], reduce=..., reduce_concat=...)` for images,
-`Genotype(recurrent=[('sigmoid', 0), ...], concat=range(1, 9))` for text.
+`Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], ...)`. Which fields a cell has, the space says.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from ray_darts.errors import GenotypeError
 from ray_darts.genotype.genotype import CellGenotype, Connection, Genotype, check_text_size
-from ray_darts.genotype.layout import SpaceLayout, convolutional_layout, recurrent_layout
 
-_FIELDS = {
-    "convolutional": {"normal": ("normal", "normal_concat"), "reduction": ("reduce", "reduce_concat")},
-    "recurrent": {"recurrent": ("recurrent", "concat")},
-}
-"""{space: {cell: (field of its connections, field of its outputs)}}"""
+MAX_OUTPUTS = 64
 
 
-def to_darts(genotype: Genotype) -> str:
-    """Write a genotype as one line of the reference's Python literal."""
+class LiteralFields(NamedTuple):
+    """How one cell stands in the literal: the field of its connections, that of its outputs, and their layout.
+
+    `as_range`: outputs are written as `range(first, last + 1)` instead of a list.
+    """
+
+    connections: str
+    outputs: str
+    num_inputs: int
+    inputs_per_node: int
+    as_range: bool = False
+
+
+def is_literal(text: str) -> bool:
+    """Whether `text` looks like the literal: a call of Genotype, also as `NAME = Genotype(...)`."""
+    return "Genotype(" in text
+
+
+def write_literal(genotype: Genotype, cells: Mapping[str, LiteralFields]) -> str:
+    """Write a genotype as one line of the reference's Python literal; `cells`: {name of a cell: its fields}."""
     parts = []
     for cell in genotype.cells:
-        connections_field, outputs_field = _FIELDS[genotype.space][cell.name]
+        fields = cells[cell.name]
         connections = [(connection.operation, connection.source) for node in cell.nodes for connection in node]
         first, last = cell.outputs[0], cell.outputs[-1]
-        outputs = f"range({first}, {last + 1})" if genotype.space == "recurrent" else str(list(cell.outputs))
-        parts += [f"{connections_field}={connections}", f"{outputs_field}={outputs}"]
+        outputs = f"range({first}, {last + 1})" if fields.as_range else str(list(cell.outputs))
+        parts += [f"{fields.connections}={connections}", f"{fields.outputs}={outputs}"]
     return f"Genotype({', '.join(parts)})"
 
 
-def from_darts(text: str, layout: SpaceLayout | None = None) -> Genotype:
-    """Read the reference's literal, also as `NAME = Genotype(...)`. Raises: GenotypeError saying where."""
+def read_literal(text: str, space: str, cells: Mapping[str, LiteralFields]) -> Genotype | None:
+    """Read the literal of a space, or return None when its fields are another space's.
+
+    Raises: GenotypeError saying where it is wrong.
+    """
     check_text_size(text)
-    fields = _fields(text)
-    for space, cells in _FIELDS.items():
-        if set(fields) == {field for pair in cells.values() for field in pair}:
-            genotype = Genotype(space, tuple(_cell(space, name, fields, *pair) for name, pair in cells.items()))
-            if layout is not None:
-                genotype.check(layout)
-            return genotype
-    known = "; ".join(", ".join(field for pair in cells.values() for field in pair) for cells in _FIELDS.values())
-    raise GenotypeError(f"fields {', '.join(sorted(fields)) or 'none'} of Genotype(...): wanted are {known}")
+    found = _fields(text)
+    if set(found) != {field for fields in cells.values() for field in (fields.connections, fields.outputs)}:
+        return None
+    return Genotype(space, tuple(_cell(name, found, fields) for name, fields in cells.items()))
+
+
+def literal_fields(text: str) -> list[str]:
+    """The names of the fields of a literal, sorted, for a message. Raises: GenotypeError when it is no literal."""
+    return sorted(_fields(text))
 
 
 def _fields(text: str) -> dict[str, ast.expr]:
@@ -64,16 +81,13 @@ def _fields(text: str) -> dict[str, ast.expr]:
     return fields
 
 
-def _cell(
-    space: str, name: str, fields: dict[str, ast.expr], connections_field: str, outputs_field: str
-) -> CellGenotype:
-    layout = (convolutional_layout() if space == "convolutional" else recurrent_layout()).cell(name)
-    connections = _connections(fields[connections_field], connections_field)
-    width = layout.inputs_per_node
+def _cell(name: str, found: Mapping[str, ast.expr], fields: LiteralFields) -> CellGenotype:
+    connections = _connections(found[fields.connections], fields.connections)
+    width = fields.inputs_per_node
     if len(connections) % width:
-        raise GenotypeError(f"{connections_field}: {len(connections)} connections, wanted are {width} per node")
+        raise GenotypeError(f"{fields.connections}: {len(connections)} connections, wanted are {width} per node")
     nodes = tuple(tuple(connections[start : start + width]) for start in range(0, len(connections), width))
-    return CellGenotype(name, layout.num_inputs, nodes, _outputs(fields[outputs_field], outputs_field))
+    return CellGenotype(name, fields.num_inputs, nodes, _outputs(found[fields.outputs], fields.outputs))
 
 
 def _connections(node: ast.expr, where: str) -> list[Connection]:
@@ -95,7 +109,7 @@ def _outputs(node: ast.expr, where: str) -> tuple[int, ...]:
     match node:
         case ast.Call(func=ast.Name(id="range"), args=[_, _] as bounds, keywords=[]):
             first, last = _integers(bounds, where)
-            if last - first > 64:
+            if last - first > MAX_OUTPUTS:
                 raise GenotypeError(f"{where}: range({first}, {last}) is no list of a cell's nodes")
             return tuple(range(first, last))
         case ast.List(elts=elements) | ast.Tuple(elts=elements):

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ray_darts.data.images.pictures import Picture
 from ray_darts.data.locations import list_training_files
-from ray_darts.data.pictures import Picture
 from ray_darts.errors import DataError
 
 

@@ -14,8 +14,8 @@ from typing import Literal, Protocol
 import pyarrow as pa
 from pyarrow import fs
 
-from ray_darts.config.data import TextData
 from ray_darts.data.locations import locate
+from ray_darts.data.text.dataset import Text
 from ray_darts.errors import DataError
 
 Split = Literal["train", "valid", "test"]
@@ -46,7 +46,7 @@ class TextSource(Protocol):
         ...
 
 
-def open_text(settings: TextData) -> TextSource:
+def open_text(settings: Text) -> TextSource:
     """Return the source that `settings` name. Raises: DataError naming the package to install."""
     if settings.source == "sotu":
         return StateOfTheUnion()

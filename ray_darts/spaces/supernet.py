@@ -1,4 +1,4 @@
-"""What every space offers the loop: a supernet with named alphas and a loss. Knows no optimisers and no ranks."""
+"""What every space offers the search: a supernet with a loss. Knows no architecture parameters, optimisers or ranks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ray_darts.data.batch import Batch
 from ray_darts.genotype.layout import SpaceLayout
+from ray_darts.protocols.space import Ranking
+
+MixingWeights = Mapping[str, Tensor]
+"""{cell: [edges, operations]}, what a method makes of its architecture parameters for one pass."""
 
 
 class Pass(Enum):
@@ -25,7 +28,7 @@ class Pass(Enum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LossOutput:
     """`loss`: scalar, the mean over this shard, regularisers included; `carry`: hidden state, detached, or None;
     `sums`: float [len(sum_names)], detached totals over this shard's samples that add up over shards."""
 
@@ -35,39 +38,28 @@ class Outcome:
 
 
 class Supernet(nn.Module, abc.ABC):
-    """A network that mixes all candidate operations by softmax(alpha).
+    """A network that mixes all candidate operations by weights that it is given with each pass.
 
-    Parameters whose names start with `alphas.` are alphas; all others are weights. The loop keeps weights, alphas
-    and running statistics (buffers named running_mean, running_var) in one flat vector each and makes parameters and
-    buffers views of them, so a supernet never replaces them after construction and never keeps references to
-    values derived from them across passes.
+    All of its parameters are weights. The loop keeps weights and running statistics (buffers named running_mean,
+    running_var) in one flat vector each and makes parameters and buffers views of them, so a supernet never replaces
+    them after construction and never keeps references to values derived from them across passes.
     """
 
     layout: SpaceLayout
-    alphas: nn.ParameterDict
+    ranking: Ranking
     sum_names: tuple[str, ...]
-    """Names of `Outcome.sums`; the last is the number of samples (or tokens)."""
-    ranking: tuple[str, Literal["max", "min"]]
-    """Interim ranking metric of a run, and which way is better."""
-
-    def alpha_parameters(self) -> dict[str, nn.Parameter]:
-        """{cell: alphas [edges, operations]} in the layout's order."""
-        return {cell.name: self.alphas[cell.name] for cell in self.layout.cells}
-
-    def weight_parameters(self) -> dict[str, nn.Parameter]:
-        """All parameters that are not alphas, by name."""
-        return {name: value for name, value in self.named_parameters() if not name.startswith("alphas.")}
+    """Names of `LossOutput.sums`; the last is the number of samples (or tokens)."""
 
     def initial_carry(self, num_samples: int, device: torch.device) -> Tensor | None:
         """The hidden state before an epoch's first batch: [.., num_samples, ..] zeros with batch_dim 0, or None."""
         return None
 
     @abc.abstractmethod
-    def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass) -> Outcome:
-        """The mean loss over this shard of the batch, differentiable in weights and alphas."""
+    def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
+        """The mean loss over this shard of the batch, differentiable in weights and mixing weights."""
 
     @abc.abstractmethod
-    def evaluate(self, batch: Batch, carry: Tensor | None) -> Outcome:
+    def evaluate(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
         """The loss without dropout, under no_grad; the space says by which batch-norm statistics."""
 
     @abc.abstractmethod

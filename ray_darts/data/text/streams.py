@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ray_darts.config import SearchConfig
-from ray_darts.config.data import TextData
+from ray_darts.config.search import SearchSettings
 from ray_darts.data.batch import Batch, Draws, Shard, generator, to_device
 from ray_darts.data.memory import check_memory
-from ray_darts.data.protocol import DataFacts
-from ray_darts.data.text_sources import open_text
-from ray_darts.data.vocabulary import Vocabulary, read_training_text
+from ray_darts.data.text.dataset import Text
+from ray_darts.data.text.sources import open_text
+from ray_darts.data.text.vocabulary import Vocabulary, read_training_text
 from ray_darts.errors import DataError
+from ray_darts.protocols.dataset import DataFacts
 
 _FULL_LENGTH_PROBABILITY = 0.95
 _SHORTEST_WINDOW = 2  # temporal activation regularisation compares neighbours
@@ -37,13 +37,18 @@ class TextSet:
     validation: NDArray[np.int32]
     vocabulary: Vocabulary
     digests: dict[str, str]
+    settings: Text
+
+    def streams(self, search: SearchSettings, seed: int) -> TextStreams:
+        """The streams of one seed. Raises: DataError when a text is too short for its columns."""
+        return TextStreams(self, search, seed)
 
     @property
     def facts(self) -> DataFacts:
         return DataFacts(num_classes=len(self.vocabulary))
 
 
-def load_text(settings: TextData, memory_limit_bytes: int) -> TextSet:
+def load_text(settings: Text, memory_limit_bytes: int) -> TextSet:
     """Read the train and validation text of `settings` and count the vocabulary. The test text stays shut.
 
     Raises: DataError naming the file or package at fault.
@@ -58,7 +63,7 @@ def load_text(settings: TextData, memory_limit_bytes: int) -> TextSet:
         data.update(len(tokens).to_bytes(8, "little"))
         data.update(tokens.astype("<i4").tobytes())
     digests = {"data": data.hexdigest(), "vocabulary": vocabulary.digest()}
-    return TextSet(train, validation, vocabulary, digests)
+    return TextSet(train, validation, vocabulary, digests, settings)
 
 
 class TextStreams:
@@ -69,16 +74,16 @@ class TextStreams:
     `data.fraction` keeps the first rows of the train columns, and so words from all over the text.
     """
 
-    def __init__(self, data: TextSet, config: SearchConfig, seed: int) -> None:
-        assert isinstance(config.data, TextData)
+    def __init__(self, data: TextSet, search: SearchSettings, seed: int) -> None:
+        settings = data.settings
         self._data = data
         self._seed = seed
-        self._bptt = config.data.bptt
-        train = columns(data.train, config.search.batch_size, "train", "search.batch_size")
-        self._train = train[: max(round(config.data.fraction * len(train)), _SHORTEST_WINDOW + 1)]
-        self._validation = columns(data.validation, config.search.batch_size, "validation", "search.batch_size")
+        self._bptt = settings.bptt
+        train = columns(data.train, search.batch_size, "train", "search.batch_size")
+        self._train = train[: max(round(settings.fraction * len(train)), _SHORTEST_WINDOW + 1)]
+        self._validation = columns(data.validation, search.batch_size, "validation", "search.batch_size")
         self._evaluation = columns(
-            data.validation, config.data.evaluation_batch_size, "validation", "data.evaluation_batch_size"
+            data.validation, settings.evaluation_batch_size, "validation", "data.evaluation_batch_size"
         )
         self._starts: dict[int, NDArray[np.int64]] = {}
         self._first_steps = [0]

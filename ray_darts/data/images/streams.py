@@ -15,18 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ray_darts.config import SearchConfig
-from ray_darts.config.data import ImageData
-from ray_darts.data.augment import Normalise, crop_and_flip
+from ray_darts.config.search import SearchSettings
 from ray_darts.data.batch import Batch, Draws, Shard, to_device
-from ray_darts.data.image_sources import ClassFolders, ImageSource, cifar10, digits
+from ray_darts.data.images.augment import Normalise, crop_and_flip
+from ray_darts.data.images.dataset import Images
+from ray_darts.data.images.parquet import ParquetPictures
+from ray_darts.data.images.pictures import decode_all, infer_shape
+from ray_darts.data.images.sources import ClassFolders, ImageSource, cifar10, digits
+from ray_darts.data.images.split import Split, stratified_split
 from ray_darts.data.memory import check_memory
-from ray_darts.data.parquet import ParquetPictures
-from ray_darts.data.pictures import decode_all, infer_shape
-from ray_darts.data.protocol import DataFacts
-from ray_darts.data.split import Split, stratified_split
 from ray_darts.data.streams import ShuffledRows
 from ray_darts.errors import DataError
+from ray_darts.protocols.dataset import DataFacts
 
 _CIFAR10_FOLDER = Path("~/.cache/ray_darts/cifar10")
 _STATISTICS_CHUNK = 4096
@@ -47,9 +47,14 @@ class ImageSet:
     std: tuple[float, ...]
     facts: DataFacts
     digests: dict[str, str]
+    settings: Images
+
+    def streams(self, search: SearchSettings, seed: int) -> ImageStreams:
+        """The streams of one seed. Raises: DataError when a half is smaller than a batch."""
+        return ImageStreams(self, search, seed)
 
 
-def load_images(settings: ImageData, memory_limit_bytes: int) -> ImageSet:
+def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
     """Find, split, decode and measure the images of `settings`; their memory is checked before they are decoded.
 
     Raises: DataError naming the file, row or setting at fault.
@@ -84,6 +89,7 @@ def load_images(settings: ImageData, memory_limit_bytes: int) -> ImageSet:
         std=std,
         facts=DataFacts(num_classes=num_classes, channels=shape.channels, image_size=shape.size),
         digests=_digests(images_NHWC, labels, split),
+        settings=settings,
     )
 
 
@@ -94,19 +100,18 @@ class ImageStreams:
     epochs: step t takes its samples tB .. tB + B - 1, whatever the size of the weight half.
     """
 
-    def __init__(self, data: ImageSet, config: SearchConfig, seed: int) -> None:
-        assert isinstance(config.data, ImageData)
+    def __init__(self, data: ImageSet, search: SearchSettings, seed: int) -> None:
         self._data = data
         self._seed = seed
-        self._settings = config.data
-        self._batch_size = config.search.batch_size
+        self._settings = data.settings
+        self._batch_size = search.batch_size
         for half, rows in (("weight", data.weight_rows), ("alpha", data.alpha_rows)):
             if len(rows) < self._batch_size:
                 raise DataError(
                     f"the {half} half has {len(rows)} samples, fewer than search.batch_size = {self._batch_size}: "
                     "lower it, or raise data.fraction"
                 )
-        dtype = torch.float64 if config.search.precision == "float64" else torch.float32
+        dtype = torch.float64 if search.precision == "float64" else torch.float32
         self._normalise = Normalise(data.mean, data.std, data.facts.image_size, dtype)
         self._train = ShuffledRows(data.weight_rows, seed, "train")
         self._validation = ShuffledRows(data.alpha_rows, seed, "validation")
@@ -168,7 +173,7 @@ class ImageStreams:
         )
 
 
-def _source(settings: ImageData) -> ImageSource:
+def _source(settings: Images) -> ImageSource:
     if settings.source == "digits":
         return digits()
     if settings.source == "cifar10":
@@ -199,7 +204,7 @@ def _check_labels(source: ImageSource, num_classes: int | None) -> int:
 
 
 def _mean_and_std(
-    settings: ImageData, images_NHWC: NDArray[np.uint8], weight_rows: NDArray[np.int64]
+    settings: Images, images_NHWC: NDArray[np.uint8], weight_rows: NDArray[np.int64]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per channel, of pixels in [0, 1]; computed on the weight half in whole numbers: no rounding, no order."""
     channels = images_NHWC.shape[3]

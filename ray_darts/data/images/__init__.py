@@ -1,0 +1,1 @@
+"""Labelled images: sources, decoding, the split into halves, augmentation, streams."""

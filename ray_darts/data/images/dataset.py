@@ -1,0 +1,79 @@
+"""Labelled images as settings: which ones, how they are split and augmented. Imports no torch until they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from ray_darts.protocols.dataset import DataFacts, Dataset, LoadedData
+
+if TYPE_CHECKING:
+    import torch
+
+    from ray_darts.config.search import SearchSettings
+    from ray_darts.data.batch import Batch
+
+_CIFAR10_TRAINING_IMAGES = 50_000
+
+
+class Images(Dataset):
+    """Images with one label each; sizes, mean and std are inferred or computed where not given."""
+
+    kind: Literal["images"] = "images"
+    source: Literal["digits", "cifar10", "folder", "parquet"] = "digits"
+    path: str | None = Field(None, description="folder or URI; for cifar10 the folder to download to")
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the training set that is used")
+    alpha_fraction: float = Field(0.5, gt=0, lt=1, description="share of it that trains alpha")
+    split_seed: int = Field(0, ge=0, description="the same for every run of an experiment")
+    padding: int = Field(0, ge=0, le=64, description="pixels of zero padding before the random crop")
+    flip: bool = False
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    image_size: int | None = Field(None, ge=8)
+    channels: int | None = Field(None, ge=1, le=4)
+    num_classes: int | None = Field(None, ge=2)
+    image_column: str = "image"
+    label_column: str = "label"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Images:
+        if self.source in ("folder", "parquet") and self.path is None:
+            raise ValueError(f"source {self.source!r} needs data.path")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std are given together or not at all")
+        if self.mean is not None and self.std is not None:
+            if len(self.mean) != len(self.std):
+                raise ValueError(f"{len(self.mean)} means but {len(self.std)} standard deviations")
+            if min(self.std) <= 0:
+                raise ValueError("a standard deviation is not positive")
+        return self
+
+    def load(self, memory_limit_bytes: int) -> LoadedData:
+        """Find, split and decode the images. Raises: DataError."""
+        from ray_darts.data.images.streams import load_images
+
+        return load_images(self, memory_limit_bytes)
+
+    def dummy_batch(self, facts: DataFacts, num_samples: int, dtype: torch.dtype) -> Batch:
+        """Black images of class 0, [N, C, H, W] in channels_last memory."""
+        import torch
+
+        from ray_darts.data.batch import Batch, Draws
+
+        shape = num_samples, facts.channels, facts.image_size, facts.image_size
+        images = torch.zeros(shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        labels = torch.zeros(num_samples, dtype=torch.int64)
+        return Batch(images, labels, Draws(0, "dummy", 0, 0, num_samples, num_samples))
+
+    def size_unread(self, search: SearchSettings) -> tuple[DataFacts, int] | None:
+        """CIFAR-10 is known without a download."""
+        if self.source != "cifar10":
+            return None
+        weight_half = int(_CIFAR10_TRAINING_IMAGES * self.fraction * (1 - self.alpha_fraction))
+        return DataFacts(10, 3, self.image_size or 32), search.epochs * (weight_half // search.batch_size)
+
+    def mistakes(self, search: SearchSettings, workers: int) -> Iterator[str]:
+        """None beyond those of every data set."""
+        return iter(())

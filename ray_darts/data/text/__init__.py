@@ -1,0 +1,1 @@
+"""Running text: sources, vocabulary, windows for truncated backpropagation through time."""

@@ -1,0 +1,66 @@
+"""Running text as settings: which text, its vocabulary, its windows. Imports no torch until it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from ray_darts.protocols.dataset import DataFacts, Dataset, LoadedData
+
+if TYPE_CHECKING:
+    import torch
+
+    from ray_darts.config.search import SearchSettings
+    from ray_darts.data.batch import Batch
+
+_FEWEST_COLUMNS = 2
+"""Of a shard, for the statistics of a batch norm."""
+
+
+class Text(Dataset):
+    """Running text; `<eos>` ends a line, words outside the vocabulary become `<unk>`."""
+
+    kind: Literal["text"] = "text"
+    source: Literal["sotu", "ptb", "wikitext-2", "files"] = "sotu"
+    path: str | None = None
+    vocabulary_size: int = Field(10_000, ge=3, description="most frequent words kept, <unk> and <eos> included")
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the train text that is used: the first rows of all columns"
+    )
+    bptt: int = Field(35, ge=2, description="mean sequence length; one in twenty sequences is half as long")
+    evaluation_batch_size: int = Field(10, ge=2)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Text:
+        if self.source in ("wikitext-2", "files") and self.path is None:
+            raise ValueError(f"source {self.source!r} needs data.path")
+        return self
+
+    def load(self, memory_limit_bytes: int) -> LoadedData:
+        """Read the train and validation text and count the vocabulary. Raises: DataError."""
+        from ray_darts.data.text.streams import load_text
+
+        return load_text(self, memory_limit_bytes)
+
+    def dummy_batch(self, facts: DataFacts, num_samples: int, dtype: torch.dtype) -> Batch:
+        """The first word of the vocabulary, `bptt` times in each column [T, N]."""
+        import torch
+
+        from ray_darts.data.batch import Batch, Draws
+
+        tokens = torch.zeros(self.bptt, num_samples, dtype=torch.int64)
+        draws = Draws(0, "dummy", 0, 0, num_samples, num_samples)
+        return Batch(tokens, tokens, draws, batch_dim=1, starts_epoch=True)
+
+    def mistakes(self, search: SearchSettings, workers: int) -> Iterator[str]:
+        """Batch norm is over columns: each worker needs two of them in every micro-batch."""
+        shard = search.batch_size // workers
+        if shard >= search.accumulate and shard // search.accumulate < _FEWEST_COLUMNS:
+            yield "batch norm on text needs 2 columns in each micro-batch of each worker: raise search.batch_size"
+        if self.evaluation_batch_size < _FEWEST_COLUMNS * workers:
+            yield (
+                f"data.evaluation_batch_size {self.evaluation_batch_size} leaves a worker fewer than 2 columns, "
+                f"too few for batch norm ({workers} workers)"
+            )

@@ -1,0 +1,1 @@
+"""Search methods: how architecture parameters mix operations and what they decode to. Plain Python; no torch import."""

@@ -1,0 +1,78 @@
+"""What a search method offers: which architecture parameters there are, how they mix operations, how they decode.
+
+A relaxation turns architecture parameters into the mixing weights of one pass; the decode rule turns them into mixing
+probabilities and a genotype, in plain Python, and is the single source of both for watch, trace, genotype and verify.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ray_darts.genotype.decode import Decoding, decode
+from ray_darts.genotype.layout import ParameterGroup, SpaceLayout
+from ray_darts.protocols.settings import KindSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ray_darts.data.batch import Draws
+
+Order = Literal["first", "second"]
+"""Whether the alpha gradient is that of L_val(w, alpha) or of L_val(w', alpha) (arXiv:1806.09055, eq. 6)."""
+
+ORDERS: tuple[Order, ...] = ("first", "second")
+
+Rows = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a pass stands: `step` of `total_steps` and `epoch` of `epochs`, both from 0."""
+
+    step: int
+    total_steps: int
+    epoch: int
+    epochs: int
+
+
+class Method(KindSettings, abc.ABC):
+    """A search method, with its settings; found by `kind`.
+
+    `orders`: the gradient orders that the method defines; a run has one of them.
+    """
+
+    orders: ClassVar[tuple[Order, ...]] = ORDERS
+
+    def groups(self, layout: SpaceLayout) -> tuple[ParameterGroup, ...]:
+        """The architecture parameters in the order of the flat vector; by default one alpha per edge and operation."""
+        return layout.alphas
+
+    @abc.abstractmethod
+    def weights(self, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress) -> Mapping[str, Tensor]:
+        """The mixing weights {cell: [edges, operations]} of one pass, differentiable in the parameters.
+
+        `parameters`: {name of a group: tensor}. Called once per pass. `draws` are the same at w, w', w+ and w- and on
+        every rank; all randomness comes from them.
+        """
+
+    @abc.abstractmethod
+    def probabilities(self, cell: str, parameters: Mapping[str, Rows]) -> list[list[float]]:
+        """The mixing probabilities [edge][operation] of a cell by the decode rule, in float64 plain Python.
+
+        `parameters`: {name of a group: rows}, all groups of all cells, rounded to float32.
+        """
+
+    def decode(self, layout: SpaceLayout, flat: Sequence[float]) -> Decoding:
+        """What a flat vector of architecture parameters decodes to (arXiv:1806.09055, section 2.4).
+
+        Raises: NonFiniteAlphas; GenotypeError when the vector does not fit.
+        """
+        return decode(layout, self.mixing(layout, flat))
+
+    def mixing(self, layout: SpaceLayout, flat: Sequence[float]) -> dict[str, list[list[float]]]:
+        """{cell: probabilities [edge][operation]} of a flat vector. Raises: as `decode`."""
+        parameters = layout.rows(self.groups(layout), flat)
+        return {cell.name: self.probabilities(cell.name, parameters) for cell in layout.cells}

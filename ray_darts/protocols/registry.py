@@ -1,0 +1,233 @@
+"""Finds spaces, methods, operations, data sets and tasks by name.
+
+Built-in objects come first, then entry points of installed packages (groups `ray_darts.spaces`, `.methods`,
+`.operations`, `.datasets`), then what a module named in the config's `plugins` has registered. A name that two origins
+claim is an error. Only a config that a command was given can name a plugin: nothing is imported because a store or a
+genotype names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple, cast
+
+from ray_darts.errors import ConfigError, PluginError
+from ray_darts.protocols.dataset import Dataset
+from ray_darts.protocols.method import Method
+from ray_darts.protocols.operation import Operation
+from ray_darts.protocols.space import Space
+from ray_darts.protocols.task import Task
+
+Kind = Literal["space", "method", "operation", "dataset", "task"]
+
+BUILT_IN: dict[Kind, dict[str, str]] = {
+    "space": {
+        "convolutional": "ray_darts.spaces.convolutional.space:ConvolutionalSpace",
+        "recurrent": "ray_darts.spaces.recurrent.space:RecurrentSpace",
+    },
+    "method": {"darts": "ray_darts.methods.darts:Darts"},
+    "operation": {},
+    "dataset": {"images": "ray_darts.data.images.dataset:Images", "text": "ray_darts.data.text.dataset:Text"},
+    "task": {"search": "ray_darts.search.loop:SearchLoop"},
+}
+"""{kind: {name: module:object}}: the one place that lists what the package brings."""
+
+DEFAULTS: dict[Kind, str] = {"space": "convolutional", "method": "darts", "dataset": "images", "task": "search"}
+"""What a config without the section means."""
+
+GROUPS: dict[Kind, str] = {
+    "space": "ray_darts.spaces",
+    "method": "ray_darts.methods",
+    "operation": "ray_darts.operations",
+    "dataset": "ray_darts.datasets",
+}
+"""{kind: group of entry points}; tasks are the package's own."""
+
+
+class _Registered(NamedTuple):
+    thing: object
+    origin: str
+
+
+_registered: dict[Kind, dict[str, _Registered]] = {kind: {} for kind in BUILT_IN}
+_loading: list[str] = []
+
+
+def register(thing: type[Space] | type[Method] | type[Dataset] | Operation) -> None:
+    """Make a space, method or data set (its class) or an operation (an object) known by its name.
+
+    Called when a plugin module is imported. Raises: PluginError when it is none of these, or its name is taken.
+    """
+    kind, name = _kind_and_name(thing)
+    origin = _loading[-1] if _loading else _module_of(thing)
+    taken = _origins(kind).get(name)
+    known = _registered[kind].get(name)
+    if taken is not None or (known is not None and known.origin != origin):
+        other = taken or (known.origin if known is not None else "")
+        raise PluginError(f"{origin} registers the {kind} {name!r}, which {other} has already: choose another name")
+    _registered[kind][name] = _Registered(thing, origin)
+
+
+def names(kind: Kind) -> list[str]:
+    """All known names of a kind: built in, from entry points, from plugins; in this order."""
+    return [*_origins(kind), *(name for name in _registered[kind] if name not in _origins(kind))]
+
+
+def find(kind: Kind, name: object) -> object:
+    """The class (of an operation: the object) called `name`. Raises: ConfigError naming the known ones."""
+    if isinstance(name, str) and name in _registered[kind]:
+        return _registered[kind][name].thing
+    target = BUILT_IN[kind].get(name) if isinstance(name, str) else None
+    if target is not None:
+        module, _, attribute = target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    for entry in _entry_points(kind):
+        if entry.name == name:
+            return _loaded_entry(kind, entry)
+    known = ", ".join(names(kind)) or "none"
+    raise ConfigError(
+        f'unknown {kind} {name!r}; known are {known}. One of your own needs `plugins = ["its_module"]` in the config, '
+        "or an installed package with an entry point",
+        kind=kind,
+        name=name,
+    )
+
+
+def find_space(name: object) -> type[Space]:
+    """The space called `name`. Raises: ConfigError."""
+    return cast("type[Space]", find("space", name))
+
+
+def find_method(name: object) -> type[Method]:
+    """The method called `name`. Raises: ConfigError."""
+    return cast("type[Method]", find("method", name))
+
+
+def find_dataset(name: object) -> type[Dataset]:
+    """The data set called `name`. Raises: ConfigError."""
+    return cast("type[Dataset]", find("dataset", name))
+
+
+def find_operation(name: object) -> Operation:
+    """The operation called `name`, of a plugin or an entry point. Raises: ConfigError."""
+    return cast(Operation, find("operation", name))
+
+
+def find_task(name: object) -> type[Task]:
+    """The task called `name`. Raises: ConfigError."""
+    return cast("type[Task]", find("task", name))
+
+
+def load_plugins(modules: Iterable[str]) -> None:
+    """Import the modules that a config names, from the import path or the working directory.
+
+    Every process that validates the config calls this first. Raises: PluginError when a module is missing, raises
+    while it is imported, or registers a name that is taken.
+    """
+    for module in modules:
+        if module in sys.modules:
+            continue
+        _loading.append(module)
+        try:
+            with _WorkingDirectory():
+                importlib.import_module(module)
+        except PluginError:
+            sys.modules.pop(module, None)
+            raise
+        except ModuleNotFoundError as error:
+            if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+                raise PluginError(
+                    f"the plugin {module!r} is not installed here and not in {Path.cwd()}: install it on every node, "
+                    "or run the command where it lies",
+                    plugin=module,
+                ) from error
+            raise PluginError(f"the plugin {module!r} needs a missing module: {error}", plugin=module) from error
+        except Exception as error:  # a plugin may raise anything
+            raise PluginError(
+                f"the plugin {module!r} raised {type(error).__name__} while it was imported: {error}", plugin=module
+            ) from error
+        finally:
+            _loading.pop()
+
+
+def plugin_path(module: str) -> Path | None:
+    """The file or package folder of a plugin's top-level package; None when it has none. The plugin is loaded."""
+    top = sys.modules.get(module.partition(".")[0])
+    file = getattr(top, "__file__", None)
+    if file is None:
+        return None
+    path = Path(file)
+    return path.parent if path.name == "__init__.py" else path
+
+
+class _WorkingDirectory:
+    """The working directory on the import path, last, so that it hides nothing that is installed."""
+
+    def __enter__(self) -> None:
+        self._folder = str(Path.cwd())
+        self._added = self._folder not in sys.path
+        if self._added:
+            sys.path.append(self._folder)
+
+    def __exit__(self, *_: object) -> None:
+        if self._added:
+            sys.path.remove(self._folder)
+
+
+def _kind_and_name(thing: object) -> tuple[Kind, str]:
+    if isinstance(thing, type) and issubclass(thing, Space | Method | Dataset):
+        name = thing.model_fields["kind"].default
+        if not isinstance(name, str) or not name:
+            raise PluginError(f'{thing.__qualname__} has no name: give it a field `kind: Literal["name"] = "name"`')
+        kind: Kind = "space" if issubclass(thing, Space) else "method" if issubclass(thing, Method) else "dataset"
+        return kind, name
+    if not isinstance(thing, type) and isinstance(thing, Operation):
+        if not isinstance(thing.name, str) or not thing.name.isidentifier():
+            raise PluginError(
+                f"{type(thing).__qualname__} is called {thing.name!r}; an operation's name is an identifier"
+            )
+        return "operation", thing.name
+    raise PluginError(
+        f"{thing!r} cannot be registered: wanted a subclass of Space, Method or Dataset, or an object with name, "
+        "parameter_free and build(channels, stride)"
+    )
+
+
+def _module_of(thing: object) -> str:
+    return str(getattr(thing, "__module__", None) or type(thing).__module__)
+
+
+def _origins(kind: Kind) -> dict[str, str]:
+    """{name: where it comes from} of what is built in or installed."""
+    found = dict.fromkeys(BUILT_IN[kind], "ray_darts")
+    for entry in _entry_points(kind):
+        found.setdefault(entry.name, entry.dist.name if entry.dist is not None else entry.value)
+    return found
+
+
+def _entry_points(kind: Kind) -> tuple[metadata.EntryPoint, ...]:
+    return tuple(metadata.entry_points(group=GROUPS[kind])) if kind in GROUPS else ()
+
+
+def _loaded_entry(kind: Kind, entry: metadata.EntryPoint) -> object:
+    origin = entry.dist.name if entry.dist is not None else entry.value
+    twice = [other.value for other in _entry_points(kind) if other.name == entry.name]
+    if len(twice) > 1:
+        raise PluginError(f"the {kind} {entry.name!r} is an entry point of several packages: {', '.join(twice)}")
+    try:
+        thing = entry.load()
+        found_kind, name = _kind_and_name(thing)
+    except PluginError:
+        raise
+    except Exception as error:  # an installed package may raise anything
+        raise PluginError(
+            f"the {kind} {entry.name!r} of {origin} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if (found_kind, name) != (kind, entry.name):
+        raise PluginError(f"the entry point {entry.name!r} of {origin} holds the {found_kind} {name!r}")
+    _registered[kind][name] = _Registered(thing, origin)
+    return thing

@@ -1,0 +1,94 @@
+"""What a search space offers: its settings, its layout, its networks, and its words for people.
+
+A space is data and plain Python; its supernet and its derived network are imported when they are built.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+from ray_darts.errors import GenotypeError
+from ray_darts.genotype.genotype import Genotype
+from ray_darts.genotype.layout import SpaceLayout
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.settings import KindSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from ray_darts.config.operation import OperationSettings
+    from ray_darts.config.search import SearchSettings
+    from ray_darts.spaces.supernet import Supernet
+
+
+class Ranking(NamedTuple):
+    """The metric that ranks runs (`accuracy` is reported as `validation_accuracy`), and which way is better."""
+
+    metric: str
+    direction: Literal["max", "min"]
+
+
+class CellWords(NamedTuple):
+    """Names for drawings and texts: of a cell's inputs, of how its output joins states, and of its output."""
+
+    inputs: tuple[str, ...]
+    join: str
+    output: str
+
+
+class Space(KindSettings, abc.ABC):
+    """A search space, with its settings; found by `kind`.
+
+    `data_kinds`: the kinds of data it takes. `ranking`: its interim metric. `words`: its names for drawings.
+    `runtime_fields`: which of the settings of `operation` that change how a supernet is computed it takes notice of.
+    `published`: {name: text form} of cells that a paper published.
+    """
+
+    data_kinds: ClassVar[tuple[str, ...]]
+    ranking: ClassVar[Ranking]
+    words: ClassVar[CellWords]
+    runtime_fields: ClassVar[frozenset[str]] = frozenset()
+    published: ClassVar[Mapping[str, str]] = {}
+
+    @abc.abstractmethod
+    def layout(self) -> SpaceLayout:
+        """Cells, edges and operations of this space."""
+
+    @abc.abstractmethod
+    def supernet(self, facts: DataFacts, runtime: OperationSettings, device: torch.device) -> Supernet:
+        """A new supernet on the CPU, in float32, its weights drawn from PyTorch's global generator.
+
+        `device` is where it will run: it may decide how the same function is computed.
+        """
+
+    @classmethod
+    def network(cls, genotype: Genotype, facts: DataFacts, **options: object) -> nn.Module:
+        """The network of a genotype, to be trained from scratch. Raises: ConfigError on unknown options."""
+        raise GenotypeError(f"the space {genotype.space!r} builds no network of a genotype")
+
+    @classmethod
+    def layout_of(cls, genotype: Genotype) -> SpaceLayout | None:
+        """The layout that a genotype of unknown settings must fit: its number of nodes, all operations known here.
+
+        None: nothing is known but the genotype's own structure.
+        """
+        return None
+
+    @classmethod
+    def to_text(cls, genotype: Genotype) -> str:
+        """The text form that the space's literature uses. Raises: GenotypeError where there is none."""
+        raise GenotypeError(f"the space {genotype.space!r} has no text form: use JSON")
+
+    @classmethod
+    def from_text(cls, text: str) -> Genotype | None:
+        """Read `to_text`'s form; None when the text is of another form. Raises: GenotypeError saying what is wrong."""
+        return None
+
+    def mistakes(self, data_kind: str, search: SearchSettings) -> Iterator[str]:
+        """What the space cannot do with this kind of data and these settings, one line each."""
+        if data_kind not in self.data_kinds:
+            wanted = " or ".join(map(repr, self.data_kinds))
+            yield f"a {self.kind} space needs data of kind {wanted}, not {data_kind!r}"

@@ -1,0 +1,120 @@
+"""What a task offers the orchestration: a resumable loop that emits rows, and how it ended.
+
+A task knows no storage and no Ray; a sink knows no mathematics. Every rank has one of each and makes the same calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+from pydantic import JsonValue
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from ray_darts.config import SearchConfig
+    from ray_darts.protocols.dataset import SearchData
+    from ray_darts.protocols.method import Order
+    from ray_darts.search.collectives import Collectives
+    from ray_darts.tasks.metrics import EpochMetrics
+
+StopReason = Literal["interrupted", "time_limit", "superseded", "store_given_up"]
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What one rank's owner wants now. `commit` and `pause` count on rank 0, `stop` on any rank."""
+
+    commit: bool = False
+    pause: bool = False
+    stop: StopReason | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that makes steps `first_step`..`step` durable; arrays are on the host and owned by the receiver.
+
+    `rows`: {stream: float32 [rows, width]}, one row per step (of a search the architecture parameters after each step);
+    `epochs`: int32 [rows]; `metrics`: epochs that ended since the last commit; `tensors` and `state` are the task's
+    whole state after `step`.
+    """
+
+    step: int
+    epoch: int
+    first_step: int
+    rows: Mapping[str, NDArray[np.float32]]
+    epochs: NDArray[np.int32]
+    metrics: list[EpochMetrics]
+    tensors: dict[str, NDArray[np.generic]]
+    state: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a task ended; the same on every rank.
+
+    `finished`: `answer` is the task's result, JSON-able; `stopped`: everything is committed and resumable, `detail` is
+    a StopReason; `non_finite`, `divergence`: final, `facts` name rank, tensor and step or the ranks.
+    """
+
+    kind: Literal["finished", "stopped", "non_finite", "divergence"]
+    step: int
+    detail: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
+    answer: Mapping[str, JsonValue] | None = None
+
+
+class Sink(Protocol):
+    """The task's owner. Every rank has one; `commit` is called on rank 0 only."""
+
+    def wants(self) -> Wants:
+        """Asked on every rank every `agree_every_steps`, at each epoch's end, and once a second while paused."""
+        ...
+
+    def epoch(self, metrics: EpochMetrics) -> None:
+        """Called on every rank at each epoch's end; may be a barrier of all ranks."""
+        ...
+
+    def commit(self, snapshot: Snapshot) -> None:
+        """Take what must become durable; returns at once, work goes on elsewhere."""
+        ...
+
+
+class Task(Protocol):
+    """One run on this rank. `step` counts finished steps of `total_steps`.
+
+    `documents`: names of the publications that a finished run leaves, in the order in which they are written.
+    """
+
+    kind: ClassVar[str]
+    documents: ClassVar[tuple[str, ...]]
+    step: int
+    total_steps: int
+
+    @classmethod
+    def create(
+        cls,
+        config: SearchConfig,
+        order: Order,
+        seed: int,
+        data: SearchData,
+        collectives: Collectives,
+        device: torch.device,
+    ) -> Task:
+        """A task at its first step; every rank calls with the same config, order and seed."""
+        ...
+
+    def load_state_dict(self, tensors: Mapping[str, NDArray[np.generic]], state: Mapping[str, object]) -> None:
+        """Continue from a Snapshot's tensors and state, whatever the world size that made it."""
+        ...
+
+    def run(self, sink: Sink) -> Verdict:
+        """Work until the end, a stop or a failure; the same verdict on every rank.
+
+        Raises: whatever the data, the sink or a lost rank raises.
+        """
+        ...

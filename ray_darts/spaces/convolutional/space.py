@@ -1,0 +1,130 @@
+"""The convolutional space as data: settings, layout, words, published cells (arXiv:1806.09055, section 3.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from ray_darts.genotype.genotype import Genotype
+from ray_darts.genotype.layout import CellLayout, SpaceLayout
+from ray_darts.genotype.literal import LiteralFields, is_literal, read_literal, write_literal
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.registry import names
+from ray_darts.protocols.settings import read_settings
+from ray_darts.protocols.space import CellWords, Ranking, Space
+from ray_darts.spaces.operations import check_operations, parameter_free
+
+if TYPE_CHECKING:
+    import torch
+
+    from ray_darts.config.operation import OperationSettings
+    from ray_darts.spaces.convolutional.network import ConvolutionalNetwork
+    from ray_darts.spaces.supernet import Supernet
+
+OPERATIONS = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+SKIP = "skip_connect"
+_PARAMETER_FREE = frozenset({"max_pool_3x3", "avg_pool_3x3", SKIP})
+_NUM_INPUTS, _KEPT_INPUTS = 2, 2
+_LITERAL = {
+    "normal": LiteralFields("normal", "normal_concat", _NUM_INPUTS, _KEPT_INPUTS),
+    "reduction": LiteralFields("reduce", "reduce_concat", _NUM_INPUTS, _KEPT_INPUTS),
+}
+
+
+def convolutional_layout(nodes: int = 4, operations: tuple[str, ...] = OPERATIONS) -> SpaceLayout:
+    """Normal and reduction cells of arXiv:1806.09055, section 3.1: two inputs, two strongest edges kept per node."""
+    cells = tuple(CellLayout(name, _NUM_INPUTS, nodes, operations, _KEPT_INPUTS) for name in _LITERAL)
+    return SpaceLayout("convolutional", cells, SKIP, parameter_free(operations, _PARAMETER_FREE, OPERATIONS))
+
+
+class ConvolutionalSpace(Space):
+    """Image cells (arXiv:1806.09055, section 3.1); input size, channels and classes come with the data."""
+
+    data_kinds: ClassVar[tuple[str, ...]] = ("images",)
+    ranking: ClassVar[Ranking] = Ranking("accuracy", "max")
+    words: ClassVar[CellWords] = CellWords(("c[k-2]", "c[k-1]"), "concat", "c[k]")
+    runtime_fields: ClassVar[frozenset[str]] = frozenset(
+        {"checkpoint_cells", "formulation", "kernel", "compile", "compile_backend"}
+    )
+    published: ClassVar[dict[str, str]] = {
+        "DARTS_V1": """Genotype(
+            normal=[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 0), ('sep_conv_3x3', 1),
+                    ('skip_connect', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 2)],
+            normal_concat=[2, 3, 4, 5],
+            reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 0),
+                    ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('avg_pool_3x3', 0)],
+            reduce_concat=[2, 3, 4, 5])""",
+        "DARTS_V2": """Genotype(
+            normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1),
+                    ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)],
+            normal_concat=[2, 3, 4, 5],
+            reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1),
+                    ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)],
+            reduce_concat=[2, 3, 4, 5])""",
+    }
+
+    kind: Literal["convolutional"] = "convolutional"
+    layers: int = Field(8, ge=3, description="cells in the supernet; with fewer than 3 one kind of cell is absent")
+    channels: int = Field(16, ge=2, multiple_of=2, description="initial channels C; the CIFAR stem makes 3C")
+    nodes: int = Field(4, ge=1, le=12, description="intermediate nodes per cell")
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    operations: tuple[str, ...] = OPERATIONS
+    batch_norm_momentum: float = Field(0.1, gt=0, le=1)
+
+    @field_validator("operations")
+    @classmethod
+    def _known_operations(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
+        return check_operations(operations, OPERATIONS, others=True)
+
+    def layout(self) -> SpaceLayout:
+        """Cells, edges and operations of this space."""
+        return convolutional_layout(self.nodes, self.operations)
+
+    def supernet(self, facts: DataFacts, runtime: OperationSettings, device: torch.device) -> Supernet:
+        """The supernet in the formulation that `runtime` asks for; on CUDA "auto" is "grouped"."""
+        from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
+        from ray_darts.spaces.kernel import Kernel
+
+        formulation = runtime.formulation
+        if formulation == "auto":
+            formulation = "grouped" if device.type == "cuda" else "separate"
+        return ConvolutionalSupernet(
+            self,
+            facts,
+            checkpoint_cells=runtime.checkpoint_cells,
+            formulation=formulation,
+            kernel=Kernel() if runtime.kernel == "compiled" else None,
+        )
+
+    @classmethod
+    def network(cls, genotype: Genotype, facts: DataFacts, **options: object) -> ConvolutionalNetwork:
+        """The network of a genotype; options: layers, channels, stem ("cifar" or "imagenet"), auxiliary."""
+        from ray_darts.spaces.convolutional.network import ConvolutionalNetwork, NetworkOptions
+
+        return ConvolutionalNetwork.of(genotype, facts, read_settings(NetworkOptions, options, "network"))
+
+    @classmethod
+    def layout_of(cls, genotype: Genotype) -> SpaceLayout:
+        """As many nodes as the genotype has, and every operation known here."""
+        nodes = max(len(cell.nodes) for cell in genotype.cells)
+        return convolutional_layout(nodes, (*OPERATIONS, *names("operation")))
+
+    @classmethod
+    def to_text(cls, genotype: Genotype) -> str:
+        """The reference's Python literal."""
+        return write_literal(genotype, _LITERAL)
+
+    @classmethod
+    def from_text(cls, text: str) -> Genotype | None:
+        """Read the reference's Python literal."""
+        return read_literal(text, "convolutional", _LITERAL) if is_literal(text) else None

@@ -1,0 +1,94 @@
+"""Genotypes as people write them: JSON, a space's text form, a published name. Imports no torch.
+
+Names in a file are data: they are matched against what is known here, and nothing is imported because of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ray_darts.errors import ConfigError, GenotypeError
+from ray_darts.genotype.genotype import Genotype
+from ray_darts.genotype.literal import is_literal, literal_fields
+from ray_darts.protocols.registry import find_space, names
+from ray_darts.protocols.space import CellWords, Space
+
+
+def known_space(genotype: Genotype) -> type[Space] | None:
+    """The space of a genotype, None where it is not installed."""
+    return find_space(genotype.space) if genotype.space in names("space") else None
+
+
+def space_of(genotype: Genotype) -> type[Space]:
+    """The space of a genotype. Raises: GenotypeError where it is not installed, naming what would bring it."""
+    space = known_space(genotype)
+    if space is None:
+        raise GenotypeError(
+            f"the genotype is of the space {genotype.space!r}, which is not installed here (known are "
+            f"{', '.join(names('space'))}): install the package that brings it, or name its module in plugins"
+        )
+    return space
+
+
+def checked(genotype: Genotype) -> Genotype:
+    """The genotype, checked against its space's layout where the space is installed. Raises: GenotypeError."""
+    space = known_space(genotype)
+    layout = None if space is None else space.layout_of(genotype)
+    if layout is not None:
+        genotype.check(layout)
+    return genotype
+
+
+def read_genotype(text: str) -> Genotype:
+    """Read JSON or the text form of any installed space. Raises: GenotypeError saying where it is wrong."""
+    if text.lstrip().startswith(("{", "[")):
+        return checked(Genotype.from_json(text))
+    for space in _spaces():
+        genotype = space.from_text(text)
+        if genotype is not None:
+            return checked(genotype)
+    if is_literal(text):
+        seen = ", ".join(literal_fields(text)) or "none"
+        raise GenotypeError(f"fields {seen} of Genotype(...): no space here has these")
+    raise GenotypeError(f"neither the JSON of a genotype nor the text form of a space: {text[:40]!r}")
+
+
+def write_text(genotype: Genotype) -> str:
+    """The text form of the genotype's space. Raises: GenotypeError where there is none or it is not installed."""
+    return space_of(genotype).to_text(genotype)
+
+
+def published_names(space: str | None = None) -> list[str]:
+    """Names of published cells, of one space or of all, sorted."""
+    spaces = _spaces() if space is None else iter([find_space(space)])
+    return sorted({name for each in spaces for name in each.published})
+
+
+def published(name: str, space: str | None = None) -> Genotype:
+    """The published cell `name`, of `space` or of the first space that has one. Raises: GenotypeError."""
+    for each in _spaces() if space is None else iter([_named(space)]):
+        if name in each.published:
+            genotype = each.from_text(each.published[name])
+            assert genotype is not None
+            return checked(genotype)
+    raise GenotypeError(f"no published genotype {name!r}; there are {', '.join(published_names(space))}")
+
+
+def words_for(genotype: Genotype) -> CellWords:
+    """The space's names for a drawing, or plain ones where the space is not installed."""
+    space = known_space(genotype)
+    if space is not None:
+        return space.words
+    most = max(cell.num_inputs for cell in genotype.cells)
+    return CellWords(tuple(f"input {state}" for state in range(most)), "output", "output")
+
+
+def _named(space: str) -> type[Space]:
+    try:
+        return find_space(space)
+    except ConfigError as error:
+        raise GenotypeError(str(error)) from error
+
+
+def _spaces() -> Iterator[type[Space]]:
+    return (find_space(name) for name in names("space"))

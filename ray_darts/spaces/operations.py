@@ -1,0 +1,38 @@
+"""Checks a list of operation names against what a space and its user bring. Knows no modules and no tensors."""
+
+from __future__ import annotations
+
+from ray_darts.errors import ConfigError
+from ray_darts.genotype.genotype import NONE
+from ray_darts.protocols.registry import find_operation, names
+
+
+def check_operations(operations: tuple[str, ...], own: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
+    """Return `operations` when a search can mix them: each once, at least two besides none.
+
+    `own`: the space's; `others`: operations of plugins and entry points are taken too. Raises: ValueError.
+    """
+    unknown = [name for name in operations if name not in own and not (others and _is_registered(name))]
+    if unknown:
+        known = [*own, *(names("operation") if others else ())]
+        hint = '; one of your own needs `plugins = ["its_module"]` in the config' if others else ""
+        raise ValueError(f"unknown {', '.join(unknown)}; known are {', '.join(known)}{hint}")
+    if len(set(operations)) != len(operations):
+        raise ValueError("an operation is named twice")
+    if len([name for name in operations if name != NONE]) < 2:
+        raise ValueError("at least two operations besides none are needed for a search")
+    return operations
+
+
+def parameter_free(operations: tuple[str, ...], own: frozenset[str], known: tuple[str, ...]) -> frozenset[str]:
+    """Which of `operations` have no weights: of the space's own (`known`) those in `own`, others say so themselves."""
+    others = {name for name in operations if name not in known and find_operation(name).parameter_free}
+    return (own & frozenset(operations)) | others
+
+
+def _is_registered(name: str) -> bool:
+    try:
+        find_operation(name)
+    except ConfigError:
+        return False
+    return True
