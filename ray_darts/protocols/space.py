@@ -64,6 +64,9 @@ class Space(KindSettings, abc.ABC):
         `device` is where it will run: it may decide how the same function is computed.
         """
 
+    def check_operations(self) -> None:
+        """Try the operations that users brought, before a search. Raises: ConfigError naming one and its mistake."""
+
     @classmethod
     def network(cls, genotype: Genotype, facts: DataFacts, **options: object) -> nn.Module:
         """The network of a genotype, to be trained from scratch. Raises: ConfigError on unknown options."""

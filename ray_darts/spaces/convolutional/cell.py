@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ray_darts.genotype.layout import CellLayout
+from ray_darts.protocols.registry import find_operation
 from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise
 from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normalise, Normed, Stage, add_up
 from ray_darts.spaces.convolutional.operations import (
@@ -28,6 +29,8 @@ from ray_darts.spaces.convolutional.operations import (
     StackedStage,
     pool,
 )
+from ray_darts.spaces.convolutional.space import OPERATIONS, SKIP
+from ray_darts.spaces.own_operations import PassPolicy, build_operation
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,12 @@ class SearchCell(nn.Module):
         self.pools = nn.ModuleDict(
             {name: BatchNorm(sources * channels, momentum=momentum) for name in layout.operations if name in POOLS}
         )
-        reduces = shape.reduction and "skip_connect" in layout.operations
+        reduces = shape.reduction and SKIP in layout.operations
         self.reduce = StackedReduce(self.groups[0].stop, channels, momentum) if reduces else None
+        self.policy = PassPolicy()
+        self.own = nn.ModuleDict(
+            {name: self._own_modules(name, layout) for name in layout.operations if name not in OPERATIONS}
+        )
 
     def forward(
         self, before: Tensor, previous: Tensor, mixture_EK: Tensor, batch_statistics: bool, update: bool
@@ -114,6 +121,9 @@ class SearchCell(nn.Module):
 
         `mixture_EK`: mixing weights, rows sorted by source; the flags are `normalise`'s.
         """
+
+        self.policy.batch_statistics, self.policy.update = batch_statistics, update
+        self.policy.on_copies = self.is_recomputing
 
         def apply(norms: Sequence[Norm], tensors: Sequence[Tensor]) -> list[Tensor]:
             if self.is_recomputing:
@@ -133,6 +143,15 @@ class SearchCell(nn.Module):
                 terms[node] += addends
             states.append(add_up(terms[group.nodes[0]]))
         return torch.cat(states[num_inputs:], dim=1)
+
+    def _own_modules(self, name: str, layout: CellLayout) -> nn.ModuleList:
+        """One module per edge of an operation that is not the space's, edges sorted by source."""
+        sources = sorted(edge.source for edge in layout.edges)
+        strides = [2 if self.shape.reduction and source < layout.num_inputs else 1 for source in sources]
+        operation = find_operation(name)
+        return nn.ModuleList(
+            [build_operation(operation, self.shape.channels, stride, self.policy) for stride in strides]
+        )
 
     def _preprocessing(self) -> list[ReluConvBn]:
         return [module for module in self.preprocess if isinstance(module, ReluConvBn)]
@@ -194,7 +213,7 @@ class SearchCell(nn.Module):
         beside = self._pooled(group, sources, stride)
         num_pooled = len(beside.norms)
         if stride == 2 and self.reduce is not None:
-            gains = columns["skip_connect"][: group.stop].unsqueeze(1).expand(-1, self.shape.channels).contiguous()
+            gains = columns[SKIP][: group.stop].unsqueeze(1).expand(-1, self.shape.channels).contiguous()
             for edge, (reduced, gain) in enumerate(zip(self.reduce(positives), gains.unbind(), strict=True)):
                 start = edge * self.shape.channels
                 beside.norms.append(self.reduce.batch_norm.norm(start, start + self.shape.channels, gain=gain))
@@ -206,11 +225,16 @@ class SearchCell(nn.Module):
             normed = apply(beside.norms, beside.tensors)
         for edge, reduced in enumerate(normed[num_pooled:]):
             terms[edge % len(group.nodes)].append(reduced)
+        for name, modules in self.own.items():
+            assert isinstance(modules, nn.ModuleList)
+            for edge, module in enumerate(modules[group.start : group.stop]):
+                source = sources[edge // len(group.nodes)]
+                terms[edge % len(group.nodes)].append(module(source) * columns[name][group.start + edge])
         plain = normed[:num_pooled]
         names = list(self.pools)
-        if stride == 1 and "skip_connect" in columns:
+        if stride == 1 and SKIP in columns:
             plain += sources
-            names.append("skip_connect")
+            names.append(SKIP)
         if plain:
             weights = torch.stack([columns[name][group.start : group.stop] for name in names])
             for addends, mixed in zip(terms, _mix(plain, weights, len(group.nodes)), strict=True):

@@ -10,7 +10,7 @@ from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.genotype.literal import LiteralFields, is_literal, read_literal, write_literal
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.protocols.registry import names
+from ray_darts.protocols.registry import find_operation, names
 from ray_darts.protocols.settings import read_settings
 from ray_darts.protocols.space import CellWords, Ranking, Space
 from ray_darts.spaces.operations import check_operations, parameter_free
@@ -95,6 +95,7 @@ class ConvolutionalSpace(Space):
         from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
         from ray_darts.spaces.kernel import Kernel
 
+        self.check_operations()
         formulation = runtime.formulation
         if formulation == "auto":
             formulation = "grouped" if device.type == "cuda" else "separate"
@@ -105,6 +106,14 @@ class ConvolutionalSpace(Space):
             formulation=formulation,
             kernel=Kernel() if runtime.kernel == "compiled" else None,
         )
+
+    def check_operations(self) -> None:
+        """Try the operations that are not the space's own. Raises: ConfigError naming one that cannot be searched."""
+        from ray_darts.spaces.own_operations import check_operation
+
+        for name in self.operations:
+            if name not in OPERATIONS:
+                check_operation(find_operation(name), self.channels)
 
     @classmethod
     def network(cls, genotype: Genotype, facts: DataFacts, **options: object) -> ConvolutionalNetwork:

@@ -1,0 +1,149 @@
+"""Operations of a user's own inside a supernet: checks before a search, and batch norms that follow its policy.
+
+An operation is one ordinary module per edge. What would break a search silently is refused here: another shape, state
+outside parameters, random numbers of its own, a missing gradient. Knows no cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ray_darts.errors import ConfigError
+from ray_darts.protocols.operation import Operation
+from ray_darts.spaces.batch_norm import BatchNorm, normalise
+
+_SIZES = (8, 7)
+_STRIDES = (1, 2)
+_PLAIN = (bool, int, float, str, bytes, type(None))
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
+@dataclass
+class PassPolicy:
+    """Which batch-norm statistics the present pass uses and moves; set by the cell before its modules are called."""
+
+    batch_statistics: bool = True
+    update: bool = False
+    on_copies: bool = False
+
+
+class PolicyBatchNorm(nn.Module):
+    """Takes the place of an nn.BatchNorm2d of a user's module: normalises as the policy of the present pass says."""
+
+    def __init__(self, original: nn.BatchNorm2d, policy: PassPolicy) -> None:
+        super().__init__()
+        momentum = 0.1 if original.momentum is None else original.momentum
+        self.batch_norm = BatchNorm(
+            original.num_features, momentum=momentum, affine=original.affine, epsilon=original.eps
+        )
+        if self.batch_norm.weight is not None and self.batch_norm.bias is not None:
+            self.batch_norm.weight.data.copy_(original.weight.data)
+            self.batch_norm.bias.data.copy_(original.bias.data)
+        self._policy = policy
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[N, C, ...] to the same shape."""
+        policy = self._policy
+        norm = replace(self.batch_norm.norm(), on_copies=policy.on_copies)
+        return normalise([norm], [inputs], batch_statistics=policy.batch_statistics, update=policy.update)[0]
+
+
+def build_operation(operation: Operation, channels: int, stride: int, policy: PassPolicy) -> nn.Module:
+    """A module of `operation` for a supernet. Raises: ConfigError naming the operation."""
+    name = operation.name
+    try:
+        module = operation.build(channels, stride)
+    except Exception as error:  # a user's code may raise anything
+        raise ConfigError(
+            f"operation {name!r}: build(channels={channels}, stride={stride}) raised {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"operation {name!r}: build returned {type(module).__name__}, wanted is a torch.nn.Module")
+    return _follow(module, policy)
+
+
+def check_operation(operation: Operation, channels: int) -> None:
+    """Try an operation on small maps, even and odd, at both strides. Raises: ConfigError naming it and the mistake."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for stride in _STRIDES:
+            for size in _SIZES:
+                module = build_operation(operation, channels, stride, PassPolicy())
+                mistake = next(_mistakes(operation, module, channels, size, stride), None)
+                if mistake is not None:
+                    where = f"on [2, {channels}, {size}, {size}] at stride {stride}"
+                    raise ConfigError(f"operation {operation.name!r} cannot be searched: {mistake} ({where})")
+
+
+def _follow(module: nn.Module, policy: PassPolicy) -> nn.Module:
+    """Replace every nn.BatchNorm2d by one that follows `policy`."""
+    if isinstance(module, nn.BatchNorm2d):
+        return PolicyBatchNorm(module, policy)
+    for name, child in module.named_children():
+        setattr(module, name, _follow(child, policy))
+    return module
+
+
+def _mistakes(operation: Operation, module: nn.Module, channels: int, size: int, stride: int) -> Iterator[str]:
+    if operation.parameter_free and any(True for _ in module.parameters()):
+        yield "it says parameter_free, but has parameters"
+    unregistered = _unregistered(module)
+    if unregistered is not None:
+        yield f"its attribute {unregistered} holds a tensor: register it as a parameter or a buffer"
+    inputs = torch.randn(2, channels, size, size, requires_grad=True)
+    kept = inputs.detach().clone()
+    before = _state(module)
+    try:
+        output = module(inputs)
+        again = module(inputs)
+    except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+        yield f"its forward pass raised {type(error).__name__}: {error}"
+        return
+    wanted = (2, channels, -(-size // stride), -(-size // stride))
+    if not isinstance(output, Tensor) or tuple(output.shape) != wanted:
+        seen = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        yield f"it returns {seen}, wanted are maps of {list(wanted)}"
+        return
+    if not torch.equal(inputs.detach(), kept):
+        yield "it changes its input in place, which other operations read too"
+    if not torch.equal(output, again):
+        yield "a second call returns another result: it draws random numbers of its own or keeps state"
+    changed = sorted(name for name, value in _state(module).items() if before.get(name) != value)
+    if changed:
+        yield f"its forward pass changes {changed[0]}, which no checkpoint holds"
+    if not output.requires_grad or torch.autograd.grad(output.sum(), inputs, allow_unused=True)[0] is None:
+        yield "its output has no gradient in its input"
+    yield from _host_reads(module, channels, size)
+
+
+def _host_reads(module: nn.Module, channels: int, size: int) -> Iterator[str]:
+    try:
+        module.to("meta")(torch.zeros(2, channels, size, size, device="meta"))
+    except Exception as error:  # noqa: BLE001 - whatever a user's code raises without data
+        yield f"its forward pass reads values on the host or makes tensors on a fixed device: {error}"
+
+
+def _unregistered(module: nn.Module) -> str | None:
+    for path, inner in module.named_modules():
+        for name, value in vars(inner).items():
+            values = value if isinstance(value, list | tuple) else [value]
+            if name not in _OF_EVERY_MODULE and any(isinstance(each, Tensor) for each in values):
+                return f"{path}.{name}".lstrip(".")
+    return None
+
+
+def _state(module: nn.Module) -> dict[str, object]:
+    """What a forward pass must leave alone: plain attributes, and buffers besides those of batch norms."""
+    state: dict[str, object] = {}
+    for path, inner in module.named_modules():
+        for name, value in vars(inner).items():
+            if name not in _OF_EVERY_MODULE and isinstance(value, _PLAIN):
+                state[f"attribute {path}.{name}".replace(" .", " ")] = value
+        if not isinstance(inner, BatchNorm):
+            for name, buffer in inner.named_buffers(recurse=False):
+                state[f"buffer {path}.{name}".replace(" .", " ")] = buffer.detach().cpu().numpy().tobytes()
+    return state
