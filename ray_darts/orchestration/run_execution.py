@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -60,27 +60,27 @@ def execute_run(
     Returns: the outcome on rank 0; None on another rank, unless a rank failed.
     Raises: RankLost, and what a broken device raises: a restart goes on from the last durable step.
     """
-    return with_outcome(lambda: _execute(assignment, store, owner, environment, context), context.mailbox)
-
-
-def with_outcome(work: Callable[[], RunOutcome | None], mailbox: FailureMailbox | None) -> RunOutcome | None:
-    """Do a rank's `work`; turn every error but a lost rank or a broken device into an outcome, posted to all ranks."""
     try:
-        return work()
+        return _execute(assignment, store, owner, environment, context)
     except RankLost:
-        posted = None if mailbox is None else mailbox.read()
+        posted = None if context.mailbox is None else context.mailbox.read()
         if posted is None:
             raise
         return posted
     except torch.AcceleratorError:
         raise
-    except Exception as error:
-        outcome = outcome_of(error)
-        if outcome.kind in ("error", "refused") and not isinstance(error, RankFailed):
-            logger.exception("the run cannot go on")
-        if mailbox is not None:
-            mailbox.post(outcome)
-        return outcome
+    except Exception as error:  # noqa: BLE001 - Ray would repeat whatever is raised; a retry would fail alike
+        return post_failure(error, context.mailbox)
+
+
+def post_failure(error: Exception, mailbox: FailureMailbox | None) -> RunOutcome:
+    """Log the error of this rank, post the outcome that it means to the other ranks, and return the outcome."""
+    outcome = outcome_of(error)
+    if outcome.kind in ("error", "refused") and not isinstance(error, RankFailed):
+        logger.error("the run cannot go on", exc_info=error)
+    if mailbox is not None:
+        mailbox.post(outcome)
+    return outcome
 
 
 def _execute(

@@ -25,7 +25,7 @@ from ray_darts.orchestration.crashes import install_crash_hook
 from ray_darts.orchestration.group import FailureMailbox, RankGroup
 from ray_darts.orchestration.ray_internals import RayTrainError
 from ray_darts.orchestration.resources import living_nodes
-from ray_darts.orchestration.run_execution import RankContext, execute_run, with_outcome
+from ray_darts.orchestration.run_execution import RankContext, execute_run, post_failure
 from ray_darts.orchestration.runtime_hooks import StopPoller
 from ray_darts.orchestration.telemetry import RunGauges, start_run_log
 from ray_darts.search.collectives import Alone
@@ -47,19 +47,21 @@ def run_worker(settings: dict[str, object]) -> dict[str, object] | None:
         mailbox = FailureMailbox(collectives, os.environ["MASTER_ADDR"], device)
     node = ray.get_runtime_context().get_node_id()
     labels = _node_labels(node)
-
-    def execute() -> RunOutcome | None:
+    try:
         assignment = Assignment.from_plain(settings)
         start_run_log(assignment)
         torch.set_num_threads(assignment.config.operation.threads)
-        hooks = RayHooks(assignment, collectives.shard.rank == 0)
-        context = RankContext(collectives, device, hooks, mailbox)
         owner = owner_of(assignment.session, node, labels)
         environment = environment_of(assignment, collectives.shard.world_size, device)
         store = open_store(assignment.store_uri, assignment.config.store)
-        return execute_run(assignment, store, owner, environment, context)
-
-    outcome = with_outcome(execute, mailbox)
+        hooks = RayHooks(assignment, collectives.shard.rank == 0)
+    except torch.AcceleratorError:
+        raise
+    except Exception as error:  # noqa: BLE001 - Ray would repeat whatever is raised; a retry would fail alike
+        outcome: RunOutcome | None = post_failure(error, mailbox)
+    else:
+        context = RankContext(collectives, device, hooks, mailbox)
+        outcome = execute_run(assignment, store, owner, environment, context)
     return None if outcome is None else outcome.to_plain()
 
 

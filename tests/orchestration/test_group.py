@@ -14,11 +14,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from ray_darts.errors import RankFailed, RankLost, StoreUnavailable
+from ray_darts.errors import ConfigError, RankFailed, RankLost, StoreUnavailable
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
 from ray_darts.orchestration.group import FailureMailbox, RankGroup
 from ray_darts.orchestration.rank_waiting import retry_during_outage, run_on_ranks, share_bytes
-from ray_darts.orchestration.run_execution import with_outcome
+from ray_darts.orchestration.run_execution import post_failure
 from ray_darts.search.collectives import Alone
 from tests.search.ranks import RankProcesses
 
@@ -38,15 +38,16 @@ def fails_and_posts(group: RankGroup, mailbox: FailureMailbox) -> str:
 
 
 def cannot_read_its_assignment(group: RankGroup, mailbox: FailureMailbox) -> str:
-    def execute() -> RunOutcome:
+    try:
         if group.shard.rank == 1:
             Assignment.from_plain({})
         group.sum_(torch.ones(3))
-        return RunOutcome("finished")
-
-    outcome = with_outcome(execute, mailbox)
-    assert outcome is not None
-    return outcome.kind
+    except ConfigError as error:
+        return post_failure(error, mailbox).kind
+    except RankLost:
+        posted = mailbox.read()
+        return "nothing posted" if posted is None else posted.kind
+    return "nothing happened"
 
 
 def both_fail(group: RankGroup, mailbox: FailureMailbox) -> str:
@@ -74,11 +75,11 @@ def is_killed_with_the_store(group: RankGroup, mailbox: FailureMailbox) -> str:
     return "nothing happened"
 
 
-def _rank(rank: int, meeting: str, act: Callable[[RankGroup, FailureMailbox], str], told: str) -> None:
+def _rank(rank: int, meeting: str, act: Callable[[RankGroup, FailureMailbox], str], folder: str) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2, timeout=timedelta(seconds=60))
     group = RankGroup()
-    (Path(told) / str(rank)).write_text(act(group, FailureMailbox(group, "127.0.0.1", CPU)))
+    (Path(folder) / str(rank)).write_text(act(group, FailureMailbox(group, "127.0.0.1", CPU)))
 
 
 def what_each_rank_saw(act: Callable[[RankGroup, FailureMailbox], str]) -> dict[int, str]:

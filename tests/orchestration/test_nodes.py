@@ -84,8 +84,8 @@ def test_a_noticed_node_goes_another_comes_and_the_run_shrinks_and_grows(tmp_pat
         grown = until(store, lambda s: s.environment is not None and s.environment.world_size == 2, job)
         until(store, lambda s: s.step > grown.step, job)
         job.interrupt()
-        code, told = job.end()
-        assert code == 130, told
+        code, answer = job.end()
+        assert code == 130, answer
 
     worlds = [record.environment.world_size for record in records(store) if record.kind == "claim"]
     assert [world for i, world in enumerate(worlds) if i == 0 or world != worlds[i - 1]] == [2, 1, 2]
@@ -158,8 +158,8 @@ def test_a_run_whose_node_is_cut_off_finishes_on_the_rest(
         assert seen.owner.node is not None
         cut = started[seen.owner.node]
         subprocess.run(["ip", "link", "set", f"{cut}h", "down"], check=True)
-        code, told = job.end()
-        assert code == 0, told
+        code, answer = job.end()
+        assert code == 0, answer
     claims = [record for record in records(store) if record.kind == "claim"]
     assert len(claims) >= 2
     assert started[str(claims[-1].owner.node)] != cut

@@ -111,6 +111,19 @@ def test_the_same_command_again_starts_no_ray_repairs_and_exits_0(
     assert len(read_log(store, keys)) == records
 
 
+def test_the_driver_opens_the_store_once(alone: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    open_folder = LocalStore.__init__
+
+    def counted(store: LocalStore, root: Path) -> None:
+        opened.append(root)
+        open_folder(store, root)
+
+    monkeypatch.setattr(LocalStore, "__init__", counted)
+    run_sweep(request(alone, seeds=(0,), address=NOWHERE), ignore)
+    assert opened == [Path(alone.uri)]
+
+
 def test_another_identity_under_the_name_is_refused_before_anything_starts(alone: LocalStore) -> None:
     other = tiny_config("search.batch_norm=sync", "alphas.learning_rate=0.5")
     with pytest.raises(ConfigError, match=r"alphas\.learning_rate: 0\.1 there, 0\.5 asked"):
