@@ -20,6 +20,7 @@ RayDartsError
 │   └── RunFailed          the run ended for good, unless a retry is asked for
 └── ClusterError           Ray, or the demand cannot be met by the cluster
     ├── ClusterLost        Ray ended while runs were searched; what was committed is safe
+    ├── SweepCrashed       an unexpected error ended the sweep: a bug, which a retry would repeat (exit 1)
     ├── RankLost           a process of a run is gone (retried)
     └── RankFailed         another rank of the run met an error
 
@@ -135,3 +136,7 @@ class RankFailed(ClusterError):
 
 class ClusterLost(ClusterError):
     """Ray ended while runs were searched; everything committed is safe and the same command continues."""
+
+
+class SweepCrashed(ClusterError):
+    """An unexpected exception ended the sweep: a bug, not a loss; everything committed is safe."""

@@ -14,6 +14,7 @@ import ray_darts
 PLAIN = {"torch", "ray", "boto3", "pyarrow", "numpy"}
 REFUSED = {
     "errors": PLAIN | {"pydantic"},
+    "exit_codes": PLAIN | {"pydantic", "typer"},
     "config": PLAIN,
     "genotype": PLAIN,
     "report": {"torch", "ray", "boto3"},

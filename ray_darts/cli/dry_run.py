@@ -10,6 +10,7 @@ from collections import Counter
 
 import torch
 
+from ray_darts.artifacts.open import open_store
 from ray_darts.cli.output import tell
 from ray_darts.config import SearchConfig
 from ray_darts.config.data import Images
@@ -31,7 +32,7 @@ def estimate_request(request: SweepRequest) -> Estimate:
     Raises: ConfigError, DataError, ClusterError, StoreError: what the search itself would refuse.
     """
     config = with_absolute_path(request.config)
-    plan = plan_sweep(request)
+    plan = plan_sweep(request, open_store(request.store_uri, request.config.store))
     facts, total_steps = _data_size(config, request.seeds[0])
     concurrent, device = _placing(request, len(plan.to_search))
     tell(f"counting one step of each order for {device}")

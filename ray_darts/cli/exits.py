@@ -1,12 +1,4 @@
-"""Exit codes, and the one place where errors become them.
-
-0    done: every run of the search has finished (or what was asked for was printed)
-1    some runs failed, or what was checked is not in order
-2    usage or config: nothing was written; correct the command
-75   the store did not answer for `give_up_s`: everything committed is safe, the same command continues
-76   superseded: a newer command has taken these runs over
-130  interrupted: everything is resumable, the same command continues
-"""
+"""The one place where errors end a command: a message on stderr and an exit code of `ray_darts.exit_codes`."""
 
 from __future__ import annotations
 
@@ -17,35 +9,22 @@ from typing import ParamSpec
 
 import typer
 
-from ray_darts.errors import (
-    ClusterError,
-    ClusterLost,
-    ConfigError,
-    GenotypeError,
-    RayDartsError,
-    StoreDenied,
-    StoreUnavailable,
-    Superseded,
+from ray_darts.errors import RayDartsError
+from ray_darts.exit_codes import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    STORE_GIVEN_UP,
+    SUPERSEDED,
+    USAGE,
+    exit_code_of_error,
 )
 
-DONE, FAILED, USAGE, STORE_GIVEN_UP, SUPERSEDED, INTERRUPTED = 0, 1, 2, 75, 76, 130
+__all__ = ["DONE", "FAILED", "INTERRUPTED", "STORE_GIVEN_UP", "SUPERSEDED", "USAGE", "exit_code", "with_exit_codes"]
 
 _Parameters = ParamSpec("_Parameters")
 
-_CODES: tuple[tuple[type[RayDartsError], int], ...] = (
-    (Superseded, SUPERSEDED),
-    (StoreUnavailable, STORE_GIVEN_UP),
-    (StoreDenied, USAGE),
-    (ConfigError, USAGE),
-    (GenotypeError, USAGE),
-    (ClusterLost, FAILED),
-    (ClusterError, USAGE),
-)
-
-
-def exit_code(error: RayDartsError) -> int:
-    """The exit code that tells a script what to do about `error`."""
-    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
+exit_code = exit_code_of_error
 
 
 def with_exit_codes(command: Callable[_Parameters, None]) -> Callable[_Parameters, None]:

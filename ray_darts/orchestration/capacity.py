@@ -1,6 +1,6 @@
 """What a cluster has and can grow to, and how many runs of a given demand it can hold; plain arithmetic, no Ray.
 
-Whether a demand can ever be met is decided here, before anything is written.
+Decides before anything is written whether a demand can ever be met.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Resources = Mapping[str, float]
 
 @dataclass(frozen=True)
 class NodeGroup:
-    """A kind of node that the autoscaler may add, `max_nodes` in all (those that are there included)."""
+    """A kind of node that the autoscaler may add, `max_nodes` in all (the present ones included)."""
 
     name: str
     resources: Resources
@@ -28,7 +28,7 @@ class NodeGroup:
 
 @dataclass(frozen=True)
 class Capacity:
-    """`nodes`: the resources of each living node; `groups`: what may come, None when an autoscaler does not say."""
+    """`nodes`: resources of each living node; `groups`: what the autoscaler may add, None where that is unknown."""
 
     nodes: tuple[Resources, ...]
     groups: tuple[NodeGroup, ...] | None = ()
@@ -47,14 +47,14 @@ class Capacity:
         return sum(_fit(node, worker) for node in self.nodes)
 
     def places_at_most(self, worker: Resources) -> float:
-        """Workers that fit once the autoscaler has added all it may; infinite when nobody knows its bounds."""
+        """Workers that fit once the autoscaler has added all it may; infinite when its bounds are unknown."""
         if self.groups is None:
             return float("inf")
         grown = sum(_fit(group.resources, worker) * group.max_nodes for group in self.groups)
         return max(self.places(worker), grown)
 
     def describe(self) -> str:
-        """One line for people: what there is and what may come."""
+        """One line for people: the present nodes and those that may be added."""
         cpus, gpus = counted(self.total("CPU"), "CPU"), counted(self.total("GPU"), "GPU")
         has = f"{counted(len(self.nodes), 'node')} with {cpus} and {gpus}"
         if self.groups is None:
@@ -76,7 +76,7 @@ class Demand:
 
 
 def concurrent_runs(capacity: Capacity, demand: Demand, num_runs: int, wanted: int | None) -> int:
-    """How many runs go at a time: what the grown cluster holds, what the head's memory bears, at most `wanted`.
+    """How many runs go at a time: what the grown cluster and the head's memory hold, at most `wanted`.
 
     Raises: ClusterError when not even one run can ever be placed.
     """

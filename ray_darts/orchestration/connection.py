@@ -17,9 +17,9 @@ logger = logging.getLogger("ray_darts.orchestration")
 
 _ADDRESS_VARIABLE = "RAY_ADDRESS"
 _NOTICES_VARIABLE = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
-_KNOCK_S = 10.0
+_CONNECT_TIMEOUT_S = 10.0
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-_QUIET = {
+_OUTPUT_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -28,7 +28,7 @@ _QUIET = {
 
 
 def named_cluster(address: str | None) -> str | None:
-    """`address`, or what RAY_ADDRESS names (`ray job submit` sets it); None means a cluster of this machine."""
+    """`address`, else RAY_ADDRESS (`ray job submit` sets it); None means a cluster of this machine."""
     return address or os.environ.get(_ADDRESS_VARIABLE)
 
 
@@ -36,51 +36,50 @@ def named_cluster(address: str | None) -> str | None:
 def ray_connection(address: str | None) -> Iterator[bool]:
     """Connect for the length of the block; yields whether the cluster was started here, for this command alone.
 
-    `named_cluster` says which, `auto` the one that runs on this machine; without a name a cluster of this machine's
-    cores and GPUs is started. A connection that exists is used and left. Within the block nothing of Ray's own
-    reaches stdout.
+    `named_cluster` names it (`auto`: the one that runs on this machine); without a name a cluster of this machine's
+    cores and GPUs is started. An existing connection is used and kept. In the block Ray prints nothing to stdout.
 
-    Raises: ClusterError when nothing answers there.
+    Raises: ClusterError when nothing answers at the address.
     """
-    be_quiet()
+    reduce_ray_output()
     if ray.is_initialized():
         yield False
         return
     target = named_cluster(address)
     try:
         if target is None:
-            _start_here()
+            _start_local_cluster()
         else:
-            _knock(target)
+            _check_reachable(target)
             ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(f"no Ray cluster answers at {target or 'this machine'}: {error}", address=target) from error
     try:
-        with redirect_stdout(_RayVoice()):
+        with redirect_stdout(_StdoutToLog()):
             yield target is None
     finally:
         ray.shutdown()
 
 
-def _knock(target: str) -> None:
-    """Open and close a connection to `host:port`: Ray itself takes minutes to say that nobody is there.
+def _check_reachable(target: str) -> None:
+    """Open and close a connection to `host:port`: Ray itself needs minutes to report that nothing listens there.
 
-    Ray means this node's own address where a loopback one is named, so either may answer. Raises: OSError.
+    For a loopback address Ray connects to the node's own address, so either may answer. Raises: OSError.
     """
     host, _, port = target.rpartition("://")[2].rpartition(":")
     if not port.isdecimal():
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
     except OSError:
         if host not in _LOOPBACK:
             raise
         own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        socket.create_connection((own, int(port)), _KNOCK_S).close()
+        socket.create_connection((own, int(port)), _CONNECT_TIMEOUT_S).close()
 
 
-class _RayVoice(io.TextIOBase):
-    """Takes what Ray prints to this process's stdout, where only a result belongs, into the debug log."""
+class _StdoutToLog(io.TextIOBase):
+    """Writes what Ray prints to this process's stdout, where only a result belongs, to the debug log."""
 
     def write(self, text: str) -> int:
         for line in text.splitlines():
@@ -89,20 +88,20 @@ class _RayVoice(io.TextIOBase):
         return len(text)
 
 
-def _start_here() -> None:
-    """A cluster that nobody drains needs no watcher of drains: one process less per run. Ray's processes inherit it."""
-    told = os.environ.get(_NOTICES_VARIABLE)
+def _start_local_cluster() -> None:
+    """Start a cluster without Ray's preemption watcher: nobody drains its node, and each run has one process less."""
+    before = os.environ.get(_NOTICES_VARIABLE)
     os.environ.setdefault(_NOTICES_VARIABLE, "0")
     try:
         ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     finally:
-        if told is None:
+        if before is None:
             del os.environ[_NOTICES_VARIABLE]
 
 
-def be_quiet() -> None:
-    """Keep Ray's own noise out of this process's output; errors stay."""
-    for name, value in _QUIET.items():
+def reduce_ray_output() -> None:
+    """Silence Ray's progress output and warnings in this process; errors stay."""
+    for name, value in _OUTPUT_SETTINGS.items():
         os.environ.setdefault(name, value)
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)

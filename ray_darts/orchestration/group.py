@@ -1,7 +1,7 @@
-"""The process group of a run: a lost rank has an error of its own, and a rank that fails leaves word before it goes.
+"""The process group of a run, and the mailbox in which a failing rank posts its outcome for the other ranks.
 
-Only a lost process may be retried. A rank that meets any other error posts its outcome where its peers look when
-their collective breaks, so that all of them return one verdict instead of raising.
+Only a lost process may be retried: a broken collective raises RankLost. A rank that meets any other error posts its
+outcome; the others read it when their collective breaks, and return the same outcome instead of raising.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 from torch._C._distributed_c10d import TCPStore
 
 from ray_darts.errors import RankLost
+from ray_darts.orchestration.assignment import RunOutcome
 from ray_darts.orchestration.crashes import visit
-from ray_darts.orchestration.outcome import Outcome
 from ray_darts.search.collectives import ProcessGroup
 
 logger = logging.getLogger("ray_darts.orchestration")
 
-_KEY, _INFORMED = "outcome", "informed"
-_PATIENCE_S = 20.0
+_KEY, _NUM_INFORMED = "outcome", "informed"
+_TIMEOUT_S = 20.0
 
 
 class RankGroup(ProcessGroup):
@@ -52,13 +52,13 @@ def _lost(error: RuntimeError) -> RuntimeError | RankLost:
     return RankLost(f"a collective broke, so a rank of this run is lost: {error}")
 
 
-class LastWords:
-    """A small key-value store on rank 0's host, reached by every rank of one worker group."""
+class FailureMailbox:
+    """A key-value store on rank 0's host, where a failing rank posts its outcome; one per worker group."""
 
     def __init__(self, group: RankGroup, host: str, device: torch.device) -> None:
         """Every rank calls; `host` is rank 0's address. Raises: RankLost."""
         self._world_size = group.shard.world_size
-        timeout = timedelta(seconds=_PATIENCE_S)
+        timeout = timedelta(seconds=_TIMEOUT_S)
         port = torch.zeros(1, dtype=torch.int64, device=device)
         try:
             if group.shard.rank == 0:
@@ -71,24 +71,24 @@ class LastWords:
         except RuntimeError as error:
             raise _lost(error) from error
 
-    def leave(self, outcome: Outcome) -> None:
-        """Post `outcome`, break the others' collectives, and stay until all know or have left word too (or 20 s)."""
+    def post(self, outcome: RunOutcome) -> None:
+        """Post `outcome`, break the other ranks' collectives, and wait until each has read or posted (20 s at most)."""
         try:
             self._store.set(_KEY, json.dumps(outcome.to_plain()))
-            self._store.add(_INFORMED, 1)
+            self._store.add(_NUM_INFORMED, 1)
             dist.destroy_process_group()
-            deadline = time.monotonic() + _PATIENCE_S
-            while self._store.add(_INFORMED, 0) < self._world_size and time.monotonic() < deadline:
+            deadline = time.monotonic() + _TIMEOUT_S
+            while self._store.add(_NUM_INFORMED, 0) < self._world_size and time.monotonic() < deadline:
                 time.sleep(0.1)
         except RuntimeError as error:
-            logger.warning("no word could be left for the other ranks: %s", error)
+            logger.warning("the outcome could not be posted for the other ranks: %s", error)
 
-    def read(self) -> Outcome | None:
-        """What a rank that failed has posted; None when nobody did, so a process was lost."""
+    def read(self) -> RunOutcome | None:
+        """The outcome that a failing rank has posted; None when there is none, so a process was lost."""
         try:
             if not self._store.check([_KEY]):
                 return None
-            self._store.add(_INFORMED, 1)
-            return Outcome.from_plain(json.loads(self._store.get(_KEY)))
+            self._store.add(_NUM_INFORMED, 1)
+            return RunOutcome.from_plain(json.loads(self._store.get(_KEY)))
         except RuntimeError:
             return None

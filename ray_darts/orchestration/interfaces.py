@@ -1,4 +1,4 @@
-"""Ray Train's process group, on hosts whose name is not the node's address: gloo is told the interface of the node.
+"""Sets gloo's network interface to the one that Ray uses, before Ray Train starts the process group.
 
 gloo advertises the address of the host's name; where that is 127.0.1.1 (Debian's default), or one of another network,
 ranks on other machines cannot connect. NCCL finds its interface itself.
@@ -11,16 +11,14 @@ import os
 import socket
 import struct
 
-from ray.train._internal.base_worker_group import BaseWorkerGroup
-from ray.train.torch.config import TorchConfig, _TorchBackend
-
+from ray_darts.orchestration.ray_internals import BaseWorkerGroup, TorchBackend, TorchConfig
 from ray_darts.orchestration.resources import own_address
 
 _SIOCGIFADDR = 0x8915
 _VARIABLE = "GLOO_SOCKET_IFNAME"
 
 
-class NamedInterfaceBackend(_TorchBackend):
+class NamedInterfaceBackend(TorchBackend):
     """Chooses gloo's interface on every worker before the process group starts."""
 
     def on_start(self, worker_group: BaseWorkerGroup, backend_config: TorchConfig) -> None:  # type: ignore[override]
@@ -34,7 +32,7 @@ class ProcessGroupConfig(TorchConfig):
 
     @property
     def backend_cls(self) -> type[NamedInterfaceBackend]:
-        """Ray Train asks."""
+        """The class that Ray Train makes the backend of."""
         return NamedInterfaceBackend
 
 
@@ -56,7 +54,7 @@ def resolved(host: str) -> str | None:
 
 
 def interface_for(node_address: str, host_address: str | None) -> str | None:
-    """The interface that has `node_address`, or None where gloo's own choice (`host_address`) is a good one."""
+    """The interface that has `node_address`; None where gloo's own choice (`host_address`) is the same."""
     if host_address == node_address:
         return None
     return next((name for _, name in socket.if_nameindex() if _address(name) == node_address), None)

@@ -1,4 +1,4 @@
-"""What a command will do, from the config and the store alone: which runs are done, failed or still to be searched.
+"""What a command will do, from config and store alone: which runs are finished, failed or still to be searched.
 
 Writes nothing and starts nothing.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 from ray_darts.artifacts.experiment import check_same, read_experiment
 from ray_darts.artifacts.layout import check_name
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.status import RunStatus, run_status
 from ray_darts.config import SearchConfig
 from ray_darts.errors import ConfigError, MissingObject
@@ -31,13 +30,13 @@ class SweepRequest:
     seeds: tuple[int, ...]
     orders: tuple[Order, ...]
     retry_failed: bool = False
-    allow_local_batch_norm: bool = False
+    allow_world_size_change: bool = False
     address: str | None = None
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One seed with one order, and what the store says of it."""
+    """One seed with one order, and its status in the store."""
 
     run: str
     seed: int
@@ -64,20 +63,19 @@ class SweepPlan:
 
     @property
     def to_search(self) -> tuple[PlannedRun, ...]:
-        """New or unfinished, second orders first: the longest runs first leave the fewest places idle at the end."""
-        settled = {run.run for run in (*self.finished, *self.failed)}
-        left = (run for run in self.runs if run.run not in settled)
+        """New or unfinished; the longest runs (second order) start first, so that few workers idle at the end."""
+        ended = {run.run for run in (*self.finished, *self.failed)}
+        left = (run for run in self.runs if run.run not in ended)
         return tuple(sorted(left, key=lambda run: run.order != "second"))
 
 
-def plan_sweep(request: SweepRequest) -> SweepPlan:
-    """Check a request against itself and the store.
+def plan_sweep(request: SweepRequest, store: ObjectStore) -> SweepPlan:
+    """Check a request against itself and its store.
 
     Raises: ConfigError (no seed, an unknown order, another identity under this name, elastic workers with local
     batch norm), StoreError.
     """
     _check(request)
-    store = open_store(request.store_uri, request.config.store)
     _check_identity(request, store)
     runs = []
     for seed in request.seeds:
@@ -88,7 +86,7 @@ def plan_sweep(request: SweepRequest) -> SweepPlan:
 
 
 def with_absolute_path(config: SearchConfig) -> SearchConfig:
-    """The config with a data path that means the same in any working directory; `~` is the caller's home."""
+    """The config with an absolute data path, which holds in any working directory; `~` is the caller's home."""
     path = config.data.path
     if path is None or "://" in path:
         return config
@@ -106,15 +104,15 @@ def _check(request: SweepRequest) -> None:
         raise ConfigError(f"orders {request.orders}: wanted first, second or both")
     lowest, highest = request.config.operation.worker_range
     local = request.config.search.batch_norm == "local"
-    if lowest != highest and local and not request.allow_local_batch_norm:
+    if lowest != highest and local and not request.allow_world_size_change:
         raise ConfigError(
-            f"workers {request.config.operation.workers} change while searching, and local batch norm is another "
-            "function for each number of them: use search.batch_norm=sync, or --allow-local-batch-norm"
+            f"workers {request.config.operation.workers} change while searching, and local batch norm gives other "
+            "results for each number of them: use search.batch_norm=sync, or --allow-world-size-change"
         )
 
 
 def _check_identity(request: SweepRequest, store: ObjectStore) -> None:
-    """The data's digests are compared later, once it is open."""
+    """Compare with the experiment of this name, if there is one; the data's digests are compared once it is open."""
     try:
         there = read_experiment(store, request.experiment)
     except MissingObject:

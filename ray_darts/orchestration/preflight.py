@@ -1,7 +1,7 @@
-"""Looks before anything is written: can the data be opened, does the store keep its promises, and do all nodes see a
-store that is a folder.
+"""Checks before anything is written: the store behaves as the protocol needs, every node sees a store that is a
+folder, and the data can be opened.
 
-Runs where the search will: in this process on a cluster of its own, as a Ray task elsewhere.
+Runs where the search will run: in this process on a cluster of its own, as a Ray task on another cluster.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray_darts.artifacts.doctor import check_store
 from ray_darts.artifacts.layout import probe_key
 from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.config import SearchConfig, validate_config
 from ray_darts.data.open import open_data
@@ -27,27 +28,26 @@ def data_digests(config: SearchConfig, seed: int) -> dict[str, str]:
     return open_data(config, seed).digests
 
 
-def look_at(config: SearchConfig, seed: int, store_uri: str) -> dict[str, str]:
-    """Probe the store and open the data in this process; the data's digests.
+def check_store_and_data(config: SearchConfig, seed: int, store: ObjectStore) -> dict[str, str]:
+    """Probe the store and open the data in this process; return the data's digests.
 
-    Raises: StoreError naming each promise that the store does not keep, DataError.
+    Raises: StoreError naming each check that the store fails, DataError.
     """
-    check_store(open_store(store_uri, config.store))
+    check_store(store)
     return data_digests(config, seed)
 
 
-def look_from_worker(config: SearchConfig, seed: int, store_uri: str) -> dict[str, str]:
-    """The same, on a node that can be a worker, with that node's rights. Raises: StoreError, DataError."""
-    task = ray.remote(num_cpus=config.operation.cpus_per_worker, max_retries=2)(_look)
+def check_from_worker(config: SearchConfig, seed: int, store_uri: str) -> dict[str, str]:
+    """The same in a Ray task on a node that can be a worker, with its rights. Raises: StoreError, DataError."""
+    task = ray.remote(num_cpus=config.operation.cpus_per_worker, max_retries=2)(_check)
     answer: dict[str, str] | RayDartsError = ray.get(task.remote(config.model_dump(mode="json"), seed, store_uri))
     if isinstance(answer, RayDartsError):
         raise answer
     return answer
 
 
-def check_store_is_shared(store_uri: str, config: SearchConfig) -> None:
+def check_store_is_shared(store: ObjectStore) -> None:
     """Refuse a folder that a living node does not see. Raises: ConfigError naming the nodes."""
-    store = open_store(store_uri, config.store)
     nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in living_nodes()}
     if not isinstance(store, LocalStore) or len(nodes) < 2:
         return
@@ -75,8 +75,9 @@ def _sees(store_uri: str, probe: str) -> bool:
     return open_store(store_uri).exists(probe)
 
 
-def _look(config: Mapping[str, object], seed: int, store_uri: str) -> dict[str, str] | RayDartsError:
+def _check(config: Mapping[str, object], seed: int, store_uri: str) -> dict[str, str] | RayDartsError:
     try:
-        return look_at(validate_config(config), seed, store_uri)
+        checked = validate_config(config)
+        return check_store_and_data(checked, seed, open_store(store_uri, checked.store))
     except RayDartsError as error:
         return error

@@ -1,8 +1,8 @@
-"""Asks a Ray cluster what it has, what it can grow to and what waits for a place.
+"""Reads from a Ray cluster what it has, what it can grow to, and the demand that waits for resources.
 
 Ray's open release does not publish the autoscaler's bounds: they are read from the cluster file where the head has
 one (`RAY_DARTS_CLUSTER_FILE`, or the one that `ray up` leaves). Under KubeRay without one they are unknown, and a
-demand beyond what is there waits instead of being refused.
+demand beyond the present nodes waits instead of being refused.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 import ray
 import yaml
-from ray._private.state import state
 from ray.util import placement_group_table
 
 from ray_darts.config import Operation
 from ray_darts.errors import ConfigError
 from ray_darts.orchestration.capacity import Capacity, Demand, NodeGroup
+from ray_darts.orchestration.ray_internals import cluster_state
 
 HEAD_RESOURCE = "node:__internal_head__"
 CLUSTER_FILE_VARIABLE = "RAY_DARTS_CLUSTER_FILE"
@@ -62,7 +62,7 @@ def run_demand(operation: Operation, device: str) -> Demand:
 
 
 def waiting_demand() -> dict[str, float]:
-    """What worker groups of any job are waiting for: {resource: amount}, empty when all are placed."""
+    """The resources that worker groups of any job wait for: {resource: amount}, empty when all are placed."""
     waiting: Counter[str] = Counter()
     for group in placement_group_table().values():
         if group["state"] in ("PENDING", "RESCHEDULING"):
@@ -73,7 +73,7 @@ def waiting_demand() -> dict[str, float]:
 
 def _groups() -> tuple[NodeGroup, ...] | None:
     """What the autoscaler may add: nothing without one, None when its bounds are not known."""
-    published = state.get_cluster_config()
+    published = cluster_state.get_cluster_config()
     if published is not None and published.node_group_configs:
         return tuple(
             NodeGroup(group.name, dict(group.resources), group.max_count) for group in published.node_group_configs

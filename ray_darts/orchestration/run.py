@@ -1,7 +1,7 @@
-"""One run as Ray Tune sees it: a function that fits a TorchTrainer and turns every ending into a value.
+"""One run as Ray Tune executes it: a function that fits a TorchTrainer and returns every end as a RunOutcome.
 
-What Tune retries is therefore a lost process and nothing else. Every name carries digest, session and attempt, so
-Ray never resumes anything by itself.
+So Tune retries a lost process and nothing else. Every name contains digest, session and attempt, so that Ray never
+resumes anything by itself.
 """
 
 from __future__ import annotations
@@ -11,67 +11,88 @@ import os
 from collections.abc import Mapping
 from uuid import uuid4
 
+import fsspec
+import pyarrow.fs
 from ray.exceptions import RayError
-from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
-from ray.train.v2.torch.torch_trainer import TorchTrainer
-from ray.tune.integration.ray_train import TuneReportCallback
 
 from ray_darts.config import Operation
-from ray_darts.orchestration.assignment import Assignment
+from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
 from ray_darts.orchestration.interfaces import ProcessGroupConfig
-from ray_darts.orchestration.logs import log_for
-from ray_darts.orchestration.outcome import Outcome
-from ray_darts.orchestration.ray_storage import RAY_PATH, ray_filesystem
-from ray_darts.orchestration.run_queue import ASSIGNMENT
-from ray_darts.orchestration.stop_signal import stop_asked
+from ray_darts.orchestration.ray_internals import (
+    FailureConfig,
+    LoggingConfig,
+    RunConfig,
+    ScalingConfig,
+    TorchTrainer,
+    TrainingFailedError,
+    TuneReportCallback,
+    WorkerGroupError,
+)
+from ray_darts.orchestration.runtime_hooks import read_stop_request
+from ray_darts.orchestration.telemetry import start_run_log
 from ray_darts.orchestration.worker import run_worker
 
 logger = logging.getLogger("ray_darts.orchestration")
 
-OUTCOME = "outcome"
+ASSIGNMENT, OUTCOME = "assignment", "outcome"
+RAY_PATH = "/ray"
+"""`storage_path` of Ray's RunConfig, in `ray_filesystem`."""
+
 _ELASTIC_START_TIMEOUT_S = 60.0
 _ELASTIC_START_ATTEMPTS = 100
 
 
 def run_trial(config: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
-    """Ray Tune's trainable; returns an Outcome as plain data under OUTCOME."""
-    assignment = Assignment.from_plain(config[ASSIGNMENT])
-    log_for(assignment)
-    return {OUTCOME: _fit(assignment).to_plain()}
-
-
-def _fit(assignment: Assignment) -> Outcome:
-    reason = stop_asked(assignment.session.uuid)
-    if reason is not None:
-        return Outcome.from_plain({"kind": reason, "detail": "ended before the run began", "step": 0})
-    os.environ.update(train_environment(assignment.config.operation))
+    """Ray Tune's trainable; returns a RunOutcome as plain data under OUTCOME. Raises: RayError (a lost cluster)."""
     try:
-        returned: object = getattr(_trainer(assignment).fit(), "return_value", None)
-    except WorkerGroupError as error:
-        ranks = ", ".join(str(rank) for rank in sorted(error.worker_failures))
-        logger.error(
-            "ranks %s were lost more than %d times: %s", ranks, assignment.config.operation.max_failures, error
-        )
-        limit = assignment.config.operation.max_failures
-        return Outcome("lost", f"ranks {ranks} died more than {limit} times (operation.max_failures), at last: {error}")
-    except TrainingFailedError as error:
-        logger.error("Ray Train gave up: %s", error)
-        return Outcome("lost", str(error))
+        outcome = _fit(config[ASSIGNMENT])
     except RayError:
         raise
     except Exception as error:
         logger.exception("the run could not be started")
-        return Outcome("error", f"{type(error).__name__}: {error}")
-    assert isinstance(returned, Mapping)
-    return Outcome.from_plain(returned)
+        outcome = outcome_of(error)
+    return {OUTCOME: outcome.to_plain()}
+
+
+def _fit(plain: Mapping[str, object]) -> RunOutcome:
+    assignment = Assignment.from_plain(plain)
+    start_run_log(assignment)
+    reason = read_stop_request(assignment.session.uuid)
+    if reason is not None:
+        return RunOutcome(reason, "ended before the run began")
+    operation = assignment.config.operation
+    os.environ.update(train_environment(operation))
+    try:
+        returned: object = getattr(_trainer(assignment, plain).fit(), "return_value", None)
+    except WorkerGroupError as error:
+        ranks, limit = ", ".join(str(rank) for rank in sorted(error.worker_failures)), operation.max_failures
+        logger.error("ranks %s were lost more than %d times: %s", ranks, limit, error)
+        return RunOutcome(
+            "lost", f"ranks {ranks} died more than {limit} times (operation.max_failures), at last: {error}"
+        )
+    except TrainingFailedError as error:
+        logger.error("Ray Train gave up: %s", error)
+        return RunOutcome("lost", str(error))
+    if not isinstance(returned, Mapping):
+        return RunOutcome("error", f"Ray Train returned {returned!r} instead of the outcome of rank 0")
+    return RunOutcome.from_plain(returned)
+
+
+def ray_filesystem() -> pyarrow.fs.FileSystem:
+    """Where Ray keeps its own files: in the memory of the process that writes them; empty in every new process.
+
+    Ray is given no checkpoints and never resumes anything: a run continues from its log. What is left (a marker that
+    Ray reads right after writing it, and Tune's view of its trials) is read by its writer alone. So a store that does
+    not answer cannot end a search through Ray, and no bucket holds a pickle.
+    """
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fsspec.filesystem("memory")))
 
 
 def train_environment(operation: Operation) -> dict[str, str]:
     """Ray Train's limits as it reads them, in the process that calls fit.
 
-    An elastic group starts with what Ray believes is there, which just after a node's loss is too much for some
-    seconds: it must find out soon, while a fixed group may wait for an autoscaler.
+    An elastic group starts with as many workers as Ray counts, and for some seconds after a node's loss it counts too
+    many: the start must time out soon. A fixed group may wait for an autoscaler.
     """
     start_timeout_s = operation.worker_start_timeout_s
     if is_elastic(operation):
@@ -92,7 +113,7 @@ def is_elastic(operation: Operation) -> bool:
     return lowest != highest
 
 
-def _trainer(assignment: Assignment) -> TorchTrainer:
+def _trainer(assignment: Assignment, plain: Mapping[str, object]) -> TorchTrainer:
     config, operation = assignment.config, assignment.config.operation
     lowest, highest = operation.worker_range
     start_attempts = _ELASTIC_START_ATTEMPTS if is_elastic(operation) else operation.start_attempts
@@ -101,7 +122,7 @@ def _trainer(assignment: Assignment) -> TorchTrainer:
         resources["GPU"] = 1.0
     return TorchTrainer(
         run_worker,
-        train_loop_config=assignment.to_plain(),
+        train_loop_config=dict(plain),
         torch_config=ProcessGroupConfig(timeout_s=int(operation.collective_timeout_s)),
         scaling_config=ScalingConfig(
             num_workers=(lowest, highest) if is_elastic(operation) else lowest,

@@ -1,54 +1,155 @@
-"""The loop's owner in a run: says when to commit, to pause and to stop, and passes on what the loop tells.
+"""Between the loop and the store: RunSink answers the loop, Committer makes its snapshots durable in a thread.
 
-The same object on every rank; only rank 0 has a committer. Knows no store, no Ray and no mathematics.
+The loop never waits for an upload. During a store outage the Committer retries; a newer command's claim (Superseded)
+or an outage longer than `give_up_s` ends the commits, and RunSink then asks the loop to stop.
 """
 
 from __future__ import annotations
 
 import logging
+import queue
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
+from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.metrics import read_epoch
-from ray_darts.config import Operation
-from ray_darts.errors import Superseded
-from ray_darts.orchestration.committer import Committer
-from ray_darts.orchestration.logs import tell_epoch
-from ray_darts.orchestration.surroundings import Surroundings
+from ray_darts.artifacts.writer import RunWriter
+from ray_darts.errors import StoreUnavailable, Superseded
+from ray_darts.orchestration.rank_waiting import retry_during_outage
+from ray_darts.orchestration.runtime_hooks import RuntimeHooks
+from ray_darts.orchestration.telemetry import set_logged_epoch
+from ray_darts.protocols.task import Snapshot, StopReason, Wants
 from ray_darts.search.collectives import Collectives
-from ray_darts.search.sink import Snapshot, StopReason, Wants
 
 logger = logging.getLogger("ray_darts.orchestration")
 
 
-class RunSink:
-    """Answers the loop. `committer` is rank 0's; the other ranks have None."""
+class Committer:
+    """Commits snapshots in order; rank 0 only. Nobody else uses the writer until `close`.
+
+    `durable_step`: the last step that is in the store. `committed`, if given, is called with (step, seconds) after
+    each commit, on the committer's thread.
+    """
 
     def __init__(
         self,
-        operation: Operation,
+        writer: RunWriter,
+        *,
+        total_steps: int,
+        max_pending: int,
+        give_up_s: float,
+        committed: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self._writer, self._total_steps = writer, total_steps
+        self._max_pending, self._give_up_s, self._committed = max_pending, give_up_s, committed
+        self._queue: queue.SimpleQueue[Snapshot | None] = queue.SimpleQueue()
+        self._pending = 0
+        self._lock = threading.Lock()
+        self._give_up = threading.Event()
+        self._seconds: float | None = None
+        self.failure: Exception | None = None
+        self.durable_step = writer.step
+        self._thread = threading.Thread(target=self._work, daemon=True, name="committer")
+        self._thread.start()
+
+    @property
+    def pending(self) -> int:
+        """Number of snapshots that are not durable yet."""
+        with self._lock:
+            return self._pending
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `max_pending` snapshots wait, so that the ranks should pause."""
+        return self.failure is None and self.pending >= self._max_pending
+
+    def submit(self, snapshot: Snapshot) -> None:
+        """Take a snapshot; returns at once. After a failure it is dropped."""
+        with self._lock:
+            self._pending += 1
+        self._queue.put(snapshot)
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Wait until everything submitted is durable; the writer may be used afterwards.
+
+        Raises: the failure that ended the commits; StoreUnavailable when the store has not answered in `timeout_s`.
+        """
+        self._queue.put(None)
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._give_up.set()
+            self._thread.join()
+        if self.failure is not None:
+            raise self.failure
+
+    def _work(self) -> None:
+        while (snapshot := self._queue.get()) is not None:
+            if self.failure is None:
+                try:
+                    self._commit(snapshot)
+                except Exception as error:
+                    self.failure = error
+                    logger.exception("step %d could not be committed", snapshot.step)
+            with self._lock:
+                self._pending -= 1
+
+    def _commit(self, snapshot: Snapshot) -> None:
+        began = time.monotonic()
+        checkpoint = Checkpoint(snapshot.tensors, snapshot.state)
+
+        def advance() -> None:
+            try:
+                self._writer.advance(
+                    snapshot.step,
+                    snapshot.alphas,
+                    snapshot.epochs,
+                    snapshot.metrics,
+                    checkpoint,
+                    self._seconds,
+                    self._total_steps,
+                )
+            except StoreUnavailable as error:
+                logger.warning("the store does not answer; step %d is durable: %s", self.durable_step, error)
+                raise
+
+        retry_during_outage(advance, self._give_up_s, stop=self._give_up)
+        self._seconds = time.monotonic() - began
+        self.durable_step = snapshot.step
+        if self._committed is not None:
+            self._committed(snapshot.step, self._seconds)
+
+
+class RunSink:
+    """Decides when to commit, pause and stop. The same object on every rank; only rank 0 has a `committer`."""
+
+    def __init__(
+        self,
+        commit_every_s: float,
+        report_every_s: float,
         collectives: Collectives,
         device: torch.device,
-        surroundings: Surroundings,
+        hooks: RuntimeHooks,
         committer: Committer | None,
     ) -> None:
-        self._operation, self._collectives, self._device = operation, collectives, device
-        self._surroundings, self._committer = surroundings, committer
+        self._commit_every_s, self._report_every_s = commit_every_s, report_every_s
+        self._collectives, self._device = collectives, device
+        self._hooks, self._committer = hooks, committer
         self._last_commit = self._last_report = time.monotonic()
-        self._told_of_loss = False
+        self._logged_loss = False
 
     def wants(self) -> Wants:
-        """A commit every `commit_every_s`, and as often as the store takes them while a node is being taken away."""
-        losing = self._surroundings.losing_node()
-        if losing and not self._told_of_loss:
-            self._told_of_loss = True
+        """A commit every `commit_every_s`; at every agreement without a pending commit while a node is being lost."""
+        losing = self._hooks.losing_node()
+        if losing and not self._logged_loss:
+            self._logged_loss = True
             logger.warning("a node of this run will be taken away: committing at every agreement until then")
         committer = self._committer
         if committer is None:
-            return Wants(stop=self._surroundings.stop_asked())
-        due = time.monotonic() - self._last_commit >= self._operation.commit_every_s
+            return Wants(stop=self._hooks.stop_requested())
+        due = time.monotonic() - self._last_commit >= self._commit_every_s
         return Wants(
             commit=due or (losing and committer.pending == 0),
             pause=committer.is_full,
@@ -60,21 +161,21 @@ class RunSink:
             return "superseded"
         if committer.failure is not None:
             return "store_given_up"
-        return self._surroundings.stop_asked()
+        return self._hooks.stop_requested()
 
     def epoch(self, metrics: Mapping[str, object]) -> None:
-        """Show the epoch; report it at most every `report_every_s` by rank 0's clock, since a report is a barrier."""
+        """Publish the epoch; report it, which is a barrier, at most every `report_every_s` by rank 0's clock."""
         epoch = metrics["epoch"]
         assert isinstance(epoch, int)
-        tell_epoch(epoch)
+        set_logged_epoch(epoch)
         scalars = read_epoch(metrics).scalars()
         if self._committer is not None:
             for name, value in scalars.items():
                 if isinstance(value, float | int):
-                    self._surroundings.gauge(name, value)
+                    self._hooks.gauge(name, value)
         waited = torch.tensor([time.monotonic() - self._last_report], dtype=torch.float64, device=self._device)
-        if float(self._collectives.all_rows(waited)[0]) >= self._operation.report_every_s:
-            self._surroundings.report(scalars)
+        if float(self._collectives.all_rows(waited)[0]) >= self._report_every_s:
+            self._hooks.report(scalars)
             self._last_report = time.monotonic()
 
     def commit(self, snapshot: Snapshot) -> None:

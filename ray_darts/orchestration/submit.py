@@ -1,7 +1,7 @@
-"""A search as a job of a Ray cluster: sending it, following its log, and what its end means as an exit code.
+"""Submits a search as a job of a Ray cluster, follows its log, and returns the driver's own exit code.
 
-Ray's own `ray job submit` exits with 1 whatever went wrong; here the driver's own code comes back. Nothing is kept on
-this side: the job goes on without us, and submitting it again continues the search from its store.
+`ray job submit` exits with 1 whatever went wrong. Nothing is kept on this side: the job goes on without this process,
+and submitting it again continues the search from its store.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from ray_darts.errors import ClusterError, ConfigError
+from ray_darts.exit_codes import DONE, FAILED, INTERRUPTED
 
-INTERRUPTED = 130
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-_CHATTY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+_CHATTY_LOGGERS = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _POLL_S = 1.0
 _NO_ANSWER = (ConnectionError, RuntimeError, requests.RequestException, aiohttp.ClientError)
 
@@ -38,11 +38,11 @@ logger = logging.getLogger("ray_darts.orchestration")
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A search to send. `words` are the arguments of `ray-darts search`.
+    """A search to submit. `words` are the arguments of `ray-darts search`.
 
     `working_dir`: the root of a checkout, which travels (without what its .gitignore and .rayignore name); None: the
     package installed in the cluster's image. `dependencies`: pip requirements, for a cluster whose image lacks them.
-    `stop_wait_s`: from the word of `ray job stop` to SIGKILL; Ray's own 3 s leave no time for a last commit.
+    `stop_wait_s`: from the SIGTERM of `ray job stop` to SIGKILL; Ray's own 3 s are too short for a last commit.
     """
 
     words: tuple[str, ...]
@@ -76,15 +76,15 @@ def connect(address: str | None, token: str | None) -> JobSubmissionClient:
     Raises: ClusterError where nobody answers or the token is missing or refused.
     """
     headers = None if token is None else {"Authorization": f"Bearer {token}"}
-    for name in _CHATTY:
+    for name in _CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        with _address_wins(address):
+        with _preferring(address):
             return JobSubmissionClient(address, headers=headers)
     except AuthenticationError as error:
         reason = str(error).partition("\n")[0]
         raise ClusterError(
-            f"the cluster refused us: {reason}. Give its token as --token-file", address=address
+            f"the cluster refused the connection: {reason}. Give its token as --token-file", address=address
         ) from error
     except (*_NO_ANSWER, ValueError) as error:
         raise ClusterError(
@@ -104,11 +104,11 @@ def submit_job(client: JobSubmissionClient, request: JobRequest) -> str:
 
 
 def follow_job(
-    client: JobSubmissionClient, submission_id: str, write: Callable[[str], object], patience_s: float = 600.0
+    client: JobSubmissionClient, submission_id: str, write: Callable[[str], object], timeout_s: float = 600.0
 ) -> int:
-    """Copy the job's log to `write` until it ends, and return its exit code; a lost connection is taken up again.
+    """Copy the job's log to `write` until it ends, and return its exit code; reconnect when the connection is lost.
 
-    Raises: ClusterError when the cluster does not answer for `patience_s`; the job may go on.
+    Raises: ClusterError when the cluster does not answer for `timeout_s`; the job may go on.
     """
     log = _Log(write)
     last_answer = time.monotonic()
@@ -120,9 +120,9 @@ def follow_job(
                 return exit_code_of(details)
             last_answer = time.monotonic()
         except _NO_ANSWER as error:
-            if time.monotonic() - last_answer > patience_s:
+            if time.monotonic() - last_answer > timeout_s:
                 raise ClusterError(
-                    f"the cluster has not answered for {patience_s:.0f} s; job {submission_id} may go on: {error}",
+                    f"the cluster has not answered for {timeout_s:.0f} s; job {submission_id} may go on: {error}",
                     submission_id=submission_id,
                 ) from error
             logger.info("job %s cannot be followed now: %s", submission_id, error)
@@ -134,17 +134,17 @@ def exit_code_of(details: JobDetails) -> int:
     if details.status == JobStatus.STOPPED:
         return INTERRUPTED
     if details.status == JobStatus.SUCCEEDED:
-        return 0
-    return _shell_code(details.driver_exit_code or 1)
+        return DONE
+    return _shell_code(details.driver_exit_code or FAILED)
 
 
 def run_without_retry(command: Sequence[str], codes: Collection[int]) -> int:
     """Run a job's command; if it ends with one of `codes`, end the job as STOPPED instead of FAILED.
 
-    For whoever retries what has FAILED and cannot read exit codes (a KubeRay RayJob). Returns the command's code.
+    For a scheduler that retries a FAILED job and cannot read exit codes (a KubeRay RayJob). Returns the command's code.
     """
     stopped = threading.Event()
-    # `ray job stop` signals every process of the job: the command decides, we only wait for it.
+    # `ray job stop` signals every process of the job: the command handles the signal, this process waits for it.
     before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         code = _shell_code(subprocess.run(command, check=False).returncode)
@@ -152,7 +152,7 @@ def run_without_retry(command: Sequence[str], codes: Collection[int]) -> int:
             submission_id = json.loads(os.environ["RAY_JOB_CONFIG_JSON_ENV_VAR"])["metadata"]["job_submission_id"]
             logger.warning("exit code %d must not be retried: job %s stops itself", code, submission_id)
             connect(None, None).stop_job(submission_id)
-            # To exit before the word comes back would be to fail after all.
+            # Wait for the signal: a job whose entrypoint exits before it is FAILED.
             stopped.wait(timeout=60)
     finally:
         for number, handler in before.items():
@@ -165,8 +165,8 @@ def _shell_code(return_code: int) -> int:
 
 
 @contextmanager
-def _address_wins(address: str | None) -> Iterator[None]:
-    """An address that was given goes before Ray's variables, which its client would prefer."""
+def _preferring(address: str | None) -> Iterator[None]:
+    """Hide Ray's address variables, which its client prefers, where an address was given."""
     hidden = (
         {} if address is None else {name: os.environ.pop(name) for name in _ADDRESS_VARIABLES if name in os.environ}
     )
@@ -177,7 +177,7 @@ def _address_wins(address: str | None) -> Iterator[None]:
 
 
 class _Log:
-    """What of a job's log was written already: the server tells it from its start after each reconnection."""
+    """How much of a job's log has been written: the server sends it from its start after each reconnection."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write

@@ -1,6 +1,6 @@
-"""The driver's vigil over a running sweep: Tune on a thread, and here signals, time limits, status and waiting demand.
+"""Runs a sweep in a thread, and meanwhile handles signals, time limits, the runs' status and the waiting demand.
 
-Never writes to a run's log. What a run ended with comes back from Tune as a value.
+Never writes to a run's log. Knows no Ray: the sweep that it runs is an object with the methods of `Sweep`.
 """
 
 from __future__ import annotations
@@ -9,153 +9,167 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
+from typing import Protocol
 
-from ray import tune
-from ray.exceptions import RayError
-from ray.tune.error import TuneError
-
-from ray_darts.artifacts.open import open_store
+from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.status import RunStatus, run_status
-from ray_darts.errors import ClusterLost, StoreError
-from ray_darts.orchestration.assignment import Assignment
-from ray_darts.orchestration.outcome import Outcome
-from ray_darts.orchestration.ray_storage import RAY_PATH, ray_filesystem
-from ray_darts.orchestration.resources import HEAD_RESOURCE, cluster_capacity, waiting_demand
-from ray_darts.orchestration.run import OUTCOME, run_trial
-from ray_darts.orchestration.run_queue import ASSIGNMENT, RunQueue
-from ray_darts.orchestration.stop_signal import ask_to_stop, forget_stop
-from ray_darts.search.sink import StopReason
+from ray_darts.errors import ClusterLost, StoreError, SweepCrashed
+from ray_darts.orchestration.assignment import Assignment, RunOutcome
+from ray_darts.protocols.task import StopReason
 
 logger = logging.getLogger("ray_darts.orchestration")
 
-_OBSERVE_S = 2.0
-_TELL_WAITING_S = 30.0
-_STOP_GRACE_S = 180.0
-_DRIVER_SHARE = 0.001
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Sweep(Protocol):
+    """What executes the runs; `TuneSweep` in a command."""
+
+    @property
+    def started(self) -> Collection[str]:
+        """Names of the runs that have been started."""
+        ...
+
+    def fit(self) -> Mapping[str, RunOutcome]:
+        """Run until every started run has ended; called in a thread of its own. Raises: ClusterLost, or a bug."""
+        ...
+
+    def request_stop(self, reason: StopReason) -> None:
+        """Start no further run, and ask the running ones to commit and end."""
+        ...
+
+    def clear_stop(self) -> None:
+        """Remove the request; the last call."""
+        ...
+
+    def describe_waiting(self) -> str | None:
+        """One line about the resources that runs wait for; None when nothing waits."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a sweep is stopped, and how often the Supervisor looks; None is no limit.
+
+    `stop_grace_s`: how long runs may take to commit and end after a stop before the command ends without them.
+    """
+
+    max_hours: float | None = None
+    max_worker_hours: float | None = None
+    observe_s: float = 2.0
+    log_waiting_s: float = 30.0
+    stop_grace_s: float = 180.0
+
+
 class Supervisor:
-    """Runs assignments of one session; `statuses` are those of all runs that the observer is shown."""
+    """Runs the assignments of one session; `statuses` are those of all runs that the observer is shown."""
 
     def __init__(
         self,
+        sweep: Sweep,
         assignments: Sequence[Assignment],
-        num_concurrent: int,
+        store: ObjectStore,
         statuses: Sequence[RunStatus],
         observer: Callable[[list[RunStatus]], None],
+        limits: Limits,
     ) -> None:
-        self._assignments, self._num_concurrent, self._observer = assignments, num_concurrent, observer
+        self._sweep, self._store, self._observer, self._limits = sweep, store, observer, limits
+        self._runs = [assignment.run for assignment in assignments]
+        self._experiment, self._session = assignments[0].experiment, assignments[0].session.uuid
         self._statuses = {status.run: status for status in statuses}
-        self._first = assignments[0]
-        self._store = open_store(self._first.store_uri, self._first.config.store)
-        self._queue = RunQueue(assignments, lambda: self._reason is not None)
         self._reason: StopReason | None = None
-        self._asked_at: float | None = None
-        self._outcomes: dict[str, Outcome] = {}
-        self._crash: Exception | None = None
+        self._stopped_at: float | None = None
+        self._outcomes: Mapping[str, RunOutcome] = {}
+        self._crash: BaseException | None = None
         self._worker_s = 0.0
-        self._told_waiting = time.monotonic()
+        self._started_at = self._last_pass = self._last_waiting = time.monotonic()
 
-    def run(self) -> dict[str, Outcome]:
-        """Return each assignment's outcome. Raises: ClusterLost."""
-        began = time.monotonic()
-        tuning = threading.Thread(target=self._tune, daemon=True, name="tune")
+    def run(self) -> dict[str, RunOutcome]:
+        """Return each assignment's outcome.
+
+        Raises: ClusterLost; SweepCrashed with the type and text of any other exception of the sweep's thread.
+        """
+        self._started_at = self._last_pass = time.monotonic()
+        thread = threading.Thread(target=self._fit, daemon=True, name="sweep")
         with self._signals():
-            tuning.start()
+            thread.start()
             try:
-                while tuning.is_alive() and not self._patience_is_over():
-                    tuning.join(_OBSERVE_S)
-                    self._look(began)
+                while thread.is_alive() and not self._grace_is_over():
+                    thread.join(self._limits.observe_s)
+                    self._observe()
             finally:
-                forget_stop(self._first.session.uuid)
+                self._sweep.clear_stop()
+        if isinstance(self._crash, ClusterLost):
+            raise self._crash
         if self._crash is not None:
-            raise ClusterLost(
-                f"Ray ended before the sweep did, the same command continues it: {self._crash}"
+            raise SweepCrashed(
+                f"the sweep ended with an unexpected error, {type(self._crash).__name__}: {self._crash}. What was "
+                "committed is safe; please report this error with the log"
             ) from self._crash
-        reason = self._reason or "interrupted"
-        rest = Outcome.from_plain({"kind": reason, "detail": "ended before the run began or answered", "step": 0})
-        return {assignment.run: self._outcomes.get(assignment.run, rest) for assignment in self._assignments}
+        return {run: self._outcomes.get(run, self._unanswered()) for run in self._runs}
 
     def stop(self, reason: StopReason) -> None:
-        """Ask every run to commit and end; the first reason stays."""
+        """Ask every run to commit and end; a second call changes nothing."""
         if self._reason is None:
-            self._reason, self._asked_at = reason, time.monotonic()
-            ask_to_stop(self._first.session.uuid, reason)
+            self._reason, self._stopped_at = reason, time.monotonic()
+            self._sweep.request_stop(reason)
 
-    def _tune(self) -> None:
+    def _fit(self) -> None:
         try:
-            results = self._tuner().fit()
-            for result in (results[index] for index in range(len(results))):
-                run = result.config[ASSIGNMENT]["run"] if result.config else ""
-                self._outcomes[run] = _outcome(result, self._first.config.operation.max_failures)
-        except (RayError, TuneError, RuntimeError, OSError) as error:
+            self._outcomes = self._sweep.fit()
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
             self._crash = error
 
-    def _tuner(self) -> tune.Tuner:
-        first = self._first
-        return tune.Tuner(
-            tune.with_resources(run_trial, {HEAD_RESOURCE: _DRIVER_SHARE}),
-            tune_config=tune.TuneConfig(
-                search_alg=self._queue,
-                num_samples=len(self._assignments),
-                max_concurrent_trials=self._num_concurrent,
-            ),
-            run_config=tune.RunConfig(
-                name=f"sweep-{first.config.digest()[:8]}-{first.session.uuid[:8]}",
-                storage_path=RAY_PATH,
-                storage_filesystem=ray_filesystem(),
-                failure_config=tune.FailureConfig(max_failures=first.config.operation.max_failures),
-                verbose=0,
-            ),
-        )
+    def _unanswered(self) -> RunOutcome:
+        """The outcome of a run that the sweep has not reported."""
+        if self._reason is None:
+            return RunOutcome("error", "Ray Tune ended without a result for this run")
+        return RunOutcome(self._reason, "ended before the run began or answered")
 
-    def _look(self, began: float) -> None:
-        """Read the living runs' status, show all, and see whether a time limit has passed."""
-        operation = self._first.config.operation
-        workers = 0
-        for assignment in self._assignments:
-            status = self._status(assignment.run)
-            if status.state in ("claimed", "searching") and status.owner is not None:
-                is_ours = status.owner.session == assignment.session.uuid
-                workers += status.environment.world_size if is_ours and status.environment is not None else 0
+    def _observe(self) -> None:
+        """Read the status of the started runs, show all to the observer, and stop where a limit has passed."""
+        workers = sum(self._num_workers(self._read_status(run)) for run in self._runs)
+        now = time.monotonic()
+        self._worker_s += workers * (now - self._last_pass)
+        self._last_pass = now
         self._observer(list(self._statuses.values()))
-        self._worker_s += workers * _OBSERVE_S
-        hours = (time.monotonic() - began) / 3600
-        if operation.max_hours is not None and hours >= operation.max_hours:
+        max_hours, max_worker_hours = self._limits.max_hours, self._limits.max_worker_hours
+        if max_hours is not None and (now - self._started_at) / 3600 >= max_hours:
             self.stop("time_limit")
-        if operation.max_worker_hours is not None and self._worker_s / 3600 >= operation.max_worker_hours:
+        if max_worker_hours is not None and self._worker_s / 3600 >= max_worker_hours:
             self.stop("time_limit")
-        self._tell_waiting()
+        self._log_waiting()
 
-    def _status(self, run: str) -> RunStatus:
+    def _num_workers(self, status: RunStatus) -> int:
+        """Workers that search a run for this session now."""
+        if status.state not in ("claimed", "searching") or status.owner is None or status.environment is None:
+            return 0
+        return status.environment.world_size if status.owner.session == self._session else 0
+
+    def _read_status(self, run: str) -> RunStatus:
         status = self._statuses[run]
-        if run not in self._queue.started or status.state == "finished":
+        if run not in self._sweep.started or status.state == "finished":
             return status
         try:
-            status = self._statuses[run] = run_status(self._store, self._first.experiment, run)
-        except StoreError as error:  # a status is only shown; the runs themselves say what the store refuses
+            status = self._statuses[run] = run_status(self._store, self._experiment, run)
+        except StoreError as error:  # a status is only shown; the run itself reports what the store refuses
             logger.info("the status of %s cannot be read now: %s", run, error)
         return status
 
-    def _tell_waiting(self) -> None:
-        if time.monotonic() - self._told_waiting < _TELL_WAITING_S:
+    def _log_waiting(self) -> None:
+        if time.monotonic() - self._last_waiting < self._limits.log_waiting_s:
             return
-        self._told_waiting = time.monotonic()
-        try:
-            waiting, capacity = waiting_demand(), cluster_capacity()
-        except RayError as error:
-            logger.info("what waits for a place cannot be read now: %s", error)
-            return
-        if waiting:
-            amounts = " and ".join(f"{amount:g} {name}s" for name, amount in sorted(waiting.items(), reverse=True))
-            logger.info("waiting for %s; %s", amounts, capacity.describe())
+        self._last_waiting = time.monotonic()
+        waiting = self._sweep.describe_waiting()
+        if waiting is not None:
+            logger.info("%s", waiting)
 
-    def _patience_is_over(self) -> bool:
-        return self._asked_at is not None and time.monotonic() - self._asked_at > _STOP_GRACE_S
+    def _grace_is_over(self) -> bool:
+        return self._stopped_at is not None and time.monotonic() - self._stopped_at > self._limits.stop_grace_s
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -167,7 +181,8 @@ class Supervisor:
         def handle(number: int, frame: FrameType | None) -> None:
             if self._reason is not None:
                 raise KeyboardInterrupt
-            logger.warning("%s: committing and ending; once more ends at once", signal.Signals(number).name)
+            name = signal.Signals(number).name
+            logger.warning("%s: the runs commit and end; a second signal ends this command at once", name)
             self.stop("interrupted")
 
         before = {number: signal.signal(number, handle) for number in _SIGNALS}
@@ -176,10 +191,3 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _outcome(result: tune.Result, max_failures: int) -> Outcome:
-    plain = (result.metrics or {}).get(OUTCOME)
-    if isinstance(plain, Mapping):
-        return Outcome.from_plain(plain)
-    return Outcome("lost", f"its trial process died more than {max_failures} times: {result.error}")

@@ -1,8 +1,8 @@
-"""Turns a cloud's notice that a spot machine will be taken away into a drain of its Ray node; one process per node.
+"""Drains this Ray node when the cloud announces that its spot machine will be taken away; one process per node.
 
 AWS: instance metadata, version 2 (a session token first). `python -m ray_darts.orchestration.watcher` runs beside
-`ray start`; the metadata service's address is an argument, so that a local server can play it. Correctness never
-needs the notice: it only saves the steps since the last commit.
+`ray start`; the metadata service's address is an argument, so that a local server can replace it in tests. The notice
+only saves the steps since the last commit; results never depend on it.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Metadata:
         Raises: OSError when nothing answers, ValueError when the answer is not one.
         """
         try:
-            told = self._get("/latest/meta-data/spot/instance-action")
+            text = self._get("/latest/meta-data/spot/instance-action")
         except urllib.error.HTTPError as error:
             if error.code == _GONE:
                 return None
             raise
-        return read_notice(told)
+        return read_notice(text)
 
     def _get(self, path: str) -> str:
         if self._token is None:
@@ -81,13 +81,13 @@ def read_notice(text: str) -> Notice:
     """Parse `{"action": "terminate", "time": "2026-09-18T08:22:00Z"}`. Raises: ValueError."""
     plain = json.loads(text)
     if not isinstance(plain, dict) or not isinstance(plain.get("action"), str):
-        raise ValueError(f"{text!r} is no interruption notice")
+        raise ValueError(f"{text!r} is no interruption notice: wanted a JSON object with action and time")
     when = datetime.fromisoformat(str(plain.get("time")))
     return Notice(plain["action"], when.astimezone(UTC).timestamp())
 
 
 def drain_node(ray_address: str, node_id: str, notice: Notice) -> None:
-    """Tell Ray that this node goes at the notice's deadline. Raises: subprocess.CalledProcessError."""
+    """Drain this node in Ray until the notice's deadline. Raises: subprocess.CalledProcessError."""
     remaining_s = max(0, int(notice.deadline - time.time()))
     subprocess.run(
         [
@@ -104,18 +104,18 @@ def drain_node(ray_address: str, node_id: str, notice: Notice) -> None:
 
 
 def watch(metadata: Metadata, ray_address: str, node_id: str, poll_s: float = POLL_S) -> Notice:
-    """Poll until a notice comes and Ray has taken it; a failing poll or drain is told and tried again."""
+    """Poll until a notice comes and Ray has accepted the drain; a failing poll or drain is logged and repeated."""
     while True:
         try:
             notice = metadata.notice()
             if notice is not None:
                 drain_node(ray_address, node_id, notice)
-                logger.warning("draining node %s: the machine goes at %.0f", node_id, notice.deadline)
+                logger.warning("draining node %s: its machine will be taken away at %.0f", node_id, notice.deadline)
                 return notice
         except (OSError, ValueError) as error:
             logger.info("no answer from the metadata service: %s", error)
         except subprocess.CalledProcessError as error:
-            logger.error("Ray did not take the drain: %s", error.stderr.strip())
+            logger.error("Ray did not accept the drain: %s", error.stderr.strip())
         time.sleep(poll_s)
 
 
@@ -145,10 +145,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--node-address", help="IP of the node to drain; default: this machine's")
     parser.add_argument("--metadata-address", default=METADATA_ADDRESS)
     parser.add_argument("--poll-s", type=float, default=POLL_S)
-    told = parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s watcher: %(message)s")
-    node_id = told.node_id or node_id_of(told.ray_address, told.node_address)
-    watch(Metadata(told.metadata_address), told.ray_address, node_id, told.poll_s)
+    node_id = given.node_id or node_id_of(given.ray_address, given.node_address)
+    watch(Metadata(given.metadata_address), given.ray_address, node_id, given.poll_s)
     return 0
 
 

@@ -1,6 +1,6 @@
-"""The train function of Ray Train: makes a rank's place (threads, device, process group, surroundings) and searches.
+"""The train function of Ray Train: sets up a rank's threads, device, process group and hooks, and executes the run.
 
-Refuses to know how a search goes. What it returns on rank 0 is the run's outcome; what it raises, Ray retries.
+Refuses to know what a run computes. What it returns on rank 0 is the run's outcome; what it raises, Ray retries.
 """
 
 from __future__ import annotations
@@ -15,44 +15,54 @@ import ray.train
 import ray.train.torch
 import torch
 from ray.exceptions import RayError
-from ray.train.v2._internal.exceptions import RayTrainError
 
 import ray_darts
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.records import Environment
 from ray_darts.errors import RankLost
-from ray_darts.orchestration.assignment import Assignment
-from ray_darts.orchestration.crashes import crash_where_told
-from ray_darts.orchestration.group import LastWords, RankGroup
-from ray_darts.orchestration.logs import log_for
-from ray_darts.orchestration.metrics import RunGauges
+from ray_darts.orchestration.assignment import Assignment, RunOutcome, owner_of
+from ray_darts.orchestration.crashes import install_crash_hook
+from ray_darts.orchestration.group import FailureMailbox, RankGroup
+from ray_darts.orchestration.ray_internals import RayTrainError
 from ray_darts.orchestration.resources import living_nodes
-from ray_darts.orchestration.search_run import Place, search_run
-from ray_darts.orchestration.session import owner_of
-from ray_darts.orchestration.stop_signal import StopWatch
+from ray_darts.orchestration.run_execution import RankContext, execute_run, post_failure
+from ray_darts.orchestration.runtime_hooks import StopPoller
+from ray_darts.orchestration.telemetry import RunGauges, start_run_log
+from ray_darts.protocols.task import StopReason
 from ray_darts.search.collectives import SingleRank
-from ray_darts.search.sink import StopReason
 
 _PACKAGES = ("torch", "ray", "numpy")
 
 
-def run_worker(settings: dict[str, object]) -> dict[str, object]:
+def run_worker(settings: dict[str, object]) -> dict[str, object] | None:
     """One rank of one worker-group start; `settings` is an Assignment as plain data.
 
-    Returns: an Outcome as plain data. Raises: RankLost and what a broken device raises.
+    Returns: a RunOutcome as plain data, as `execute_run` does. Raises: RankLost and what a broken device raises.
     """
-    assignment = Assignment.from_plain(settings)
-    log_for(assignment)
-    crash_where_told()
-    operation = assignment.config.operation
-    torch.set_num_threads(operation.threads)
-    device = ray.train.torch.get_device() if assignment.device == "cuda" else torch.device("cpu")
-    place = _place(assignment, device)
-    context = ray.get_runtime_context()
-    owner = owner_of(assignment.session, context.get_node_id(), _node_labels(context.get_node_id()))
-    environment = environment_of(assignment, place.collectives.shard.world_size, device)
-    store = open_store(assignment.store_uri, assignment.config.store)
-    return search_run(assignment, store, owner, environment, place).to_plain()
+    install_crash_hook()
+    device = ray.train.torch.get_device() if settings.get("device") == "cuda" else torch.device("cpu")
+    collectives = SingleRank() if ray.train.get_context().get_world_size() == 1 else RankGroup()
+    mailbox = None
+    if isinstance(collectives, RankGroup):
+        mailbox = FailureMailbox(collectives, os.environ["MASTER_ADDR"], device)
+    node = ray.get_runtime_context().get_node_id()
+    labels = _node_labels(node)
+    try:
+        assignment = Assignment.from_plain(settings)
+        start_run_log(assignment)
+        torch.set_num_threads(assignment.config.operation.threads)
+        owner = owner_of(assignment.session, node, labels)
+        environment = environment_of(assignment, collectives.shard.world_size, device)
+        store = open_store(assignment.store_uri, assignment.config.store)
+        hooks = RayHooks(assignment, collectives.shard.rank == 0)
+    except torch.AcceleratorError:
+        raise
+    except Exception as error:  # noqa: BLE001 - Ray would repeat whatever is raised; a retry would fail alike
+        outcome: RunOutcome | None = post_failure(error, mailbox)
+    else:
+        context = RankContext(collectives, device, hooks, mailbox)
+        outcome = execute_run(assignment, store, owner, environment, context)
+    return None if outcome is None else outcome.to_plain()
 
 
 def environment_of(assignment: Assignment, world_size: int, device: torch.device) -> Environment:
@@ -74,43 +84,33 @@ def _device_kind(device: torch.device) -> str:
     return f"cpu {platform.machine()} {capability}"
 
 
-def _place(assignment: Assignment, device: torch.device) -> Place:
-    alone = ray.train.get_context().get_world_size() == 1
-    collectives = SingleRank() if alone else RankGroup()
-    words = None
-    if isinstance(collectives, RankGroup):
-        words = LastWords(collectives, os.environ["MASTER_ADDR"], device)
-    leads = collectives.shard.rank == 0
-    return Place(collectives, device, RaySurroundings(assignment, leads), words)
+class RayHooks:
+    """The hooks of a worker under Ray; only rank 0 polls for a stop request and publishes gauges."""
 
+    def __init__(self, assignment: Assignment, is_rank_0: bool) -> None:
+        self._poller = StopPoller(assignment.session.uuid) if is_rank_0 else None
+        self._gauges = RunGauges(assignment) if is_rank_0 else None
 
-class RaySurroundings:
-    """What Ray and the driver tell this rank; only rank 0 polls the stop signal and shows gauges."""
-
-    def __init__(self, assignment: Assignment, leads: bool) -> None:
-        self._watch = StopWatch(assignment.session.uuid) if leads else None
-        self._gauges = RunGauges(assignment) if leads else None
-
-    def stop_asked(self) -> StopReason | None:
-        """From memory."""
-        return None if self._watch is None else self._watch.reason
+    def stop_requested(self) -> StopReason | None:
+        """Read the poller's last answer."""
+        return None if self._poller is None else self._poller.reason
 
     def losing_node(self) -> bool:
-        """Ray's drain notice; a barrier of some milliseconds. Raises: RankLost."""
+        """Ask Ray for a drain notice; a barrier of some milliseconds. Raises: RankLost."""
         try:
             return ray.train.get_preemption_info() is not None
         except (RayError, RayTrainError) as error:
-            raise RankLost(f"the ranks could not meet about a drain notice: {error}") from error
+            raise RankLost(f"a rank is lost: the barrier for the drain notice broke: {error}") from error
 
     def report(self, metrics: Mapping[str, object]) -> None:
-        """Through Ray Train to Ray Tune; up to two seconds. Raises: RankLost."""
+        """Report through Ray Train to Ray Tune; up to two seconds. Raises: RankLost."""
         try:
             ray.train.report(dict(metrics))
         except (RayError, RayTrainError) as error:
-            raise RankLost(f"the ranks could not meet for a report: {error}") from error
+            raise RankLost(f"a rank is lost: the barrier of a report broke: {error}") from error
 
     def gauge(self, name: str, value: float) -> None:
-        """For Prometheus."""
+        """Publish for Prometheus."""
         if self._gauges is not None:
             self._gauges.set(name, value)
 

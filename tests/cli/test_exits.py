@@ -18,6 +18,7 @@ from ray_darts.cli.exits import exit_code, with_exit_codes
         (errors.StoreDenied, 2),
         (errors.ClusterError, 2),
         (errors.ClusterLost, 1),
+        (errors.SweepCrashed, 1),
         (errors.StoreUnavailable, 75),
         (errors.Superseded, 76),
         (errors.MissingObject, 1),

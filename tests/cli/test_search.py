@@ -15,7 +15,7 @@ from ray_darts.artifacts.writer import claim_run
 from ray_darts.cli import sweep
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.genotype.discretise import discretise
-from ray_darts.orchestration.outcome import Outcome
+from ray_darts.orchestration.assignment import RunOutcome
 from ray_darts.orchestration.plan import SweepRequest
 from ray_darts.orchestration.sweep import Observer, SweepResult
 from tests.artifacts.runs import ENVIRONMENT, owner
@@ -83,7 +83,7 @@ def test_what_ray_prints_while_searching_is_no_part_of_the_result(
     def noisy(request: SweepRequest, observer: Observer) -> SweepResult:
         print("(raylet) WARNING: many workers have been started")
         observer([])
-        return SweepResult({"first-order-seed-0": Outcome("interrupted", step=4)}, None)
+        return SweepResult({"first-order-seed-0": RunOutcome("interrupted", step=4)}, None)
 
     monkeypatch.setattr(sweep, "run_sweep", noisy)
     ran = _search(tmp_path, "--json")
@@ -144,7 +144,7 @@ def test_a_dry_run_asks_the_cluster_that_the_environment_names(tmp_path: Path, m
     [
         (("--workers", "64"), "the cluster can never hold"),
         (("--set", "data.fraction=0.05"), "fewer than search.batch_size"),
-        (("--workers", "1:2"), "search.batch_norm=sync, or --allow-local-batch-norm"),
+        (("--workers", "1:2"), "search.batch_norm=sync, or --allow-world-size-change"),
         (("--store", "gs://bucket"), "store 'gs://bucket': wanted s3://bucket/prefix or a folder"),
         (("--store", __file__), "is a file; wanted a folder"),
     ],

@@ -83,7 +83,7 @@ def test_cluster_that_does_not_come_back_is_an_error_that_names_the_job(monkeypa
     monkeypatch.setattr("ray_darts.orchestration.submit._POLL_S", 0.0)
     jobs = ScriptedJobs([ConnectionError("gone")] * 3, details(JobStatus.RUNNING))
     with pytest.raises(ClusterError, match="job raysubmit_1 may go on"):
-        follow_job(jobs, "raysubmit_1", print, patience_s=-1.0)  # type: ignore[arg-type]
+        follow_job(jobs, "raysubmit_1", print, timeout_s=-1.0)  # type: ignore[arg-type]
 
 
 def test_checkout_travels_and_its_job_is_the_entry_point() -> None:

@@ -19,9 +19,9 @@ def ray_cluster() -> Iterator[None]:
     os.environ["RAY_AUTH_MODE"] = "disabled"
     import ray
 
-    from ray_darts.orchestration.connection import be_quiet
+    from ray_darts.orchestration.connection import reduce_ray_output
 
-    be_quiet()
+    reduce_ray_output()
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()

@@ -63,6 +63,6 @@ class MetadataServer:
                 self.wfile.write(text.encode())
 
             def log_message(self, format: str, *values: object) -> None:
-                """Quiet."""
+                """Log nothing."""
 
         return Handler

@@ -84,8 +84,10 @@ class Nodes:
         if node.process.poll() is None:
             os.killpg(node.process.pid, signal.SIGKILL)
         if node.namespace is not None:
-            told = subprocess.run(["ip", "netns", "pids", node.namespace], capture_output=True, text=True, check=False)
-            for pid in told.stdout.split():
+            answer = subprocess.run(
+                ["ip", "netns", "pids", node.namespace], capture_output=True, text=True, check=False
+            )
+            for pid in answer.stdout.split():
                 os.kill(int(pid), signal.SIGKILL)
         node.process.wait()
 

@@ -14,61 +14,75 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from ray_darts.errors import RankFailed, RankLost, StoreUnavailable
-from ray_darts.orchestration.group import LastWords, RankGroup
-from ray_darts.orchestration.outcome import Outcome
-from ray_darts.orchestration.together import ride_out, share_bytes, wait_together
+from ray_darts.errors import ConfigError, RankFailed, RankLost, StoreUnavailable
+from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
+from ray_darts.orchestration.group import FailureMailbox, RankGroup
+from ray_darts.orchestration.rank_waiting import retry_during_outage, run_on_ranks, share_bytes
+from ray_darts.orchestration.run_execution import post_failure
 from ray_darts.search.collectives import SingleRank
 from tests.search.ranks import RankProcesses
 
 CPU = torch.device("cpu")
-WORD = Outcome("error", "DataError: image 7 is corrupt", 3)
+POSTED = RunOutcome("error", "DataError: image 7 is corrupt", 3)
 
 
-def fails_with_a_word(group: RankGroup, words: LastWords) -> str:
+def fails_and_posts(group: RankGroup, mailbox: FailureMailbox) -> str:
     if group.shard.rank == 1:
-        words.leave(WORD)
-        return "left"
+        mailbox.post(POSTED)
+        return "posted"
     try:
         group.sum_(torch.ones(3))
     except RankLost:
-        return str(words.read())
+        return str(mailbox.read())
     return "nothing happened"
 
 
-def both_fail(group: RankGroup, words: LastWords) -> str:
-    words.leave(WORD)
-    return "left"
+def cannot_read_its_assignment(group: RankGroup, mailbox: FailureMailbox) -> str:
+    try:
+        if group.shard.rank == 1:
+            Assignment.from_plain({})
+        group.sum_(torch.ones(3))
+    except ConfigError as error:
+        return post_failure(error, mailbox).kind
+    except RankLost:
+        posted = mailbox.read()
+        return "nothing posted" if posted is None else posted.kind
+    return "nothing happened"
 
 
-def is_killed(group: RankGroup, words: LastWords) -> str:
+def both_fail(group: RankGroup, mailbox: FailureMailbox) -> str:
+    mailbox.post(POSTED)
+    return "posted"
+
+
+def is_killed(group: RankGroup, mailbox: FailureMailbox) -> str:
     if group.shard.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     try:
         group.all_rows(torch.ones(3))
     except RankLost:
-        return str(words.read())
+        return str(mailbox.read())
     return "nothing happened"
 
 
-def is_killed_with_the_store(group: RankGroup, words: LastWords) -> str:
+def is_killed_with_the_store(group: RankGroup, mailbox: FailureMailbox) -> str:
     if group.shard.rank == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     try:
         group.all_rows(torch.ones(3))
     except RankLost:
-        return str(words.read())
+        return str(mailbox.read())
     return "nothing happened"
 
 
-def _rank(rank: int, meeting: str, act: Callable[[RankGroup, LastWords], str], told: str) -> None:
+def _rank(rank: int, meeting: str, act: Callable[[RankGroup, FailureMailbox], str], folder: str) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2, timeout=timedelta(seconds=60))
     group = RankGroup()
-    (Path(told) / str(rank)).write_text(act(group, LastWords(group, "127.0.0.1", CPU)))
+    (Path(folder) / str(rank)).write_text(act(group, FailureMailbox(group, "127.0.0.1", CPU)))
 
 
-def what_each_rank_saw(act: Callable[[RankGroup, LastWords], str]) -> dict[int, str]:
+def what_each_rank_saw(act: Callable[[RankGroup, FailureMailbox], str]) -> dict[int, str]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.orchestration.worker_group"])
     with tempfile.TemporaryDirectory() as folder:
@@ -82,16 +96,20 @@ def what_each_rank_saw(act: Callable[[RankGroup, LastWords], str]) -> dict[int, 
         }
 
 
-def test_a_rank_that_fails_leaves_word_and_the_other_returns_it() -> None:
-    assert what_each_rank_saw(fails_with_a_word) == {0: str(WORD), 1: "left"}
+def test_a_failing_rank_posts_its_outcome_and_the_other_reads_it() -> None:
+    assert what_each_rank_saw(fails_and_posts) == {0: str(POSTED), 1: "posted"}
+
+
+def test_a_config_that_one_rank_refuses_is_the_outcome_of_all() -> None:
+    assert what_each_rank_saw(cannot_read_its_assignment) == {0: "refused", 1: "refused"}
 
 
 def test_ranks_that_fail_alike_do_not_wait_for_each_other() -> None:
-    assert what_each_rank_saw(both_fail) == {0: "left", 1: "left"}
+    assert what_each_rank_saw(both_fail) == {0: "posted", 1: "posted"}
 
 
 @pytest.mark.parametrize(("act", "survivor"), [(is_killed, 0), (is_killed_with_the_store, 1)])
-def test_a_rank_that_is_killed_leaves_no_word(act: Callable[[RankGroup, LastWords], str], survivor: int) -> None:
+def test_a_killed_rank_has_posted_nothing(act: Callable[[RankGroup, FailureMailbox], str], survivor: int) -> None:
     assert what_each_rank_saw(act) == {survivor: "None"}
 
 
@@ -104,18 +122,18 @@ def waits(collectives: RankGroup, failing: int | None) -> str:
         return 10 * rank
 
     try:
-        return str(wait_together(collectives, None if rank == 2 else work, CPU))
+        return str(run_on_ranks(collectives, None if rank == 2 else work, CPU))
     except (StoreUnavailable, RankFailed) as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}, {outcome_of(error).kind}"
 
 
 def test_ranks_wait_for_each_others_work(ranks: RankProcesses) -> None:
     assert ranks.run(3, waits, None) == ["0", "10", "None"]
 
 
-def test_one_ranks_failure_is_told_to_all(ranks: RankProcesses) -> None:
-    told = "RankFailed: rank 1 failed: StoreUnavailable: no answer"
-    assert ranks.run(3, waits, 1) == [told, "StoreUnavailable: no answer", told]
+def test_one_ranks_failure_and_its_outcome_reach_all(ranks: RankProcesses) -> None:
+    failed = "RankFailed: rank 1 failed: StoreUnavailable: no answer, store_given_up"
+    assert ranks.run(3, waits, 1) == [failed, "StoreUnavailable: no answer, store_given_up", failed]
 
 
 def shares(collectives: RankGroup, data: bytes) -> bytes:
@@ -127,14 +145,14 @@ def test_every_rank_gets_rank_0s_bytes(ranks: RankProcesses, data: bytes) -> Non
     assert ranks.run(3, shares, data) == [data] * 3
 
 
-def test_alone_nothing_is_waited_for_and_errors_pass() -> None:
-    assert wait_together(SingleRank(), lambda: 3, CPU) == 3
+def test_a_single_rank_waits_for_nothing_and_errors_pass() -> None:
+    assert run_on_ranks(SingleRank(), lambda: 3, CPU) == 3
     assert share_bytes(SingleRank(), b"x", CPU) == b"x"
     with pytest.raises(ZeroDivisionError):
-        wait_together(SingleRank(), lambda: 1 // 0, CPU)
+        run_on_ranks(SingleRank(), lambda: 1 // 0, CPU)
 
 
-def test_an_outage_is_ridden_out() -> None:
+def test_calls_are_repeated_during_an_outage() -> None:
     failures = [StoreUnavailable("once")]
 
     def call() -> int:
@@ -142,7 +160,7 @@ def test_an_outage_is_ridden_out() -> None:
             raise failures.pop()
         return 7
 
-    assert ride_out(call, give_up_s=60.0) == 7
+    assert retry_during_outage(call, give_up_s=60.0) == 7
 
 
 def test_an_outage_that_lasts_too_long_is_raised() -> None:
@@ -150,4 +168,4 @@ def test_an_outage_that_lasts_too_long_is_raised() -> None:
         raise StoreUnavailable("for ever")
 
     with pytest.raises(StoreUnavailable, match="for ever"):
-        ride_out(call, give_up_s=0.2)
+        retry_during_outage(call, give_up_s=0.2)

@@ -91,8 +91,8 @@ def test_ranks_killed_under_ray_are_started_again_and_leave_the_same_trace(
     moments = ("collective.1@40", "advance.after_checkpoint@5", "publish.before_alpha_trace@1")
     folder = condemned(tmp_path / "moments", moments)
     job = start_job(store, **{VARIABLE: str(folder)})
-    code, told = job.end()
-    assert code == 0, told
+    code, answer = job.end()
+    assert code == 0, answer
     assert list((tmp_path / "moments").iterdir()) == []
     assert claims(store) == 3, "the third death came after the finish record, so nobody claimed again"
     assert trace_digest(store, RUN) == untouched
@@ -105,9 +105,9 @@ def test_a_command_interrupted_then_killed_then_typed_again_leaves_the_same_trac
     interrupted = start_job(store)
     until(store, lambda status: status.step >= 4, interrupted)
     interrupted.interrupt()
-    code, told = interrupted.end()
-    assert code == 130, told
-    assert told[RUN]["kind"] == "interrupted"
+    code, answer = interrupted.end()
+    assert code == 130, answer
+    assert answer[RUN]["kind"] == "interrupted"
     seen = until(store, lambda status: True).step
 
     killed = start_job(store)
@@ -115,8 +115,8 @@ def test_a_command_interrupted_then_killed_then_typed_again_leaves_the_same_trac
     killed.kill()
     assert killed.end() == (-9, {})
 
-    code, told = start_job(store).end()
-    assert code == 0, told
+    code, answer = start_job(store).end()
+    assert code == 0, answer
     assert trace_digest(store, RUN) == untouched
     assert is_clean(store)
 

@@ -19,11 +19,11 @@ from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.records import Record
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.traces import read_rows
-from ray_darts.orchestration.search_run import Place
+from ray_darts.orchestration.run_execution import RankContext
 from tests.orchestration.job import RUN, StartJob, job_config, until
 from tests.orchestration.metadata_server import MetadataServer
 from tests.orchestration.nodes import Node, Nodes
-from tests.orchestration.test_search_run import Stopping
+from tests.orchestration.test_run_execution import Stopping
 from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, search_here
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -84,15 +84,15 @@ def test_a_noticed_node_goes_another_comes_and_the_run_shrinks_and_grows(tmp_pat
         grown = until(store, lambda s: s.environment is not None and s.environment.world_size == 2, job)
         until(store, lambda s: s.step > grown.step, job)
         job.interrupt()
-        code, told = job.end()
-        assert code == 130, told
+        code, answer = job.end()
+        assert code == 130, answer
 
     worlds = [record.environment.world_size for record in records(store) if record.kind == "claim"]
     assert [world for i, world in enumerate(worlds) if i == 0 or world != worlds[i - 1]] == [2, 1, 2]
     alone = LocalStore(tmp_path / "alone")
     config = job_config(*LONG, "operation.agree_every_steps=1", "operation.commit_every_s=3600")
     last = records(store)[-1].step
-    stopped = search_here(assigned(alone, config), alone, Place(surroundings=Stopping(after=last - 1)))
+    stopped = search_here(assigned(alone, config), alone, RankContext(hooks=Stopping(after=last - 1)))
     assert (stopped.kind, stopped.step) == ("interrupted", last)
     np.testing.assert_allclose(visible_alphas(store), visible_alphas(alone), rtol=0, atol=1e-6)
     assert is_clean(store)
@@ -158,8 +158,8 @@ def test_a_run_whose_node_is_cut_off_finishes_on_the_rest(
         assert seen.owner.node is not None
         cut = started[seen.owner.node]
         subprocess.run(["ip", "link", "set", f"{cut}h", "down"], check=True)
-        code, told = job.end()
-        assert code == 0, told
+        code, answer = job.end()
+        assert code == 0, answer
     claims = [record for record in records(store) if record.kind == "claim"]
     assert len(claims) >= 2
     assert started[str(claims[-1].owner.node)] != cut

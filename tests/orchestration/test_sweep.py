@@ -16,9 +16,9 @@ from ray_darts.artifacts.status import RunStatus
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.errors import ClusterError, ConfigError, DataError
 from ray_darts.orchestration.plan import SweepRequest
-from ray_darts.orchestration.search_run import Place
+from ray_darts.orchestration.run_execution import RankContext
 from ray_darts.orchestration.sweep import SweepResult, run_sweep
-from tests.orchestration.test_search_run import Stopping
+from tests.orchestration.test_run_execution import Stopping
 from tests.orchestration.tiny import EXPERIMENT, assigned, search_here
 from tests.search.searches import tiny_config
 
@@ -44,7 +44,7 @@ def alphas(store: LocalStore, run: str) -> NDArray[np.float32]:
 
 def break_checkpoint(store: LocalStore, run: str) -> None:
     """Leave an interrupted run whose checkpoint cannot be what its record says: every start of it fails alike."""
-    search_here(assigned(store, CONFIG, seed=int(run[-1])), store, Place(surroundings=Stopping(after=2)))
+    search_here(assigned(store, CONFIG, seed=int(run[-1])), store, RankContext(hooks=Stopping(after=2)))
     checkpoint = read_log(store, RunKeys(EXPERIMENT, run))[-1].record.checkpoint
     assert checkpoint is not None
     store.put(checkpoint.tensors.key, b"something else")
@@ -109,6 +109,19 @@ def test_the_same_command_again_starts_no_ray_repairs_and_exits_0(
     assert again.best == result.best
     assert store.get(keys.alpha_trace).data == trace
     assert len(read_log(store, keys)) == records
+
+
+def test_the_driver_opens_the_store_once(alone: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    open_folder = LocalStore.__init__
+
+    def counted(store: LocalStore, root: Path) -> None:
+        opened.append(root)
+        open_folder(store, root)
+
+    monkeypatch.setattr(LocalStore, "__init__", counted)
+    run_sweep(request(alone, seeds=(0,), address=NOWHERE), ignore)
+    assert opened == [Path(alone.uri)]
 
 
 def test_another_identity_under_the_name_is_refused_before_anything_starts(alone: LocalStore) -> None:

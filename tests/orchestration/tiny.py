@@ -17,11 +17,9 @@ from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import Environment
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.config import SearchConfig
-from ray_darts.orchestration.assignment import Assignment, Order, run_name
-from ray_darts.orchestration.outcome import Outcome
+from ray_darts.orchestration.assignment import Assignment, Order, RunOutcome, new_session, owner_of, run_name
 from ray_darts.orchestration.preflight import data_digests
-from ray_darts.orchestration.search_run import Place, search_run
-from ray_darts.orchestration.session import new_session, owner_of
+from ray_darts.orchestration.run_execution import RankContext, execute_run
 from tests.search.searches import tiny_config
 
 EXPERIMENT = "tiny"
@@ -58,10 +56,21 @@ def assigned(
     return Assignment.from_plain(plain)
 
 
-def search_here(assignment: Assignment, store: ObjectStore, place: Place | None = None, world_size: int = 1) -> Outcome:
-    """One worker-group start in this process, alone unless `place` says otherwise."""
+def search_here(
+    assignment: Assignment, store: ObjectStore, context: RankContext | None = None, world_size: int = 1
+) -> RunOutcome:
+    """One worker-group start in this process, on one rank unless `context` says otherwise."""
+    outcome = execute_here(assignment, store, context, world_size)
+    assert outcome is not None
+    return outcome
+
+
+def execute_here(
+    assignment: Assignment, store: ObjectStore, context: RankContext | None = None, world_size: int = 1
+) -> RunOutcome | None:
+    """What one rank returns."""
     environment = ALONE.model_copy(update={"world_size": world_size})
-    return search_run(assignment, store, owner_of(assignment.session), environment, place or Place())
+    return execute_run(assignment, store, owner_of(assignment.session), environment, context or RankContext())
 
 
 def trace_digest(store: ObjectStore, run: str) -> str:

@@ -17,13 +17,12 @@ import torch.distributed as dist
 
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.status import run_status
-from ray_darts.orchestration.assignment import Assignment
-from ray_darts.orchestration.crashes import VARIABLE, crash_where_told
-from ray_darts.orchestration.group import LastWords, RankGroup
-from ray_darts.orchestration.outcome import Outcome
-from ray_darts.orchestration.search_run import Place
+from ray_darts.orchestration.assignment import Assignment, RunOutcome
+from ray_darts.orchestration.crashes import VARIABLE, install_crash_hook
+from ray_darts.orchestration.group import FailureMailbox, RankGroup
+from ray_darts.orchestration.run_execution import RankContext
 from ray_darts.search.collectives import SingleRank
-from tests.orchestration.tiny import search_here
+from tests.orchestration.tiny import execute_here
 
 _JOIN_S = 240.0
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -49,7 +48,7 @@ class Shot:
 
 def start_group(
     assignment: Assignment, world_size: int, moments: Path | None = None, shot: Shot | None = None
-) -> Outcome:
+) -> RunOutcome:
     """One worker-group start, ended by a shot or at the `moments` of a folder; returns rank 0's outcome.
 
     Raises: GroupLost.
@@ -70,7 +69,7 @@ def start_group(
         if any(codes):
             raise GroupLost(codes)
         outcome: dict[str, object] = receiver.recv()
-        return Outcome.from_plain(outcome)
+        return RunOutcome.from_plain(outcome)
 
 
 def _fire(shot: Shot, assignment: Assignment, ranks: Sequence[BaseProcess]) -> None:
@@ -85,7 +84,7 @@ def _fire(shot: Shot, assignment: Assignment, ranks: Sequence[BaseProcess]) -> N
 
 def search_until_ended(
     assignment: Assignment, world_size: int, moments: Path | None = None, max_starts: int = 14
-) -> tuple[Outcome, int]:
+) -> tuple[RunOutcome, int]:
     """Start groups until one returns a verdict; (outcome, number of starts)."""
     for start in range(1, max_starts + 1):
         try:
@@ -102,16 +101,17 @@ def _rank(
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     if moments is not None:
         os.environ[VARIABLE] = str(moments)
-    crash_where_told()
+    install_crash_hook()
     assignment = Assignment.from_plain(plain)
     if world_size > 1:
         dist.init_process_group(
             "gloo", f"file://{meeting}", rank=rank, world_size=world_size, timeout=timedelta(seconds=120)
         )
         group = RankGroup()
-        place = Place(group, last_words=LastWords(group, "127.0.0.1", torch.device("cpu")))
+        context = RankContext(group, mailbox=FailureMailbox(group, "127.0.0.1", torch.device("cpu")))
     else:
-        place = Place(SingleRank())
-    outcome = search_here(assignment, LocalStore(Path(assignment.store_uri)), place, world_size)
+        context = RankContext(SingleRank())
+    outcome = execute_here(assignment, LocalStore(Path(assignment.store_uri)), context, world_size)
     if rank == 0:
+        assert outcome is not None
         sender.send(outcome.to_plain())

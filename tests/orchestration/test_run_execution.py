@@ -14,11 +14,14 @@ from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.status import run_status
 from ray_darts.config import SearchConfig
-from ray_darts.orchestration.outcome import Outcome
-from ray_darts.orchestration.search_run import Place
-from ray_darts.orchestration.surroundings import Quiet
-from ray_darts.search.sink import StopReason
-from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, published, search_here, trace_digest
+from ray_darts.errors import StoreDenied
+from ray_darts.orchestration.assignment import Assignment, RunOutcome
+from ray_darts.orchestration.run_execution import RankContext
+from ray_darts.orchestration.runtime_hooks import NoHooks
+from ray_darts.search.collectives import Collectives
+from ray_darts.protocols.task import StopReason
+from tests.orchestration.tiny import EXPERIMENT, assigned, execute_here, is_clean, published, search_here, trace_digest
+from tests.search.ranks import RankProcesses
 from tests.search.searches import tiny_config
 
 RUN = "first-order-seed-0"
@@ -58,15 +61,15 @@ def eager(*overrides: str) -> SearchConfig:
     return tiny_config("operation.commit_every_s=0", "operation.max_pending_commits=99", *overrides)
 
 
-class Stopping(Quiet):
-    """Asks for a stop when it has been asked `after` times, and remembers what it was shown."""
+class Stopping(NoHooks):
+    """Asks for a stop when it has been asked `after` times, and remembers its gauges and reports."""
 
     def __init__(self, after: int, reason: StopReason = "interrupted", losing: bool = False) -> None:
         self.after, self.reason, self.losing = after, reason, losing
         self.gauges: dict[str, float] = {}
         self.reports: list[Mapping[str, object]] = []
 
-    def stop_asked(self) -> StopReason | None:
+    def stop_requested(self) -> StopReason | None:
         self.after -= 1
         return self.reason if self.after < 0 else None
 
@@ -94,7 +97,7 @@ def crash_at(point: str, visit: int) -> None:
 
 
 def test_a_run_leaves_a_genotype_its_history_and_the_best(store: LocalStore) -> None:
-    assert search_here(assigned(store), store) == Outcome("finished", step=STEPS)
+    assert search_here(assigned(store), store) == RunOutcome("finished", step=STEPS)
     assert is_clean(store)
     assert read_best(store, EXPERIMENT, verify=True).run == RUN
     status = run_status(store, EXPERIMENT, RUN)
@@ -106,7 +109,7 @@ def test_a_finished_run_is_not_searched_again(store: LocalStore) -> None:
     search_here(assignment, store)
     before = len(read_log(store, RunKeys(EXPERIMENT, RUN)))
     again = assigned(store)
-    assert search_here(again, store) == Outcome("finished", step=STEPS)
+    assert search_here(again, store) == RunOutcome("finished", step=STEPS)
     assert len(read_log(store, RunKeys(EXPERIMENT, RUN))) == before
 
 
@@ -116,7 +119,7 @@ def test_a_crash_anywhere_changes_nothing(
 ) -> None:
     assignment = assigned(store, eager())
     crash_at(point, visit)
-    assert search_here(assignment, store) == Outcome("error", f"Crash: {point}")
+    assert search_here(assignment, store) == RunOutcome("error", f"Crash: {point}")
     assert search_here(assignment, store).kind == "finished"
     assert published(store, RUN) == untouched
     assert is_clean(store)
@@ -127,63 +130,63 @@ def test_a_stop_anywhere_loses_no_step_and_changes_nothing(
     store: LocalStore, untouched: dict[str, object], asked: int, step: int
 ) -> None:
     assignment = assigned(store, eager())
-    stopped = search_here(assignment, store, Place(surroundings=Stopping(after=asked - 1)))
-    assert stopped == Outcome("interrupted", f"resumable after step {step}", step)
+    stopped = search_here(assignment, store, RankContext(hooks=Stopping(after=asked - 1)))
+    assert stopped == RunOutcome("interrupted", f"resumable after step {step}", step)
     assert run_status(store, EXPERIMENT, RUN).step == step
     assert search_here(assignment, store).kind == "finished"
     assert published(store, RUN) == untouched
 
 
-def test_a_time_limit_is_told_as_such(store: LocalStore) -> None:
-    surroundings = Stopping(after=1, reason="time_limit")
-    assert search_here(assigned(store), store, Place(surroundings=surroundings)).kind == "time_limit"
+def test_a_time_limit_is_reported_as_such(store: LocalStore) -> None:
+    hooks = Stopping(after=1, reason="time_limit")
+    assert search_here(assigned(store), store, RankContext(hooks=hooks)).kind == "time_limit"
 
 
 def test_a_newer_command_wins_and_the_older_ends_as_superseded(store: LocalStore, untouched: dict[str, object]) -> None:
     older, newer = assigned(store, eager()), assigned(store, eager())
 
-    class Overtaken(Quiet):
+    class Overtaken(NoHooks):
         def __init__(self) -> None:
-            self.outcome: Outcome | None = None
+            self.outcome: RunOutcome | None = None
 
         def losing_node(self) -> bool:
             if self.outcome is None:
-                self.outcome = Outcome("lost")
+                self.outcome = RunOutcome("lost")
                 self.outcome = search_here(newer, store)
             return False
 
     overtaken = Overtaken()
-    assert search_here(older, store, Place(surroundings=overtaken)).kind == "superseded"
-    assert overtaken.outcome == Outcome("finished", step=STEPS)
+    assert search_here(older, store, RankContext(hooks=overtaken)).kind == "superseded"
+    assert overtaken.outcome == RunOutcome("finished", step=STEPS)
     assert published(store, RUN) == untouched
     assert is_clean(store)
 
 
 def test_a_session_that_was_displaced_does_not_come_back(store: LocalStore) -> None:
     older, newer = assigned(store), assigned(store)
-    search_here(older, store, Place(surroundings=Stopping(after=1)))
-    search_here(newer, store, Place(surroundings=Stopping(after=1)))
+    search_here(older, store, RankContext(hooks=Stopping(after=1)))
+    search_here(newer, store, RankContext(hooks=Stopping(after=1)))
     assert search_here(older, store).kind == "superseded"
 
 
 def test_while_a_node_is_being_lost_every_agreement_commits(store: LocalStore) -> None:
-    surroundings = Stopping(after=100, losing=True)
-    search_here(assigned(store), store, Place(surroundings=surroundings))
+    hooks = Stopping(after=100, losing=True)
+    search_here(assigned(store), store, RankContext(hooks=hooks))
     records = [entry.record for entry in read_log(store, RunKeys(EXPERIMENT, RUN))]
     steps = [record.step for record in records if record.kind == "advance"]
     assert set(steps) - {3, 6, 9}, "only epochs' ends were committed"
 
 
-def test_a_run_tells_its_numbers_and_reports_at_most_as_often_as_asked(store: LocalStore) -> None:
+def test_a_run_publishes_its_numbers_and_reports_at_most_as_often_as_asked(store: LocalStore) -> None:
     often, seldom = Stopping(after=100), Stopping(after=100)
-    search_here(assigned(store, tiny_config("operation.report_every_s=0.000001")), store, Place(surroundings=often))
+    search_here(assigned(store, tiny_config("operation.report_every_s=0.000001")), store, RankContext(hooks=often))
     other = LocalStore(Path(store.uri) / "other")
-    search_here(assigned(other, tiny_config("operation.report_every_s=1000")), other, Place(surroundings=seldom))
+    search_here(assigned(other, tiny_config("operation.report_every_s=1000")), other, RankContext(hooks=seldom))
     assert (len(often.reports), len(seldom.reports)) == (3, 0)
     assert {"validation_accuracy", "steps_per_s", "normal.entropy", "commit_seconds"} <= seldom.gauges.keys()
 
 
-def test_nan_is_a_final_failure_that_is_told_and_leaves_no_genotype(store: LocalStore) -> None:
+def test_nan_is_a_final_failure_with_its_reason_that_leaves_no_genotype(store: LocalStore) -> None:
     config = tiny_config("weights.learning_rate=1e200", "weights.learning_rate_min=0", "weights.clip=1e300")
     assignment = assigned(store, config)
     outcome = search_here(assignment, store)
@@ -200,17 +203,41 @@ def test_other_data_than_the_commands_is_refused(store: LocalStore) -> None:
     assignment = assigned(store)
     other = assignment.model_copy(update={"data_digests": {**assignment.data_digests, "split": "0" * 64}})
     outcome = search_here(other, store)
-    assert outcome.kind == "error"
+    assert outcome.kind == "refused"
     assert "every node must see the same data" in outcome.detail
+
+
+class DeniedStore(LocalStore):
+    """A folder that may be read and not written."""
+
+    def put_if_absent(self, key: str, data: bytes) -> None:
+        raise StoreDenied(f"s3:PutObject is missing for {key}")
+
+
+def test_a_missing_right_that_a_worker_finds_refuses_the_run(store: LocalStore) -> None:
+    outcome = search_here(assigned(store), DeniedStore(Path(store.uri)))
+    assert outcome.kind == "refused"
+    assert "s3:PutObject" in outcome.detail
+
+
+def outcome_on_rank(collectives: Collectives, plain: dict[str, object]) -> RunOutcome | None:
+    assignment = Assignment.from_plain(plain)
+    store = LocalStore(Path(assignment.store_uri))
+    return execute_here(assignment, store, RankContext(collectives), world_size=2)
+
+
+def test_only_rank_0_knows_how_a_run_ended(store: LocalStore, ranks: RankProcesses) -> None:
+    assignment = assigned(store)
+    assert ranks.run(2, outcome_on_rank, assignment.to_plain()) == [RunOutcome("finished", step=STEPS), None]
 
 
 def test_local_batch_norm_is_not_continued_by_another_number_of_workers(store: LocalStore) -> None:
     assignment = assigned(store, eager())
-    search_here(assignment, store, Place(surroundings=Stopping(after=1)), world_size=2)
+    search_here(assignment, store, RankContext(hooks=Stopping(after=1)), world_size=2)
     refused = search_here(assignment, store)
-    assert refused.kind == "error"
-    assert "--allow-local-batch-norm" in refused.detail
-    allowed = assignment.model_copy(update={"allow_local_batch_norm": True})
+    assert refused.kind == "refused"
+    assert "--allow-world-size-change" in refused.detail
+    allowed = assignment.model_copy(update={"allow_world_size_change": True})
     assert search_here(allowed, store).kind == "finished"
     worlds = [
         e.record.environment.world_size for e in read_log(store, RunKeys(EXPERIMENT, RUN)) if e.record.kind == "claim"
@@ -220,7 +247,7 @@ def test_local_batch_norm_is_not_continued_by_another_number_of_workers(store: L
 
 def test_synchronised_batch_norm_is_continued_by_any_number_of_workers(store: LocalStore) -> None:
     assignment = assigned(store, eager("search.batch_norm=sync"))
-    search_here(assignment, store, Place(surroundings=Stopping(after=1)), world_size=2)
+    search_here(assignment, store, RankContext(hooks=Stopping(after=1)), world_size=2)
     assert search_here(assignment, store).kind == "finished"
 
 

@@ -1,7 +1,7 @@
-"""Waiting and sharing among the ranks of a run, outside the loop: nobody waits alone, so no time limit fires.
+"""Work outside the loop that every rank waits for, sharing of bytes, and retries during a store outage.
 
-While one rank talks to the store or loads data, all ranks keep each other alive once a second. Refuses to know what
-is waited for.
+While one rank talks to the store or loads data, all ranks exchange a keep-alive once a second, so that no collective
+times out. Refuses to know what the work is.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from typing import TypeVar
 import torch
 
 from ray_darts.errors import RankFailed, StoreUnavailable
+from ray_darts.orchestration.assignment import outcome_of
 from ray_darts.search.collectives import Collectives
 
 _Result = TypeVar("_Result")
 
 _KEEP_ALIVE_S = 1.0
 _BUSY, _DONE, _FAILED = range(3)
-_MESSAGE_BYTES = 4096
+_FAILURE_BYTES = 4096
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
 
 
-def wait_together(collectives: Collectives, work: Callable[[], _Result] | None, device: torch.device) -> _Result | None:
-    """Do this rank's `work` while every rank waits for all; every rank calls, with work or None.
+def run_on_ranks(collectives: Collectives, work: Callable[[], _Result] | None, device: torch.device) -> _Result | None:
+    """Do this rank's `work` and return its result once all ranks are done; every rank calls, with work or None.
 
-    Raises: this rank's own error; RankFailed, quoting the first rank's error, where another rank's work failed.
+    Raises: this rank's own error; RankFailed with text and outcome kind of the first error, where another rank failed.
     """
     if collectives.shard.world_size == 1:
         return None if work is None else work()
@@ -60,10 +61,12 @@ def share_bytes(collectives: Collectives, data: bytes | None, device: torch.devi
     return buffer.cpu().numpy().tobytes()
 
 
-def ride_out(call: Callable[[], _Result], give_up_s: float, *, stop: threading.Event | None = None) -> _Result:
-    """Call until the store answers. Raises: StoreUnavailable after `give_up_s`, or once `stop` is set.
+def retry_during_outage(
+    call: Callable[[], _Result], give_up_s: float, *, stop: threading.Event | None = None
+) -> _Result:
+    """Call until the store answers and return the answer; `call` may be repeated after StoreUnavailable.
 
-    `call` must be one that may be repeated after StoreUnavailable.
+    Raises: StoreUnavailable after `give_up_s`, or once `stop` is set.
     """
     began = time.monotonic()
     pause = _FIRST_PAUSE_S
@@ -86,7 +89,7 @@ def _start(work: Callable[[], _Result]) -> Future[_Result]:
         except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
             future.set_exception(error)
 
-    threading.Thread(target=run, daemon=True, name="wait_together").start()
+    threading.Thread(target=run, daemon=True, name="run_on_ranks").start()
     return future
 
 
@@ -99,13 +102,16 @@ def _state(future: Future[_Result] | None) -> int:
 
 
 def _raise_failure(collectives: Collectives, rank: int, future: Future[_Result] | None, device: torch.device) -> None:
+    """Send the error of `rank` to every rank, as `kind of outcome\\ntype: text`, and raise it."""
     own = None if future is None else future.exception()
-    text = f"{type(own).__name__}: {own}".encode()[:_MESSAGE_BYTES] if rank == collectives.shard.rank else b""
-    buffer = torch.zeros(_MESSAGE_BYTES, dtype=torch.uint8, device=device)
-    if text:
-        buffer[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8).to(device)
+    buffer = torch.zeros(_FAILURE_BYTES, dtype=torch.uint8, device=device)
+    if rank == collectives.shard.rank:
+        kind = outcome_of(own).kind if isinstance(own, Exception) else "error"
+        sent = f"{kind}\n{type(own).__name__}: {own}".encode()[:_FAILURE_BYTES]
+        buffer[: len(sent)] = torch.frombuffer(bytearray(sent), dtype=torch.uint8).to(device)
     collectives.sum_(buffer)
     if own is not None:
         raise own
-    message = buffer.cpu().numpy().tobytes().rstrip(b"\0").decode(errors="replace")
-    raise RankFailed(f"rank {rank} failed: {message}", rank=rank)
+    received = buffer.cpu().numpy().tobytes().rstrip(b"\0").decode(errors="replace")
+    outcome_kind, _, text = received.partition("\n")
+    raise RankFailed(f"rank {rank} failed: {text}", rank=rank, kind=outcome_kind)

@@ -12,9 +12,9 @@ from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.writer import RunWriter, claim_run
 from ray_darts.errors import StoreUnavailable, Superseded
-from ray_darts.orchestration.committer import Committer
-from ray_darts.orchestration.session import new_session, owner_of
-from ray_darts.search.sink import Snapshot
+from ray_darts.orchestration.assignment import new_session, owner_of
+from ray_darts.orchestration.run_sink import Committer
+from ray_darts.protocols.task import Snapshot
 from tests.orchestration.tiny import ALONE
 
 PATIENT_S = 60.0
@@ -128,7 +128,7 @@ def test_a_stop_does_not_wait_for_ever_for_a_store_that_is_down(store: FailingSt
     committer = committer_of(writer)
     committer.submit(snapshot(1, 1))
     with pytest.raises(StoreUnavailable):
-        committer.close(patience_s=0.05)
+        committer.close(timeout_s=0.05)
 
 
 def test_a_newer_claim_ends_the_commits(store: FailingStore) -> None:

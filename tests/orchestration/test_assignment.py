@@ -5,6 +5,7 @@ from ray_darts.errors import (
     ConfigError,
     CorruptObject,
     DataError,
+    GenotypeError,
     RankFailed,
     RunFailed,
     RunFinished,
@@ -12,26 +13,7 @@ from ray_darts.errors import (
     StoreUnavailable,
     Superseded,
 )
-from ray_darts.orchestration.outcome import Outcome, exit_code, outcome_of
-
-
-@pytest.mark.parametrize(
-    ("kinds", "code"),
-    [
-        ([], 0),
-        (["finished", "finished"], 0),
-        (["finished", "failed"], 1),
-        (["finished", "error"], 1),
-        (["lost"], 1),
-        (["failed", "store_given_up"], 75),
-        (["store_given_up", "superseded", "failed"], 76),
-        (["superseded", "interrupted"], 130),
-        (["time_limit", "failed"], 130),
-    ],
-)
-def test_exit_code_tells_what_to_do_about_the_worst(kinds: list[str], code: int) -> None:
-    outcomes = [Outcome.from_plain({"kind": kind, "detail": "", "step": 0}) for kind in kinds]
-    assert exit_code(outcomes) == code
+from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
 
 
 @pytest.mark.parametrize(
@@ -41,12 +23,15 @@ def test_exit_code_tells_what_to_do_about_the_worst(kinds: list[str], code: int)
         (RunFailed("NaN", step=3), "failed"),
         (Superseded("newer"), "superseded"),
         (StoreUnavailable("silent"), "store_given_up"),
-        (StoreDenied("403"), "error"),
+        (StoreDenied("403"), "refused"),
         (CorruptObject("hash"), "error"),
-        (DataError("missing"), "error"),
-        (ConfigError("no"), "error"),
+        (DataError("missing"), "refused"),
+        (ConfigError("no"), "refused"),
+        (GenotypeError("no cell"), "refused"),
         (RankFailed("rank 1"), "error"),
-        (ClusterError("Ray"), "error"),
+        (RankFailed("rank 1", rank=1, kind="refused"), "refused"),
+        (RankFailed("rank 1", rank=1, kind="great"), "error"),
+        (ClusterError("Ray"), "refused"),
         (ValueError("a mistake of ours"), "error"),
     ],
 )
@@ -56,15 +41,20 @@ def test_every_error_has_one_outcome(error: Exception, kind: str) -> None:
 
 def test_an_ended_run_keeps_its_step() -> None:
     assert outcome_of(RunFinished("done", step=3)).step == 3
-    assert outcome_of(RunFailed("NaN", step=7)) == Outcome("failed", "NaN", 7)
+    assert outcome_of(RunFailed("NaN", step=7)) == RunOutcome("failed", "NaN", 7)
 
 
 def test_an_outcome_travels_as_plain_data() -> None:
-    outcome = Outcome("superseded", "by a newer command", 12)
-    assert Outcome.from_plain(outcome.to_plain()) == outcome
+    outcome = RunOutcome("superseded", "by a newer command", 12)
+    assert RunOutcome.from_plain(outcome.to_plain()) == outcome
 
 
 @pytest.mark.parametrize("plain", [{}, {"kind": "great", "detail": "", "step": 0}, {"kind": "finished", "detail": 1}])
 def test_what_is_no_outcome_is_refused(plain: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="is no outcome"):
-        Outcome.from_plain(plain)
+        RunOutcome.from_plain(plain)
+
+
+def test_an_assignment_that_a_node_cannot_read_is_a_config_error_that_names_the_field() -> None:
+    with pytest.raises(ConfigError, match=r"cannot use the assignment(.|\n)*order(.|\n)*on every node"):
+        Assignment.from_plain({"order": "third"})

@@ -1,0 +1,43 @@
+"""Every import from a private module of Ray, in one place; no other file of the package imports one.
+
+Read in Ray 2.60. With another version, check here first: each name below may have moved or changed without notice.
+`ray.train.v2` is what `ray.train` exports at run time; its types are only seen through these paths.
+"""
+
+from __future__ import annotations
+
+from ray._private.state import state
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+from ray.train._internal.base_worker_group import BaseWorkerGroup
+from ray.train.torch.config import TorchConfig, _TorchBackend
+from ray.train.v2._internal.exceptions import RayTrainError
+from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2.torch.torch_trainer import TorchTrainer
+from ray.tune.integration.ray_train import TuneReportCallback
+
+RAY_VERSION = "2.60"
+"""The version that these names were read in."""
+
+TorchBackend = _TorchBackend
+cluster_state = state
+kv_delete, kv_get, kv_put = _internal_kv_del, _internal_kv_get, _internal_kv_put
+
+__all__ = [
+    "BaseWorkerGroup",
+    "FailureConfig",
+    "LoggingConfig",
+    "RayTrainError",
+    "RunConfig",
+    "ScalingConfig",
+    "TorchBackend",
+    "TorchConfig",
+    "TorchTrainer",
+    "TrainingFailedError",
+    "TuneReportCallback",
+    "WorkerGroupError",
+    "cluster_state",
+    "kv_delete",
+    "kv_get",
+    "kv_put",
+]

@@ -1,0 +1,219 @@
+"""One run from claim to publication, as every rank executes it; needs neither a Ray cluster nor a second process.
+
+Rank 0 alone uses the store: it claims the run before anything is loaded, shares the checkpoint, commits, finishes and
+publishes. Every end of a run is returned as a RunOutcome; only a lost process raises.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from safetensors.numpy import load, save
+
+from ray_darts.artifacts.checkpoints import Checkpoint
+from ray_darts.artifacts.experiment import register_documents
+from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.publish import publish_run
+from ray_darts.artifacts.records import Environment, Owner
+from ray_darts.artifacts.run_log import find_tip
+from ray_darts.artifacts.writer import RunWriter, claim_run
+from ray_darts.data.open import open_data
+from ray_darts.errors import ConfigError, DataError, RankFailed, RankLost, RunFinished
+from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
+from ray_darts.orchestration.group import FailureMailbox
+from ray_darts.orchestration.rank_waiting import retry_during_outage, run_on_ranks, share_bytes
+from ray_darts.orchestration.run_sink import Committer, RunSink
+from ray_darts.orchestration.runtime_hooks import NoHooks, RuntimeHooks
+from ray_darts.protocols.task import Verdict
+from ray_darts.search.collectives import Collectives, SingleRank
+from ray_darts.search.loop import SearchLoop
+
+logger = logging.getLogger("ray_darts.orchestration")
+
+_STOP_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class RankContext:
+    """What a rank computes with: the other ranks, the device, the hooks of its process, and the group's mailbox.
+
+    `mailbox` is None where the run has one rank.
+    """
+
+    collectives: Collectives = field(default_factory=SingleRank)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    hooks: RuntimeHooks = field(default_factory=NoHooks)
+    mailbox: FailureMailbox | None = None
+
+
+def execute_run(
+    assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment, context: RankContext
+) -> RunOutcome | None:
+    """Search until the run ends, is stopped or fails; every rank calls. Rank 0's outcome is the run's.
+
+    Returns: the outcome on rank 0; None on another rank, unless a rank failed.
+    Raises: RankLost, and what a broken device raises: a restart goes on from the last durable step.
+    """
+    try:
+        return _execute(assignment, store, owner, environment, context)
+    except RankLost:
+        posted = None if context.mailbox is None else context.mailbox.read()
+        if posted is None:
+            raise
+        return posted
+    except torch.AcceleratorError:
+        raise
+    except Exception as error:  # noqa: BLE001 - Ray would repeat whatever is raised; a retry would fail alike
+        return post_failure(error, context.mailbox)
+
+
+def post_failure(error: Exception, mailbox: FailureMailbox | None) -> RunOutcome:
+    """Log the error of this rank, post the outcome that it means to the other ranks, and return the outcome."""
+    outcome = outcome_of(error)
+    if outcome.kind in ("error", "refused") and not isinstance(error, RankFailed):
+        logger.error("the run cannot go on", exc_info=error)
+    if mailbox is not None:
+        mailbox.post(outcome)
+    return outcome
+
+
+def _execute(
+    assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment, context: RankContext
+) -> RunOutcome | None:
+    config, collectives, device = assignment.config, context.collectives, context.device
+    is_rank_0 = collectives.shard.rank == 0
+    give_up_s = config.operation.give_up_s
+
+    def claim() -> RunWriter:
+        return retry_during_outage(lambda: _claim(assignment, store, owner, environment), give_up_s)
+
+    writer = run_on_ranks(collectives, claim if is_rank_0 else None, device)
+    checkpoint = _shared_checkpoint(writer, give_up_s, context)
+    data = run_on_ranks(collectives, lambda: open_data(config, assignment.seed), device)
+    assert data is not None
+    _check_digests(assignment.data_digests, data.digests)
+    if data.documents:
+        register = partial(register_documents, store, assignment.experiment, assignment.run, data.documents)
+        run_on_ranks(collectives, (lambda: retry_during_outage(register, give_up_s)) if is_rank_0 else None, device)
+    loop = SearchLoop(config, assignment.order, assignment.seed, data, collectives, device)
+    if checkpoint is not None:
+        loop.load_state_dict(checkpoint.tensors, checkpoint.state)
+        logger.info("continuing after step %d of %d", loop.step, loop.total_steps)
+    committer = None
+    if writer is not None:
+        committer = Committer(
+            writer,
+            total_steps=loop.total_steps,
+            max_pending=config.operation.max_pending_commits,
+            give_up_s=give_up_s,
+            committed=lambda step, seconds: context.hooks.gauge("commit_seconds", seconds),
+        )
+    operation = config.operation
+    sink = RunSink(operation.commit_every_s, operation.report_every_s, collectives, device, context.hooks, committer)
+    verdict = loop.run(sink)
+    if writer is None or committer is None:
+        return None
+    return _conclude(assignment, store, writer, committer, verdict)
+
+
+def _claim(assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment) -> RunWriter:
+    """Claim the run; publish what is missing if it has finished. Raises: as `claim_run`, ConfigError."""
+    config = assignment.config
+    _check_world_size(assignment, store, environment.world_size)
+    try:
+        writer = claim_run(
+            store,
+            assignment.experiment,
+            assignment.run,
+            owner,
+            config.digest(),
+            environment,
+            retry_failed=assignment.retry_failed,
+            keep_checkpoints=config.store.keep_checkpoints,
+        )
+    except RunFinished:
+        publish_run(store, assignment.experiment, assignment.run)
+        raise
+    if writer.displaced is not None:
+        holder = writer.displaced
+        logger.warning(
+            "displacing session %s on %s (pid %d), whose last record is %.0f s old",
+            holder.session[:8],
+            holder.host,
+            holder.pid,
+            writer.displaced_age_s or 0.0,
+        )
+    return writer
+
+
+def _check_world_size(assignment: Assignment, store: ObjectStore, world_size: int) -> None:
+    """Refuse to continue local batch norm, which depends on the world size, at another one. Raises: ConfigError."""
+    if assignment.config.search.batch_norm == "sync" or assignment.allow_world_size_change:
+        return
+    tip = find_tip(store, RunKeys(assignment.experiment, assignment.run))
+    if tip is None or tip.record.checkpoint is None or tip.record.environment.world_size == world_size:
+        return
+    raise ConfigError(
+        f"the run was searched by {tip.record.environment.world_size} workers with local batch norm, whose results "
+        f"differ with {world_size}: use as many workers, search.batch_norm=sync from the start, or "
+        "--allow-world-size-change",
+        world_size=tip.record.environment.world_size,
+    )
+
+
+def _shared_checkpoint(writer: RunWriter | None, give_up_s: float, context: RankContext) -> Checkpoint | None:
+    """Read the checkpoint on rank 0 and return it on every rank; None at the start of a run."""
+    read = run_on_ranks(
+        context.collectives,
+        None if writer is None else lambda: retry_during_outage(writer.load_checkpoint, give_up_s),
+        context.device,
+    )
+    if context.collectives.shard.world_size == 1:
+        return read
+    tensors, state = b"", b""
+    if read is not None:
+        tensors, state = (
+            save({name: read.tensors[name] for name in sorted(read.tensors)}),
+            json.dumps(read.state).encode(),
+        )
+    is_rank_0 = writer is not None
+    tensors = share_bytes(context.collectives, tensors if is_rank_0 else None, context.device)
+    state = share_bytes(context.collectives, state if is_rank_0 else None, context.device)
+    return Checkpoint(load(tensors), json.loads(state)) if state else None
+
+
+def _check_digests(wanted: Mapping[str, str], seen: Mapping[str, str]) -> None:
+    for name, digest in wanted.items():
+        if seen.get(name) != digest:
+            raise DataError(
+                f"this worker's {name} has digest {seen.get(name, 'none')[:16]}, the experiment's is {digest[:16]}: "
+                "every node must see the same data (data.path)",
+                digest=name,
+            )
+
+
+def _conclude(
+    assignment: Assignment, store: ObjectStore, writer: RunWriter, committer: Committer, verdict: Verdict
+) -> RunOutcome:
+    """On rank 0: wait for the last commit, end the run in the log, publish. Raises: StoreError."""
+    stopped = verdict.kind == "stopped"
+    committer.close(_STOP_TIMEOUT_S if stopped else None)
+    if stopped:
+        plain = {"kind": verdict.detail, "detail": f"resumable after step {writer.step}", "step": writer.step}
+        return RunOutcome.from_plain(plain)
+    give_up_s = assignment.config.operation.give_up_s
+    if verdict.kind == "finished":
+        genotype, metric = verdict.genotype, verdict.metric
+        assert genotype is not None
+        retry_during_outage(lambda: writer.finish(genotype, metric, verdict.genotype_step), give_up_s)
+        retry_during_outage(lambda: publish_run(store, assignment.experiment, assignment.run), give_up_s)
+        return RunOutcome("finished", verdict.detail, writer.step)
+    facts = json.loads(json.dumps(verdict.facts))
+    retry_during_outage(lambda: writer.fail(verdict.kind, verdict.detail, facts), give_up_s)
+    return RunOutcome("failed", verdict.detail, writer.step)

@@ -1,0 +1,135 @@
+"""One sweep as Ray Tune executes it: the queue of runs, the Tuner, its results as outcomes, and the stop request.
+
+A waiting run is one entry of a list: it costs the head no process, and a stop does not have to start it first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from ray import tune
+from ray.exceptions import RayError
+from ray.tune import TuneError
+from ray.tune.search import Searcher
+
+from ray_darts.errors import ClusterLost
+from ray_darts.orchestration.assignment import Assignment, RunOutcome
+from ray_darts.orchestration.resources import HEAD_RESOURCE, cluster_capacity, waiting_demand
+from ray_darts.orchestration.run import ASSIGNMENT, OUTCOME, RAY_PATH, ray_filesystem, run_trial
+from ray_darts.orchestration.runtime_hooks import clear_stop, request_stop
+from ray_darts.protocols.task import StopReason
+
+logger = logging.getLogger("ray_darts.orchestration")
+
+_DRIVER_SHARE = 0.001
+
+
+class RunQueue(Searcher):
+    """Gives each assignment to Ray Tune once, first come, first served. `started`: names of the runs given so far."""
+
+    def __init__(self, assignments: Sequence[Assignment]) -> None:
+        super().__init__()
+        self._waiting = deque(assignments)
+        self._closed = False
+        self.started: set[str] = set()
+
+    def close(self) -> None:
+        """Give out no further run; called from another thread than Ray Tune's, which may be pickling this object."""
+        self._closed = True
+
+    def suggest(self, trial_id: str) -> dict[str, object] | None:
+        """Return the next run's assignment; Ray Tune calls this when it has room for a run."""
+        if self._closed or not self._waiting:
+            return Searcher.FINISHED  # type: ignore[return-value]  # a text, as Searcher documents it
+        assignment = self._waiting.popleft()
+        self.started.add(assignment.run)
+        return {ASSIGNMENT: assignment.to_plain()}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, object] | None = None, error: bool = False) -> None:
+        """Do nothing: no run depends on the result of another."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: Ray's own resume is never used."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing: Ray's own resume is never used."""
+
+
+class TuneSweep:
+    """The assignments of one session, `num_concurrent` at a time on the connected cluster."""
+
+    def __init__(self, assignments: Sequence[Assignment], num_concurrent: int) -> None:
+        self._assignments, self._num_concurrent = assignments, num_concurrent
+        self._session = assignments[0].session.uuid
+        self._max_failures = assignments[0].config.operation.max_failures
+        self._queue = RunQueue(assignments)
+
+    @property
+    def started(self) -> set[str]:
+        """Names of the runs that Ray Tune has taken from the queue."""
+        return self._queue.started
+
+    def fit(self) -> dict[str, RunOutcome]:
+        """Run Tune until every started run has ended; the outcome of each. Raises: ClusterLost."""
+        try:
+            results = self._tuner().fit()
+        except (RayError, TuneError, ConnectionError) as error:
+            raise ClusterLost(f"Ray ended before the sweep did, the same command continues it: {error}") from error
+        outcomes = {}
+        for result in (results[index] for index in range(len(results))):
+            if result.config:
+                outcomes[result.config[ASSIGNMENT]["run"]] = self._outcome(result)
+        return outcomes
+
+    def request_stop(self, reason: StopReason) -> None:
+        """Start no further run, and ask the running ones to commit and end."""
+        self._queue.close()
+        try:
+            request_stop(self._session, reason)
+        except (RayError, RuntimeError, ConnectionError) as error:
+            logger.warning("the running runs could not be asked to stop: %s", error)
+
+    def clear_stop(self) -> None:
+        """Remove the request from the cluster; the last call of a command."""
+        try:
+            clear_stop(self._session)
+        except (RayError, RuntimeError, ConnectionError) as error:
+            logger.info("the stop request could not be removed: %s", error)
+
+    def describe_waiting(self) -> str | None:
+        """One line about the resources that worker groups wait for; None when nothing waits or Ray does not answer."""
+        try:
+            waiting, capacity = waiting_demand(), cluster_capacity()
+        except RayError as error:
+            logger.info("the waiting demand cannot be read now: %s", error)
+            return None
+        if not waiting:
+            return None
+        amounts = " and ".join(f"{amount:g} {name}s" for name, amount in sorted(waiting.items(), reverse=True))
+        return f"waiting for {amounts}; {capacity.describe()}"
+
+    def _tuner(self) -> tune.Tuner:
+        first = self._assignments[0]
+        return tune.Tuner(
+            tune.with_resources(run_trial, {HEAD_RESOURCE: _DRIVER_SHARE}),
+            tune_config=tune.TuneConfig(
+                search_alg=self._queue,
+                num_samples=len(self._assignments),
+                max_concurrent_trials=self._num_concurrent,
+            ),
+            run_config=tune.RunConfig(
+                name=f"sweep-{first.config.digest()[:8]}-{first.session.uuid[:8]}",
+                storage_path=RAY_PATH,
+                storage_filesystem=ray_filesystem(),
+                failure_config=tune.FailureConfig(max_failures=self._max_failures),
+                verbose=0,
+            ),
+        )
+
+    def _outcome(self, result: tune.Result) -> RunOutcome:
+        plain = (result.metrics or {}).get(OUTCOME)
+        if isinstance(plain, Mapping):
+            return RunOutcome.from_plain(plain)
+        return RunOutcome("lost", f"its trial process died more than {self._max_failures} times: {result.error}")

@@ -1,0 +1,69 @@
+"""What Ray Tune is given, and what its end means; no cluster is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ray import tune
+from ray.exceptions import RayActorError
+from ray.tune import TuneError
+
+from ray_darts.artifacts.local import LocalStore
+from ray_darts.errors import ClusterLost
+from ray_darts.orchestration.assignment import Assignment
+from ray_darts.orchestration.run import ASSIGNMENT, OUTCOME, run_trial
+from ray_darts.orchestration.tune_sweep import RunQueue, TuneSweep
+from tests.orchestration.tiny import assigned
+
+
+@pytest.fixture
+def assignments(tmp_path: Path) -> list[Assignment]:
+    store = LocalStore(tmp_path)
+    return [assigned(store, seed=seed) for seed in range(3)]
+
+
+class FailingSweep(TuneSweep):
+    """A sweep whose Tuner raises."""
+
+    def __init__(self, assignments: list[Assignment], error: Exception) -> None:
+        super().__init__(assignments, 1)
+        self._error = error
+
+    def _tuner(self) -> tune.Tuner:
+        raise self._error
+
+
+def test_each_run_is_given_out_once_in_order_and_none_after_a_close(assignments: list[Assignment]) -> None:
+    queue = RunQueue(assignments)
+    assert queue.suggest("a") == {ASSIGNMENT: assignments[0].to_plain()}
+    assert queue.suggest("b") == {ASSIGNMENT: assignments[1].to_plain()}
+    assert queue.started == {"first-order-seed-0", "first-order-seed-1"}
+    queue.close()
+    assert str(queue.suggest("c")) == "FINISHED"
+
+
+def test_an_empty_queue_is_finished() -> None:
+    assert str(RunQueue([]).suggest("a")) == "FINISHED"
+
+
+@pytest.mark.parametrize("error", [RayActorError(), TuneError("no trial ran"), ConnectionError("the head is gone")])
+def test_an_error_of_ray_is_a_lost_cluster(assignments: list[Assignment], error: Exception) -> None:
+    with pytest.raises(ClusterLost, match="the same command continues"):
+        FailingSweep(assignments, error).fit()
+
+
+def test_a_bug_is_no_lost_cluster(assignments: list[Assignment]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        FailingSweep(assignments, ZeroDivisionError()).fit()
+
+
+def test_a_config_that_a_trial_refuses_is_an_outcome_that_is_not_retried(assignments: list[Assignment]) -> None:
+    plain = assignments[0].to_plain()
+    config = plain["config"]
+    assert isinstance(config, dict)
+    config["space"]["nodes"] = -1
+    outcome = run_trial({ASSIGNMENT: plain})[OUTCOME]
+    assert isinstance(outcome, dict)
+    assert outcome["kind"] == "refused"
+    assert "nodes" in outcome["detail"]
