@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ray_darts.artifacts.experiment import list_runs
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.s3 import S3Store

@@ -1,7 +1,7 @@
 """Alpha histories of an experiment's runs, finished or not, into one file for other tools.
 
 Reads what the logs refer to, part by part, so memory does not grow with the history. A part with another hash or
-schema is refused, naming its key. Writes a whole file or none.
+schema is refused, naming its key. Writes a complete file or none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ray_darts.artifacts.experiment import list_runs, read_experiment, read_run, space_layout
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.traces import TRACE_SCHEMA, read_rows, trace_table
@@ -59,11 +59,11 @@ class _Table(Protocol):
 
 class _Nowhere:
     def write_table(self, table: pa.Table) -> None:
-        """Rows are read and checked, and not kept."""
+        """Drop the rows, which have been read and checked."""
 
 
 class _Csv:
-    """CSV of plain columns; what Parquet says by dictionaries is spelled out."""
+    """CSV of plain columns; dictionary columns become text."""
 
     def __init__(self, path: Path) -> None:
         plain = [(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in TRACE_SCHEMA]
@@ -109,8 +109,8 @@ def _export_run(store: ObjectStore, keys: RunKeys, layout: SpaceLayout, table: _
     last: Sequence[float] = ()
     steps = 0
     for rows in read_rows(store, keys, log, layout.num_alphas):
-        first = rows.alphas[0].tolist() if first is None else first
-        last = rows.alphas[-1].tolist()
+        first = rows.values[0].tolist() if first is None else first
+        last = rows.values[-1].tolist()
         steps += len(rows.steps)
         table.write_table(trace_table(layout, read_run(store, keys.experiment, keys.run), rows))
     if first is None:

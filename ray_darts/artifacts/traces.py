@@ -1,7 +1,7 @@
 """The alpha trace: every alpha after every step, as a long table that any Parquet tool reads.
 
-Names alphas by the layout and compacts parts into one object whose bytes do not depend on how the rows were cut into
-parts. Knows which parts exist from the log, never from a listing.
+Names alphas by the layout and joins parts into one object whose bytes do not depend on how the rows were divided into
+parts. Takes the parts from the log, never from a listing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.answer import ALPHAS
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore, get_checked
 from ray_darts.artifacts.parts import Rows, decode_part
 from ray_darts.artifacts.records import PartRef, RunDescription
@@ -47,7 +48,7 @@ TRACE_SCHEMA = pa.schema(
 
 
 def read_rows(store: ObjectStore, keys: RunKeys, log: Sequence[Entry], num_alphas: int) -> Iterator[Rows]:
-    """All visible rows of a run, part by part, steps 1..step once each; a few parts in memory at a time.
+    """All alphas of a run, part by part, steps 1..step once each; a few parts in memory at a time.
 
     Raises: MissingObject, CorruptObject.
     """
@@ -62,11 +63,11 @@ def read_rows(store: ObjectStore, keys: RunKeys, log: Sequence[Entry], num_alpha
 
 
 def _consecutive(keys: RunKeys, log: Sequence[Entry]) -> Iterator[PartRef]:
-    """The parts of a log in order. Raises: CorruptObject unless they hold every step up to each record's once."""
+    """The parts of alphas in order. Raises: CorruptObject unless they hold every step up to each record's once."""
     step = 0
     for entry in log:
         key = keys.record(entry.record.n)
-        for part in entry.record.parts:
+        for part in entry.record.streams.get(ALPHAS, ()):
             if part.first != step + 1:
                 raise CorruptObject(f"{key} names rows from step {part.first}, those before end at {step}", key=key)
             step = part.last
@@ -76,10 +77,10 @@ def _consecutive(keys: RunKeys, log: Sequence[Entry]) -> Iterator[PartRef]:
 
 
 def read_part(store: ObjectStore, keys: RunKeys, part: PartRef, num_alphas: int) -> Rows:
-    """One part, its name, hash, schema and rows checked. Raises: MissingObject, CorruptObject."""
+    """Read one part of alphas and check its key, hash, schema and rows. Raises: MissingObject, CorruptObject."""
     name = keys.check_part(part.key)
     if (name.first, name.last) != (part.first, part.last):
-        raise CorruptObject(f"{part.key} is named for other steps than {part.first} to {part.last}", key=part.key)
+        raise CorruptObject(f"the key {part.key} is of other steps than {part.first} to {part.last}", key=part.key)
     return decode_part(get_checked(store, part.key, part.sha256), part.key, num_alphas, part.first, part.last)
 
 
@@ -106,14 +107,14 @@ def trace_table(layout: SpaceLayout, run: RunDescription, rows: Rows) -> pa.Tabl
         "source": tiled(names["source"]),
         "target": tiled(names["target"]),
         "operation": pa.DictionaryArray.from_arrays(tiled(names["operation"]), pa.array(_operations(layout))),
-        "alpha": pa.array(np.ascontiguousarray(rows.alphas).reshape(-1)),
-        "probability": pa.array(_probabilities(layout, rows.alphas).reshape(-1)),
+        "alpha": pa.array(np.ascontiguousarray(rows.values).reshape(-1)),
+        "probability": pa.array(_probabilities(layout, rows.values).reshape(-1)),
     }
     return pa.Table.from_arrays([columns[name] for name in TRACE_SCHEMA.names], schema=TRACE_SCHEMA)
 
 
 def trace_bytes(layout: SpaceLayout, run: RunDescription, parts: Iterable[Rows]) -> bytes:
-    """alpha_trace.parquet, built in memory; row groups hold the same steps however the rows were cut into parts."""
+    """alpha_trace.parquet, built in memory; row groups hold the same steps however the rows were divided into parts."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
@@ -147,7 +148,7 @@ def _join(parts: Sequence[Rows]) -> Rows:
     return Rows(
         np.concatenate([part.steps for part in parts]),
         np.concatenate([part.epochs for part in parts]),
-        np.concatenate([part.alphas for part in parts]),
+        np.concatenate([part.values for part in parts]),
     )
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from ray_darts.artifacts.answer import ALPHAS
 from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.writer import RunWriter
 from ray_darts.errors import StoreUnavailable
@@ -98,7 +99,7 @@ class Committer:
             try:
                 self._writer.advance(
                     snapshot.step,
-                    snapshot.alphas,
+                    {ALPHAS: snapshot.alphas},
                     snapshot.epochs,
                     snapshot.metrics,
                     checkpoint,

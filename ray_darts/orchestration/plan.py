@@ -8,10 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from ray_darts.artifacts.experiment import check_same, read_experiment
-from ray_darts.artifacts.layout import check_name
+from ray_darts.artifacts.keys import check_name
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
+from ray_darts.artifacts.records import ExperimentDescription
 from ray_darts.artifacts.status import RunStatus, run_status
 from ray_darts.config import SearchConfig
 from ray_darts.errors import ConfigError, MissingObject
@@ -113,11 +116,22 @@ def _check(request: SweepRequest) -> None:
         )
 
 
+def default_identity(config: SearchConfig) -> dict[str, JsonValue]:
+    """The identity of a config of the same kinds (of space, of data) with every other setting at its default."""
+    sections = config.identity().items()
+    kinds = {name: {"kind": told["kind"]} for name, told in sections if isinstance(told, dict) and "kind" in told}
+    return SearchConfig.model_validate(kinds).identity()
+
+
+def check_identity(there: ExperimentDescription, config: SearchConfig) -> None:
+    """Raise ConfigError unless a config is that of an experiment; the data's digests are compared once it is open."""
+    asked = there.model_copy(update={"identity": config.identity()})
+    check_same(there, asked, default_identity(config))
+
+
 def _check_identity(request: SweepRequest, store: ObjectStore) -> None:
-    """The data's digests are compared later, once it is open."""
     try:
         there = read_experiment(store, request.experiment)
     except MissingObject:
         return
-    identity, digest = request.config.identity(), request.config.digest()
-    check_same(there, there.model_copy(update={"identity": identity, "config_digest": digest}))
+    check_identity(there, request.config)

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 
 import torch
 
-from ray_darts.artifacts.metrics import read_epoch
 from ray_darts.config import Operation
 from ray_darts.errors import Superseded
 from ray_darts.orchestration.committer import Committer
@@ -19,6 +17,7 @@ from ray_darts.orchestration.logs import tell_epoch
 from ray_darts.orchestration.surroundings import Surroundings
 from ray_darts.search.collectives import Collectives
 from ray_darts.search.sink import Snapshot, StopReason, Wants
+from ray_darts.tasks.metrics import EpochMetrics
 
 logger = logging.getLogger("ray_darts.orchestration")
 
@@ -62,12 +61,10 @@ class RunSink:
             return "store_given_up"
         return self._surroundings.stop_asked()
 
-    def epoch(self, metrics: Mapping[str, object]) -> None:
+    def epoch(self, metrics: EpochMetrics) -> None:
         """Show the epoch; report it at most every `report_every_s` by rank 0's clock, since a report is a barrier."""
-        epoch = metrics["epoch"]
-        assert isinstance(epoch, int)
-        tell_epoch(epoch)
-        scalars = read_epoch(metrics).scalars()
+        tell_epoch(metrics.epoch)
+        scalars = metrics.scalars()
         if self._committer is not None:
             for name, value in scalars.items():
                 if isinstance(value, float | int):

@@ -15,9 +15,10 @@ from functools import partial
 import torch
 from safetensors.numpy import load, save
 
+from ray_darts.artifacts.answer import SEARCH_DOCUMENTS, SearchAnswer
 from ray_darts.artifacts.checkpoints import Checkpoint
-from ray_darts.artifacts.experiment import register_documents
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.experiment import read_experiment, register_documents
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.records import Environment, Owner
@@ -29,6 +30,7 @@ from ray_darts.orchestration.assignment import Assignment
 from ray_darts.orchestration.committer import Committer
 from ray_darts.orchestration.group import LastWords
 from ray_darts.orchestration.outcome import Outcome, outcome_of
+from ray_darts.orchestration.plan import check_identity
 from ray_darts.orchestration.run_sink import RunSink
 from ray_darts.orchestration.surroundings import Quiet, Surroundings
 from ray_darts.orchestration.together import ride_out, share_bytes, wait_together
@@ -117,6 +119,8 @@ def _search(
 def _claim(assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment) -> RunWriter:
     """Claim the run; what is missing of one that has finished is published first. Raises: as `claim_run`."""
     config = assignment.config
+    described = read_experiment(store, assignment.experiment)
+    check_identity(described, config)
     _check_world_size(assignment, store, environment.world_size)
     try:
         writer = claim_run(
@@ -124,7 +128,7 @@ def _claim(assignment: Assignment, store: ObjectStore, owner: Owner, environment
             assignment.experiment,
             assignment.run,
             owner,
-            config.digest(),
+            described.config_digest,
             environment,
             retry_failed=assignment.retry_failed,
             keep_checkpoints=config.store.keep_checkpoints,
@@ -202,9 +206,9 @@ def _conclude(
         return Outcome.from_plain(plain)
     give_up_s = assignment.config.operation.give_up_s
     if verdict.kind == "finished":
-        genotype, metric = verdict.genotype, verdict.metric
-        assert genotype is not None
-        ride_out(lambda: writer.finish(genotype, metric, verdict.genotype_step), give_up_s)
+        assert verdict.genotype is not None
+        answer = SearchAnswer.new(verdict.genotype, verdict.genotype_step, verdict.metric).to_data()
+        ride_out(lambda: writer.finish(answer, SEARCH_DOCUMENTS), give_up_s)
         ride_out(lambda: publish_run(store, assignment.experiment, assignment.run), give_up_s)
         return Outcome("finished", verdict.detail, writer.step)
     facts = json.loads(json.dumps(verdict.facts))

@@ -26,7 +26,7 @@ from ray_darts.orchestration.assignment import Assignment
 from ray_darts.orchestration.capacity import Capacity, concurrent_runs
 from ray_darts.orchestration.connection import ray_connection
 from ray_darts.orchestration.outcome import Outcome, exit_code
-from ray_darts.orchestration.plan import SweepPlan, SweepRequest, plan_sweep, with_absolute_path
+from ray_darts.orchestration.plan import SweepPlan, SweepRequest, default_identity, plan_sweep, with_absolute_path
 from ray_darts.orchestration.preflight import check_store_is_shared, look_at, look_from_worker
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
 from ray_darts.orchestration.session import new_session
@@ -155,6 +155,7 @@ def _register(plan: SweepPlan, digests: Mapping[str, str]) -> None:
         layout=config.space.layout(),
         data_digests=digests,
         code=f"ray_darts {ray_darts.__version__}",
+        defaults=default_identity(config),
     )
     for run in plan.to_search:
         register_run(store, request.experiment, run.run, run.seed, run.order)

@@ -31,6 +31,7 @@ from ray_darts.search.step import BilevelStep, Order
 from ray_darts.search.watch import CollapseWatch
 from ray_darts.spaces.batch_norm import synchronise
 from ray_darts.spaces.build import build_supernet
+from ray_darts.tasks.metrics import CellMetrics, EpochMetrics
 
 _PAUSE_S = 1.0
 
@@ -69,7 +70,7 @@ class SearchLoop:
     def _forget_commits(self) -> None:
         self._rows: list[NDArray[np.float32]] = []
         self._row_epochs: list[int] = []
-        self._metrics: list[dict[str, object]] = []
+        self._metrics: list[EpochMetrics] = []
         self._num_in_window = 0
         self._committed = self.step
 
@@ -166,7 +167,7 @@ class SearchLoop:
         self._metrics.append(record)
         sink.epoch(record)
 
-    def _epoch_record(self) -> dict[str, object]:
+    def _epoch_record(self) -> EpochMetrics:
         """What metrics.parquet says of an epoch; validation: the whole alpha half, with the weights at the epoch's end
         and the statistics that the space evaluates by; train: sums over the epoch's weight steps, batch statistics."""
         supernet = self.supernet
@@ -176,29 +177,30 @@ class SearchLoop:
         flat = self._rows[-1][-1].tolist()
         seen, warning = self._watch.observe(self.epoch, self.step, flat, validation[name])
         began, first = self._epoch_clock
-        return {
-            "epoch": self.epoch,
-            "step": self.step,
-            **supernet.summarise(train_sums, "train"),
-            **validation,
-            "alpha_step_loss": supernet.summarise(alpha_sums, "alpha_step")["alpha_step_loss"]
-            if alpha_sums[-1]
-            else None,
-            "weight_learning_rate": self._rate(self.epoch, 1.0),
-            "steps_per_s": (self.step - first) / max(time.monotonic() - began, 1e-9),
-            "peak_memory_bytes": peak_bytes(self._device),
-            "cells": {
-                cell.name: {
-                    "entropy": seen.entropy[cell.name],
-                    "skips": seen.skips[cell.name],
-                    "parameter_free": seen.parameter_free[cell.name],
-                    "margins": list(seen.margins[cell.name]),
-                }
+        train = supernet.summarise(train_sums, "train")
+        losses = ("train_loss", "validation_loss")
+        return EpochMetrics(
+            epoch=self.epoch,
+            step=self.step,
+            train_loss=train["train_loss"],
+            validation_loss=validation["validation_loss"],
+            quality={name: value for name, value in {**train, **validation}.items() if name not in losses},
+            alpha_step_loss=supernet.summarise(alpha_sums, "alpha_step")["alpha_step_loss"] if alpha_sums[-1] else None,
+            weight_learning_rate=self._rate(self.epoch, 1.0),
+            steps_per_s=(self.step - first) / max(time.monotonic() - began, 1e-9),
+            peak_memory_bytes=peak_bytes(self._device),
+            cells={
+                cell.name: CellMetrics(
+                    entropy=seen.entropy[cell.name],
+                    skips=seen.skips[cell.name],
+                    parameter_free=seen.parameter_free[cell.name],
+                    margins=tuple(seen.margins[cell.name]),
+                )
                 for cell in self.layout.cells
             },
-            "genotype": seen.genotype.to_json(),
-            "warning": warning,
-        }
+            genotype=seen.genotype.to_json(),
+            warning=warning,
+        )
 
     def _evaluate(self) -> list[float]:
         """The supernet's sums over the whole alpha half, over all ranks."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_darts.genotype.genotype import Genotype
+from ray_darts.tasks.metrics import EpochMetrics
 
 StopReason = Literal["interrupted", "time_limit", "superseded", "store_given_up"]
 
@@ -28,7 +29,8 @@ class Snapshot:
     """All that makes steps `first_step`..`step` durable; arrays are on the host and owned by the receiver.
 
     `alphas`: float32 [rows, num_alphas], the alphas after each step, in the layout's order; `epochs`: int32 [rows];
-    `metrics`: epoch records since the last commit; `tensors` and `state` are the loop's whole state after `step`.
+    `metrics`: of the epochs that ended since the last commit; `tensors` and `state` are the loop's whole state after
+    `step`.
     """
 
     step: int
@@ -36,7 +38,7 @@ class Snapshot:
     first_step: int
     alphas: NDArray[np.float32]
     epochs: NDArray[np.int32]
-    metrics: list[dict[str, object]]
+    metrics: list[EpochMetrics]
     tensors: dict[str, NDArray[np.generic]]
     state: dict[str, object]
 
@@ -66,7 +68,7 @@ class Sink(Protocol):
         """Asked on every rank every `agree_every_steps`, at each epoch's end, and once a second while paused."""
         ...
 
-    def epoch(self, metrics: Mapping[str, object]) -> None:
+    def epoch(self, metrics: EpochMetrics) -> None:
         """Called on every rank at each epoch's end; may be a barrier of all ranks."""
         ...
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from ray_darts.search.collectives import Alone, Collectives
 from ray_darts.search.loop import SearchLoop
 from ray_darts.search.sink import Verdict, Wants
 from ray_darts.search.step import Order
+from ray_darts.tasks.metrics import EpochMetrics
 from tests.search.ranks import RankProcesses
 from tests.search.searches import Remembering, tiny_config, tiny_loop
 
@@ -33,26 +33,25 @@ def test_every_step_has_one_row_and_every_epoch_one_record() -> None:
     loop, sink, verdict = searched()
     assert (verdict.kind, verdict.step) == ("finished", loop.total_steps)
     assert sink.trace.shape == (loop.total_steps, loop.layout.num_alphas)
-    assert [record["epoch"] for record in sink.epochs] == [0, 1, 2]
+    assert [record.epoch for record in sink.epochs] == [0, 1, 2]
     assert [s.first_step for s in sink.snapshots] == [1, 4, 7]
     assert np.concatenate([s.epochs for s in sink.snapshots]).tolist() == [0] * 3 + [1] * 3 + [2] * 3
     decoded = discretise(loop.layout, loop.layout.split(sink.trace[verdict.genotype_step - 1].tolist()))
     assert decoded == verdict.genotype
     assert verdict.metric["name"] == "supernet_validation_accuracy"
-    assert verdict.metric["value"] == sink.epochs[-1]["validation_accuracy"]
+    assert verdict.metric["value"] == sink.epochs[-1].quality["validation_accuracy"]
 
 
 def test_an_epoch_record_says_what_a_watcher_needs() -> None:
     loop, sink, _ = searched("first")
     record = sink.epochs[-1]
-    json.dumps(record, allow_nan=False)
-    assert 0 <= float(str(record["validation_accuracy"])) <= 1
-    assert float(str(record["train_loss"])) > 0
-    cells = record["cells"]
-    assert isinstance(cells, Mapping)
+    assert record.quality["validation_accuracy"] is not None
+    assert 0 <= record.quality["validation_accuracy"] <= 1
+    assert record.train_loss is not None
+    assert record.train_loss > 0
     for cell in loop.layout.cells:
-        assert 0 < cells[cell.name]["entropy"] <= math.log(8) + 1e-9
-        assert len(cells[cell.name]["margins"]) == cell.num_nodes * cell.inputs_per_node
+        assert 0 < record.cells[cell.name].entropy <= math.log(8) + 1e-9
+        assert len(record.cells[cell.name].margins) == cell.num_nodes * cell.inputs_per_node
 
 
 @pytest.mark.parametrize("order", ["first", "second"])
@@ -130,7 +129,7 @@ def test_alphas_stand_still_while_warming_up() -> None:
     trace = sink.trace
     np.testing.assert_array_equal(trace[:3], np.repeat(trace[:1], 3, axis=0))
     assert not np.array_equal(trace[3], trace[2])
-    assert sink.epochs[0]["alpha_step_loss"] is None
+    assert sink.epochs[0].alpha_step_loss is None
 
 
 def test_a_collapse_ends_the_run_with_the_genotype_before_it() -> None:
@@ -138,7 +137,7 @@ def test_a_collapse_ends_the_run_with_the_genotype_before_it() -> None:
     skip = loop.layout.cells[0].operations.index("skip_connect")
 
     class Pushing(Remembering):
-        def epoch(self, metrics: Mapping[str, object]) -> None:
+        def epoch(self, metrics: EpochMetrics) -> None:
             """After the first epoch, make every edge of the normal cell prefer to skip."""
             super().epoch(metrics)
             with torch.no_grad():
@@ -150,8 +149,8 @@ def test_a_collapse_ends_the_run_with_the_genotype_before_it() -> None:
     assert verdict.step == 6
     assert verdict.genotype_step == 3
     assert verdict.genotype is not None
-    assert verdict.genotype.to_json() == sink.epochs[0]["genotype"]
-    assert "skip connections" in str(sink.epochs[1]["warning"])
+    assert verdict.genotype.to_json() == sink.epochs[0].genotype
+    assert "skip connections" in str(sink.epochs[1].warning)
     resumed = tiny_loop(loop.config, "first", Alone())
     resumed.load_state_dict(sink.snapshots[-1].tensors, sink.snapshots[-1].state)
     assert resumed.run(Remembering()) == verdict
