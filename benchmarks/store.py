@@ -40,6 +40,7 @@ from ray_darts.artifacts.writer import claim_run
 from ray_darts.config import StoreSettings
 from ray_darts.genotype.discretise import discretise
 from ray_darts.genotype.layout import convolutional_layout
+from ray_darts.tasks.metrics import CellMetrics, EpochMetrics
 from tests.artifacts.servers import ministack
 
 RESULTS = Path(__file__).parent / "results"

@@ -103,7 +103,7 @@ def read_experiment(store: ObjectStore, experiment: str) -> ExperimentDescriptio
 
 
 def register_documents(store: ObjectStore, experiment: str, run: str, documents: Mapping[str, str]) -> None:
-    """Write what a run's data needs to be read again ({file name: JSON text}), or find the same. Raises: ConfigError."""
+    """Write what a run's data needs to be read again ({file name: JSON text}), or read the same. Raises: ConfigError"""
     keys = RunKeys(experiment, run)
     for name, text in documents.items():
         there = create(store, keys.document(name), text.encode())

@@ -120,7 +120,7 @@ def default_identity(config: SearchConfig) -> dict[str, JsonValue]:
     """The identity of a config of the same kinds (of space, of data) with every other setting at its default."""
     sections = config.identity().items()
     kinds = {name: {"kind": told["kind"]} for name, told in sections if isinstance(told, dict) and "kind" in told}
-    return SearchConfig.model_validate(kinds).identity()
+    return type(config).model_validate(kinds).identity()
 
 
 def check_identity(there: ExperimentDescription, config: SearchConfig) -> None:

@@ -120,7 +120,7 @@ def test_a_field_that_came_later_is_refused_at_another_value(section: str, field
 
 
 def test_a_field_that_this_release_does_not_know_is_refused() -> None:
-    with pytest.raises(ConfigError, match="search.draws: 1 there, a field that this release does not know"):
+    with pytest.raises(ConfigError, match=r"search\.draws: 1 there, a field that this release does not know"):
         check_same(identity_of(NEW), identity_of({**NEW, "search": {"epochs": 50}}), OLD)
 
 

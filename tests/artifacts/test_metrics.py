@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_darts.artifacts.metrics import metrics_schema, metrics_table
@@ -19,7 +20,9 @@ def epoch(number: int, **quality: float) -> EpochMetrics:
 
 
 def test_the_columns_are_those_of_the_first_release() -> None:
-    schema = metrics_table(RUN, [epoch(0, train_accuracy=0.5)]).schema
+    written = pa.BufferOutputStream()
+    pq.write_table(metrics_table(RUN, [epoch(0, train_accuracy=0.5)]), written)
+    schema = pq.read_schema(pa.BufferReader(written.getvalue()))
     assert schema.equals(pq.read_schema(OF_0_1), check_metadata=True)
 
 

@@ -101,8 +101,8 @@ def test_rows_that_do_not_fill_the_steps_are_refused(
 ) -> None:
     writer = claimed(store)
     before = dict(store.objects)
+    alphas = np.zeros((num_rows, width), np.float32)
     with pytest.raises(ValueError, match="need 2 rows"):
-        alphas = np.zeros((num_rows, width), np.float32)
         writer.advance(2, {"alphas": alphas}, np.zeros(num_epochs, np.int32), [], checkpoint_after(2))
     assert store.objects == before
 
