@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.measure import report
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.run_log import read_log
 from tests.orchestration.job import RUN, Job, job_config, until

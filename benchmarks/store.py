@@ -27,6 +27,7 @@ import pyarrow.dataset as ds
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from ray_darts.artifacts.answer import SEARCH_DOCUMENTS, SearchAnswer
 from ray_darts.artifacts.best import read_best
 from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.datasets import trace_dataset
@@ -39,6 +40,7 @@ from ray_darts.artifacts.writer import claim_run
 from ray_darts.config import StoreSettings
 from ray_darts.genotype.discretise import discretise
 from ray_darts.genotype.layout import convolutional_layout
+from ray_darts.tasks.metrics import CellMetrics, EpochMetrics
 from tests.artifacts.servers import ministack
 
 RESULTS = Path(__file__).parent / "results"
@@ -119,14 +121,18 @@ def walk(steps: int, seed: int) -> np.ndarray:
     return moves.cumsum(axis=0).astype(np.float32)
 
 
-def epoch_record(epoch: int) -> dict[str, object]:
+def epoch_metrics(epoch: int) -> EpochMetrics:
     """As large as a real one."""
-    margins = [0.01] * 8
-    cell = {"entropy": 2.0, "skips": 1, "parameter_free": 2, "margins": margins}
-    numbers = dict.fromkeys(("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"), 0.5)
-    genotype = discretise(LAYOUT, LAYOUT.split(walk(1, epoch)[0].tolist())).to_json()
-    step = (epoch + 1) * STEPS_PER_EPOCH
-    return {"epoch": epoch, "step": step, **numbers, "cells": {"normal": cell, "reduction": cell}, "genotype": genotype}
+    cell = CellMetrics(entropy=2.0, skips=1, parameter_free=2, margins=(0.01,) * 8)
+    return EpochMetrics(
+        epoch=epoch,
+        step=(epoch + 1) * STEPS_PER_EPOCH,
+        train_loss=0.5,
+        validation_loss=0.5,
+        quality={"train_accuracy": 0.5, "validation_accuracy": 0.5},
+        cells={"normal": cell, "reduction": cell},
+        genotype=discretise(LAYOUT, LAYOUT.split(walk(1, epoch)[0].tolist())).to_json(),
+    )
 
 
 def whole_run(store: ObjectStore, seed: int, checkpoint: Checkpoint) -> list[float]:
@@ -141,11 +147,12 @@ def whole_run(store: ObjectStore, seed: int, checkpoint: Checkpoint) -> list[flo
     for last in range(COMMIT_EVERY, len(alphas) + 1, COMMIT_EVERY):
         rows = alphas[last - COMMIT_EVERY : last]
         epoch, rest = divmod(last, STEPS_PER_EPOCH)
-        ended = [] if rest else [epoch_record(epoch - 1)]
+        ended = [] if rest else [epoch_metrics(epoch - 1)]
         epochs = np.full(len(rows), epoch if rest else epoch - 1, np.int32)
-        seconds.append(timed(lambda: writer.advance(last, rows, epochs, ended, checkpoint))[0])  # noqa: B023
+        seconds.append(timed(lambda: writer.advance(last, {"alphas": rows}, epochs, ended, checkpoint))[0])  # noqa: B023
     genotype = discretise(LAYOUT, LAYOUT.split(alphas[-1].tolist()))
-    writer.finish(genotype, {"name": "supernet_validation_accuracy", "value": 0.5 + seed / 100})
+    metric = {"name": "supernet_validation_accuracy", "value": 0.5 + seed / 100, "direction": "max"}
+    writer.finish(SearchAnswer.new(genotype, len(alphas), metric).to_data(), SEARCH_DOCUMENTS)
     return seconds
 
 

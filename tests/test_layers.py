@@ -21,6 +21,7 @@ REFUSED = {
     "spaces": {"ray", "boto3", "ray_darts.search", "ray_darts.artifacts", "ray_darts.orchestration"},
     "data": {"ray", "boto3", "ray_darts.search", "ray_darts.artifacts", "ray_darts.spaces"},
     "search": {"ray", "boto3", "ray_darts.artifacts", "ray_darts.orchestration"},
+    "tasks": PLAIN | {"ray_darts.artifacts"},
     "artifacts": {"torch", "ray", "ray_darts.search", "ray_darts.spaces", "ray_darts.data"},
 }
 

@@ -1,38 +1,46 @@
-"""`best.json`: the best genotype of an experiment, whole in one object that one GET answers.
+"""`best.json`: the best genotype of an experiment, complete in one object, so one GET reads it.
 
-Candidates form a total order, and the object is only ever swapped for a better one, so the order in which runs finish
+Candidates form a total order, and the object is only ever replaced by a better one, so the order in which runs finish
 does not matter. Imports no pyarrow.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import ClassVar
 
 from pydantic import JsonValue
 
+from ray_darts.artifacts.answer import SearchAnswer
 from ray_darts.artifacts.documents import Document
-from ray_darts.artifacts.layout import ExperimentKeys, RunKeys
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.objects import Conflict, ObjectStore, get_checked
 from ray_darts.artifacts.records import Metric, Record, RunDescription
 from ray_darts.artifacts.run_log import Entry
 from ray_darts.errors import CorruptObject, MissingObject
 from ray_darts.genotype.genotype import Genotype
+from ray_darts.protocols.method import Order
 
 
 class Best(Document):
-    """A finished run's answer, what ranks it, and the finish record it comes from."""
+    """A finished run's genotype, the metric that ranks it, and the finish record that both come from.
+
+    `method`: the run's, where it is not the default one.
+    """
+
+    ADDED: ClassVar[frozenset[str]] = frozenset({"method"})
 
     experiment: str
     run: str
     seed: int
-    order: Literal["first", "second"]
+    order: Order
     genotype: dict[str, JsonValue]
     metric: Metric
     step: int
     genotype_step: int
     record_key: str
     record_sha256: str
+    method: dict[str, JsonValue] | None = None
 
     def architecture(self) -> Genotype:
         """The genotype, checked. Raises: GenotypeError."""
@@ -49,23 +57,25 @@ class Best(Document):
 
 
 def candidate(keys: RunKeys, run: RunDescription, finish: Entry, metric: Metric | None = None) -> Best:
-    """What a finished run offers; `metric` replaces the record's interim one after a selection."""
+    """The entry of a finished run; `metric` replaces the record's interim one after a selection.
+
+    Raises: CorruptObject when the finish record has no answer of a search.
+    """
     record = finish.record
     assert record.kind == "finish"
-    assert record.genotype is not None
-    assert record.metric is not None
-    assert record.genotype_step is not None
+    answer = SearchAnswer.of(record, keys.record(record.n))
     return Best(
         experiment=keys.experiment,
         run=run.run,
         seed=run.seed,
         order=run.order,
-        genotype=record.genotype,
-        metric=metric or record.metric,
+        genotype=answer.genotype,
+        metric=metric or answer.metric,
         step=record.step,
-        genotype_step=record.genotype_step,
+        genotype_step=answer.genotype_step,
         record_key=keys.record(record.n),
         record_sha256=finish.digest,
+        method=run.method,
     )
 
 
@@ -86,13 +96,13 @@ def offer_best(store: ObjectStore, offered: Best) -> bool:
                 store.put_if_absent(key, offered.to_bytes())
             else:
                 store.compare_and_swap(key, offered.to_bytes(), there.etag)
-        except (Conflict, MissingObject):  # another came first, or our own answer was lost: look again
+        except (Conflict, MissingObject):  # another writer was first, or the reply to our put was lost: read again
             continue
         return True
 
 
 def read_best(store: ObjectStore, experiment: str, verify: bool = False) -> Best:
-    """The best so far: one GET; with `verify` a second one, of the finish record, which must say the same.
+    """Read the best so far, with one GET; `verify` also reads the finish record and compares.
 
     Raises: MissingObject when no run has finished, CorruptObject.
     """
@@ -111,13 +121,16 @@ def read_best(store: ObjectStore, experiment: str, verify: bool = False) -> Best
 
 
 def check_best(store: ObjectStore, best: Best) -> None:
-    """Raise CorruptObject or GenotypeError unless the finish record that `best` names says the same; one GET."""
+    """Raise CorruptObject or GenotypeError unless the finish record that `best` names has the same answer; one GET."""
     keys = RunKeys(best.experiment, best.run)
     number = keys.record_number(best.record_key)
     if number is None:
         raise CorruptObject(f"best.json names {best.record_key!r}, no record of {best.run}", key=best.record_key)
     record = Record.from_bytes(get_checked(store, best.record_key, best.record_sha256), best.record_key)
-    same_metric = best.metric.ranking == "selected" or record.metric == best.metric
-    if record.kind != "finish" or record.genotype != best.genotype or not same_metric:
-        raise CorruptObject(f"{best.record_key} does not finish with the answer of best.json", key=best.record_key)
+    if record.kind != "finish":
+        raise CorruptObject(f"{best.record_key} does not finish its run", key=best.record_key)
+    answer = SearchAnswer.of(record, best.record_key)
+    same_metric = best.metric.ranking == "selected" or answer.metric == best.metric
+    if answer.genotype != best.genotype or not same_metric:
+        raise CorruptObject(f"{best.record_key} has another answer than best.json", key=best.record_key)
     best.architecture()

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ray_darts.artifacts.documents import canonical_json
-from ray_darts.artifacts.layout import CheckpointKeys, RunKeys
+from ray_darts.artifacts.keys import CheckpointKeys, RunKeys
 from ray_darts.artifacts.objects import ObjectStore, get_checked, sha256
 from ray_darts.artifacts.records import CheckpointRef, ObjectRef
 from ray_darts.errors import CorruptObject

@@ -1,7 +1,7 @@
-"""Removing what no record refers to and no writer can still refer to.
+"""Removes objects that no record refers to and no writer can still refer to.
 
-Safe by epochs alone: once a claim of epoch e is in the log, nothing of an earlier epoch can enter it any more. Age only
-delays. Records, descriptions and publications are never touched.
+Safe by terms alone: once a claim of term e is in the log, no record of an earlier term can be appended. The minimum age
+is an additional delay. Records, descriptions and publications are never removed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ray_darts.artifacts.experiment import list_runs
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import Listed, ObjectStore
 from ray_darts.artifacts.run_log import Entry, read_log
 
@@ -48,22 +48,22 @@ def collect_experiment(
 
 
 def run_garbage(store: ObjectStore, keys: RunKeys) -> Iterator[Listed]:
-    """Parts that no record names and superseded checkpoints, of epochs whose writers are fenced."""
+    """Parts that no record names and superseded checkpoints, of terms whose writers are fenced."""
     log = read_log(store, keys)
     if not log:
         return
     tip = log[-1].record
-    fenced = tip.epoch + 1 if tip.kind == "finish" else tip.epoch
+    fenced = tip.term + 1 if tip.kind == "finish" else tip.term
     kept = _kept_keys(log)
     for prefix in (keys.parts, keys.checkpoints):
         for entry in store.list_objects(prefix):
-            epoch = _epoch(keys, entry.key)
-            if epoch is not None and epoch < fenced and entry.key not in kept:
+            term = _term(keys, entry.key)
+            if term is not None and term < fenced and entry.key not in kept:
                 yield entry
 
 
 def _kept_keys(log: Sequence[Entry]) -> set[str]:
-    """Every part of the log, and the one checkpoint from which a claim would resume."""
+    """Every part of every stream of the log, and the checkpoint from which a claim would resume."""
     kept = {part.key for entry in log for part in entry.record.parts}
     checkpoint = log[-1].record.checkpoint
     if checkpoint is not None:
@@ -71,7 +71,7 @@ def _kept_keys(log: Sequence[Entry]) -> set[str]:
     return kept
 
 
-def _epoch(keys: RunKeys, key: str) -> int | None:
-    """The claim epoch of whoever put this object; None for a key that is not of our making."""
+def _term(keys: RunKeys, key: str) -> int | None:
+    """The claim term of whoever put this object; None for a key that this package did not make."""
     name = keys.part_name(key) or keys.checkpoint_name(key)
-    return None if name is None else name.epoch
+    return None if name is None else name.term

@@ -14,11 +14,11 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ray_darts.artifacts.experiment import list_runs
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.s3 import S3Store
-from ray_darts.artifacts.traces import TRACE_SCHEMA
+from ray_darts.artifacts.trace_schema import METHOD_TRACE_SCHEMA, TRACE_SCHEMA
 from ray_darts.errors import ConfigError, CorruptObject, MissingObject
 
 
@@ -33,20 +33,22 @@ def trace_dataset(store: ObjectStore, experiment: str, runs: Sequence[str] | Non
     if not published:
         raise MissingObject(f"no run of {experiment!r} has published its trace", key=f"{experiment}/")
     filesystem, root = _filesystem(store)
-    for key in published:
-        _check_schema(filesystem, f"{root}/{key}", key)
-    return ds.dataset([f"{root}/{key}" for key in published], schema=TRACE_SCHEMA, filesystem=filesystem)
+    schemas = [_schema(filesystem, f"{root}/{key}", key) for key in published]
+    schema = METHOD_TRACE_SCHEMA if METHOD_TRACE_SCHEMA in schemas else TRACE_SCHEMA
+    return ds.dataset([f"{root}/{key}" for key in published], schema=schema, filesystem=filesystem)
 
 
-def _check_schema(filesystem: pafs.FileSystem, path: str, key: str) -> None:
+def _schema(filesystem: pafs.FileSystem, path: str, key: str) -> pa.Schema:
     try:
         schema = pq.read_schema(path, filesystem=filesystem)
     except FileNotFoundError as error:
         raise MissingObject(f"there is no {key}", key=key) from error
     except (pa.ArrowException, OSError) as error:
         raise CorruptObject(f"{key} cannot be read as Parquet: {error}", key=key) from error
-    if not schema.equals(TRACE_SCHEMA, check_metadata=False):
-        raise CorruptObject(f"{key} has another schema than an alpha trace:\n{schema}", key=key)
+    for known in (TRACE_SCHEMA, METHOD_TRACE_SCHEMA):
+        if schema.equals(known, check_metadata=False):
+            return known
+    raise CorruptObject(f"{key} has another schema than an alpha trace:\n{schema}", key=key)
 
 
 def _filesystem(store: ObjectStore) -> tuple[pafs.FileSystem, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
-from ray_darts.artifacts.layout import probe_key
+from ray_darts.artifacts.keys import probe_key
 from ray_darts.artifacts.objects import Conflict, ObjectStore
 from ray_darts.errors import MissingObject, RayDartsError, StoreDenied, StoreError, StoreUnavailable
 

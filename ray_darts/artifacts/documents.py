@@ -1,26 +1,43 @@
 """The form of every JSON document of a store: strict, versioned, sorted keys, no NaN.
 
-A document of a newer schema version is refused, an older one read. Knows no document in particular.
+A document of a newer schema version is refused, an older one is upgraded and read. A fact added after the first
+release is written only where it differs from its default, so older documents keep their bytes. Knows no document in
+particular.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from ray_darts.errors import CorruptObject
 
 
 class Facts(BaseModel):
-    """A piece of a document: frozen, nothing coerced, nothing unknown."""
+    """A piece of a document: frozen, nothing coerced, nothing unknown.
+
+    `ADDED` names the fields that came after the model's first release, each with a default: what a document without
+    the field means. They are left out of the document where they have that default.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    ADDED: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_added_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        plain: dict[str, object] = handler(self)
+        for name in self.ADDED:
+            if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
+                plain.pop(name, None)
+        return plain
+
 
 class Document(Facts):
-    """A whole object of JSON with a schema version."""
+    """A whole object of JSON with a schema version, `VERSION` when written."""
 
     VERSION: ClassVar[int] = 1
 
@@ -32,9 +49,9 @@ class Document(Facts):
 
     @classmethod
     def from_bytes(cls, data: bytes, key: str) -> Self:
-        """Parse what lies under `key`. Raises: CorruptObject, also for a newer schema version."""
+        """Parse the bytes read from `key`. Raises: CorruptObject, also for a newer schema version."""
         try:
-            plain = json.loads(data)
+            plain = json.loads(data, parse_constant=_refuse_constant)
             version = plain["schema_version"]
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptObject(f"{key} is no JSON document with a schema_version: {error}", key=key) from error
@@ -44,10 +61,23 @@ class Document(Facts):
                 key=key,
             )
         try:
+            if version < cls.VERSION:
+                data = json.dumps(cls.upgraded(plain, version)).encode()
             return cls.model_validate_json(data)
         except ValidationError as error:
             mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
             raise CorruptObject(f"{key} is no {cls.__name__}: {mistakes}", key=key) from error
+        except ValueError as error:
+            raise CorruptObject(f"{key} is no {cls.__name__}: {error}", key=key) from error
+
+    @classmethod
+    def upgraded(cls, plain: Mapping[str, object], version: int) -> Mapping[str, object]:
+        """The present form of a document of an older schema version. Raises: ValueError."""
+        raise ValueError(f"schema version {version} never existed")
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
 
 
 def canonical_json(plain: object) -> bytes:

@@ -1,4 +1,4 @@
-"""What an experiment is, written once: its identity, and the seed and order of each of its runs.
+"""Describes an experiment, once: its identity, and the seed and order of each of its runs.
 
 The same name with another identity is refused; more runs may be added at any time. Knows no log.
 """
@@ -6,15 +6,18 @@ The same name with another identity is refused; more runs may be added at any ti
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from types import MappingProxyType
 
 from pydantic import JsonValue
 
-from ray_darts.artifacts.layout import ExperimentKeys, RunKeys, is_name
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, is_name
 from ray_darts.artifacts.objects import ObjectStore, create
-from ray_darts.artifacts.records import CellFacts, ExperimentDescription, LayoutFacts, RunDescription
+from ray_darts.artifacts.records import CellFacts, ExperimentDescription, GroupFacts, LayoutFacts, RunDescription
 from ray_darts.errors import ConfigError, CorruptObject
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
+from ray_darts.protocols.method import Order
+
+_NO_DEFAULTS: Mapping[str, JsonValue] = MappingProxyType({})
 
 
 def register_experiment(
@@ -26,10 +29,11 @@ def register_experiment(
     layout: SpaceLayout,
     data_digests: Mapping[str, str],
     code: str,
+    defaults: Mapping[str, JsonValue] = _NO_DEFAULTS,
 ) -> ExperimentDescription:
-    """Write `experiment.json`, or find it and check that it says the same; returns what lies there.
+    """Write `experiment.json`, or read it and check that it describes the same experiment; returns the stored one.
 
-    Raises: ConfigError naming the fields that differ.
+    `defaults` as in `check_same`. Raises: ConfigError naming the fields that differ.
     """
     keys = ExperimentKeys(experiment)
     asked = ExperimentDescription(
@@ -44,20 +48,25 @@ def register_experiment(
     if there_bytes is None:
         return asked
     there = ExperimentDescription.from_bytes(there_bytes, keys.description)
-    check_same(there, asked)
+    check_same(there, asked, defaults)
     return there
 
 
-def check_same(there: ExperimentDescription, asked: ExperimentDescription) -> None:
-    """Raise ConfigError unless both are one experiment; naming each field that differs."""
-    lines = []
-    if there.config_digest != asked.config_digest:
-        old, new = dict(_flatten(there.identity)), dict(_flatten(asked.identity))
-        lines = [
-            f"{name}: {old.get(name, 'absent')!r} there, {new.get(name, 'absent')!r} asked"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name, "absent") != new.get(name, "absent")
-        ]
+def check_same(
+    there: ExperimentDescription,
+    asked: ExperimentDescription,
+    defaults: Mapping[str, JsonValue] = _NO_DEFAULTS,
+) -> None:
+    """Raise ConfigError, naming each field that differs, unless both descriptions are of one experiment.
+
+    Identities are compared field by field; digests are names and are not compared. A field that both have must be
+    equal. A field that only `asked` has came after the experiment was written and must have its default in
+    `defaults`: this release's identity with every setting at its default, for the same kinds of space and data. That
+    default must be what releases without the field computed. A field that only `there` has is unknown to this
+    release, which cannot know its default, and is refused: a release therefore leaves fields added after the first
+    one out of the identity while they have their default.
+    """
+    lines = list(_different_fields(dict(_flatten(there.identity)), dict(_flatten(asked.identity)), defaults))
     lines += [
         f"data {name}: digest {there.data_digests[name][:12]} there, {digest[:12]} asked"
         for name, digest in sorted(asked.data_digests.items())
@@ -71,6 +80,22 @@ def check_same(there: ExperimentDescription, asked: ExperimentDescription) -> No
         )
 
 
+def _different_fields(
+    there: Mapping[str, JsonValue], asked: Mapping[str, JsonValue], defaults: Mapping[str, JsonValue]
+) -> Iterator[str]:
+    known = dict(_flatten(dict(defaults)))
+    for name in sorted(there.keys() | asked.keys()):
+        if name not in asked:
+            yield f"{name}: {there[name]!r} there, a field that this release does not know"
+        elif name in there:
+            if there[name] != asked[name]:
+                yield f"{name}: {there[name]!r} there, {asked[name]!r} asked"
+        elif name not in known:
+            yield f"{name}: absent there, {asked[name]!r} asked"
+        elif known[name] != asked[name]:
+            yield f"{name}: absent there, which means {known[name]!r}, {asked[name]!r} asked"
+
+
 def read_experiment(store: ObjectStore, experiment: str) -> ExperimentDescription:
     """Read `experiment.json`. Raises: MissingObject."""
     key = ExperimentKeys(experiment).description
@@ -78,7 +103,7 @@ def read_experiment(store: ObjectStore, experiment: str) -> ExperimentDescriptio
 
 
 def register_documents(store: ObjectStore, experiment: str, run: str, documents: Mapping[str, str]) -> None:
-    """Write what belongs to a run's data ({file name: JSON text}), or find the same there. Raises: ConfigError."""
+    """Write what a run's data needs to be read again ({file name: JSON text}), or read the same. Raises: ConfigError"""
     keys = RunKeys(experiment, run)
     for name, text in documents.items():
         there = create(store, keys.document(name), text.encode())
@@ -87,11 +112,19 @@ def register_documents(store: ObjectStore, experiment: str, run: str, documents:
 
 
 def register_run(
-    store: ObjectStore, experiment: str, run: str, seed: int, order: Literal["first", "second"]
+    store: ObjectStore,
+    experiment: str,
+    run: str,
+    seed: int,
+    order: Order,
+    *,
+    method: Mapping[str, JsonValue] | None = None,
+    groups: tuple[GroupFacts, ...] = (),
 ) -> RunDescription:
-    """Write `run.json`, or find it saying the same. Raises: CorruptObject when it says something else."""
+    """Write `run.json`, or read an equal one. Raises: CorruptObject when the stored one differs."""
     keys = RunKeys(experiment, run)
-    asked = RunDescription(run=run, seed=seed, order=order)
+    settings = None if method is None else dict(method)
+    asked = RunDescription(run=run, seed=seed, order=order, method=settings, groups=groups)
     there = create(store, keys.description, asked.to_bytes())
     if there is not None and RunDescription.from_bytes(there, keys.description) != asked:
         raise CorruptObject(f"{keys.description} is not {order} order, seed {seed}", key=keys.description)
@@ -108,7 +141,7 @@ def read_run(store: ObjectStore, experiment: str, run: str) -> RunDescription:
 
 
 def list_runs(store: ObjectStore, experiment: str) -> list[str]:
-    """Names of the runs that have an object, sorted; one LIST."""
+    """Names of the runs that have at least one object, sorted; one LIST."""
     return [name for name in store.list_folders(ExperimentKeys(experiment).runs) if is_name(name)]
 
 
@@ -120,7 +153,18 @@ def list_experiments(store: ObjectStore) -> list[str]:
 def space_layout(described: ExperimentDescription) -> SpaceLayout:
     """The layout of an experiment's alphas."""
     facts = described.layout
-    cells = tuple(CellLayout(**cell.model_dump()) for cell in facts.cells)
+    cells = tuple(
+        CellLayout(
+            cell.name,
+            cell.num_inputs,
+            cell.num_nodes,
+            cell.operations,
+            cell.inputs_per_node,
+            keeps_none=cell.keeps_none,
+            outputs=cell.outputs,
+        )
+        for cell in facts.cells
+    )
     return SpaceLayout(facts.space, cells, facts.skip, frozenset(facts.parameter_free))
 
 
@@ -132,6 +176,8 @@ def _layout_facts(layout: SpaceLayout) -> LayoutFacts:
             num_nodes=cell.num_nodes,
             operations=cell.operations,
             inputs_per_node=cell.inputs_per_node,
+            keeps_none=cell.keeps_none,
+            outputs=cell.outputs,
         )
         for cell in layout.cells
     )

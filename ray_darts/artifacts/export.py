@@ -1,7 +1,7 @@
 """Alpha histories of an experiment's runs, finished or not, into one file for other tools.
 
 Reads what the logs refer to, part by part, so memory does not grow with the history. A part with another hash or
-schema is refused, naming its key. Writes a whole file or none.
+schema is refused, naming its key. Writes a complete file or none.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from ray_darts.artifacts.architecture import RunArchitecture, architecture_of
 from ray_darts.artifacts.experiment import list_runs, read_experiment, read_run, space_layout
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.records import RunDescription
 from ray_darts.artifacts.run_log import read_log
-from ray_darts.artifacts.traces import TRACE_SCHEMA, read_rows, trace_table
+from ray_darts.artifacts.trace_schema import METHOD_TRACE_SCHEMA, TRACE_SCHEMA, trace_schema, widened
+from ray_darts.artifacts.traces import read_rows, trace_table
 from ray_darts.errors import ConfigError
-from ray_darts.genotype.discretise import describe
-from ray_darts.genotype.layout import SpaceLayout
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,14 @@ def export_traces(store: ObjectStore, experiment: str, run: str | None, output: 
     runs = list_runs(store, experiment)
     if run is not None and run not in runs:
         raise ConfigError(f"no run {run!r} in {experiment!r}; there are {', '.join(runs) or 'none'}")
-    with _writing(output) as table:
-        histories = [_export_run(store, RunKeys(experiment, name), layout, table) for name in ([run] if run else runs)]
+    described = [read_run(store, experiment, name) for name in ([run] if run else runs)]
+    architectures = [architecture_of(layout, each) for each in described]
+    plain = all(trace_schema(architecture) is TRACE_SCHEMA for architecture in architectures)
+    with _writing(output, TRACE_SCHEMA if plain else METHOD_TRACE_SCHEMA) as table:
+        histories = [
+            _export_run(store, RunKeys(experiment, each.run), each, architecture, table)
+            for each, architecture in zip(described, architectures, strict=True)
+        ]
     return [history for history in histories if history.steps]
 
 
@@ -59,14 +66,14 @@ class _Table(Protocol):
 
 class _Nowhere:
     def write_table(self, table: pa.Table) -> None:
-        """Rows are read and checked, and not kept."""
+        """Drop the rows, which have been read and checked."""
 
 
 class _Csv:
-    """CSV of plain columns; what Parquet says by dictionaries is spelled out."""
+    """CSV of plain columns; dictionary columns become text."""
 
-    def __init__(self, path: Path) -> None:
-        plain = [(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in TRACE_SCHEMA]
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        plain = [(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in schema]
         self._schema = pa.schema(plain)
         self._writer = pyarrow.csv.CSVWriter(str(path), self._schema)
 
@@ -77,8 +84,18 @@ class _Csv:
         self._writer.close()
 
 
+class _Wide:
+    """Writes every table with the columns of other methods."""
+
+    def __init__(self, inner: _Table) -> None:
+        self._inner = inner
+
+    def write_table(self, table: pa.Table) -> None:
+        self._inner.write_table(widened(table))
+
+
 @contextmanager
-def _writing(output: Path | None) -> Iterator[_Table]:
+def _writing(output: Path | None, schema: pa.Schema) -> Iterator[_Table]:
     """A table to write to that becomes `output` when the block ends well, and leaves nothing otherwise."""
     if output is None:
         yield _Nowhere()
@@ -88,12 +105,12 @@ def _writing(output: Path | None) -> Iterator[_Table]:
     temporary = output.with_name(f".{output.name}.{uuid4().hex}.tmp")
     try:
         writer = (
-            _Csv(temporary)
+            _Csv(temporary, schema)
             if output.suffix == ".csv"
-            else pq.ParquetWriter(temporary, TRACE_SCHEMA, compression="zstd")
+            else pq.ParquetWriter(temporary, schema, compression="zstd")
         )
         try:
-            yield writer
+            yield _Wide(writer) if schema is METHOD_TRACE_SCHEMA else writer
         finally:
             writer.close()
         os.replace(temporary, output)
@@ -103,20 +120,23 @@ def _writing(output: Path | None) -> Iterator[_Table]:
         temporary.unlink(missing_ok=True)
 
 
-def _export_run(store: ObjectStore, keys: RunKeys, layout: SpaceLayout, table: _Table) -> History:
+def _export_run(
+    store: ObjectStore, keys: RunKeys, run: RunDescription, architecture: RunArchitecture, table: _Table
+) -> History:
     log = read_log(store, keys)
     first: Sequence[float] | None = None
     last: Sequence[float] = ()
     steps = 0
-    for rows in read_rows(store, keys, log, layout.num_alphas):
-        first = rows.alphas[0].tolist() if first is None else first
-        last = rows.alphas[-1].tolist()
+    for rows in read_rows(store, keys, log, architecture.width):
+        first = rows.values[0].tolist() if first is None else first
+        last = rows.values[-1].tolist()
         steps += len(rows.steps)
-        table.write_table(trace_table(layout, read_run(store, keys.experiment, keys.run), rows))
+        table.write_table(trace_table(architecture, run, rows))
     if first is None:
         return History(keys.run, 0, 0, {}, {})
-    return History(keys.run, steps, steps * layout.num_alphas, _entropy(layout, first), _entropy(layout, last))
+    entropies = _entropy(architecture, first), _entropy(architecture, last)
+    return History(keys.run, steps, steps * architecture.width, *entropies)
 
 
-def _entropy(layout: SpaceLayout, flat: Sequence[float]) -> dict[str, float]:
-    return describe(layout, layout.split(flat)).entropy
+def _entropy(architecture: RunArchitecture, flat: Sequence[float]) -> dict[str, float]:
+    return architecture.decoder().decode(architecture.layout, flat).entropy

@@ -1,6 +1,7 @@
-"""Parts: the alphas of a stretch of steps as one small Parquet object, one row per step.
+"""Parts: the rows of one stream for consecutive steps as one small Parquet object, one row per step.
 
-A part holds flat alpha vectors; `traces` names them. Anything but exactly this schema is refused. Knows no run.
+A row is one float32 vector, in a column named after the stream; `traces` names the entries of the stream `alphas`.
+Every other schema is refused. Knows no run.
 """
 
 from __future__ import annotations
@@ -18,56 +19,56 @@ PART_SCHEMA_VERSION = "1"
 
 
 class Rows(NamedTuple):
-    """Alphas after each of some consecutive steps: steps and epochs int32 [n], alphas float32 [n, num_alphas]."""
+    """Values after each of some consecutive steps: steps and epochs int32 [n], values float32 [n, width]."""
 
     steps: NDArray[np.int32]
     epochs: NDArray[np.int32]
-    alphas: NDArray[np.float32]
+    values: NDArray[np.float32]
 
     def cut(self, start: int, stop: int) -> Rows:
         """The rows start..stop-1."""
-        return Rows(self.steps[start:stop], self.epochs[start:stop], self.alphas[start:stop])
+        return Rows(self.steps[start:stop], self.epochs[start:stop], self.values[start:stop])
 
 
-def encode_part(rows: Rows) -> bytes:
-    """Build the object in memory; a half-written one can never be put."""
-    num_alphas = rows.alphas.shape[1]
-    flat = pa.array(np.ascontiguousarray(rows.alphas, dtype=np.float32).reshape(-1))
+def encode_part(rows: Rows, stream: str = "alphas") -> bytes:
+    """Build the whole object in memory, so that only a complete one can be put."""
+    width = rows.values.shape[1]
+    flat = pa.array(np.ascontiguousarray(rows.values, dtype=np.float32).reshape(-1))
     table = pa.Table.from_arrays(
         [
             pa.array(rows.steps.astype(np.int32)),
             pa.array(rows.epochs.astype(np.int32)),
-            pa.FixedSizeListArray.from_arrays(flat, num_alphas),
+            pa.FixedSizeListArray.from_arrays(flat, width),
         ],
-        schema=_schema(num_alphas),
+        schema=_schema(stream, width),
     )
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", use_dictionary=False)
     return bytes(sink.getvalue())
 
 
-def decode_part(data: bytes, key: str, num_alphas: int, first: int, last: int) -> Rows:
-    """Read a part and check that it holds exactly the rows it is named for. Raises: CorruptObject."""
+def decode_part(data: bytes, key: str, width: int, first: int, last: int, stream: str = "alphas") -> Rows:
+    """Read a part and check that it holds exactly the steps `first` to `last`. Raises: CorruptObject."""
     try:
         table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise CorruptObject(f"{key} is no Parquet file: {error}", key=key) from error
-    wanted = _schema(num_alphas)
+    wanted = _schema(stream, width)
     if not table.schema.equals(wanted) or (table.schema.metadata or {}).get(b"schema_version") != b"1":
-        raise CorruptObject(f"{key} has another schema than a part of {num_alphas} alphas:\n{table.schema}", key=key)
+        raise CorruptObject(f"{key} has another schema than a part of {width} {stream}:\n{table.schema}", key=key)
     steps = table["step"].to_numpy()
     if not np.array_equal(steps, np.arange(first, last + 1)):
         raise CorruptObject(f"{key} does not hold the steps {first} to {last} once each", key=key)
-    alphas = table["alphas"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return Rows(steps, table["epoch"].to_numpy(), alphas.reshape(len(steps), num_alphas))
+    values = table[stream].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return Rows(steps, table["epoch"].to_numpy(), values.reshape(len(steps), width))
 
 
-def _schema(num_alphas: int) -> pa.Schema:
+def _schema(stream: str, width: int) -> pa.Schema:
     return pa.schema(
         [
             pa.field("step", pa.int32(), nullable=False),
             pa.field("epoch", pa.int32(), nullable=False),
-            pa.field("alphas", pa.list_(pa.field("item", pa.float32(), nullable=False), num_alphas), nullable=False),
+            pa.field(stream, pa.list_(pa.field("item", pa.float32(), nullable=False), width), nullable=False),
         ],
         metadata={"schema_version": PART_SCHEMA_VERSION},
     )

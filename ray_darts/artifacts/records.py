@@ -1,23 +1,27 @@
-"""The documents of a store: records of a run log, descriptions of runs and experiments, and what they are made of.
+"""The documents of a store: records of a run log, descriptions of runs and experiments, and their parts.
 
-Knows what they say, not when they are written.
+Defines what they say, not when they are written. New records have schema 2; records of schema 1 are upgraded when
+read. Knows no task: the rows and the answer of a record are the task's own.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
 from ray_darts.artifacts.documents import Document, Facts
-from ray_darts.artifacts.metrics import EpochMetrics, Scalar
+from ray_darts.artifacts.schema_1 import upgrade_record
+from ray_darts.protocols.method import Order
+from ray_darts.tasks.metrics import EpochMetrics, Scalar
 
 Kind = Literal["claim", "advance", "finish", "fail"]
 Direction = Literal["max", "min"]
 
 
 class Owner(Facts):
-    """Who writes: one worker-group start (`uuid`) of one typed command (`session`)."""
+    """The writer of a record: one worker-group start (`uuid`) of one typed command (`session`)."""
 
     session: str
     uuid: str
@@ -30,7 +34,7 @@ class Owner(Facts):
 
 
 class Environment(Facts):
-    """What the bits and the cost of a run depend on beyond its config; `operation` as the config had it."""
+    """What a run's bits and cost depend on besides its identity; `operation` is that section of the config."""
 
     code: str
     world_size: int
@@ -49,7 +53,7 @@ class ObjectRef(Facts):
 
 
 class PartRef(ObjectRef):
-    """Alphas after steps `first`..`last`, one row per step."""
+    """Rows of one stream for the steps `first`..`last`, one row per step."""
 
     first: int
     last: int
@@ -64,9 +68,9 @@ class CheckpointRef(Facts):
 
 
 class Metric(Facts):
-    """A number that ranks runs; null ranks last (not finite).
+    """A number that ranks runs; null (not finite) ranks last.
 
-    `ranking` is interim until a selection has trained the cell from scratch.
+    `direction` says which values are better. `ranking` is interim until a selection has trained the cell from scratch.
     """
 
     name: str
@@ -76,7 +80,7 @@ class Metric(Facts):
 
 
 class Failure(Facts):
-    """Why a run ended for good; `facts` as the error had them."""
+    """Why a run ended without an answer; `facts` are those of the error."""
 
     kind: str
     detail: str
@@ -84,18 +88,27 @@ class Failure(Facts):
 
 
 class Record(Document):
-    """One entry of a run log; a claim says whom it displaced and how old that one's last record was.
+    """One entry of a run log.
 
-    `epoch` counts claims and fences: a writer is alive while the newest record has its epoch. `step`, `checkpoint`,
-    `total_steps`, `latest`, `sessions` and `idle_claims` are repeated in every record, so the last one alone is
-    enough to resume from and to report on. `written_at` is for people; no safety rests on it.
+    `term` counts claims (and ends for lack of progress): only the writer of the highest term can append. `streams`
+    maps the name of a row stream to the parts that this record adds to it. `answer` and `documents` belong to a
+    finish: the task's result, and the names of the objects to publish from the log, in order. `displaced` and
+    `displaced_age_s` belong to a claim: the owner it took over from, and the age of that owner's last record.
+
+    `step`, `checkpoint`, `total_steps`, `latest`, `sessions` and `idle_claims` are repeated in every record, so that
+    the last record is enough to resume from and to report on. `config_digest` is the experiment's; it is a name, the
+    configs themselves are compared in `experiment.json`. `written_at` is for people; no decision depends on it.
     """
 
+    VERSION: ClassVar[int] = 2
+
+    schema_version: int = 2
     n: int
     nonce: str
     previous_sha256: str | None
     kind: Kind
-    epoch: int
+    term: int
+    task: str
     owner: Owner
     displaced: Owner | None = None
     displaced_age_s: float | None = None
@@ -106,44 +119,73 @@ class Record(Document):
     environment: Environment
     step: int
     total_steps: int | None = None
-    parts: tuple[PartRef, ...] = ()
+    streams: dict[str, tuple[PartRef, ...]] = Field(default_factory=dict)
     checkpoint: CheckpointRef | None = None
     epochs: tuple[EpochMetrics, ...] = ()
     latest: dict[str, Scalar] = Field(default_factory=dict)
     commit_seconds: float | None = None
-    genotype: dict[str, JsonValue] | None = None
-    genotype_step: int | None = None
-    metric: Metric | None = None
+    answer: dict[str, JsonValue] | None = None
+    documents: tuple[str, ...] = ()
     failure: Failure | None = None
 
     @property
     def is_last(self) -> bool:
-        """Whether the run has ended, for good or until a retry is asked for."""
+        """Whether the run has ended: finished, or failed and only continued by a retry."""
         return self.kind in ("finish", "fail")
+
+    @property
+    def parts(self) -> tuple[PartRef, ...]:
+        """The parts that this record adds, of all streams."""
+        return tuple(part for name in sorted(self.streams) for part in self.streams[name])
+
+    @classmethod
+    def upgraded(cls, plain: Mapping[str, object], version: int) -> Mapping[str, object]:
+        """Schema 1 in the form of schema 2."""
+        return upgrade_record(plain) if version == 1 else super().upgraded(plain, version)
 
 
 class Head(Document):
-    """A hint where the log's end is; may be stale or absent."""
+    """The number of a recent record, to find the last one faster; may be stale or absent."""
 
     n: int
 
 
+class GroupFacts(Facts):
+    """A ParameterGroup as data."""
+
+    kind: str
+    cell: str
+    shape: tuple[int, ...]
+
+
 class RunDescription(Document):
-    """What tells one run of an experiment from another."""
+    """What distinguishes one run of an experiment from another.
+
+    `method`: its settings where it is not the default method; `groups`: its architecture parameters where there are
+    others than alphas, so that rows can be named without the method.
+    """
+
+    ADDED: ClassVar[frozenset[str]] = frozenset({"method", "groups"})
 
     run: str
     seed: int
-    order: Literal["first", "second"]
+    order: Order
+    method: dict[str, JsonValue] | None = None
+    groups: tuple[GroupFacts, ...] = ()
 
 
 class CellFacts(Facts):
     """A CellLayout as data."""
 
+    ADDED: ClassVar[frozenset[str]] = frozenset({"keeps_none", "outputs"})
+
     name: str
     num_inputs: int
     num_nodes: int
     operations: tuple[str, ...]
-    inputs_per_node: int
+    inputs_per_node: int | None
+    keeps_none: bool = False
+    outputs: tuple[int, ...] | None = None
 
 
 class LayoutFacts(Facts):
@@ -156,7 +198,7 @@ class LayoutFacts(Facts):
 
 
 class ExperimentDescription(Document):
-    """What all runs of an experiment share: the identity part of the config, its digest and those of the data."""
+    """What all runs of an experiment share: the config's identity and its digest, the layout, the data's digests."""
 
     experiment: str
     identity: dict[str, JsonValue]

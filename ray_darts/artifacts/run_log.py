@@ -1,7 +1,8 @@
-"""Reading a run's log and claiming it: where its end is, who holds it, who may take it over.
+"""Reads a run's log and claims the run: finds the last record, checks who may take over, appends records.
 
-The log is records 0, 1, 2, … without a gap, each created once and never replaced; whoever creates record n decides
-what n is. A claim raises the epoch and so fences every writer before it. Knows nothing of what a run computes.
+The log is records 0, 1, 2, … without a gap, each created once and never replaced; of several writers that create record
+n, the first one decides it. A claim raises the term, and no earlier writer can append after it. Knows nothing of what a
+run computes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from ray_darts.artifacts.crash_points import crash_point
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore, create, sha256
 from ray_darts.artifacts.records import Environment, Failure, Head, Owner, Record
 from ray_darts.errors import ConfigError, CorruptObject, MissingObject, RunFailed, RunFinished, Superseded
@@ -24,7 +25,7 @@ _READERS = 8
 
 @dataclass(frozen=True)
 class Entry:
-    """A record as it lies in the store: `digest` is the SHA-256 of its bytes, `age_s` by the store's clock."""
+    """A record and its object in the store: `digest` is the SHA-256 of its bytes, `age_s` by the store's clock."""
 
     record: Record
     digest: str
@@ -40,7 +41,7 @@ class Entry:
             return None
         record = Record.from_bytes(stored.data, key)
         if record.n != n:
-            raise CorruptObject(f"{key} calls itself record {record.n}", key=key)
+            raise CorruptObject(f"{key} has the number of record {record.n}", key=key)
         return cls(record, sha256(stored.data), stored.age_s)
 
 
@@ -115,25 +116,33 @@ def claim(
     config_digest: str,
     environment: Environment,
     retry_failed: bool = False,
+    task: str = "search",
 ) -> Entry:
-    """Take the run over: append a claim above whatever is last; a repeated call finds the claim it made before.
+    """Take the run over: append a claim after the last record; a repeated call finds the claim it made before.
 
-    A session displaces others once; found displaced itself, it ends. Five claims in a row without an advance end
-    the run. Raises: Superseded, RunFinished, RunFailed, ConfigError when the log is of another config.
+    A session takes a run over once; after another session has done so, it ends. Five claims in a row without an
+    advance end the run. `config_digest` is that of `experiment.json`. Raises: Superseded, RunFinished, RunFailed,
+    ConfigError when the log is of another experiment's config or another task.
     """
     while True:
         tip = find_tip(store, keys)
         if tip is not None:
             if tip.record.kind == "claim" and tip.record.owner.uuid == owner.uuid:
                 return tip
+            _check_task(tip.record, task)
             _check_claimable(tip.record, owner, config_digest, retry_failed)
-        record = _claim_record(tip, owner, config_digest, environment)
+        record = _claim_record(tip, owner, config_digest, environment, task)
         if record.idle_claims > MAX_IDLE_CLAIMS:
             put_record(store, keys, _no_progress(record))
             continue
         entry = put_record(store, keys, record)
         if entry is not None:
             return entry
+
+
+def _check_task(tip: Record, task: str) -> None:
+    if tip.task != task:
+        raise ConfigError(f"the run's log is of the task {tip.task!r}, not {task!r}: give the run another name")
 
 
 def _check_claimable(tip: Record, owner: Owner, config_digest: str, retry_failed: bool) -> None:
@@ -151,7 +160,7 @@ def _check_claimable(tip: Record, owner: Owner, config_digest: str, retry_failed
 
 
 def ended(tip: Record) -> RunFinished | RunFailed:
-    """The error of whoever would go on after a run's last record."""
+    """The error of a writer that would append after a run's last record."""
     if tip.kind == "finish":
         return RunFinished(f"the run has finished at step {tip.step}", step=tip.step)
     assert tip.failure is not None
@@ -165,7 +174,7 @@ def ended(tip: Record) -> RunFinished | RunFailed:
 
 
 def superseded(holder: Record) -> Superseded:
-    """The error of a writer that finds another's record where its own should be."""
+    """The error of a writer that finds another writer's record in the place of its own."""
     owner = holder.owner
     return Superseded(
         f"a newer command holds this run: session {owner.session[:8]} on {owner.host} (pid {owner.pid}), "
@@ -174,13 +183,14 @@ def superseded(holder: Record) -> Superseded:
     )
 
 
-def _claim_record(tip: Entry | None, owner: Owner, config_digest: str, environment: Environment) -> Record:
+def _claim_record(tip: Entry | None, owner: Owner, config_digest: str, environment: Environment, task: str) -> Record:
     fresh = Record(
         n=0,
         nonce=uuid4().hex,
         previous_sha256=None,
         kind="claim",
-        epoch=1,
+        term=1,
+        task=task,
         owner=owner,
         sessions=(owner.session,),
         idle_claims=1,
@@ -196,7 +206,7 @@ def _claim_record(tip: Entry | None, owner: Owner, config_digest: str, environme
     above = {
         "n": last.n + 1,
         "previous_sha256": tip.digest,
-        "epoch": last.epoch + 1,
+        "term": last.term + 1,
         "displaced": last.owner if displaces else None,
         "displaced_age_s": tip.age_s if displaces else None,
         "sessions": last.sessions if owner.session in last.sessions else (*last.sessions, owner.session),
@@ -218,10 +228,10 @@ def _no_progress(claim_record: Record) -> Record:
 
 
 def now_text() -> str:
-    """The time for people, UTC."""
+    """The present time in UTC, as text for people."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def write_head(store: ObjectStore, keys: RunKeys, n: int) -> None:
-    """Leave the hint where the log's end is."""
+    """Write the hint where the log's end is."""
     store.put(keys.head, Head(n=n).to_bytes())

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ray_darts.artifacts.answer import metric_of
 from ray_darts.artifacts.experiment import list_runs
-from ray_darts.artifacts.layout import RunKeys
-from ray_darts.artifacts.metrics import Scalar
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import Environment, Failure, Metric, Owner
 from ray_darts.artifacts.run_log import find_tip
+from ray_darts.tasks.metrics import Scalar
 
 RunState = Literal["waiting", "claimed", "searching", "finished", "failed"]
 
@@ -20,7 +21,7 @@ RunState = Literal["waiting", "claimed", "searching", "finished", "failed"]
 class RunStatus:
     """One run: `step` is the last durable one, `age_s` the age of the last record, `latest` the last epoch's numbers.
 
-    `claimed` and `searching` say what the log's end is, not that anybody is alive: `age_s` tells.
+    `claimed` and `searching` describe the last record, not whether a process is still running: see `age_s`.
     """
 
     run: str
@@ -45,7 +46,8 @@ class RunStatus:
 
 def run_status(store: ObjectStore, experiment: str, run: str) -> RunStatus:
     """Three requests in the usual case: the head, the record it names, and the one that is not there yet."""
-    tip = find_tip(store, RunKeys(experiment, run))
+    keys = RunKeys(experiment, run)
+    tip = find_tip(store, keys)
     if tip is None:
         return RunStatus(run, "waiting")
     record = tip.record
@@ -60,13 +62,13 @@ def run_status(store: ObjectStore, experiment: str, run: str) -> RunStatus:
         state=states[record.kind],
         step=record.step,
         total_steps=record.total_steps,
-        claims=record.epoch,
+        claims=record.term,
         owner=record.owner,
         environment=record.environment,
         age_s=tip.age_s,
         commit_seconds=record.commit_seconds,
         latest=record.latest,
-        metric=record.metric,
+        metric=metric_of(record, keys.record(record.n)),
         failure=record.failure,
     )
 

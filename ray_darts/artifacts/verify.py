@@ -1,33 +1,37 @@
-"""Read everything again and say what is not as it was written; with repair, make publications anew.
+"""Reads everything again and reports what is not as it was written; with repair, makes publications again.
 
-What the log refers to cannot be repaired, only told; what is published from it can. Trusts nothing but hashes.
+Objects that the log refers to cannot be repaired, only reported; documents made from the log can. Compares hashes and
+trusts no listing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
+from ray_darts.artifacts.answer import ALPHAS, is_ranked
+from ray_darts.artifacts.architecture import architecture_of
 from ray_darts.artifacts.best import Best, candidate, check_best
 from ray_darts.artifacts.checkpoints import load_checkpoint
 from ray_darts.artifacts.experiment import list_runs, read_experiment, read_run, space_layout
-from ray_darts.artifacts.layout import ExperimentKeys, RunKeys
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.log_rules import broken_rules
-from ray_darts.artifacts.objects import Conflict, ObjectStore
-from ray_darts.artifacts.publish import FinishedRun, check_genotype, publication_contents
+from ray_darts.artifacts.objects import Conflict, ObjectStore, get_checked
+from ray_darts.artifacts.publications import FinishedRun, publications_of
 from ray_darts.artifacts.run_log import Entry, find_tip, read_log
 from ray_darts.errors import CorruptObject, GenotypeError, MissingObject
 from ray_darts.genotype.layout import SpaceLayout
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong; `repaired` when it no longer is."""
+class Problem:
+    """One object that is not as it was written; `repaired` when it is again."""
 
     run: str | None
     key: str
-    problem: str
+    detail: str
     repaired: bool = False
 
 
@@ -44,32 +48,32 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """All that was read and found in an experiment."""
+    """What was read of an experiment, and each problem found."""
 
     experiment: str
     runs: list[RunFacts]
-    findings: list[Finding]
+    problems: list[Problem]
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is wrong now."""
-        return all(finding.repaired for finding in self.findings)
+        """Whether every problem is repaired."""
+        return all(problem.repaired for problem in self.problems)
 
 
 def verify_experiment(store: ObjectStore, experiment: str, repair: bool = False) -> VerifyReport:
     """Read every object that the experiment refers to. Raises: MissingObject when there is no such experiment."""
     layout = space_layout(read_experiment(store, experiment))
     runs: list[RunFacts] = []
-    findings: list[Finding] = []
+    problems: list[Problem] = []
     finished: list[Best] = []
     for run in list_runs(store, experiment):
         verifier = _RunVerifier(store, RunKeys(experiment, run), layout, repair)
-        findings += verifier.findings()
+        problems += verifier.problems()
         runs.append(verifier.facts())
         if verifier.offer is not None:
             finished.append(verifier.offer)
-    findings += _best_findings(store, experiment, finished, repair)
-    return VerifyReport(experiment, runs, findings)
+    problems += _best_problems(store, experiment, finished, repair)
+    return VerifyReport(experiment, runs, problems)
 
 
 class _RunVerifier:
@@ -83,14 +87,14 @@ class _RunVerifier:
         self._log: list[Entry] = []
         self.offer: Best | None = None
 
-    def findings(self) -> Iterator[Finding]:
-        """Check everything; only an intact log is asked for more."""
+    def problems(self) -> Iterator[Problem]:
+        """Check the log, then, if it is intact, what it refers to, then what is published from it."""
         try:
             self._log = read_log(self._store, self._keys)
         except CorruptObject as error:
-            yield self._finding(error)
+            yield self._problem(error)
             return
-        broken = [Finding(self._keys.run, self._keys.log, rule) for rule in broken_rules([e.record for e in self._log])]
+        broken = [Problem(self._keys.run, self._keys.log, rule) for rule in broken_rules([e.record for e in self._log])]
         yield from broken
         if not self._log or broken:
             return
@@ -100,7 +104,7 @@ class _RunVerifier:
             yield from self._publications()
 
     def facts(self) -> RunFacts:
-        """What was read."""
+        """What was read of the run; called after `problems`."""
         if not self._log:
             return RunFacts(self._keys.run, "waiting", 0, 0, 0)
         tip = self._log[-1].record
@@ -111,10 +115,19 @@ class _RunVerifier:
         return RunFacts(self._keys.run, state, len(self._log), tip.step, num_bytes)
 
     def _read_rows(self) -> None:
+        """Read every part: alphas with their schema and steps, other streams by their hashes."""
         from ray_darts.artifacts.traces import read_rows
 
-        for _ in read_rows(self._store, self._keys, self._log, self._layout.num_alphas):
-            pass
+        if any(ALPHAS in entry.record.streams for entry in self._log):
+            description = read_run(self._store, self._keys.experiment, self._keys.run)
+            width = architecture_of(self._layout, description).width
+            for _ in read_rows(self._store, self._keys, self._log, width):
+                pass
+        for entry in self._log:
+            for stream, parts in entry.record.streams.items():
+                for part in parts if stream != ALPHAS else ():
+                    self._keys.check_part(part.key)
+                    get_checked(self._store, part.key, part.sha256)
 
     def _read_checkpoint(self) -> None:
         tip: Entry | None = self._log[-1]
@@ -125,48 +138,56 @@ class _RunVerifier:
                 newer = find_tip(self._store, self._keys)
                 if newer is None or newer.record.n == tip.record.n:
                     raise
-                tip = newer  # a live writer went on and deleted it
+                tip = newer  # a live writer went on, and deleted this checkpoint
             else:
                 return
 
-    def _publications(self) -> Iterator[Finding]:
+    def _publications(self) -> Iterator[Problem]:
         try:
             description = read_run(self._store, self._keys.experiment, self._keys.run)
         except (MissingObject, CorruptObject) as error:
-            yield self._finding(error)
+            yield self._problem(error)
             return
-        finished = FinishedRun(self._store, self._keys, self._layout, description, self._log)
-        answer = list(self._tried(lambda: check_genotype(finished)))
-        yield from answer
-        if answer:
+        architecture = architecture_of(self._layout, description)
+        finished = FinishedRun(self._store, self._keys, architecture, description, self._log)
+        refused = list(self._tried(lambda: _check_answer(finished)))
+        yield from refused
+        if refused:
             return
-        self.offer = candidate(self._keys, description, self._log[-1])
-        for key, make in publication_contents(finished).items():
-            yield from self._publication(key, make)
+        if is_ranked(finished.finish):
+            self.offer = candidate(self._keys, description, self._log[-1])
+        for name, publication in publications_of(finished.finish, finished.finish_key).items():
+            yield from self._publication(self._keys.document(name), partial(publication.make, finished))
 
-    def _publication(self, key: str, make: Callable[[], bytes]) -> Iterator[Finding]:
+    def _publication(self, key: str, make: Callable[[], bytes]) -> Iterator[Problem]:
         wanted = make()
         try:
             seen = self._store.get(key).data
         except MissingObject:
-            problem = "is missing"
+            detail = "is missing"
         else:
             if seen == wanted or (key.endswith(".parquet") and _same_table(seen, wanted)):
                 return
-            problem = "is not what the log says"
+            detail = "differs from what the log says"
         if self._repair:
             self._store.put(key, wanted)
-        yield Finding(self._keys.run, key, problem, self._repair)
+        yield Problem(self._keys.run, key, detail, self._repair)
 
-    def _tried(self, check: Callable[[], None]) -> Iterator[Finding]:
+    def _tried(self, check: Callable[[], None]) -> Iterator[Problem]:
         try:
             check()
         except (MissingObject, CorruptObject, GenotypeError) as error:
-            yield self._finding(error)
+            yield self._problem(error)
 
-    def _finding(self, error: Exception) -> Finding:
+    def _problem(self, error: Exception) -> Problem:
         key = error.key if isinstance(error, MissingObject | CorruptObject) else self._keys.root
-        return Finding(self._keys.run, str(key), str(error))
+        return Problem(self._keys.run, str(key), str(error))
+
+
+def _check_answer(finished: FinishedRun) -> None:
+    """Raise CorruptObject or GenotypeError when the log contradicts what its finish record would publish."""
+    for publication in publications_of(finished.finish, finished.finish_key).values():
+        publication.check(finished)
 
 
 def _same_table(seen: bytes, wanted: bytes) -> bool:
@@ -185,11 +206,11 @@ def _same_table(seen: bytes, wanted: bytes) -> bool:
         return False
 
 
-def _best_findings(store: ObjectStore, experiment: str, finished: list[Best], repair: bool) -> Iterator[Finding]:
-    """best.json must say what a finish record says, and no finished run may beat it."""
+def _best_problems(store: ObjectStore, experiment: str, finished: list[Best], repair: bool) -> Iterator[Problem]:
+    """best.json must equal the answer of a finish record, and no finished run may beat it."""
     key = ExperimentKeys(experiment).best
-    problem, etag = _best_problem(store, key, finished)
-    if problem is None:
+    detail, etag = _best_problem(store, key, finished)
+    if detail is None:
         return
     repaired = False
     if repair and finished:
@@ -197,11 +218,11 @@ def _best_findings(store: ObjectStore, experiment: str, finished: list[Best], re
         for offer in finished[1:]:
             winner = offer if offer.beats(winner) else winner
         repaired = _replace(store, key, etag, winner.to_bytes())
-    yield Finding(None, key, problem, repaired)
+    yield Problem(None, key, detail, repaired)
 
 
 def _best_problem(store: ObjectStore, key: str, finished: list[Best]) -> tuple[str | None, str | None]:
-    """What is wrong with best.json, and the ETag of what lies there."""
+    """What is wrong with best.json (None: nothing), and its ETag."""
     try:
         stored = store.get(key)
     except MissingObject:
@@ -216,7 +237,7 @@ def _best_problem(store: ObjectStore, key: str, finished: list[Best]) -> tuple[s
 
 
 def _replace(store: ObjectStore, key: str, etag: str | None, data: bytes) -> bool:
-    """Swap best.json; False when somebody else just did."""
+    """Replace best.json; False when another writer has just done so."""
     try:
         if etag is None:
             store.put_if_absent(key, data)

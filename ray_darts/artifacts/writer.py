@@ -1,7 +1,8 @@
-"""The one who holds a run: makes steps durable, ends the run, clears away its own old checkpoints.
+"""Single writer of a claimed run: makes steps durable, ends the run, deletes its own superseded checkpoints.
 
 Rows and checkpoint become visible in the same record. Every call may be repeated after StoreUnavailable with the
-same arguments: what has been put is not put again, and a record whose answer was lost is found by its nonce.
+same arguments: an object that has been put is not put again, and a record whose reply was lost is found by its nonce.
+Does not interpret rows or answers, which are the task's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from uuid import uuid4
 
 import numpy as np
@@ -19,22 +20,31 @@ from pydantic import JsonValue
 
 from ray_darts.artifacts.checkpoints import Checkpoint, encode_checkpoint, load_checkpoint
 from ray_darts.artifacts.crash_points import crash_point
-from ray_darts.artifacts.layout import RunKeys
-from ray_darts.artifacts.metrics import read_epoch
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore, create, sha256
-from ray_darts.artifacts.records import CheckpointRef, Environment, Failure, Metric, Owner, PartRef, Record
+from ray_darts.artifacts.publications import accept_finish
+from ray_darts.artifacts.records import CheckpointRef, Environment, Failure, Owner, PartRef, Record
 from ray_darts.artifacts.run_log import Entry, claim, ended, now_text, put_record, superseded, write_head
 from ray_darts.errors import CorruptObject, NonFiniteAlphas, StoreDenied, StoreUnavailable
-
-if TYPE_CHECKING:
-    from ray_darts.genotype.genotype import Genotype
+from ray_darts.tasks.metrics import EpochMetrics
 
 logger = logging.getLogger(__name__)
+
+_NOT_REPEATED = {
+    "displaced",
+    "displaced_age_s",
+    "streams",
+    "epochs",
+    "commit_seconds",
+    "answer",
+    "documents",
+    "failure",
+}
 
 
 @dataclass
 class _Pending:
-    """A record on its way: objects still to be put before it, each with the crash point after it."""
+    """A record that is not acknowledged yet, and the objects to put before it, each with the crash point after it."""
 
     record: Record
     objects: deque[tuple[str, bytes, str]] = field(default_factory=deque)
@@ -48,15 +58,18 @@ def claim_run(
     config_digest: str,
     environment: Environment,
     *,
+    task: str = "search",
     retry_failed: bool = False,
     keep_checkpoints: int = 2,
 ) -> RunWriter:
     """Claim a run and return its writer; called by rank 0 of each worker-group start, before it loads anything.
 
-    Raises: Superseded, RunFinished, RunFailed, ConfigError, StoreUnavailable (nothing is lost by calling again).
+    `config_digest` is that of `experiment.json`, whose identity the caller has compared with its own.
+    Raises: Superseded, RunFinished, RunFailed, ConfigError, StoreUnavailable (calling again is safe).
     """
     keys = RunKeys(experiment, run)
-    return RunWriter(store, keys, claim(store, keys, owner, config_digest, environment, retry_failed), keep_checkpoints)
+    claimed = claim(store, keys, owner, config_digest, environment, retry_failed, task)
+    return RunWriter(store, keys, claimed, keep_checkpoints)
 
 
 class RunWriter:
@@ -77,9 +90,9 @@ class RunWriter:
         self._hint()
 
     @property
-    def epoch(self) -> int:
-        """Of the claim, not of the search."""
-        return self._tip.record.epoch
+    def term(self) -> int:
+        """Of the claim; a claim of a higher term fences this writer."""
+        return self._tip.record.term
 
     @property
     def step(self) -> int:
@@ -99,45 +112,42 @@ class RunWriter:
     def advance(
         self,
         step: int,
-        alphas: NDArray[np.float32],
+        rows: Mapping[str, NDArray[np.float32]],
         epochs: NDArray[np.int32],
-        metrics: Sequence[Mapping[str, object]],
+        metrics: Sequence[EpochMetrics],
         checkpoint: Checkpoint,
         commit_seconds: float | None = None,
         total_steps: int | None = None,
     ) -> None:
         """Make everything up to `step` durable and visible at once.
 
-        `alphas` float32 [n, num_alphas] and `epochs` [n] are the rows of the n steps after the last durable one;
-        `metrics` are the records of epochs that ended in them; `commit_seconds` is what the commit before cost.
+        `rows` (stream name to float32 [n, width]) and `epochs` [n] are the rows of the n steps after the last durable
+        one; a search has the stream `alphas`. `metrics` are of the epochs that ended in these steps; `commit_seconds`
+        is how long the commit before took.
         Raises: Superseded, StoreUnavailable (call again with the same arguments), NonFiniteAlphas.
         """
         if self._pending is None:
-            self._pending = self._prepare_advance(
-                step, alphas, epochs, metrics, checkpoint, commit_seconds, total_steps
-            )
+            self._pending = self._prepare_advance(step, rows, epochs, metrics, checkpoint, commit_seconds, total_steps)
         self._check_pending("advance", step)
         acknowledged = self._commit()
         assert acknowledged.checkpoint is not None
         self._own.append(acknowledged.checkpoint)
         self._clear_checkpoints()
 
-    def finish(self, genotype: Genotype, metric: Mapping[str, object], genotype_step: int | None = None) -> None:
-        """End the run with its answer, which decodes from the alphas after `genotype_step` (default: the last).
+    def finish(self, answer: Mapping[str, JsonValue], documents: Sequence[str]) -> None:
+        """End the run with the task's answer; `documents` names what is published from the log, in order.
 
-        `metric` has name and value, and direction unless the name says it. Raises: as advance.
+        Raises: ValueError for an answer that these documents cannot be made of; otherwise as advance.
         """
         if self._pending is None:
-            told = Metric.model_validate({"direction": _direction(metric.get("name")), **metric})
-            at = self.step if genotype_step is None else genotype_step
-            if not 1 <= at <= self.step:
-                raise ValueError(f"the genotype is of step {at}, but only 1 to {self.step} are durable")
-            self._pending = _Pending(self._next("finish", genotype=genotype.to_data(), genotype_step=at, metric=told))
+            record = self._next("finish", answer=dict(answer), documents=tuple(documents))
+            accept_finish(record)
+            self._pending = _Pending(record)
         self._check_pending("finish", self.step)
         self._commit()
 
     def fail(self, kind: str, detail: str, facts: Mapping[str, JsonValue] | None = None) -> None:
-        """End the run without an answer; nobody goes on unless a retry is asked for. Raises: as advance."""
+        """End the run without an answer; only a retry that is asked for continues it. Raises: as advance."""
         if self._pending is None:
             failure = Failure(kind=kind, detail=detail, facts=dict(facts or {}))
             self._pending = _Pending(self._next("fail", failure=failure))
@@ -147,16 +157,22 @@ class RunWriter:
     def _prepare_advance(
         self,
         step: int,
-        alphas: NDArray[np.float32],
+        rows: Mapping[str, NDArray[np.float32]],
         epochs: NDArray[np.int32],
-        metrics: Sequence[Mapping[str, object]],
+        metrics: Sequence[EpochMetrics],
         checkpoint: Checkpoint,
         commit_seconds: float | None,
         total_steps: int | None,
     ) -> _Pending:
-        told = [read_epoch(epoch) for epoch in metrics]
-        parts, objects = self._encode_rows(step, alphas, epochs)
-        keys = self._keys.checkpoint(step, self.epoch, uuid4().hex)
+        streams: dict[str, tuple[PartRef, ...]] = {}
+        objects: deque[tuple[str, bytes, str]] = deque()
+        for stream, values in rows.items():
+            self._check_rows(step, stream, values, epochs)
+            if step > self.step:
+                part, data = self._encode_part(step, stream, values, epochs)
+                streams[stream] = (part,)
+                objects.append((part.key, data, "advance.after_part"))
+        keys = self._keys.checkpoint(step, self.term, uuid4().hex)
         encoded = encode_checkpoint(keys, step, checkpoint)
         objects.append((keys.tensors, encoded.tensors, "advance.between_checkpoint_files"))
         objects.append((keys.state, encoded.state, "advance.after_checkpoint"))
@@ -164,52 +180,39 @@ class RunWriter:
             "advance",
             step=step,
             idle_claims=0,
-            parts=parts,
+            streams=streams,
             checkpoint=encoded.ref,
-            epochs=tuple(told),
-            latest=told[-1].scalars() if told else self.record.latest,
+            epochs=tuple(metrics),
+            latest=metrics[-1].scalars() if metrics else self.record.latest,
             commit_seconds=commit_seconds,
             total_steps=self.record.total_steps if total_steps is None else total_steps,
         )
         return _Pending(record, objects)
 
-    def _encode_rows(
-        self, step: int, alphas: NDArray[np.float32], epochs: NDArray[np.int32]
-    ) -> tuple[tuple[PartRef, ...], deque[tuple[str, bytes, str]]]:
+    def _check_rows(self, step: int, stream: str, values: NDArray[np.float32], epochs: NDArray[np.int32]) -> None:
+        first, num_rows = self.step + 1, step - self.step
+        if values.ndim != 2 or len(values) != num_rows or epochs.shape != (num_rows,):
+            raise ValueError(
+                f"steps {first} to {step} need {num_rows} rows, got {stream} {values.shape} and epochs {epochs.shape}"
+            )
+        if not np.isfinite(values).all():
+            raise NonFiniteAlphas(f"a value of {stream} between the steps {first} and {step} is not finite")
+
+    def _encode_part(
+        self, step: int, stream: str, values: NDArray[np.float32], epochs: NDArray[np.int32]
+    ) -> tuple[PartRef, bytes]:
         from ray_darts.artifacts.parts import Rows, encode_part
 
         first = self.step + 1
-        num_rows = step - self.step
-        if alphas.ndim != 2 or len(alphas) != num_rows or epochs.shape != (num_rows,):
-            raise ValueError(
-                f"steps {first} to {step} need {num_rows} rows, got alphas {alphas.shape} and epochs {epochs.shape}"
-            )
-        if not np.isfinite(alphas).all():
-            raise NonFiniteAlphas(f"an alpha between the steps {first} and {step} is not finite")
-        if num_rows == 0:
-            return (), deque()
-        data = encode_part(Rows(np.arange(first, step + 1, dtype=np.int32), epochs, alphas))
-        key = self._keys.part(first, step, self.epoch, uuid4().hex)
-        part = PartRef(key=key, sha256=sha256(data), num_bytes=len(data), first=first, last=step)
-        return (part,), deque([(key, data, "advance.after_part")])
+        data = encode_part(Rows(np.arange(first, step + 1, dtype=np.int32), epochs, values), stream)
+        key = self._keys.part(first, step, self.term, uuid4().hex)
+        return PartRef(key=key, sha256=sha256(data), num_bytes=len(data), first=first, last=step), data
 
     def _next(self, kind: Literal["advance", "finish", "fail"], **changed: object) -> Record:
-        """The record after the last one: what is repeated, and what `changed`. Raises: RunFinished, RunFailed."""
+        """The next record: the repeated fields of the last one, and `changed`. Raises: RunFinished, RunFailed."""
         if self.record.is_last:
             raise ended(self.record)
-        repeated = self.record.model_dump(
-            exclude={
-                "displaced",
-                "displaced_age_s",
-                "parts",
-                "epochs",
-                "commit_seconds",
-                "genotype",
-                "genotype_step",
-                "metric",
-                "failure",
-            }
-        )
+        repeated = self.record.model_dump(exclude=_NOT_REPEATED)
         return Record.model_validate(
             {
                 **repeated,
@@ -231,7 +234,7 @@ class RunWriter:
             )
 
     def _commit(self) -> Record:
-        """Put what is pending, from where an earlier call broke off. Returns the acknowledged record."""
+        """Put what is pending, from the object at which an earlier call failed. Returns the acknowledged record."""
         pending = self._pending
         assert pending is not None
         if pending.record.kind == "advance":
@@ -239,7 +242,7 @@ class RunWriter:
         while pending.objects:
             key, data, after = pending.objects[0]
             if create(self._store, key, data) is not None:
-                raise CorruptObject(f"{key} is a fresh key, but another object lies there", key=key)
+                raise CorruptObject(f"{key} is a new key, but another object is there", key=key)
             pending.objects.popleft()
             crash_point(after)
         entry = put_record(self._store, self._keys, pending.record)
@@ -273,9 +276,3 @@ class RunWriter:
         except StoreDenied as error:
             logger.warning("old checkpoints stay, `ray-darts gc` removes them: %s", error)
             self._old.clear()
-
-
-def _direction(name: object) -> str | None:
-    """Higher accuracies and lower perplexities are better; any other metric must say."""
-    text = str(name)
-    return "max" if text.endswith("accuracy") else "min" if text.endswith("perplexity") else None

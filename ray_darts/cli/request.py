@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ray_darts.artifacts.layout import check_name
+from ray_darts.artifacts.keys import check_name
 from ray_darts.cli.options import DEFAULT_STORE
 from ray_darts.config import load_config
 from ray_darts.errors import ConfigError

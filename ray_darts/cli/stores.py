@@ -31,7 +31,7 @@ def _store_settings(overrides: Sequence[str]) -> StoreSettings:
 def check_experiment(store: ObjectStore, experiment: str) -> None:
     """Raise MissingObject, naming the experiments that there are, unless the store holds `experiment`."""
     from ray_darts.artifacts.experiment import list_experiments
-    from ray_darts.artifacts.layout import ExperimentKeys
+    from ray_darts.artifacts.keys import ExperimentKeys
 
     if store.exists(ExperimentKeys(experiment).description):
         return

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
-from ray_darts.artifacts.layout import ExperimentKeys
+from ray_darts.artifacts.keys import ExperimentKeys
 from ray_darts.cli.exits import DONE, INTERRUPTED, STORE_GIVEN_UP
 from ray_darts.cli.output import tell
 from ray_darts.genotype.darts_text import to_darts

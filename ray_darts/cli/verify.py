@@ -47,8 +47,8 @@ def _text(report: VerifyReport) -> str:
         for run in report.runs
     ]
     lines += [
-        f"{'repaired' if finding.repaired else 'WRONG   '} {finding.key} {finding.problem}"
-        for finding in report.findings
+        f"{'repaired' if problem.repaired else 'WRONG   '} {problem.key} {problem.detail}"
+        for problem in report.problems
     ]
     verdict = "all as written" if report.clean else "not as written; see the lines marked WRONG"
     return "\n".join([*lines, f"{report.experiment}: {verdict}"])

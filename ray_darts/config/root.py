@@ -86,9 +86,14 @@ class SearchConfig(Settings):
             yield "operation.compile needs search.batch_norm 'local': collectives inside a pass are for proofs"
 
     def identity(self) -> dict[str, JsonValue]:
-        """What is computed, as JSON-able data; where the data lies (`data.path`) is left out."""
-        whole = self.model_dump(mode="json", include={*_FIRST_SECTIONS, "method"})
+        """What is computed, as JSON-able data; where the data lies (`data.path`) is left out.
+
+        What came after the first release is left out where it has its default: an older release knows no default of it.
+        """
+        whole = self.model_dump(mode="json", include=set(_FIRST_SECTIONS))
         whole["data"].pop("path", None)
+        if self.method != read_method():
+            whole["method"] = self.method.model_dump(mode="json")
         return whole
 
     def identity_defaults(self) -> dict[str, JsonValue]:

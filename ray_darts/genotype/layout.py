@@ -10,7 +10,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from ray_darts.errors import GenotypeError, NonFiniteAlphas
 
@@ -125,24 +125,20 @@ class SpaceLayout:
             raise GenotypeError(
                 f"{len(flat)} architecture parameters where the {self.space} layout has {num_parameters(groups)}"
             )
+        rounded = _float32(flat)
         rows: dict[str, list[list[float]]] = {}
         start = 0
         for group in groups:
+            own = rounded[start : start + group.size]
+            for index, value in enumerate(own):
+                if not math.isfinite(value):
+                    self._refuse(flat[start + index], group, index)
             width = group.shape[-1]
-            rows[group.name] = [
-                [self._float32(flat[index], group, index - start) for index in range(first, first + width)]
-                for first in range(start, start + group.size, width)
-            ]
+            rows[group.name] = [own[first : first + width] for first in range(0, group.size, width)]
             start += group.size
         return rows
 
-    def _float32(self, value: float, group: ParameterGroup, index: int) -> float:
-        try:
-            rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
-        except OverflowError:
-            rounded = math.inf
-        if math.isfinite(rounded):
-            return rounded
+    def _refuse(self, value: float, group: ParameterGroup, index: int) -> NoReturn:
         cell = self.cell(group.cell)
         edge, column = divmod(index, group.shape[-1]) if len(group.shape) > 1 else (index, None)
         source, target = cell.edges[edge]
@@ -150,6 +146,15 @@ class SpaceLayout:
         place = f"{cell.name} cell, edge {source} -> {target}{operation}"
         what = group.kind.removesuffix("s")
         raise NonFiniteAlphas(f"{what} is {float(value)} ({place}): non-finite alphas never become a genotype")
+
+
+def _float32(values: Sequence[float]) -> list[float]:
+    """Rounded to float32, all at once where none is too large; what is too large becomes infinite."""
+    form = f"<{len(values)}f"
+    try:
+        return list(struct.unpack(form, struct.pack(form, *values)))
+    except OverflowError:
+        return [math.inf] if len(values) == 1 else [_float32([value])[0] for value in values]
 
 
 def num_parameters(groups: Sequence[ParameterGroup]) -> int:

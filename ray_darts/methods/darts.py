@@ -19,6 +19,11 @@ class Darts(Method):
 
     kind: Literal["darts"] = "darts"
 
+    @property
+    def run_prefix(self) -> str:
+        """Nothing: the first release knew no other method."""
+        return ""
+
     def weights(self, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress) -> Mapping[str, Tensor]:
         """softmax(alpha), {cell: [edges, operations]}."""
         return {cell: alphas.softmax(dim=-1) for cell, alphas in parameters.items()}

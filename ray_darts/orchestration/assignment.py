@@ -17,12 +17,13 @@ from pydantic import ValidationError
 
 import ray_darts
 from ray_darts.artifacts.records import Owner
-from ray_darts.config import SearchConfig
+from ray_darts.config import SearchConfig, validate_config
 from ray_darts.errors import ConfigError, RankFailed, RunFailed, RunFinished
 from ray_darts.exit_codes import STORE_GIVEN_UP, SUPERSEDED, USAGE, exit_code_of_error
+from ray_darts.protocols.method import Method, Order
+from ray_darts.protocols.registry import DEFAULTS
 from ray_darts.protocols.settings import Settings
 
-Order = Literal["first", "second"]
 OutcomeKind = Literal[
     "finished", "failed", "refused", "error", "lost", "superseded", "store_given_up", "interrupted", "time_limit"
 ]
@@ -79,6 +80,7 @@ class Assignment(Settings):
 
     config: SearchConfig
     experiment: str
+    task: str = DEFAULTS["task"]
     run: str
     seed: int
     order: Order
@@ -97,7 +99,8 @@ class Assignment(Settings):
     def from_plain(cls, plain: Mapping[str, object]) -> Assignment:
         """The inverse of `to_plain`. Raises: ConfigError where this node cannot read what the driver sent."""
         try:
-            return cls.model_validate(plain)
+            config = validate_config(_section(plain.get("config")))
+            return cls.model_validate({**plain, "config": config})
         except ValidationError as error:
             raise ConfigError(
                 f"ray_darts {ray_darts.__version__} on {socket.gethostname()} cannot use the assignment that the "
@@ -105,9 +108,13 @@ class Assignment(Settings):
             ) from error
 
 
-def run_name(order: Order, seed: int) -> str:
-    """The name of a run: `second-order-seed-3`."""
-    return f"{order}-order-seed-{seed}"
+def run_name(method: Method, order: Order, seed: int) -> str:
+    """The name of a run: `second-order-seed-3`, of another method than the default `its-name-second-order-seed-3`."""
+    return f"{method.run_prefix}{order}-order-seed-{seed}"
+
+
+def _section(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ray_darts.artifacts.experiment import check_same, read_experiment
-from ray_darts.artifacts.layout import check_name
+from ray_darts.artifacts.keys import check_name
 from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.records import ExperimentDescription
 from ray_darts.artifacts.status import RunStatus, run_status
 from ray_darts.config import SearchConfig
 from ray_darts.errors import ConfigError, MissingObject
-from ray_darts.orchestration.assignment import Order, run_name
+from ray_darts.orchestration.assignment import run_name
+from ray_darts.protocols.method import ORDERS, Order
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class SweepPlan:
         """New or unfinished; the longest runs (second order) start first, so that few workers idle at the end."""
         ended = {run.run for run in (*self.finished, *self.failed)}
         left = (run for run in self.runs if run.run not in ended)
-        return tuple(sorted(left, key=lambda run: run.order != "second"))
+        return tuple(sorted(left, key=lambda run: -ORDERS.index(run.order)))
 
 
 def plan_sweep(request: SweepRequest, store: ObjectStore) -> SweepPlan:
@@ -80,7 +82,7 @@ def plan_sweep(request: SweepRequest, store: ObjectStore) -> SweepPlan:
     runs = []
     for seed in request.seeds:
         for order in request.orders:
-            name = run_name(order, seed)
+            name = run_name(request.config.method, order, seed)
             runs.append(PlannedRun(name, seed, order, run_status(store, request.experiment, name)))
     return SweepPlan(request, tuple(runs))
 
@@ -100,8 +102,12 @@ def _check(request: SweepRequest) -> None:
         raise ConfigError("nothing to search: at least one seed and one order are wanted")
     if len(set(request.seeds)) < len(request.seeds) or min(request.seeds) < 0:
         raise ConfigError(f"seeds {request.seeds}: each at least 0, and each once")
-    if not set(request.orders) <= {"first", "second"} or len(set(request.orders)) < len(request.orders):
-        raise ConfigError(f"orders {request.orders}: wanted first, second or both")
+    method = request.config.method
+    if len(set(request.orders)) < len(request.orders) or not set(request.orders) <= set(method.orders):
+        raise ConfigError(
+            f"orders {', '.join(request.orders)}: wanted are, each once, those that the method {method.kind} defines: "
+            f"{', '.join(method.orders)}"
+        )
     lowest, highest = request.config.operation.worker_range
     local = request.config.search.batch_norm == "local"
     if lowest != highest and local and not request.allow_world_size_change:
@@ -117,5 +123,9 @@ def _check_identity(request: SweepRequest, store: ObjectStore) -> None:
         there = read_experiment(store, request.experiment)
     except MissingObject:
         return
-    identity, digest = request.config.identity(), request.config.digest()
-    check_same(there, there.model_copy(update={"identity": identity, "config_digest": digest}))
+    check_identity(there, request.config)
+
+
+def check_identity(there: ExperimentDescription, config: SearchConfig) -> None:
+    """Raise ConfigError unless a config is that of an experiment; the data's digests are compared once it is open."""
+    check_same(there, there.model_copy(update={"identity": config.identity()}), config.identity_defaults())

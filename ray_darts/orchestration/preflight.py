@@ -13,7 +13,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_darts.artifacts.doctor import check_store
-from ray_darts.artifacts.layout import probe_key
+from ray_darts.artifacts.keys import probe_key
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store

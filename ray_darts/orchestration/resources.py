@@ -17,7 +17,7 @@ import ray
 import yaml
 from ray.util import placement_group_table
 
-from ray_darts.config import Operation
+from ray_darts.config import OperationSettings
 from ray_darts.errors import ConfigError
 from ray_darts.orchestration.capacity import Capacity, Demand, NodeGroup
 from ray_darts.orchestration.ray_internals import cluster_state
@@ -53,7 +53,7 @@ def own_address() -> str:
     return address
 
 
-def run_demand(operation: Operation, device: str) -> Demand:
+def run_demand(operation: OperationSettings, device: str) -> Demand:
     """What one run asks for, at least."""
     worker = {"CPU": float(operation.cpus_per_worker)}
     if device == "cuda":

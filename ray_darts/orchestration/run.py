@@ -15,7 +15,7 @@ import fsspec
 import pyarrow.fs
 from ray.exceptions import RayError
 
-from ray_darts.config import Operation
+from ray_darts.config import OperationSettings
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
 from ray_darts.orchestration.interfaces import ProcessGroupConfig
 from ray_darts.orchestration.ray_internals import (
@@ -88,7 +88,7 @@ def ray_filesystem() -> pyarrow.fs.FileSystem:
     return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fsspec.filesystem("memory")))
 
 
-def train_environment(operation: Operation) -> dict[str, str]:
+def train_environment(operation: OperationSettings) -> dict[str, str]:
     """Ray Train's limits as it reads them, in the process that calls fit.
 
     An elastic group starts with as many workers as Ray counts, and for some seconds after a node's loss it counts too
@@ -107,7 +107,7 @@ def train_environment(operation: Operation) -> dict[str, str]:
     }
 
 
-def is_elastic(operation: Operation) -> bool:
+def is_elastic(operation: OperationSettings) -> bool:
     """Whether the number of workers may change while a run goes on."""
     lowest, highest = operation.worker_range
     return lowest != highest

@@ -16,8 +16,8 @@ import torch
 from safetensors.numpy import load, save
 
 from ray_darts.artifacts.checkpoints import Checkpoint
-from ray_darts.artifacts.experiment import register_documents
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.experiment import read_experiment, register_documents
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.records import Environment, Owner
@@ -27,12 +27,13 @@ from ray_darts.data.open import open_data
 from ray_darts.errors import ConfigError, DataError, RankFailed, RankLost, RunFinished
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
 from ray_darts.orchestration.group import FailureMailbox
+from ray_darts.orchestration.plan import check_identity
 from ray_darts.orchestration.rank_waiting import retry_during_outage, run_on_ranks, share_bytes
 from ray_darts.orchestration.run_sink import Committer, RunSink
 from ray_darts.orchestration.runtime_hooks import NoHooks, RuntimeHooks
+from ray_darts.protocols.registry import find_task
 from ray_darts.protocols.task import Verdict
 from ray_darts.search.collectives import Collectives, SingleRank
-from ray_darts.search.loop import SearchLoop
 
 logger = logging.getLogger("ray_darts.orchestration")
 
@@ -55,7 +56,7 @@ class RankContext:
 def execute_run(
     assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment, context: RankContext
 ) -> RunOutcome | None:
-    """Search until the run ends, is stopped or fails; every rank calls. Rank 0's outcome is the run's.
+    """Do the assignment's task until it ends, is stopped or fails; every rank calls. Rank 0's outcome is the run's.
 
     Returns: the outcome on rank 0; None on another rank, unless a rank failed.
     Raises: RankLost, and what a broken device raises: a restart goes on from the last durable step.
@@ -101,30 +102,32 @@ def _execute(
     if data.documents:
         register = partial(register_documents, store, assignment.experiment, assignment.run, data.documents)
         run_on_ranks(collectives, (lambda: retry_during_outage(register, give_up_s)) if is_rank_0 else None, device)
-    loop = SearchLoop(config, assignment.order, assignment.seed, data, collectives, device)
+    task = find_task(assignment.task).create(config, assignment.order, assignment.seed, data, collectives, device)
     if checkpoint is not None:
-        loop.load_state_dict(checkpoint.tensors, checkpoint.state)
-        logger.info("continuing after step %d of %d", loop.step, loop.total_steps)
+        task.load_state_dict(checkpoint.tensors, checkpoint.state)
+        logger.info("continuing after step %d of %d", task.step, task.total_steps)
     committer = None
     if writer is not None:
         committer = Committer(
             writer,
-            total_steps=loop.total_steps,
+            total_steps=task.total_steps,
             max_pending=config.operation.max_pending_commits,
             give_up_s=give_up_s,
             committed=lambda step, seconds: context.hooks.gauge("commit_seconds", seconds),
         )
     operation = config.operation
     sink = RunSink(operation.commit_every_s, operation.report_every_s, collectives, device, context.hooks, committer)
-    verdict = loop.run(sink)
+    verdict = task.run(sink)
     if writer is None or committer is None:
         return None
-    return _conclude(assignment, store, writer, committer, verdict)
+    return _conclude(assignment, store, writer, committer, verdict, task.documents)
 
 
 def _claim(assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment) -> RunWriter:
     """Claim the run; publish what is missing if it has finished. Raises: as `claim_run`, ConfigError."""
     config = assignment.config
+    described = read_experiment(store, assignment.experiment)
+    check_identity(described, config)
     _check_world_size(assignment, store, environment.world_size)
     try:
         writer = claim_run(
@@ -132,7 +135,7 @@ def _claim(assignment: Assignment, store: ObjectStore, owner: Owner, environment
             assignment.experiment,
             assignment.run,
             owner,
-            config.digest(),
+            described.config_digest,
             environment,
             retry_failed=assignment.retry_failed,
             keep_checkpoints=config.store.keep_checkpoints,
@@ -199,7 +202,12 @@ def _check_digests(wanted: Mapping[str, str], seen: Mapping[str, str]) -> None:
 
 
 def _conclude(
-    assignment: Assignment, store: ObjectStore, writer: RunWriter, committer: Committer, verdict: Verdict
+    assignment: Assignment,
+    store: ObjectStore,
+    writer: RunWriter,
+    committer: Committer,
+    verdict: Verdict,
+    documents: tuple[str, ...],
 ) -> RunOutcome:
     """On rank 0: wait for the last commit, end the run in the log, publish. Raises: StoreError."""
     stopped = verdict.kind == "stopped"
@@ -209,9 +217,9 @@ def _conclude(
         return RunOutcome.from_plain(plain)
     give_up_s = assignment.config.operation.give_up_s
     if verdict.kind == "finished":
-        genotype, metric = verdict.genotype, verdict.metric
-        assert genotype is not None
-        retry_during_outage(lambda: writer.finish(genotype, metric, verdict.genotype_step), give_up_s)
+        answer = verdict.answer
+        assert answer is not None
+        retry_during_outage(lambda: writer.finish(answer, documents), give_up_s)
         retry_during_outage(lambda: publish_run(store, assignment.experiment, assignment.run), give_up_s)
         return RunOutcome("finished", verdict.detail, writer.step)
     facts = json.loads(json.dumps(verdict.facts))

@@ -10,12 +10,11 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 
 from ray_darts.artifacts.checkpoints import Checkpoint
-from ray_darts.artifacts.metrics import read_epoch
 from ray_darts.artifacts.writer import RunWriter
 from ray_darts.errors import StoreUnavailable, Superseded
 from ray_darts.orchestration.rank_waiting import retry_during_outage
@@ -23,6 +22,7 @@ from ray_darts.orchestration.runtime_hooks import RuntimeHooks
 from ray_darts.orchestration.telemetry import set_logged_epoch
 from ray_darts.protocols.task import Snapshot, StopReason, Wants
 from ray_darts.search.collectives import Collectives
+from ray_darts.tasks.metrics import EpochMetrics
 
 logger = logging.getLogger("ray_darts.orchestration")
 
@@ -104,7 +104,7 @@ class Committer:
             try:
                 self._writer.advance(
                     snapshot.step,
-                    snapshot.alphas,
+                    snapshot.rows,
                     snapshot.epochs,
                     snapshot.metrics,
                     checkpoint,
@@ -163,12 +163,10 @@ class RunSink:
             return "store_given_up"
         return self._hooks.stop_requested()
 
-    def epoch(self, metrics: Mapping[str, object]) -> None:
+    def epoch(self, metrics: EpochMetrics) -> None:
         """Publish the epoch; report it, which is a barrier, at most every `report_every_s` by rank 0's clock."""
-        epoch = metrics["epoch"]
-        assert isinstance(epoch, int)
-        set_logged_epoch(epoch)
-        scalars = read_epoch(metrics).scalars()
+        set_logged_epoch(metrics.epoch)
+        scalars = metrics.scalars()
         if self._committer is not None:
             for name, value in scalars.items():
                 if isinstance(value, float | int):

@@ -14,6 +14,7 @@ from typing import Literal
 import ray
 
 import ray_darts
+from ray_darts.artifacts.architecture import group_facts
 from ray_darts.artifacts.best import Best, read_best
 from ray_darts.artifacts.experiment import register_experiment, register_run
 from ray_darts.artifacts.objects import ObjectStore
@@ -157,6 +158,18 @@ def _register(plan: SweepPlan, store: ObjectStore, config: SearchConfig, digests
         layout=config.space.layout(),
         data_digests=digests,
         code=f"ray_darts {ray_darts.__version__}",
+        defaults=config.identity_defaults(),
     )
+    layout, identity = config.space.layout(), config.identity()
+    method = identity.get("method")
+    groups = group_facts(config.method.groups(layout), layout)
     for run in plan.to_search:
-        register_run(store, experiment, run.run, run.seed, run.order)
+        register_run(
+            store,
+            experiment,
+            run.run,
+            run.seed,
+            run.order,
+            method=method if isinstance(method, dict) else None,
+            groups=groups,
+        )

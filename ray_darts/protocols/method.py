@@ -50,6 +50,11 @@ class Method(KindSettings, abc.ABC):
         """The architecture parameters in the order of the flat vector; by default one alpha per edge and operation."""
         return layout.alphas
 
+    @property
+    def run_prefix(self) -> str:
+        """What the names of this method's runs begin with."""
+        return f"{self.kind}-"
+
     @abc.abstractmethod
     def weights(self, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress) -> Mapping[str, Tensor]:
         """The mixing weights {cell: [edges, operations]} of one pass, differentiable in the parameters.

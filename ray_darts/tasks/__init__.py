@@ -1,1 +1,4 @@
-"""What every task shares."""
+"""What a run executes: tasks, and the facts that a task reports. Knows no store and no Ray.
+
+Import from the modules.
+"""

@@ -8,7 +8,7 @@ import pytest
 
 from ray_darts.artifacts import collect, run_log, writer
 from ray_darts.artifacts.best import Best
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore
 from ray_darts.artifacts.records import Environment, Owner, Record
 from ray_darts.artifacts.run_log import Entry
@@ -81,12 +81,14 @@ def claim_a_finished_run(patch: Patch) -> None:
     patch.setattr(run_log, "_check_claimable", check_claimable)
 
 
-def claim_without_a_new_epoch(patch: Patch) -> None:
+def claim_without_a_new_term(patch: Patch) -> None:
     make = run_log._claim_record
 
-    def claim_record(tip: Entry | None, owner: Owner, config_digest: str, environment: Environment) -> Record:
-        record = make(tip, owner, config_digest, environment)
-        return record if tip is None else record.model_copy(update={"epoch": tip.record.epoch})
+    def claim_record(
+        tip: Entry | None, owner: Owner, config_digest: str, environment: Environment, task: str
+    ) -> Record:
+        record = make(tip, owner, config_digest, environment, task)
+        return record if tip is None else record.model_copy(update={"term": tip.record.term})
 
     patch.setattr(run_log, "_claim_record", claim_record)
 
@@ -112,8 +114,8 @@ def delete_the_checkpoint_in_use(patch: Patch) -> None:
     patch.setattr(RunWriter, "_clear_checkpoints", eager)
 
 
-def collect_without_the_epoch_rule(patch: Patch) -> None:
-    patch.setattr(collect, "_epoch", lambda keys, key: -1)
+def collect_without_the_term_rule(patch: Patch) -> None:
+    patch.setattr(collect, "_term", lambda keys, key: -1)
 
 
 def collect_records(patch: Patch) -> None:
@@ -142,10 +144,10 @@ MUTANTS: list[Callable[[Patch], None]] = [
     publish_before_finish,
     retry_after_being_superseded,
     claim_a_finished_run,
-    claim_without_a_new_epoch,
+    claim_without_a_new_term,
     record_before_what_it_refers_to,
     delete_the_checkpoint_in_use,
-    collect_without_the_epoch_rule,
+    collect_without_the_term_rule,
     collect_records,
     collect_parts_that_only_old_records_name,
     let_the_last_to_finish_be_the_best,

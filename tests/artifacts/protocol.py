@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ray_darts.artifacts import collect, publish, verify
+from ray_darts.artifacts.answer import SEARCH_DOCUMENTS
 from ray_darts.artifacts.best import Best
-from ray_darts.artifacts.layout import ExperimentKeys, RunKeys
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.log_rules import broken_rules
 from ray_darts.artifacts.parts import decode_part
 from ray_darts.artifacts.records import ObjectRef, Record
@@ -196,6 +197,9 @@ class Protocol(RuleBasedStateMachine):
         for run in self.keys:
             log = self.log(run)
             assert not list(broken_rules(log))
+            assert all(
+                "alphas" in record.streams for n, record in enumerate(log) if n and record.step > log[n - 1].step
+            )
             holders = [record.owner.session for record in log]
             turns = [session for n, session in enumerate(holders) if n == 0 or holders[n - 1] != session]
             assert len(turns) == len(set(turns)), f"a displaced session came back: {turns}"
@@ -208,7 +212,7 @@ class Protocol(RuleBasedStateMachine):
                 for part in record.parts:
                     name = keys.part_name(part.key)
                     assert name is not None
-                    assert name.epoch == record.epoch
+                    assert name.term == record.term
                     if self.check(part):
                         self.check_rows(part.key, part.first, part.last)
             if log and log[-1].checkpoint is not None:
@@ -220,7 +224,7 @@ class Protocol(RuleBasedStateMachine):
         for run, keys in self.keys.items():
             log = self.log(run)
             finished = bool(log) and log[-1].kind == "finish"
-            assert finished or not any(key in self.store.objects for key in keys.publications)
+            assert finished or not any(keys.document(name) in self.store.objects for name in SEARCH_DOCUMENTS)
 
     @invariant()
     def the_best_is_of_a_finished_run_and_never_gets_worse(self) -> None:
@@ -231,7 +235,8 @@ class Protocol(RuleBasedStateMachine):
         best = Best.from_bytes(self.store.objects[key], key)
         tip = self.log(best.run)[-1]
         assert tip.kind == "finish"
-        assert (tip.genotype, tip.metric) == (best.genotype, best.metric)
+        assert tip.answer is not None
+        assert (tip.answer["genotype"], tip.answer["metric"]) == (best.genotype, best.metric.model_dump(mode="json"))
         if self.best is not None and best != self.best:
             assert best.metric.value is not None
             assert self.best.metric.value is not None
@@ -261,7 +266,7 @@ class Protocol(RuleBasedStateMachine):
 
     def check_rows(self, key: str, first: int, last: int) -> None:
         rows = decode_part(self.store.objects[key], key, LAYOUT.num_alphas, first, last)
-        for step, alphas in zip(rows.steps, rows.alphas, strict=True):
+        for step, alphas in zip(rows.steps, rows.values, strict=True):
             assert (alphas == alphas_after(int(step))).all()
 
     def teardown(self) -> None:
@@ -280,7 +285,7 @@ class Protocol(RuleBasedStateMachine):
         self.what_a_log_refers_to_is_there()
         if self.sessions % 4 == 0:
             report = verify.verify_experiment(self.store, EXPERIMENT)
-            assert report.clean, report.findings
+            assert report.clean, report.problems
 
 
 def claim_at_last(store: MemoryStore, run: str) -> RunWriter:

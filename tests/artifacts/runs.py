@@ -9,20 +9,24 @@ from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
+from ray_darts.artifacts.answer import SEARCH_DOCUMENTS, SearchAnswer
 from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.experiment import register_experiment, register_run
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import Environment, Owner
 from ray_darts.artifacts.writer import RunWriter, claim_run
 from ray_darts.genotype.discretise import discretise
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import convolutional_layout
+from ray_darts.tasks.metrics import CellMetrics, EpochMetrics
 
 EXPERIMENT = "tiny"
 RUN = "second-order-seed-3"
 KEYS = RunKeys(EXPERIMENT, RUN)
+PUBLISHED = tuple(KEYS.document(name) for name in SEARCH_DOCUMENTS)
 LAYOUT = convolutional_layout(1)
 DIGEST = "0" * 64
 STEPS_PER_EPOCH = 3
@@ -74,17 +78,16 @@ def checkpoint_after(step: int) -> Checkpoint:
     return Checkpoint({"weights": np.full(5, step, np.float32), "buffer": np.float64(step)}, {"step": step})
 
 
-def epoch_record(epoch: int) -> dict[str, object]:
-    """What a loop says of an epoch."""
-    return {
-        "epoch": epoch,
-        "step": (epoch + 1) * STEPS_PER_EPOCH,
-        "train_loss": 1.0 / (epoch + 1),
-        "validation_loss": 2.0 / (epoch + 1),
-        "cells": {
-            cell.name: {"entropy": 2.0, "skips": 1, "parameter_free": 1, "margins": [0.1, 0.2]} for cell in LAYOUT.cells
-        },
-    }
+def epoch_metrics(epoch: int) -> EpochMetrics:
+    """What a loop reports of an epoch."""
+    cell = CellMetrics(entropy=2.0, skips=1, parameter_free=1, margins=(0.1, 0.2))
+    return EpochMetrics(
+        epoch=epoch,
+        step=(epoch + 1) * STEPS_PER_EPOCH,
+        train_loss=1.0 / (epoch + 1),
+        validation_loss=2.0 / (epoch + 1),
+        cells={layout.name: cell for layout in LAYOUT.cells},
+    )
 
 
 def advance(writer: RunWriter, step: int) -> None:
@@ -92,13 +95,19 @@ def advance(writer: RunWriter, step: int) -> None:
     steps = range(writer.step + 1, step + 1)
     alphas = np.array([alphas_after(s) for s in steps], np.float32).reshape(len(steps), LAYOUT.num_alphas)
     epochs = np.array([epoch_of(s) for s in steps], np.int32)
-    ended = [epoch_record(epoch_of(s)) for s in steps if s % STEPS_PER_EPOCH == 0]
-    writer.advance(step, alphas, epochs, ended, checkpoint_after(step), total_steps=9)
+    ended = [epoch_metrics(epoch_of(s)) for s in steps if s % STEPS_PER_EPOCH == 0]
+    writer.advance(step, {"alphas": alphas}, epochs, ended, checkpoint_after(step), total_steps=9)
+
+
+def answer(step: int, value: float | None = 0.5) -> dict[str, JsonValue]:
+    """The answer of a search whose genotype is that of a step."""
+    metric = {"name": "supernet_validation_accuracy", "value": value, "direction": "max"}
+    return SearchAnswer.new(genotype_after(step), step, metric).to_data()
 
 
 def finish(writer: RunWriter, value: float = 0.5) -> None:
     """End the run with the answer of its last step."""
-    writer.finish(genotype_after(writer.step), {"name": "supernet_validation_accuracy", "value": value})
+    writer.finish(answer(writer.step, value), SEARCH_DOCUMENTS)
 
 
 def whole_run(store: ObjectStore, run: str = RUN, steps: int = 9, value: float = 0.5) -> RunWriter:

@@ -11,7 +11,7 @@ import pytest
 
 from ray_darts.artifacts.best import Best, candidate, offer_best, read_best
 from ray_darts.artifacts.experiment import read_run
-from ray_darts.artifacts.layout import ExperimentKeys, RunKeys
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.records import Direction, Metric
 from ray_darts.artifacts.run_log import find_tip

@@ -67,7 +67,7 @@ def test_after_a_finish_only_what_is_referred_to_stays(store: MemoryStore) -> No
     finish(last)
     publish_run(store, EXPERIMENT, RUN)
     collect(store)
-    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert verify_experiment(store, EXPERIMENT).problems == []
     assert len([key for key in store.objects if key.startswith(KEYS.parts)]) == 2
     assert {KEYS.checkpoint_name(key).step for key in store.objects if "/checkpoints/" in key} == {4}  # type: ignore[union-attr]
     assert collect(store) == []

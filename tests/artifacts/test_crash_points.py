@@ -17,7 +17,7 @@ from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.artifacts.writer import RunWriter
 from ray_darts.errors import RunFailed, RunFinished
 from tests.artifacts.memory_store import Killed
-from tests.artifacts.runs import EXPERIMENT, KEYS, RUN, advance, claimed, finish, register
+from tests.artifacts.runs import EXPERIMENT, KEYS, PUBLISHED, RUN, advance, claimed, finish, register
 
 ON_THE_WAY = [name for name in CRASH_POINTS if not name.startswith("fail.")]
 
@@ -61,9 +61,9 @@ def kill_at(name: str, count: int) -> Callable[[str], None]:
 
 
 def outcome(store: ObjectStore) -> tuple[bytes, ...]:
-    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert verify_experiment(store, EXPERIMENT).problems == []
     answer = read_best(store, EXPERIMENT, verify=True).architecture().to_json().encode()
-    return (answer, *(store.get(key).data for key in KEYS.publications))
+    return (answer, *(store.get(key).data for key in PUBLISHED))
 
 
 @pytest.fixture(scope="module")

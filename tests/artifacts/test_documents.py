@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
+from pydantic import Field
 
-from ray_darts.artifacts.documents import canonical_json
+from ray_darts.artifacts.documents import Document, Facts, canonical_json
 from ray_darts.artifacts.records import Head, Record
 from ray_darts.errors import CorruptObject
 from tests.artifacts.memory_store import MemoryStore
@@ -48,7 +50,7 @@ def _with(data: bytes, **more: object) -> bytes:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda data: _with(data, schema_version=2), "schema version 2, this release reads up to 1"),
+        (lambda data: _with(data, schema_version=3), "schema version 3, this release reads up to 2"),
         (lambda data: _with(data, schema_version="1"), "schema version '1'"),
         (lambda data: _without(data, "schema_version"), "no JSON document with a schema_version"),
         (lambda data: _without(data, "nonce"), "nonce"),
@@ -58,7 +60,7 @@ def _with(data: bytes, **more: object) -> bytes:
         (lambda data: data[:-10], "no JSON"),
         (lambda data: b"[]", "no JSON"),
         (lambda data: b"\xff", "no JSON"),
-        (lambda data: data.replace(b'"value":0.5', b'"value":NaN'), "value|JSON"),
+        (lambda data: data.replace(b'"value":0.5', b'"value":NaN'), "NaN is not JSON"),
     ],
 )
 def test_another_document_is_refused_naming_key_and_field(
@@ -71,6 +73,40 @@ def test_another_document_is_refused_naming_key_and_field(
 
 def test_an_older_document_without_a_later_field_is_read(finish: bytes) -> None:
     assert Record.from_bytes(_without(finish, "commit_seconds"), "key").commit_seconds is None
+
+
+class _Run(Facts):
+    name: str
+
+
+class _LaterRun(_Run):
+    """The same with what a later release added."""
+
+    ADDED: ClassVar[frozenset[str]] = frozenset({"method", "groups"})
+
+    method: str = "softmax"
+    groups: tuple[str, ...] = Field(default_factory=lambda: ("alphas",))
+
+
+class _Described(Document):
+    run: _LaterRun
+
+
+def test_an_added_fact_at_its_default_leaves_the_bytes_alone() -> None:
+    plain = _LaterRun(name="a", method="softmax", groups=("alphas",)).model_dump(mode="json")
+    assert plain == _Run(name="a").model_dump(mode="json")
+    assert json.loads(_Described(run=_LaterRun(name="a")).to_bytes())["run"] == {"name": "a"}
+
+
+def test_an_added_fact_that_says_something_is_written_and_read_again() -> None:
+    described = _Described(run=_LaterRun(name="a", method="gumbel"))
+    assert json.loads(described.to_bytes())["run"] == {"name": "a", "method": "gumbel"}
+    assert _Described.from_bytes(described.to_bytes(), "key") == described
+
+
+def test_a_document_without_an_added_fact_means_its_default() -> None:
+    data = canonical_json({"schema_version": 1, "run": {"name": "a"}})
+    assert _Described.from_bytes(data, "key").run == _LaterRun(name="a", method="softmax")
 
 
 def test_a_head_is_a_document() -> None:

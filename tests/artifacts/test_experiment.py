@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from ray_darts.artifacts.experiment import (
+    _layout_facts,
+    check_same,
     list_experiments,
     list_runs,
     read_experiment,
@@ -18,6 +21,7 @@ from ray_darts.artifacts.experiment import (
 )
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
+from ray_darts.artifacts.records import ExperimentDescription
 from ray_darts.artifacts.status import experiment_status, run_status
 from ray_darts.config import SearchConfig, validate_config
 from ray_darts.errors import ConfigError, CorruptObject, MissingObject
@@ -73,6 +77,56 @@ def test_another_identity_is_refused_naming_every_field_that_differs(store: Obje
         "data data",
     ]
     assert "search.epochs: 50 there, 3 asked" in str(told.value)
+
+
+def identity_of(there: dict[str, JsonValue]) -> ExperimentDescription:
+    config = validate_config({})
+    return ExperimentDescription(
+        experiment="exp",
+        identity=there,
+        config_digest="0",
+        data_digests={},
+        layout=_layout_facts(config.space.layout()),
+        code="test",
+    )
+
+
+OLD: dict[str, JsonValue] = {"space": {"kind": "convolutional"}, "search": {"epochs": 50}}
+NEW: dict[str, JsonValue] = {
+    "space": {"kind": "convolutional"},
+    "search": {"epochs": 50, "draws": 1},
+    "method": {"kind": "softmax", "temperature": 1.0},
+}
+
+
+def test_a_field_that_came_later_may_be_asked_for_at_its_default() -> None:
+    check_same(identity_of(OLD), identity_of(NEW), NEW)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "told"),
+    [
+        ("search", "draws", 2, "search.draws: absent there, which means 1, 2 asked"),
+        ("method", "temperature", 0.5, "method.temperature: absent there, which means 1.0, 0.5 asked"),
+        ("method", "rate", 0.5, "method.rate: absent there, 0.5 asked"),
+        ("search", "epochs", 3, "search.epochs: 50 there, 3 asked"),
+    ],
+)
+def test_a_field_that_came_later_is_refused_at_another_value(section: str, field: str, value: float, told: str) -> None:
+    asked = {**NEW, section: {**NEW[section], field: value}}  # type: ignore[dict-item]
+    with pytest.raises(ConfigError) as raised:
+        check_same(identity_of(OLD), identity_of(asked), NEW)
+    assert str(raised.value).splitlines()[1:] == [f"  {told}"]
+
+
+def test_a_field_that_this_release_does_not_know_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"search\.draws: 1 there, a field that this release does not know"):
+        check_same(identity_of(NEW), identity_of({**NEW, "search": {"epochs": 50}}), OLD)
+
+
+def test_digests_are_names_and_are_not_compared() -> None:
+    there = identity_of(OLD).model_copy(update={"config_digest": "1"})
+    check_same(there, identity_of(OLD))
 
 
 def test_operation_and_store_may_differ(store: ObjectStore) -> None:

@@ -49,8 +49,8 @@ def test_a_lost_reply_that_is_tried_again_changes_nothing(aws: None, relay: Wire
     assert len(relay[0].lost) == 1
     log = [entry.record for entry in read_log(store, KEYS)]
     assert [record.kind for record in log] == ["claim", "advance", "advance", "finish"]
-    assert {record.epoch for record in log} == {1}
-    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert {record.term for record in log} == {1}
+    assert verify_experiment(store, EXPERIMENT).problems == []
 
 
 def test_a_lost_reply_to_a_failure_is_one_failure(aws: None, relay: Wired) -> None:
@@ -73,7 +73,7 @@ def test_a_commit_whose_replies_are_all_lost_is_repeated_by_its_caller(aws: None
     finish(writer)
     publish_run(store, EXPERIMENT, RUN)
     assert [entry.record.kind for entry in read_log(store, KEYS)] == ["claim", "advance", "finish"]
-    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert verify_experiment(store, EXPERIMENT).problems == []
 
 
 def test_a_lost_swap_of_the_best_is_ours_when_looked_at_again(aws: None, relay: Wired) -> None:

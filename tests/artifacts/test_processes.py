@@ -109,7 +109,7 @@ def test_a_zombie_woken_after_its_successors_claim_is_fenced(
     log = [entry.record for entry in read_log(store, KEYS)]
     takeover = next(n for n, record in enumerate(log) if record.owner.session == "newer")
     assert {record.owner.session for record in log[takeover:]} == {"newer"}
-    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert verify_experiment(store, EXPERIMENT).problems == []
     assert store.get(KEYS.alpha_trace).data == untouched
 
 
@@ -133,5 +133,5 @@ def test_a_search_killed_ten_times_ends_as_an_untouched_one(
     started.append(last)
     last.until("published")
     store = open_store(*place)
-    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert verify_experiment(store, EXPERIMENT).problems == []
     assert store.get(KEYS.alpha_trace).data == untouched

@@ -10,9 +10,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from ray_darts.artifacts.answer import SEARCH_DOCUMENTS
 from ray_darts.artifacts.best import read_best
 from ray_darts.artifacts.experiment import read_run
-from ray_darts.artifacts.layout import ExperimentKeys, RunKeys
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.parts import Rows
@@ -27,9 +28,11 @@ from tests.artifacts.runs import (
     EXPERIMENT,
     KEYS,
     LAYOUT,
+    PUBLISHED,
     RUN,
     advance,
     alphas_after,
+    answer,
     claimed,
     epoch_of,
     genotype_after,
@@ -127,12 +130,12 @@ def test_nothing_is_published_before_finish(store: ObjectStore) -> None:
     advance(claimed(store), 4)
     with pytest.raises(StoreError, match="has not finished"):
         publish_run(store, EXPERIMENT, RUN)
-    assert not any(store.exists(key) for key in (*KEYS.publications, ExperimentKeys(EXPERIMENT).best))
+    assert not any(store.exists(key) for key in (*PUBLISHED, ExperimentKeys(EXPERIMENT).best))
 
 
 def test_what_is_missing_is_published_again_and_the_rest_left_alone(store: ObjectStore) -> None:
     whole_run(store)
-    everything = [*KEYS.publications, ExperimentKeys(EXPERIMENT).best]
+    everything = [*PUBLISHED, ExperimentKeys(EXPERIMENT).best]
     assert publish_run(store, EXPERIMENT, RUN) == everything
     bytes_before = {key: store.get(key).data for key in everything}
     assert publish_run(store, EXPERIMENT, RUN) == []
@@ -157,7 +160,7 @@ def test_an_earlier_step_may_be_the_answer(store: ObjectStore) -> None:
     writer = claimed(store)
     advance(writer, 2)
     advance(writer, 5)
-    writer.finish(genotype_after(4), {"name": "supernet_validation_accuracy", "value": 0.5}, genotype_step=4)
+    writer.finish(answer(4), SEARCH_DOCUMENTS)
     publish_run(store, EXPERIMENT, RUN)
     best = read_best(store, EXPERIMENT)
     assert (best.genotype_step, best.step) == (4, 5)
@@ -168,7 +171,7 @@ def test_a_genotype_that_the_trace_does_not_decode_to_is_not_published(store: Ob
     writer = claimed(store)
     advance(writer, 2)
     assert genotype_after(1) != genotype_after(2)
-    writer.finish(genotype_after(1), {"name": "supernet_validation_accuracy", "value": 0.5})
+    writer.finish({**answer(1), "genotype_step": 2}, SEARCH_DOCUMENTS)
     with pytest.raises(CorruptObject, match="another genotype"):
         publish_run(store, EXPERIMENT, RUN)
     assert not store.exists(KEYS.genotype)
@@ -186,6 +189,6 @@ def test_a_run_of_many_small_commits_has_the_trace_of_a_run_of_few(store: Object
     for run in runs:
         keys = RunKeys(EXPERIMENT, run)
         rows.append(
-            np.concatenate([r.alphas for r in read_rows(store, keys, read_log(store, keys), LAYOUT.num_alphas)])
+            np.concatenate([r.values for r in read_rows(store, keys, read_log(store, keys), LAYOUT.num_alphas)])
         )
     np.testing.assert_array_equal(*rows)

@@ -81,7 +81,7 @@ def test_without_a_head_the_end_of_1000_records_takes_few_requests_and_no_listin
 
 def test_a_run_is_claimed_from_nothing(store: MemoryStore) -> None:
     writer = claimed(store)
-    assert (writer.epoch, writer.step, writer.displaced) == (1, 0, None)
+    assert (writer.term, writer.step, writer.displaced) == (1, 0, None)
     assert writer.load_checkpoint() is None
 
 
@@ -89,7 +89,7 @@ def test_the_newest_session_wins_and_names_whom_it_displaces(store: MemoryStore)
     first = claimed(store, "a")
     advance(first, 2)
     second = claimed(store, "b")
-    assert second.epoch == 2
+    assert second.term == 2
     assert second.step == 2
     assert second.displaced is not None
     assert second.displaced.session == "a"
@@ -111,7 +111,7 @@ def test_a_displaced_session_never_claims_again(store: MemoryStore) -> None:
 def test_a_session_claims_above_its_own_records_and_displaces_nobody(store: MemoryStore) -> None:
     advance(claimed(store, "a"), 2)
     again = claimed(store, "a")
-    assert (again.epoch, again.step, again.displaced) == (2, 2, None)
+    assert (again.term, again.step, again.displaced) == (2, 2, None)
 
 
 def test_an_earlier_start_of_the_same_session_is_fenced(store: MemoryStore) -> None:
@@ -183,7 +183,7 @@ def test_a_claim_whose_answer_was_lost_is_found_again(store: MemoryStore) -> Non
     with pytest.raises(StoreUnavailable):
         claim_run(store, EXPERIMENT, RUN, mine, DIGEST, ENVIRONMENT)
     writer = claim_run(store, EXPERIMENT, RUN, mine, DIGEST, ENVIRONMENT)
-    assert (writer.record.n, writer.epoch) == (0, 1)
+    assert (writer.record.n, writer.term) == (0, 1)
 
 
 def test_a_gap_and_a_broken_chain_are_refused(store: MemoryStore) -> None:
@@ -203,11 +203,11 @@ def test_a_record_under_another_number_is_refused(store: MemoryStore) -> None:
     long_log(store, 2)
     store.objects[KEYS.record(3)] = store.objects[KEYS.record(2)]
     store._versions[KEYS.record(3)] = 0
-    with pytest.raises(CorruptObject, match="calls itself record 2"):
+    with pytest.raises(CorruptObject, match="has the number of record 2"):
         find_tip(store, KEYS)
 
 
 def test_a_newer_schema_is_refused_and_says_what_to_do(store: MemoryStore) -> None:
-    store.put(KEYS.record(0), canonical_json({"schema_version": 2, "anything": 1}))
+    store.put(KEYS.record(0), canonical_json({"schema_version": 3, "anything": 1}))
     with pytest.raises(CorruptObject, match="use a newer one"):
         claimed(store)

@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_darts.artifacts.best import Best
-from ray_darts.artifacts.layout import ExperimentKeys
+from ray_darts.artifacts.keys import ExperimentKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.objects import Stored
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.errors import MissingObject
 from tests.artifacts.memory_store import MemoryStore
-from tests.artifacts.runs import EXPERIMENT, KEYS, RUN, advance, claimed, register, whole_run
+from tests.artifacts.runs import EXPERIMENT, KEYS, PUBLISHED, RUN, advance, claimed, register, whole_run
 
 BEST = ExperimentKeys(EXPERIMENT).best
 
@@ -39,7 +39,7 @@ def the(store: MemoryStore, fragment: str) -> str:
 def test_an_untouched_experiment_is_clean(store: MemoryStore) -> None:
     report = verify_experiment(store, EXPERIMENT)
     assert report.clean
-    assert report.findings == []
+    assert report.problems == []
     (run,) = report.runs
     assert (run.run, run.state, run.records, run.step) == (RUN, "finished", 7, 9)
 
@@ -61,7 +61,7 @@ def test_damage_to_what_the_log_refers_to_is_found_and_cannot_be_repaired(
         store.objects[key] = store.objects[key][:-1] + b"?"
     report = verify_experiment(store, EXPERIMENT, repair=True)
     assert not report.clean
-    assert {finding.key for finding in report.findings if not finding.repaired} == {key}
+    assert {problem.key for problem in report.problems if not problem.repaired} == {key}
     assert not verify_experiment(store, EXPERIMENT).clean
 
 
@@ -74,20 +74,20 @@ def _truncated(store: MemoryStore, key: str) -> None:
 
 
 @pytest.mark.parametrize("damage", [_gone, _truncated])
-@pytest.mark.parametrize("key", [*KEYS.publications, BEST], ids=["genotype", "trace", "metrics", "best"])
+@pytest.mark.parametrize("key", [*PUBLISHED, BEST], ids=["genotype", "trace", "metrics", "best"])
 def test_a_damaged_publication_is_found_and_repaired(
     store: MemoryStore, key: str, damage: Callable[[MemoryStore, str], None]
 ) -> None:
     whole = store.objects[key]
     damage(store, key)
     found = verify_experiment(store, EXPERIMENT)
-    assert [finding.key for finding in found.findings] == [key]
+    assert [problem.key for problem in found.problems] == [key]
     assert not found.clean
     repaired = verify_experiment(store, EXPERIMENT, repair=True)
     assert repaired.clean
-    assert [finding.repaired for finding in repaired.findings] == [True]
+    assert [problem.repaired for problem in repaired.problems] == [True]
     assert store.objects[key] == whole
-    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert verify_experiment(store, EXPERIMENT).problems == []
 
 
 def test_a_trace_with_one_other_alpha_is_found(store: MemoryStore) -> None:
@@ -98,7 +98,7 @@ def test_a_trace_with_one_other_alpha_is_found(store: MemoryStore) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table.set_column(column, table.schema.field(column), [pa.array(alphas)]), sink)
     store.objects[KEYS.alpha_trace] = bytes(sink.getvalue())
-    assert [finding.key for finding in verify_experiment(store, EXPERIMENT).findings] == [KEYS.alpha_trace]
+    assert [problem.key for problem in verify_experiment(store, EXPERIMENT).problems] == [KEYS.alpha_trace]
 
 
 def test_the_same_trace_written_by_another_release_of_parquet_is_no_damage(store: MemoryStore) -> None:
@@ -106,14 +106,14 @@ def test_the_same_trace_written_by_another_release_of_parquet_is_no_damage(store
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="snappy")
     store.objects[KEYS.alpha_trace] = bytes(sink.getvalue())
-    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert verify_experiment(store, EXPERIMENT).problems == []
 
 
 def test_a_best_that_is_not_the_best_is_found_and_repaired(store: MemoryStore) -> None:
     register(store, ("second-order-seed-4", 4))
     whole_run(store, run="second-order-seed-4", value=0.9)
     report = verify_experiment(store, EXPERIMENT)
-    assert [finding.problem for finding in report.findings if finding.key == BEST] == [
+    assert [problem.detail for problem in report.problems if problem.key == BEST] == [
         f"names {RUN}, but second-order-seed-4 is better"
     ]
     assert verify_experiment(store, EXPERIMENT, repair=True).clean
@@ -123,7 +123,7 @@ def test_a_best_that_is_not_the_best_is_found_and_repaired(store: MemoryStore) -
 def test_a_best_of_a_run_that_has_not_finished_is_found(store: MemoryStore) -> None:
     best = Best.from_bytes(store.objects[BEST], BEST)
     store.put(BEST, best.model_copy(update={"record_key": KEYS.record(2)}).to_bytes())
-    assert [finding.key for finding in verify_experiment(store, EXPERIMENT).findings]
+    assert [problem.key for problem in verify_experiment(store, EXPERIMENT).problems]
 
 
 def test_unfinished_runs_are_verified_too(store: MemoryStore) -> None:
@@ -157,7 +157,7 @@ def test_a_checkpoint_deleted_by_a_live_writer_is_no_damage() -> None:
             advance(writer, step)
 
     store.go_on = go_on
-    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert verify_experiment(store, EXPERIMENT).problems == []
 
 
 def test_a_folder_is_verified_like_a_bucket(tmp_path: Path) -> None:

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydantic import JsonValue
 
+from ray_darts.artifacts.answer import SEARCH_DOCUMENTS
 from ray_darts.artifacts.checkpoints import Checkpoint
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.collect import collect_experiment
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.log_rules import broken_rules
+from ray_darts.artifacts.parts import decode_part
+from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.run_log import read_log
-from ray_darts.artifacts.writer import RunWriter
-from ray_darts.errors import NonFiniteAlphas, StoreDenied, StoreUnavailable, Superseded
+from ray_darts.artifacts.verify import verify_experiment
+from ray_darts.artifacts.writer import RunWriter, claim_run
+from ray_darts.errors import ConfigError, NonFiniteAlphas, StoreDenied, StoreUnavailable, Superseded
+from ray_darts.tasks.metrics import EpochMetrics
 from tests.artifacts.memory_store import Fault, MemoryStore
 from tests.artifacts.runs import (
+    DIGEST,
+    ENVIRONMENT,
+    EXPERIMENT,
     KEYS,
     LAYOUT,
+    RUN,
     advance,
+    answer,
     checkpoint_after,
     claimed,
     finish,
-    genotype_after,
+    owner,
+    register,
     whole_run,
 )
 
@@ -29,9 +42,9 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
-def rows(writer: RunWriter, step: int) -> tuple[np.ndarray, np.ndarray]:
+def rows(writer: RunWriter, step: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     num_rows = step - writer.step
-    return np.zeros((num_rows, LAYOUT.num_alphas), np.float32), np.zeros(num_rows, np.int32)
+    return {"alphas": np.zeros((num_rows, LAYOUT.num_alphas), np.float32)}, np.zeros(num_rows, np.int32)
 
 
 def test_a_checkpoint_comes_back_exactly(store: MemoryStore) -> None:
@@ -56,10 +69,9 @@ def test_a_checkpoint_comes_back_exactly(store: MemoryStore) -> None:
 def test_a_commit_without_rows_still_carries_its_epoch(store: MemoryStore) -> None:
     writer = claimed(store)
     advance(writer, 2)
-    writer.advance(
-        2, *rows(writer, 2), [{"epoch": 0, "step": 2, "train_loss": 1, "validation_loss": 2}], checkpoint_after(2)
-    )
-    assert writer.record.parts == ()
+    epoch = EpochMetrics(epoch=0, step=2, train_loss=1, validation_loss=2)
+    writer.advance(2, *rows(writer, 2), [epoch], checkpoint_after(2))
+    assert writer.record.streams == {}
     assert writer.record.latest["train_loss"] == 1
     assert list(broken_rules([entry.record for entry in read_log(store, KEYS)])) == []
 
@@ -89,10 +101,9 @@ def test_rows_that_do_not_fill_the_steps_are_refused(
 ) -> None:
     writer = claimed(store)
     before = dict(store.objects)
+    alphas = np.zeros((num_rows, width), np.float32)
     with pytest.raises(ValueError, match="need 2 rows"):
-        writer.advance(
-            2, np.zeros((num_rows, width), np.float32), np.zeros(num_epochs, np.int32), [], checkpoint_after(2)
-        )
+        writer.advance(2, {"alphas": alphas}, np.zeros(num_epochs, np.int32), [], checkpoint_after(2))
     assert store.objects == before
 
 
@@ -100,27 +111,11 @@ def test_rows_that_do_not_fill_the_steps_are_refused(
 def test_a_non_finite_alpha_is_never_written(store: MemoryStore, value: float) -> None:
     writer = claimed(store)
     alphas, epochs = rows(writer, 2)
-    alphas[1, 7] = value
+    alphas["alphas"][1, 7] = value
     before = dict(store.objects)
     with pytest.raises(NonFiniteAlphas):
         writer.advance(2, alphas, epochs, [], checkpoint_after(2))
     assert store.objects == before
-
-
-def test_an_unknown_metric_is_refused_before_anything_is_put(store: MemoryStore) -> None:
-    writer = claimed(store)
-    before = dict(store.objects)
-    with pytest.raises(ValueError, match="surprise"):
-        writer.advance(1, *rows(writer, 1), [{"epoch": 0, "step": 1, "surprise": 1}], checkpoint_after(1))
-    assert store.objects == before
-
-
-def test_a_non_finite_metric_is_null(store: MemoryStore) -> None:
-    writer = claimed(store)
-    epoch = {"epoch": 0, "step": 1, "train_loss": np.float32("inf"), "validation_loss": float("nan")}
-    writer.advance(1, *rows(writer, 1), [epoch], checkpoint_after(1))
-    assert writer.record.epochs[0].train_loss is None
-    assert writer.record.epochs[0].validation_loss is None
 
 
 @pytest.mark.parametrize("fault", ["refused", "lost", "retried"])
@@ -243,26 +238,61 @@ def test_a_head_that_cannot_be_written_stops_nobody(store: MemoryStore) -> None:
 def test_a_genotype_of_a_step_that_is_not_durable_is_refused(store: MemoryStore, step: int) -> None:
     writer = claimed(store)
     advance(writer, 2)
+    before = dict(store.objects)
     with pytest.raises(ValueError, match="only 1 to 2"):
-        writer.finish(genotype_after(2), {"name": "supernet_validation_accuracy", "value": 0.5}, genotype_step=step)
+        writer.finish({**answer(2), "genotype_step": step}, SEARCH_DOCUMENTS)
+    assert store.objects == before
+    finish(writer)
 
 
 @pytest.mark.parametrize(
-    ("metric", "direction"),
+    ("given", "documents", "told"),
     [
-        ({"name": "supernet_validation_accuracy", "value": 0.5}, "max"),
-        ({"name": "supernet_validation_perplexity", "value": 90.0}, "min"),
-        ({"name": "other", "value": 1.0, "direction": "min"}, "min"),
-        ({"name": "supernet_validation_perplexity", "value": None}, "min"),
+        ({}, SEARCH_DOCUMENTS, "genotype"),
+        ({"genotype": {}, "genotype_step": 2, "metric": {"name": "m", "value": 0.5}}, SEARCH_DOCUMENTS, "direction"),
+        ({}, ("weights.bin",), r"unknown documents weights\.bin"),
+        ({"accuracy": float("nan")}, (), "finite"),
     ],
 )
-def test_the_ranking_says_which_way_is_better(store: MemoryStore, metric: dict[str, object], direction: str) -> None:
+def test_an_answer_that_could_not_be_published_is_refused_before_it_is_put(
+    store: MemoryStore, given: dict[str, JsonValue], documents: tuple[str, ...], told: str
+) -> None:
     writer = claimed(store)
     advance(writer, 2)
-    writer.finish(genotype_after(2), metric)
-    assert writer.record.metric is not None
-    assert writer.record.metric.direction == direction
-    assert writer.record.metric.ranking == "interim"
+    before = dict(store.objects)
+    with pytest.raises(ValueError, match=told):
+        writer.finish(given, documents)
+    assert store.objects == before
+
+
+def test_a_task_has_streams_of_its_own_and_an_answer_of_its_own(store: MemoryStore) -> None:
+    register(store)
+    writer = claim_run(store, EXPERIMENT, RUN, owner("a"), DIGEST, ENVIRONMENT, task="training")
+    gates, losses = np.ones((2, 3), np.float32), np.zeros((2, 1), np.float32)
+    writer.advance(2, {"gates": gates, "losses": losses}, np.zeros(2, np.int32), [], checkpoint_after(2))
+    writer.finish({"accuracy": 0.5}, ("metrics.parquet",))
+    (gates_ref,) = read_log(store, KEYS)[1].record.streams["gates"]
+    part = decode_part(store.objects[gates_ref.key], gates_ref.key, 3, 1, 2, "gates")
+    np.testing.assert_array_equal(part.values, gates)
+    assert publish_run(store, EXPERIMENT, RUN) == [KEYS.metrics]
+    assert verify_experiment(store, EXPERIMENT).problems == []
+    assert collect_experiment(store, EXPERIMENT, 0.0).garbage == []
+    store.objects[gates_ref.key] += b"?"
+    assert [problem.key for problem in verify_experiment(store, EXPERIMENT).problems] == [gates_ref.key]
+
+
+def test_another_task_does_not_claim(store: MemoryStore) -> None:
+    claimed(store)
+    with pytest.raises(ConfigError, match="'search', not 'training'"):
+        claim_run(store, EXPERIMENT, RUN, owner("b"), DIGEST, ENVIRONMENT, task="training")
+
+
+def test_a_stream_that_lacks_rows_breaks_a_rule(store: MemoryStore) -> None:
+    whole_run(store)
+    log = [entry.record for entry in read_log(store, KEYS)]
+    assert list(broken_rules(log)) == []
+    log[2] = log[2].model_copy(update={"streams": {}})
+    assert any("rows of alphas end at" in rule for rule in broken_rules(log))
 
 
 def checkpoint_steps(store: MemoryStore) -> set[int]:

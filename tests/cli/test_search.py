@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from ray_darts.artifacts.answer import SEARCH_DOCUMENTS, SearchAnswer
 from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.experiment import register_experiment, register_run
 from ray_darts.artifacts.open import open_store
@@ -52,9 +53,12 @@ def _searched(folder: Path, *runs: tuple[Literal["first", "second"], int], fail:
             writer.fail("non_finite", "the training loss of rank 0 is not finite in step 1")
             continue
         alphas = np.random.default_rng(seed).standard_normal((1, layout.num_alphas)).astype(np.float32)
-        writer.advance(1, alphas, np.zeros(1, np.int32), [], Checkpoint({"w": np.zeros(1)}, {}), total_steps=1)
+        writer.advance(
+            1, {"alphas": alphas}, np.zeros(1, np.int32), [], Checkpoint({"w": np.zeros(1)}, {}), total_steps=1
+        )
         genotype = discretise(layout, layout.split(alphas[0].tolist()))
-        writer.finish(genotype, {"name": "supernet_validation_accuracy", "value": 0.5 + seed / 10})
+        metric = {"name": "supernet_validation_accuracy", "value": 0.5 + seed / 10, "direction": "max"}
+        writer.finish(SearchAnswer.new(genotype, 1, metric).to_data(), SEARCH_DOCUMENTS)
 
 
 def _search(folder: Path, *words: str) -> Ran:

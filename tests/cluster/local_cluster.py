@@ -185,7 +185,7 @@ class LocalCluster:
     def problems(self, experiment: str, store: ObjectStore | None = None) -> list[str]:
         """What `ray-darts verify` finds wrong."""
         report = verify_experiment(store or self.folder_store, experiment)
-        return [str(finding) for finding in report.findings]
+        return [str(problem) for problem in report.problems]
 
 
 @contextmanager

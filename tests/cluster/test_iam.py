@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ray_darts.artifacts.layout import ExperimentKeys, probe_key
+from ray_darts.artifacts.answer import SEARCH_DOCUMENTS
+from ray_darts.artifacts.keys import ExperimentKeys, probe_key
 from tests.cluster.files import VALUES
 from tests.cluster.policies import Statement, allows, policy, policy_faults, statements
 
@@ -20,7 +21,7 @@ LOG = f"{STORE}/{RUN.record(7)}"
 CHECKPOINT = f"{STORE}/{RUN.checkpoint(120, 2, UUID).tensors}"
 PART = f"{STORE}/{RUN.part(1, 120, 2, UUID)}"
 BEST = f"{STORE}/{EXPERIMENT.best}"
-PUBLISHED = [f"{STORE}/{key}" for key in (RUN.head, *RUN.publications)]
+PUBLISHED = [f"{STORE}/{key}" for key in (RUN.head, *map(RUN.document, SEARCH_DOCUMENTS))]
 CREATE = {"s3:if-none-match": "*"}
 SWAP = {"s3:if-match": '"0123"'}
 NAMES = ["trainer", "reader", "collector", "autoscaler"]

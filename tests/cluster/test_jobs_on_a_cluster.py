@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_darts.artifacts.layout import ExperimentKeys
+from ray_darts.artifacts.keys import ExperimentKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.records import Environment, Owner

@@ -18,7 +18,7 @@ from ray_darts.artifacts.best import read_best
 from ray_darts.artifacts.collect import collect_experiment
 from ray_darts.artifacts.datasets import trace_dataset
 from ray_darts.artifacts.doctor import probe_store
-from ray_darts.artifacts.layout import ExperimentKeys
+from ray_darts.artifacts.keys import ExperimentKeys
 from ray_darts.artifacts.objects import ObjectStore, create
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.publish import publish_run
@@ -53,7 +53,7 @@ def test_a_run_is_claimed_advanced_finished_published_and_verified(store: Object
     whole_run(store)
     publish_run(store, EXPERIMENT, RUN)
     assert read_best(store, EXPERIMENT, verify=True).run == RUN
-    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert verify_experiment(store, EXPERIMENT).problems == []
     assert trace_dataset(store, EXPERIMENT).count_rows() == 9 * LAYOUT.num_alphas
 
 
@@ -66,7 +66,7 @@ def test_a_newer_session_fences_an_older_one(store: ObjectStore) -> None:
         advance(older, 4)
     advance(newer, 4)
     finish(newer)
-    assert [entry.record.epoch for entry in read_log(store, KEYS)] == [1, 1, 2, 2, 2]
+    assert [entry.record.term for entry in read_log(store, KEYS)] == [1, 1, 2, 2, 2]
     assert len(collect_experiment(store, EXPERIMENT, min_age_s=0.0).garbage) > 0
 
 
@@ -96,4 +96,4 @@ def test_the_trainers_policy_refuses_what_would_break_the_log(store: ObjectStore
             store.delete(key)
     with pytest.raises(StoreDenied, match="s3:PutObject"):
         store.put(ExperimentKeys(EXPERIMENT).best, b"overwritten")
-    assert verify_experiment(store, EXPERIMENT).findings == []
+    assert verify_experiment(store, EXPERIMENT).problems == []

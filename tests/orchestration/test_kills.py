@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.orchestration.crashes import VARIABLE

@@ -9,7 +9,7 @@ import pytest
 
 from ray_darts.artifacts.best import read_best
 from ray_darts.artifacts.crash_points import CRASH_POINTS, set_crash_hook
-from ray_darts.artifacts.layout import ExperimentKeys, RunKeys
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.status import run_status

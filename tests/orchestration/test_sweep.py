@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.status import RunStatus
@@ -78,7 +78,7 @@ def test_two_workers_through_ray_match_one_alone(
     assert [record.environment.world_size for record in records if record.kind == "claim"] == [2]
     assert result.best is not None
     assert result.best.run == GOOD
-    assert {finding.run for finding in verify_experiment(store, EXPERIMENT).findings} == {BROKEN}
+    assert {problem.run for problem in verify_experiment(store, EXPERIMENT).problems} == {BROKEN}
 
 
 def test_ray_keeps_nothing_in_the_store(swept: tuple[LocalStore, SweepResult, list[int]]) -> None:

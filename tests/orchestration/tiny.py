@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_darts.artifacts.experiment import register_experiment, register_run
-from ray_darts.artifacts.layout import RunKeys
+from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import Environment
@@ -98,5 +98,5 @@ def published(store: LocalStore, run: str) -> dict[str, object]:
 def is_clean(store: ObjectStore) -> bool:
     """Whether `verify` finds nothing wrong."""
     report = verify_experiment(store, EXPERIMENT)
-    assert report.clean, report.findings
+    assert report.clean, report.problems
     return True

@@ -16,6 +16,7 @@ from ray_darts.search.collectives import Collectives
 from ray_darts.search.loop import SearchLoop
 from ray_darts.search.sink import Snapshot, Wants
 from ray_darts.search.step import Order
+from ray_darts.tasks.metrics import EpochMetrics
 
 CPU = torch.device("cpu")
 
@@ -57,7 +58,7 @@ class Remembering:
 
     def __init__(self, asks: Mapping[int, Wants] | None = None) -> None:
         self.snapshots: list[Snapshot] = []
-        self.epochs: list[Mapping[str, object]] = []
+        self.epochs: list[EpochMetrics] = []
         self.asked = 0
         self._asks = dict(asks or {})
 
@@ -67,7 +68,7 @@ class Remembering:
         self.asked += 1
         return answer
 
-    def epoch(self, metrics: Mapping[str, object]) -> None:
+    def epoch(self, metrics: EpochMetrics) -> None:
         """Keep an epoch record."""
         self.epochs.append(metrics)
 

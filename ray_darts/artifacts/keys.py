@@ -1,7 +1,7 @@
-"""Every key of a store, relative to its root, and the shape a key must have to be believed.
+"""Builds every key of a store, relative to its root, and validates object keys read from records.
 
-The one place that knows names of objects. Keys read from a record go through `check_key` before they are used, so
-a forged record cannot point outside its run. Knows no store and no content.
+The only module that knows the names of objects. A key read from a record is checked before it is used, so a forged
+record cannot refer to anything outside its run. Knows no store and no content.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ray_darts.errors import ConfigError, CorruptObject
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _RECORD = re.compile(r"log/(?P<n>\d{12})\.json")
-_PART = re.compile(r"parts/(?P<first>\d{9})-(?P<last>\d{9})\.e(?P<epoch>\d+)\.(?P<uuid>[0-9a-f]{32})\.parquet")
+_PART = re.compile(r"parts/(?P<first>\d{9})-(?P<last>\d{9})\.e(?P<term>\d+)\.(?P<uuid>[0-9a-f]{32})\.parquet")
 _CHECKPOINT = re.compile(
-    r"checkpoints/(?P<step>\d{9})\.e(?P<epoch>\d+)\.(?P<uuid>[0-9a-f]{32})/(?P<file>tensors\.safetensors|state\.json)"
+    r"checkpoints/(?P<step>\d{9})\.e(?P<term>\d+)\.(?P<uuid>[0-9a-f]{32})/(?P<file>tensors\.safetensors|state\.json)"
 )
 
 _PROBES = "_probe/"
@@ -28,13 +28,14 @@ def check_name(name: str, what: str) -> str:
     """Return `name` if it can name an experiment or a run. Raises: ConfigError."""
     if _NAME.fullmatch(name) is None:
         raise ConfigError(
-            f"{what} {name!r} is no name: wanted 1 to 64 of a-z, 0-9, '.', '_', '-', the first a letter or a digit"
+            f"{what} {name!r} is not a valid name: wanted 1 to 64 of a-z, 0-9, '.', '_', '-', "
+            "the first a letter or a digit"
         )
     return name
 
 
 def probe_key(uuid: str) -> str:
-    """Where a probe of the store itself is put; no experiment can have this name."""
+    """The key of a probe of the store itself; it cannot be an experiment's."""
     return f"{_PROBES}{uuid}.json"
 
 
@@ -44,18 +45,18 @@ def is_name(name: str) -> bool:
 
 
 class PartName(NamedTuple):
-    """What the key of a part says: rows of steps `first`..`last`, put by a writer of claim epoch `epoch`."""
+    """The fields of a part's key: rows of steps `first`..`last`, put by the writer of the claim of this `term`."""
 
     first: int
     last: int
-    epoch: int
+    term: int
 
 
 class CheckpointName(NamedTuple):
-    """What the key of a checkpoint's file says; `folder` is the checkpoint, relative to the run."""
+    """The fields of a checkpoint file's key; `folder` is the key of the checkpoint, ending in a slash."""
 
     step: int
-    epoch: int
+    term: int
     folder: str
 
 
@@ -135,23 +136,18 @@ class RunKeys:
     def metrics(self) -> str:
         return f"{self.root}metrics.parquet"
 
-    @property
-    def publications(self) -> tuple[str, str, str]:
-        """What is published after finish, in this order; `best.json` of the experiment comes last."""
-        return self.genotype, self.alpha_trace, self.metrics
-
     def document(self, name: str) -> str:
-        """What the data needs to be read again, such as `vocabulary.json`."""
+        """A document of the run beside its log: a publication, or what its data needs, such as `vocabulary.json`."""
         return f"{self.root}{check_name(name, 'document')}"
 
     def record(self, n: int) -> str:
         return f"{self.root}log/{n:012d}.json"
 
-    def part(self, first: int, last: int, epoch: int, uuid: str) -> str:
-        return f"{self.root}parts/{first:09d}-{last:09d}.e{epoch}.{uuid}.parquet"
+    def part(self, first: int, last: int, term: int, uuid: str) -> str:
+        return f"{self.root}parts/{first:09d}-{last:09d}.e{term}.{uuid}.parquet"
 
-    def checkpoint(self, step: int, epoch: int, uuid: str) -> CheckpointKeys:
-        return CheckpointKeys(f"{self.root}checkpoints/{step:09d}.e{epoch}.{uuid}/")
+    def checkpoint(self, step: int, term: int, uuid: str) -> CheckpointKeys:
+        return CheckpointKeys(f"{self.root}checkpoints/{step:09d}.e{term}.{uuid}/")
 
     def record_number(self, key: str) -> int | None:
         """The number of a record's key, None for any other key."""
@@ -159,24 +155,24 @@ class RunKeys:
         return None if found is None else int(found["n"])
 
     def part_name(self, key: str) -> PartName | None:
-        """What a part's key says, None for any other key."""
+        """The fields of a part's key, None for any other key."""
         found = self._match(_PART, key)
-        return None if found is None else PartName(int(found["first"]), int(found["last"]), int(found["epoch"]))
+        return None if found is None else PartName(int(found["first"]), int(found["last"]), int(found["term"]))
 
     def checkpoint_name(self, key: str) -> CheckpointName | None:
-        """What a checkpoint file's key says, None for any other key."""
+        """The fields of a checkpoint file's key, None for any other key."""
         found = self._match(_CHECKPOINT, key)
         if found is None:
             return None
-        return CheckpointName(int(found["step"]), int(found["epoch"]), key.rpartition("/")[0] + "/")
+        return CheckpointName(int(found["step"]), int(found["term"]), key.rpartition("/")[0] + "/")
 
     def check_part(self, key: str) -> PartName:
-        """What a part's key read from a record says. Raises: CorruptObject when it is no part of this run."""
-        return _believed(self.part_name(key), key, self, "part")
+        """The fields of a part's key read from a record. Raises: CorruptObject when it is no part of this run."""
+        return _checked(self.part_name(key), key, self, "part")
 
     def check_checkpoint(self, key: str) -> CheckpointName:
-        """What a checkpoint's key read from a record says. Raises: CorruptObject when it is none of this run."""
-        return _believed(self.checkpoint_name(key), key, self, "checkpoint")
+        """The fields of a checkpoint's key read from a record. Raises: CorruptObject when it is none of this run."""
+        return _checked(self.checkpoint_name(key), key, self, "checkpoint")
 
     def _match(self, pattern: re.Pattern[str], key: str) -> re.Match[str] | None:
         return pattern.fullmatch(key, len(self.root)) if key.startswith(self.root) else None
@@ -197,7 +193,7 @@ class CheckpointKeys:
         return f"{self.folder}state.json"
 
 
-def _believed(name: _Name | None, key: str, run: RunKeys, what: str) -> _Name:
+def _checked(name: _Name | None, key: str, run: RunKeys, what: str) -> _Name:
     if name is None:
-        raise CorruptObject(f"a record names {key!r} as a {what}, which is none of {run.root}", key=key)
+        raise CorruptObject(f"a record names {key!r} as a {what}, but it is none of {run.root}", key=key)
     return name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ray_darts.artifacts.layout import ExperimentKeys, RunKeys, check_name, probe_key
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, check_name, probe_key
 from ray_darts.errors import ConfigError, CorruptObject
 
 KEYS = RunKeys("exp", "first-order-seed-0")

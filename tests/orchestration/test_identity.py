@@ -1,0 +1,110 @@
+"""The same name is the same experiment: by what is computed, whatever the defaults of the release that asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from ray_darts.artifacts.local import LocalStore
+from ray_darts.config import SearchConfig
+from ray_darts.config.search import SearchSettings, WeightOptimiser
+from ray_darts.errors import ConfigError
+from ray_darts.orchestration.plan import SweepRequest, default_identity, plan_sweep
+from ray_darts.orchestration.search_run import Place
+from tests.orchestration.test_search_run import Stopping, eager
+from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, published, search_here
+from tests.search.searches import TINY, tiny_config
+
+RUN = "first-order-seed-0"
+
+
+class LaterWeights(WeightOptimiser):
+    """A release that changed a default."""
+
+    momentum: float = Field(0.8, ge=0, lt=1)
+
+
+class OtherDefault(SearchConfig):
+    weights: WeightOptimiser = Field(default_factory=LaterWeights)
+
+
+class LaterSearch(SearchSettings):
+    """A release that added a setting."""
+
+    draws: int = 1
+
+
+class MoreSettings(SearchConfig):
+    search: LaterSearch = Field(default_factory=LaterSearch)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def other_default(**weights: float) -> OtherDefault:
+    """The tiny config, as the release with the other default of momentum reads it."""
+    config = eager()
+    explicit = config.weights.model_dump(exclude_defaults=True)
+    return OtherDefault(
+        **{name: getattr(config, name) for name in SearchConfig.model_fields if name != "weights"},
+        weights=LaterWeights(**{**explicit, **weights}),
+    )
+
+
+def more_settings(draws: int) -> MoreSettings:
+    """The tiny config with the setting that came later."""
+    config = tiny_config()
+    search = LaterSearch(**config.search.model_dump(), draws=draws)
+    return MoreSettings(
+        **{name: getattr(config, name) for name in SearchConfig.model_fields if name != "search"}, search=search
+    )
+
+
+def request(store: LocalStore, config: SearchConfig) -> SweepRequest:
+    return SweepRequest(config, EXPERIMENT, store.uri, (0,), ("first",))
+
+
+def test_a_changed_default_does_not_continue_an_old_experiment(store: LocalStore) -> None:
+    assignment = assigned(store, eager())
+    search_here(assignment, store, Place(surroundings=Stopping(after=1)))
+    later = other_default()
+    assert later.digest() == eager().digest(), "the digests are equal, the mathematics are not"
+    with pytest.raises(ConfigError, match=r"weights\.momentum: 0\.9 there, 0\.8 asked"):
+        plan_sweep(request(store, later))
+    outcome = search_here(assignment.model_copy(update={"config": later}), store)
+    assert outcome.kind != "finished"
+    assert "weights.momentum: 0.9 there, 0.8 asked" in outcome.detail
+
+
+def test_the_old_value_asked_for_explicitly_continues_whatever_its_digest(store: LocalStore, tmp_path: Path) -> None:
+    assignment = assigned(store, eager())
+    search_here(assignment, store, Place(surroundings=Stopping(after=1)))
+    later = other_default(momentum=0.9)
+    assert later.digest() != eager().digest()
+    assert len(plan_sweep(request(store, later)).to_search) == 1
+    assert search_here(assignment.model_copy(update={"config": later}), store).kind == "finished"
+    twin = LocalStore(tmp_path / "twin")
+    search_here(assigned(twin, eager()), twin)
+    assert published(store, RUN) == published(twin, RUN)
+    assert is_clean(store)
+
+
+def test_an_experiment_from_before_a_setting_continues_at_its_default_only(store: LocalStore) -> None:
+    assigned(store, tiny_config())
+    plan_sweep(request(store, more_settings(draws=1)))
+    with pytest.raises(ConfigError, match=r"search\.draws: absent there, which means 1, 2 asked"):
+        plan_sweep(request(store, more_settings(draws=2)))
+
+
+def test_default_identities_have_the_same_kinds_and_every_field() -> None:
+    config = tiny_config()
+    defaults = default_identity(config)
+    assert defaults == SearchConfig().identity()
+    recurrent = SearchConfig.model_validate({"space": {"kind": "recurrent"}, "data": {"kind": "text"}})
+    assert default_identity(recurrent) == recurrent.identity()
+    assert TINY, "the tiny config differs from the defaults"
+    assert defaults != config.identity()

@@ -1,0 +1,63 @@
+"""A run that ray_darts 0.1 began, in records of schema 1, is continued and ends as an uninterrupted run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ray_darts.artifacts.keys import RunKeys
+from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.run_log import read_log
+from ray_darts.orchestration.outcome import Outcome
+from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, published, search_here, trace_digest
+from tests.search.searches import tiny_config
+
+FIXTURE = Path(__file__).parents[1] / "data" / "schema_1"
+UNFINISHED = "first-order-seed-1"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    """A copy of the fixture that a test may change."""
+    shutil.copytree(FIXTURE / EXPERIMENT, tmp_path / "store" / EXPERIMENT)
+    return LocalStore(tmp_path / "store")
+
+
+def test_an_unfinished_run_of_schema_1_continues_and_has_the_bits_of_an_uninterrupted_one(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    before = {path: path.read_bytes() for path in Path(store.uri).glob("*/runs/*/log/*.json")}
+    assert search_here(assigned(store, order="first", seed=1), store) == Outcome("finished", step=9)
+    twin = LocalStore(tmp_path / "twin")
+    search_here(assigned(twin, order="first", seed=1), twin)
+    assert published(store, UNFINISHED) == published(twin, UNFINISHED)
+    assert trace_digest(store, UNFINISHED) == json.loads((FIXTURE / "digests.json").read_text())[UNFINISHED]
+    assert {path: path.read_bytes() for path in before} == before
+    log = [entry.record for entry in read_log(store, RunKeys(EXPERIMENT, UNFINISHED))]
+    raw = [json.loads(store.get(RunKeys(EXPERIMENT, UNFINISHED).record(n)).data) for n in range(len(log))]
+    assert [(plain["schema_version"], record.kind) for plain, record in zip(raw, log, strict=True)] == [
+        (1, "claim"),
+        (1, "advance"),
+        (1, "advance"),
+        (1, "advance"),
+        (2, "claim"),
+        (2, "advance"),
+        (2, "advance"),
+        (2, "finish"),
+    ]
+    assert is_clean(store)
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_a_search_of_today_has_the_digest_of_the_one_of_schema_1(order: str, tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    search_here(assigned(store, tiny_config(), order=order, seed=0), store)  # type: ignore[arg-type]
+    run = f"{order}-order-seed-0"
+    assert trace_digest(store, run) == json.loads((FIXTURE / "digests.json").read_text())[run]
+    description = FIXTURE / RunKeys(EXPERIMENT, run).description
+    assert store.get(RunKeys(EXPERIMENT, run).description).data == description.read_bytes()
+    genotype = FIXTURE / RunKeys(EXPERIMENT, run).genotype
+    assert store.get(RunKeys(EXPERIMENT, run).genotype).data == genotype.read_bytes()
