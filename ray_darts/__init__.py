@@ -3,4 +3,4 @@
 Importing the package imports nothing heavy; each layer is imported by whoever needs it.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
