@@ -1,11 +1,16 @@
-# Every target makes .venv when it is missing or pyproject.toml changed; a second call installs nothing.
+# Every target makes the environment it needs (.venv, or .venv-oldest) when that is missing or what it is made from
+# changed; a second call installs nothing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+OLDEST := .venv-oldest
+OLDEST_INSTALLED := $(OLDEST)/.installed
+# The layers below orchestration, whose dependencies have wide ranges (Ray's has not).
+LAYERS := tests/config tests/genotype tests/spaces tests/data tests/search tests/artifacts tests/report
 STORE ?= results
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow test-oldest check bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/ray-darts search --preset digits --seeds 2 --orders first,second --store $(STORE)
@@ -15,6 +20,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow --timeout=900 --durations=15
+
+test-oldest: $(OLDEST_INSTALLED)
+	$(OLDEST)/bin/python -m pytest -m "not slow" --durations=15 $(LAYERS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -33,5 +41,13 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[demo,test]"
 	touch $@
 
+# The server for the tests of S3 pins one botocore, newer than the oldest boto3 allows; it runs with any.
+$(OLDEST_INSTALLED): pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
+	$(OLDEST)/bin/python -m pip install --quiet --requirement tests/oldest.txt --editable ".[demo,text]"
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps "ministack>=1.5,<1.6"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(OLDEST) build *.egg-info

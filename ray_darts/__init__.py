@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _EXPORTS = {"register": "ray_darts.protocols.registry", "Operation": "ray_darts.protocols.operation"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import yaml
@@ -50,7 +51,7 @@ def _closed(node: object) -> object:
         return [_closed(entry) for entry in node]
     if not isinstance(node, dict):
         return node
-    closed = {key: _closed(value) for key, value in node.items()}
+    closed: dict[str, Any] = {key: _closed(value) for key, value in node.items()}
     if closed.get("x-kubernetes-int-or-string"):
         closed.pop("anyOf", None)
         closed["type"] = ["integer", "string"]

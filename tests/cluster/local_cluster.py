@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
@@ -23,6 +24,9 @@ from ray_darts.artifacts.status import RunStatus, experiment_status
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.config import StoreSettings
 from tests.cluster.files import CLUSTER, ROOT, load_script
+
+if TYPE_CHECKING:
+    from cluster.local.processes import Process
 
 processes = load_script(CLUSTER / "local" / "processes.py")
 
@@ -160,7 +164,7 @@ class LocalCluster:
         assert isinstance(nodes, dict)
         return sum(node["raylet"].get("state") == "ALIVE" for node in nodes["summary"])
 
-    def worker_nodes(self) -> list[list[processes.Process]]:
+    def worker_nodes(self) -> list[list[Process]]:
         """The nodes that the fake cloud runs, each as its raylet and all processes below it."""
         head = json.loads((self.folder / "cluster.json").read_text())["processes"]["head"]
         nodes = []
@@ -211,7 +215,7 @@ def local_cluster(*options: str) -> Iterator[LocalCluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def started_processes(folder: Path) -> list[processes.Process]:
+def started_processes(folder: Path) -> list[Process]:
     """The cluster's processes and all that they started; none where it did not come up."""
     state_file = folder / "cluster.json"
     if not state_file.exists():

@@ -165,8 +165,8 @@ def ec2_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dic
 def test_rays_provider_launches_what_the_file_says(
     ec2_account: dict[str, str], name: str, market: str | None, profile: str
 ) -> None:
-    config = bootstrap_aws(checked(cluster_config(ec2_account)))
-    provider = AWSNodeProvider(config["provider"], config["cluster_name"])
+    config = bootstrap_aws(checked(cluster_config(ec2_account)))  # type: ignore[no-untyped-call]
+    provider = AWSNodeProvider(config["provider"], config["cluster_name"])  # type: ignore[no-untyped-call]
     provider.create_node(config["available_node_types"][name]["node_config"], {"ray-node-type": name}, 1)
     ec2 = boto3.client("ec2", region_name=VALUES["REGION"])
     [instance] = [entry for page in ec2.describe_instances()["Reservations"] for entry in page["Instances"]]

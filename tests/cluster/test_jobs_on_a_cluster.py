@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,11 @@ def test_verdict_that_must_not_be_retried_ends_a_job_as_stopped(cluster: LocalCl
     assert "exit code 2 must not be retried" in cluster.log_of("no-retry-1")
 
 
+def has_succeeded(cluster: LocalCluster, submission_id: str) -> bool:
+    """Whether the cluster says that a job ended well."""
+    return cluster.job(submission_id)["status"] == "SUCCEEDED"
+
+
 def test_searches_side_by_side_finish_each_in_its_own_place_and_cost_nothing_again(
     cluster: LocalCluster, s3_server: str, aws: None
 ) -> None:
@@ -74,7 +80,7 @@ def test_searches_side_by_side_finish_each_in_its_own_place_and_cost_nothing_aga
         for name, (store, words) in searches.items()
     }
     for submission_id in submitted.values():
-        wait_until(lambda id_=submission_id: cluster.job(id_)["status"] == "SUCCEEDED", f"{submission_id} succeeds")
+        wait_until(partial(has_succeeded, cluster, submission_id), f"{submission_id} succeeds")
         assert cluster.job(submission_id)["driver_exit_code"] == 0
     for name, (store, words) in searches.items():
         [run] = cluster.status(name, store)

@@ -7,10 +7,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cluster.files import CLUSTER, load_script
+
+if TYPE_CHECKING:
+    from cluster.local.processes import Process
 
 processes = load_script(CLUSTER / "local" / "processes.py")
 
@@ -36,12 +40,13 @@ def keep(tmp_path: Path) -> Iterator[Keep]:
         assert run("--end", pid_file.stem).returncode == 0
 
 
-def kept(tmp_path: Path, name: str) -> processes.Process:
+def kept(tmp_path: Path, name: str) -> Process:
     """The process in a pid file."""
-    return processes.Process(*map(int, (tmp_path / f"{name}.pid").read_text().split()))
+    process: Process = processes.Process(*map(int, (tmp_path / f"{name}.pid").read_text().split()))
+    return process
 
 
-def wait_until_gone(process: processes.Process) -> None:
+def wait_until_gone(process: Process) -> None:
     deadline = time.monotonic() + 60
     while processes.is_alive(process):
         assert time.monotonic() < deadline, f"{process} is still there"

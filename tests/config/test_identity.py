@@ -48,7 +48,7 @@ def test_identity_spells_every_default_out_and_is_json() -> None:
     identity = load_config("digits").identity()
     assert json.loads(json.dumps(identity)) == identity
     assert set(identity) == set(IDENTITY)
-    assert identity["search"]["hessian"] == "finite_difference"  # type: ignore[index]
+    assert identity["search"]["hessian"] == "finite_difference"  # type: ignore[index, call-overload]
     assert "path" not in identity["data"]  # type: ignore[operator]
 
 

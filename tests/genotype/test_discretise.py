@@ -31,7 +31,7 @@ def _by_decimals(layout: SpaceLayout, alphas: dict[str, list[list[float]]]) -> d
                     exponentials = [Decimal(alpha).exp() for alpha in next(rows)]
                     weights = [round(value / sum(exponentials), 40) for value in exponentials]
                     choices = [i for i, name in enumerate(cell.operations) if name != "none"]
-                    best = min(choices, key=lambda i, weights=weights: (-weights[i], i))
+                    _, best = min((-weights[i], i) for i in choices)
                     strongest.append((-weights[best], source, cell.operations[best]))
                 nodes.append([(name, source) for _, source, name in sorted(strongest)[: cell.inputs_per_node]])
             decoded[cell.name] = nodes

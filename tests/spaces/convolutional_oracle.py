@@ -62,7 +62,8 @@ class FactorisedReduce(nn.Module):
         """Halve height and width, rounding up."""
         x = F.relu(x)
         x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-        return self.norm(torch.cat([self.first(x), self.second(x[:, :, 1:, 1:])], dim=1))
+        normed: Tensor = self.norm(torch.cat([self.first(x), self.second(x[:, :, 1:, 1:])], dim=1))
+        return normed
 
 
 def relu_conv_norm(inputs: int, outputs: int, momentum: float) -> nn.Sequential:
@@ -124,7 +125,7 @@ class OracleCell(nn.Module):
         momentum: float,
     ) -> None:
         super().__init__()
-        self.layout, self.reduction = layout, reduction
+        self.layout, self.channels, self.reduction = layout, channels, reduction
         older = FactorisedReduce if halving else relu_conv_norm
         self.preprocess = nn.ModuleList(
             [older(inputs[0], channels, momentum), relu_conv_norm(inputs[1], channels, momentum)]
@@ -186,7 +187,8 @@ class OracleSupernet(Supernet):
         for cell in self.cells:
             weights = torch.softmax(self.alphas["reduction" if cell.reduction else "normal"], dim=-1)
             before, previous = previous, cell(before, previous, weights)
-        return self.classifier(F.adaptive_avg_pool2d(previous, 1).flatten(1))
+        scores: Tensor = self.classifier(F.adaptive_avg_pool2d(previous, 1).flatten(1))
+        return scores
 
     def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass) -> Outcome:
         """Cross entropy; statistics move in the weight step."""
@@ -234,6 +236,7 @@ def matches(oracle: OracleSupernet) -> Iterator[Match]:
     for name in ("classifier.weight", "classifier.bias", "alphas.normal", "alphas.reduction"):
         yield Match(name, name, whole)
     for index, cell in enumerate(oracle.cells):
+        assert isinstance(cell, OracleCell)
         for match in _cell_matches(cell):
             yield Match(f"cells.{index}.{match.plain}", f"cells.{index}.{match.stacked}", match.part)
 
@@ -247,9 +250,11 @@ def _cell_matches(cell: OracleCell) -> Iterator[Match]:
         yield from _norm_matches(f"preprocess.{index}.{last}", f"preprocess.{index}.batch_norm", slice(None))
     edges = cell.layout.edges
     by_source = sorted(range(len(edges)), key=lambda row: edges[row])
-    channels = cell.preprocess[1][1].out_channels
+    channels = cell.channels
     for place, row_of_edge in enumerate(by_source):
-        for name, module in cell.edges[row_of_edge].operations.items():
+        edge = cell.edges[row_of_edge]
+        assert isinstance(edge, MixedEdge)
+        for name, module in edge.operations.items():
             plain = f"edges.{row_of_edge}.operations.{name}"
             part = slice(place * channels, (place + 1) * channels)
             if isinstance(module, FactorisedReduce):
@@ -261,6 +266,7 @@ def _cell_matches(cell: OracleCell) -> Iterator[Match]:
                 shared = slice(source * channels, (source + 1) * channels)
                 yield from _norm_matches(f"{plain}.1", f"pools.{name}", shared)
             elif "conv" in name:
+                assert isinstance(module, nn.Sequential)
                 for stage in range(len(module) // 4):
                     row = _row(cell.layout, edges[row_of_edge], name, stage)
                     features = slice(row * channels, (row + 1) * channels)

@@ -5,7 +5,7 @@ and operation, masks multiplied where the paper has them. Shares no code with th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -15,7 +15,12 @@ from ray_darts.config import RecurrentSpace
 from ray_darts.data.batch import Batch
 from ray_darts.spaces.supernet import Supernet
 
-FUNCTIONS = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "identity": lambda values: values}
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "identity": lambda values: values,
+}
 
 
 class RecurrentOracle:

