@@ -27,6 +27,8 @@ import pyarrow.dataset as ds
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from ray_darts.genotype.discretise import discretise
+
 from ray_darts.artifacts.best import read_best
 from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.datasets import trace_dataset
@@ -37,8 +39,7 @@ from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.records import Environment, Owner
 from ray_darts.artifacts.writer import claim_run
 from ray_darts.config import StoreSettings
-from ray_darts.genotype.discretise import discretise
-from ray_darts.genotype.layout import convolutional_layout
+from ray_darts.spaces.convolutional.space import convolutional_layout
 from tests.artifacts.servers import ministack
 
 RESULTS = Path(__file__).parent / "results"

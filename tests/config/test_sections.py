@@ -3,18 +3,12 @@
 import pytest
 from pydantic import ValidationError
 
-from ray_darts.config import (
-    AlphaOptimiser,
-    ConvolutionalSpace,
-    Images,
-    Operation,
-    RecurrentSpace,
-    SearchSettings,
-    StoreSettings,
-    Text,
-    WeightOptimiser,
-)
+from ray_darts.config import AlphaOptimiser, Operation, SearchSettings, StoreSettings, WeightOptimiser
+from ray_darts.data.images.dataset import Images
+from ray_darts.data.text.dataset import Text
 from ray_darts.protocols.settings import Settings
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace
+from ray_darts.spaces.recurrent.space import RecurrentSpace
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 
 from ray_darts.errors import GenotypeError
 from ray_darts.genotype.genotype import MAX_TEXT_BYTES, CellGenotype, Connection, Genotype
-from ray_darts.genotype.layout import convolutional_layout, recurrent_layout
+from ray_darts.spaces.convolutional.space import convolutional_layout
 from ray_darts.spaces.genotypes import published
+from ray_darts.spaces.recurrent.space import recurrent_layout
 
 V2 = published("DARTS_V2", "convolutional")
 

@@ -1,6 +1,8 @@
 import pytest
 
-from ray_darts.genotype.layout import Edge, convolutional_layout, recurrent_layout
+from ray_darts.genotype.layout import Edge
+from ray_darts.spaces.convolutional.space import convolutional_layout
+from ray_darts.spaces.recurrent.space import recurrent_layout
 
 
 def test_convolutional_cell_has_the_papers_fourteen_edges_node_by_node() -> None:

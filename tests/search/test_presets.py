@@ -19,8 +19,8 @@ def test_digits_passes_ninety_per_cent_with_entropies_visibly_below_undecided() 
     sink = Remembering()
     SearchLoop(config, "first", 0, open_data(config, 0), SingleRank(), CPU).run(sink)
     last = sink.epochs[-1]
-    accuracy, cells = last["validation_accuracy"], last["cells"]
-    assert isinstance(accuracy, float)
-    assert isinstance(cells, dict)
+    accuracy = last.quality["validation_accuracy"]
+    assert accuracy is not None
     assert accuracy > 0.9
-    assert all(facts["entropy"] < math.log(8) - 0.08 for facts in cells.values())
+    assert len(last.cells) == 2
+    assert all(facts.entropy < math.log(8) - 0.08 for facts in last.cells.values())

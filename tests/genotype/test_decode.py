@@ -4,11 +4,13 @@ import struct
 from decimal import Decimal, localcontext
 
 import pytest
+from ray_darts.genotype.discretise import describe, discretise, softmax
 
 from ray_darts.errors import GenotypeError, NonFiniteAlphas
-from ray_darts.genotype.discretise import describe, discretise, softmax
 from ray_darts.genotype.genotype import Connection
-from ray_darts.genotype.layout import SpaceLayout, convolutional_layout, recurrent_layout
+from ray_darts.genotype.layout import SpaceLayout
+from ray_darts.spaces.convolutional.space import convolutional_layout
+from ray_darts.spaces.recurrent.space import recurrent_layout
 
 SMALL = convolutional_layout(nodes=2, operations=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"))
 NONE, POOL, SKIP, SEP = range(4)

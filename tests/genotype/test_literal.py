@@ -1,11 +1,12 @@
 import ast
 
 import pytest
+from ray_darts.genotype.darts_text import from_darts, to_darts
 
 from ray_darts.errors import GenotypeError
-from ray_darts.genotype.darts_text import from_darts, to_darts
-from ray_darts.genotype.layout import convolutional_layout, recurrent_layout
+from ray_darts.spaces.convolutional.space import convolutional_layout
 from ray_darts.spaces.genotypes import published
+from ray_darts.spaces.recurrent.space import recurrent_layout
 
 NODE = "('sep_conv_3x3', 0), ('skip_connect', 1)"
 SMALL = f"Genotype(normal=[{NODE}], normal_concat=[2], reduce=[{NODE}], reduce_concat=[2])"
