@@ -151,7 +151,8 @@ def test_recomputed_cells_change_nothing_bit_for_bit(formulation: str, purpose: 
 @pytest.mark.parametrize("formulation", ["separate", "grouped"])
 def test_recomputed_cells_have_the_same_second_derivatives(formulation: str, purpose: Pass) -> None:
     """d/d(alpha, w) of <dL/d(w, alpha), v>: the recomputed graph is walked twice, and each walk recomputes it."""
-    space, batch, alphas = CASES["all operations"][0], a_batch(8, 3), some_alphas(CASES["all operations"][0])
+    space = CASES["odd maps"][0]
+    batch, alphas = a_batch(8, 3), some_alphas(space)
     networks = a_supernet(space, 8, formulation), a_supernet(space, 8, formulation, checkpoint=True)
     draw = torch.Generator().manual_seed(4)
     leaves = [*networks[0].parameters(), *alphas.parameters()]
