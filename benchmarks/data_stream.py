@@ -14,7 +14,7 @@ import torch
 from benchmarks.measure import alternate, report
 from ray_darts.config import load_config
 from ray_darts.data.batch import Shard
-from ray_darts.data.open import load_data, stream_data
+from ray_darts.data.open import load_data
 from ray_darts.search.collectives import SingleRank
 from ray_darts.search.loop import SearchLoop
 
@@ -33,7 +33,7 @@ def main() -> None:
     started = time.process_time()
     loaded = load_data(config)
     load_s = time.process_time() - started
-    data = stream_data(loaded, config, seed=0)
+    data = loaded.streams(config.search, 0)
     loop = SearchLoop(config, arguments.order, 0, data, SingleRank(), CPU)
     train, validation = data.bilevel_batches(0, 0, Shard(), CPU)
     rate = config.weights.learning_rate * train.learning_rate_scale

@@ -14,9 +14,9 @@ import torch
 from benchmarks.measure import report
 from ray_darts.config import load_config
 from ray_darts.data.open import open_data
+from ray_darts.protocols.task import Snapshot, Wants
 from ray_darts.search.collectives import SingleRank
 from ray_darts.search.loop import SearchLoop
-from ray_darts.protocols.task import Snapshot, Wants
 
 
 class _Listening:

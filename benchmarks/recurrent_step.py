@@ -14,11 +14,11 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.measure import OperatorCalls, alternate, report
-from ray_darts.config import RecurrentSpace
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.spaces.supernet import Pass
+from ray_darts.spaces.recurrent.space import RecurrentSpace
 from ray_darts.spaces.recurrent.supernet import RecurrentSupernet
+from ray_darts.spaces.supernet import Pass
 from tests.spaces.recurrent_oracle import RecurrentOracle
 
 

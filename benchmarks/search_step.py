@@ -17,9 +17,10 @@ from benchmarks.measure import OperatorCalls, alternate, peak_flops, report
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.method import Order
 from ray_darts.search.collectives import SingleRank
 from ray_darts.search.footprint import measure_footprint
-from ray_darts.search.step import BilevelStep, Order
+from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.supernet import Supernet

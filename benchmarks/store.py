@@ -38,9 +38,9 @@ from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.records import Environment, Owner
 from ray_darts.artifacts.writer import claim_run
 from ray_darts.config import StoreSettings
-from ray_darts.genotype.discretise import discretise
-from ray_darts.genotype.layout import convolutional_layout
+from ray_darts.methods.darts import Darts
 from ray_darts.tasks.metrics import CellMetrics, EpochMetrics
+from ray_darts.spaces.convolutional.space import convolutional_layout
 from tests.artifacts.servers import ministack
 
 RESULTS = Path(__file__).parent / "results"
@@ -131,7 +131,7 @@ def epoch_metrics(epoch: int) -> EpochMetrics:
         validation_loss=0.5,
         quality={"train_accuracy": 0.5, "validation_accuracy": 0.5},
         cells={"normal": cell, "reduction": cell},
-        genotype=discretise(LAYOUT, LAYOUT.split(walk(1, epoch)[0].tolist())).to_json(),
+        genotype=Darts().decode(LAYOUT, walk(1, epoch)[0].tolist()).genotype.to_json(),
     )
 
 
@@ -150,7 +150,7 @@ def whole_run(store: ObjectStore, seed: int, checkpoint: Checkpoint) -> list[flo
         ended = [] if rest else [epoch_metrics(epoch - 1)]
         epochs = np.full(len(rows), epoch if rest else epoch - 1, np.int32)
         seconds.append(timed(lambda: writer.advance(last, {"alphas": rows}, epochs, ended, checkpoint))[0])  # noqa: B023
-    genotype = discretise(LAYOUT, LAYOUT.split(alphas[-1].tolist()))
+    genotype = Darts().decode(LAYOUT, alphas[-1].tolist()).genotype
     metric = {"name": "supernet_validation_accuracy", "value": 0.5 + seed / 100, "direction": "max"}
     writer.finish(SearchAnswer.new(genotype, len(alphas), metric).to_data(), SEARCH_DOCUMENTS)
     return seconds

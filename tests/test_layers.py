@@ -15,8 +15,10 @@ PLAIN = {"torch", "ray", "boto3", "pyarrow", "numpy"}
 REFUSED = {
     "errors": PLAIN | {"pydantic"},
     "exit_codes": PLAIN | {"pydantic", "typer"},
+    "protocols": PLAIN,
     "config": PLAIN,
     "genotype": PLAIN,
+    "methods": PLAIN,
     "report": {"torch", "ray", "boto3"},
     "spaces": {"ray", "boto3", "ray_darts.search", "ray_darts.artifacts", "ray_darts.orchestration"},
     "data": {"ray", "boto3", "ray_darts.search", "ray_darts.artifacts", "ray_darts.spaces"},
@@ -24,6 +26,13 @@ REFUSED = {
     "tasks": PLAIN | {"ray_darts.artifacts"},
     "artifacts": {"torch", "ray", "ray_darts.search", "ray_darts.spaces", "ray_darts.data"},
 }
+SETTINGS = {
+    "spaces/*/space.py": PLAIN,
+    "data/*/dataset.py": PLAIN,
+    "spaces/genotypes.py": PLAIN,
+    "spaces/operations.py": PLAIN,
+}
+"""Modules below a layer that refuse more than it does: a config and a genotype are read without torch."""
 
 
 def modules_of(layer: str, root: Path = Path(ray_darts.__path__[0])) -> list[str]:
@@ -47,6 +56,16 @@ def brought_in(modules: list[str], refused: set[str], before: str = "") -> list[
 @pytest.mark.parametrize("layer", sorted(REFUSED))
 def test_a_layer_brings_nothing_it_refuses_to_know(layer: str) -> None:
     assert brought_in(modules_of(layer), REFUSED[layer]) == []
+
+
+@pytest.mark.parametrize("pattern", sorted(SETTINGS))
+def test_what_describes_a_space_or_a_data_set_brings_no_torch(pattern: str) -> None:
+    root = Path(ray_darts.__path__[0])
+    files = sorted(root.glob(pattern))
+    assert files
+    for file in files:
+        module = ".".join(("ray_darts", *file.relative_to(root).with_suffix("").parts))
+        assert brought_in([module], SETTINGS[pattern]) == [], module
 
 
 def test_the_check_sees_a_module_that_breaks_a_layer() -> None:

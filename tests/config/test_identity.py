@@ -1,14 +1,17 @@
 """What makes two commands one experiment. The literal digests here are names of users' results: they never change."""
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from ray_darts.config import SearchConfig, load_config, validate_config
+from ray_darts.config import SearchConfig, load_config, preset_names, validate_config
 
-IDENTITY = ("space", "data", "weights", "alphas", "search")
+IDENTITY = ("space", "data", "method", "weights", "alphas", "search")
 
 
 @pytest.mark.parametrize(
@@ -48,13 +51,43 @@ def test_identity_spells_every_default_out_and_is_json() -> None:
     identity = load_config("digits").identity()
     assert json.loads(json.dumps(identity)) == identity
     assert set(identity) == set(IDENTITY)
-    assert identity["search"]["hessian"] == "finite_difference"  # type: ignore[index, call-overload]
-    assert "path" not in identity["data"]  # type: ignore[operator]
+    assert section(identity, "search")["hessian"] == "finite_difference"
+    assert "path" not in section(identity, "data")
 
 
 def test_an_identity_can_be_read_back_as_the_same_config() -> None:
     config = load_config("sotu")
     assert validate_config(config.identity()).digest() == config.digest()
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_identity_defaults_are_those_of_the_same_kinds(preset: str) -> None:
+    config = load_config(preset)
+    defaults = config.identity_defaults()
+    kinds = {name: {"kind": section(defaults, name)["kind"]} for name in ("space", "data", "method")}
+    assert kinds == {name: {"kind": getattr(config, name).kind} for name in ("space", "data", "method")}
+    assert validate_config(kinds).identity() == defaults
+
+
+def test_plugins_are_no_part_of_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bare_plugin.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    plain, named = load_config("digits"), load_config("digits", overrides=['plugins=["bare_plugin"]'])
+    monkeypatch.delitem(sys.modules, "bare_plugin")
+    assert named.plugins == ("bare_plugin",)
+    assert (named.digest(), named.identity()) == (plain.digest(), plain.identity())
+
+
+def test_the_default_method_leaves_the_digest_as_it_was_before_there_were_methods() -> None:
+    spelled = load_config("digits", overrides=["method.kind=darts"])
+    assert spelled.digest() == load_config("digits").digest()
+
+
+def section(identity: Mapping[str, object], name: str) -> dict[str, Any]:
+    """One section of an identity."""
+    values = identity[name]
+    assert isinstance(values, dict)
+    return values
 
 
 def _leaves(model: BaseModel, prefix: str) -> Iterator[tuple[str, object]]:
@@ -94,7 +127,7 @@ TOGETHER = {"data.mean": "data.std", "data.std": "data.mean"}
 FIELDS = [
     name
     for name, _ in _leaves(SearchConfig(), "")
-    if name.split(".")[0] in IDENTITY and name not in ("data.path", "space.kind", "data.kind")
+    if name.split(".")[0] in IDENTITY and name not in ("data.path", "space.kind", "data.kind", "method.kind")
 ]
 
 

@@ -59,9 +59,44 @@ def test_a_space_without_its_kind_of_data_is_refused() -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    (line,) = mistakes_of(space={"kind": "audio"})
-    assert line.startswith("space: ")
-    assert "'convolutional'" in line
+    lines = mistakes_of(space={"kind": "audio"}, data={"kind": 3}, method={"kind": "dart"})
+    hint = 'One of your own needs `plugins = ["its_module"]` in the config, or an installed package with an entry point'
+    assert lines == [
+        f"space: unknown space 'audio'; known are convolutional, recurrent. {hint}",
+        f"data: unknown dataset 3; known are images, text. {hint}",
+        f"method: unknown method 'dart'; known are darts. {hint}",
+    ]
+
+
+def test_a_section_that_is_no_section_is_refused() -> None:
+    assert mistakes_of(space="convolutional") == ["space: wanted a section with kind = \"…\", not 'convolutional'"]
+
+
+def test_where_a_section_is_wrong_nothing_is_said_of_how_sections_fit() -> None:
+    (line,) = mistakes_of(space={"kind": "audio"}, data={"kind": "text"})
+    assert line.startswith("space: unknown space 'audio'")
+
+
+@pytest.mark.parametrize("plugins", ["a_module", 3, ["a_module", 3]])
+def test_plugins_are_a_list_of_names(plugins: object) -> None:
+    assert f"plugins = {plugins!r}: a list of module names is wanted" in mistakes_of(plugins=plugins)
+
+
+def test_changes_come_after_overrides_field_by_field() -> None:
+    changes = {"operation": {"workers": "3", "device": "cpu"}, "store": {"region": "eu-west-1"}}
+    config = load_config("digits", overrides=["operation.workers=2", "operation.threads=2"], changes=changes)
+    operation = config.operation
+    assert (operation.workers, operation.threads, operation.device) == ("3", 2, "cpu")
+    assert config.store.region == "eu-west-1"
+
+
+def test_a_change_that_is_wrong_is_reported_with_wrong_overrides() -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load_config("digits", overrides=["epochs"], changes={"operation": {"threads": 0}})
+    assert [line.strip() for line in str(refusal.value).splitlines()[1:]] == [
+        "--set 'epochs': wanted section.key=value",
+        "operation.threads = 0: Input should be greater than or equal to 1",
+    ]
 
 
 def test_a_section_of_several_kinds_needs_its_kind() -> None:

@@ -2,15 +2,11 @@
 
 import pytest
 
-from ray_darts.config import (
-    ConvolutionalSpace,
-    Images,
-    RecurrentSpace,
-    Text,
-    load_config,
-    preset_names,
-    preset_text,
-)
+from ray_darts.config import load_config, preset_names, preset_text
+from ray_darts.data.images.dataset import Images
+from ray_darts.data.text.dataset import Text
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace
+from ray_darts.spaces.recurrent.space import RecurrentSpace
 
 
 def test_the_shipped_presets() -> None:

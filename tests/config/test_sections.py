@@ -3,18 +3,12 @@
 import pytest
 from pydantic import ValidationError
 
-from ray_darts.config import (
-    AlphaOptimiser,
-    ConvolutionalSpace,
-    Images,
-    Operation,
-    RecurrentSpace,
-    SearchSettings,
-    StoreSettings,
-    Text,
-    WeightOptimiser,
-)
+from ray_darts.config import AlphaOptimiser, OperationSettings, SearchSettings, StoreSettings, WeightOptimiser
+from ray_darts.data.images.dataset import Images
+from ray_darts.data.text.dataset import Text
 from ray_darts.protocols.settings import Settings
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace
+from ray_darts.spaces.recurrent.space import RecurrentSpace
 
 
 @pytest.mark.parametrize(
@@ -48,11 +42,11 @@ from ray_darts.protocols.settings import Settings
         (SearchSettings, {"epochs": 3, "alpha_warmup_epochs": 3}, "leaves no epoch of 3 to search"),
         (SearchSettings, {"batch_size": 2, "accumulate": 3}, "accumulate 3 exceeds batch_size 2"),
         (SearchSettings, {"stop_on_skips": 0}, "greater than or equal to 1"),
-        (Operation, {"workers": "many"}, "workers 'many' is neither N nor MIN:MAX"),
-        (Operation, {"workers": "4:2"}, "at least 1, and MIN at most MAX"),
-        (Operation, {"workers": "-1"}, "at least 1"),
-        (Operation, {"workers": True}, "valid string"),
-        (Operation, {"max_hours": 0}, "greater than 0"),
+        (OperationSettings, {"workers": "many"}, "workers 'many' is neither N nor MIN:MAX"),
+        (OperationSettings, {"workers": "4:2"}, "at least 1, and MIN at most MAX"),
+        (OperationSettings, {"workers": "-1"}, "at least 1"),
+        (OperationSettings, {"workers": True}, "valid string"),
+        (OperationSettings, {"max_hours": 0}, "greater than 0"),
         (StoreSettings, {"kms_key_id": "key"}, "kms_key_id needs encryption 'aws:kms'"),
         (StoreSettings, {"attempts": 0}, "greater than or equal to 1"),
     ],
@@ -67,7 +61,7 @@ def test_what_does_not_go_together_is_refused(
 
 @pytest.mark.parametrize(("workers", "wanted"), [("3", (3, 3)), (3, (3, 3)), ("2:5", (2, 5))])
 def test_workers_are_one_number_or_a_range(workers: object, wanted: tuple[int, int]) -> None:
-    assert Operation.model_validate({"workers": workers}).worker_range == wanted
+    assert OperationSettings.model_validate({"workers": workers}).worker_range == wanted
 
 
 def test_spaces_know_their_layouts() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ray_darts.data.images.augment import Normalise, crop_and_flip
 from ray_darts.data.batch import Draws
+from ray_darts.data.images.augment import Normalise, crop_and_flip
 from tests.data.settings import same
 
 IMAGES_NHWC = torch.from_numpy(np.random.default_rng(0).integers(1, 256, (6, 9, 9, 3), np.uint8))

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from ray_darts.config.data import Images
+from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import ImageSet, ImageStreams, load_images
-from ray_darts.data.open import load_data, open_data, stream_data
+from ray_darts.data.open import load_data, open_data
 from ray_darts.errors import DataError
 from tests.data.settings import ALONE, CPU, assert_shards_unite, assert_union, image_config, same, shards
 
-CONFIG = image_config(padding=1, flip=True)
 DIGITS = load_images(Images(), 10**9)
+AUGMENTED = replace(DIGITS, settings=Images(padding=1, flip=True))
 
 
 def streams(seed: int = 0, batch_size: int = 64) -> ImageStreams:
-    return ImageStreams(DIGITS, image_config(batch_size, padding=1, flip=True), seed)
+    return AUGMENTED.streams(image_config(batch_size).search, seed)
 
 
 def positions(batch_inputs: torch.Tensor, data: ImageSet) -> list[int]:
@@ -60,13 +60,13 @@ def test_shards_unite_to_the_global_batch_bit_for_bit(world_size: int) -> None:
 
 
 def test_seeds_differ_and_share_one_loaded_set() -> None:
-    batches = [stream_data(DIGITS, CONFIG, seed).bilevel_batches(0, 0, ALONE, CPU) for seed in (0, 1)]
+    batches = [streams(seed).bilevel_batches(0, 0, ALONE, CPU) for seed in (0, 1)]
     for one, other in zip(*batches, strict=True):
         assert not torch.equal(one.targets, other.targets)
 
 
 def test_an_epoch_never_repeats_a_weight_sample_and_drops_the_last_partial_batch() -> None:
-    data = ImageStreams(DIGITS, image_config(64), 0)
+    data = DIGITS.streams(image_config(64).search, 0)
     used: list[int] = []
     for index in range(data.num_steps(0)):
         train, _ = data.bilevel_batches(0, index, ALONE, CPU)
@@ -81,7 +81,7 @@ def test_an_epoch_never_repeats_a_weight_sample_and_drops_the_last_partial_batch
 
 def test_the_alpha_stream_goes_on_over_its_own_epochs_without_replacement() -> None:
     few = replace(DIGITS, alpha_rows=DIGITS.alpha_rows[:150])
-    data = ImageStreams(few, image_config(64), 0)
+    data = few.streams(image_config(64).search, 0)
     used: list[int] = []
     for step in range(20):
         _, validation = data.bilevel_batches(*divmod(step, 14), ALONE, CPU)
@@ -98,7 +98,7 @@ def test_the_halves_share_no_sample_and_are_stratified() -> None:
 
 
 def test_each_epoch_goes_through_the_weight_half_in_another_order() -> None:
-    data = ImageStreams(DIGITS, image_config(64), 0)
+    data = DIGITS.streams(image_config(64).search, 0)
     first, second = (data.bilevel_batches(epoch, 0, ALONE, CPU)[0] for epoch in (0, 1))
     assert set(positions(first.inputs, DIGITS)) != set(positions(second.inputs, DIGITS))
 
@@ -121,7 +121,7 @@ def test_evaluation_is_the_alpha_half_once_in_order_without_augmentation(world_s
 
 def test_a_shard_of_the_last_evaluation_batch_may_be_empty() -> None:
     few = replace(DIGITS, alpha_rows=DIGITS.alpha_rows[:65])
-    data = ImageStreams(few, image_config(64), 0)
+    data = few.streams(image_config(64).search, 0)
     first, second = ([*data.evaluation_batches(shard, CPU)][-1] for shard in shards(2))
     assert first.inputs.shape == (0, 1, 8, 8)
     assert first.targets.shape == (0,)
@@ -130,7 +130,7 @@ def test_a_shard_of_the_last_evaluation_batch_may_be_empty() -> None:
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float64", torch.float64), ("bfloat16", torch.float32)])
 def test_inputs_are_channels_last_in_the_base_type(precision: str, dtype: torch.dtype) -> None:
-    train, _ = stream_data(DIGITS, image_config(precision=precision), 0).bilevel_batches(0, 0, ALONE, CPU)
+    train, _ = DIGITS.streams(image_config(precision=precision).search, 0).bilevel_batches(0, 0, ALONE, CPU)
     assert train.inputs.dtype == dtype
     assert train.inputs.is_contiguous(memory_format=torch.channels_last)
     assert train.targets.dtype == torch.int64

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ray_darts.config.data import Images
+from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import ImageSet, load_images
 from ray_darts.errors import DataError
 from tests.data.files import png, random_pixels, write_parquet

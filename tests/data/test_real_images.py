@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ray_darts.config import load_config
-from ray_darts.config.data import Images
+from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import load_images
 from ray_darts.data.open import open_data
 from tests.data.settings import assert_shards_unite

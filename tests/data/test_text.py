@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,24 @@ import torch
 
 from ray_darts.config import SearchConfig
 from ray_darts.data.batch import generator
-from ray_darts.data.open import load_data, open_data, stream_data
-from ray_darts.data.text.streams import TextSet, columns, window_starts
+from ray_darts.data.open import load_data, open_data
+from ray_darts.data.text.dataset import Text
+from ray_darts.data.text.streams import TextSet, TextStreams, columns, window_starts
 from ray_darts.data.text.vocabulary import Vocabulary
 from ray_darts.errors import DataError
 from tests.data.settings import ALONE, CPU, assert_shards_unite, assert_union, same, shards, text_config
 
 # word n of either text is number n: a window's place can be read off its words
-TEXT = TextSet(np.arange(1003, dtype=np.int32), np.arange(402, dtype=np.int32), Vocabulary(("<unk>", "<eos>")), {})
+TEXT = TextSet(
+    np.arange(1003, dtype=np.int32), np.arange(402, dtype=np.int32), Vocabulary(("<unk>", "<eos>")), {}, Text()
+)
 CONFIG = text_config(4, bptt=7, evaluation_batch_size=3)
+
+
+def streams(config: SearchConfig, seed: int) -> TextStreams:
+    """TEXT under the settings of `config`."""
+    assert isinstance(config.data, Text)
+    return replace(TEXT, settings=config.data).streams(config.search, seed)
 
 
 def write_texts(folder: Path) -> Path:
@@ -38,7 +48,7 @@ def test_text_runs_down_the_columns() -> None:
 
 
 def test_windows_tile_the_train_text_and_targets_are_the_next_words() -> None:
-    data = stream_data(TEXT, CONFIG, 0)
+    data = streams(CONFIG, 0)
     for epoch in range(3):
         place = 0
         for index in range(data.num_steps(epoch)):
@@ -70,7 +80,7 @@ def test_the_last_window_is_cut_and_never_shorter_than_two(length: int) -> None:
 
 
 def test_the_validation_window_starts_at_the_train_place_modulo_its_length() -> None:
-    data = stream_data(TEXT, CONFIG, 0)
+    data = streams(CONFIG, 0)
     seen = set()
     for index in range(data.num_steps(0)):
         train, validation = data.bilevel_batches(0, index, ALONE, CPU)
@@ -86,8 +96,8 @@ def test_the_validation_window_starts_at_the_train_place_modulo_its_length() -> 
 
 def test_any_order_of_calls_gives_the_same_batches() -> None:
     steps = [(epoch, index) for epoch in range(4) for index in (0, 9, 30)]
-    first = {step: stream_data(TEXT, CONFIG, 0).bilevel_batches(*step, ALONE, CPU) for step in steps}
-    data = stream_data(TEXT, CONFIG, 0)
+    first = {step: streams(CONFIG, 0).bilevel_batches(*step, ALONE, CPU) for step in steps}
+    data = streams(CONFIG, 0)
     for step in random.Random(0).sample(steps * 2, k=2 * len(steps)):
         for one, other in zip(first[step], data.bilevel_batches(*step, ALONE, CPU), strict=True):
             assert same(one.inputs, other.inputs)
@@ -95,7 +105,7 @@ def test_any_order_of_calls_gives_the_same_batches() -> None:
 
 
 def test_steps_are_counted_through_the_epochs() -> None:
-    data = stream_data(TEXT, CONFIG, 0)
+    data = streams(CONFIG, 0)
     steps = [
         data.bilevel_batches(epoch, index, ALONE, CPU)[0].draws.step
         for epoch in range(4)
@@ -109,7 +119,7 @@ def test_steps_are_counted_through_the_epochs() -> None:
 
 def test_seeds_draw_other_lengths_from_one_loaded_text() -> None:
     places = [
-        [stream_data(TEXT, CONFIG, seed).bilevel_batches(0, i, ALONE, CPU)[0].inputs[0, 0].item() for i in range(30)]
+        [streams(CONFIG, seed).bilevel_batches(0, i, ALONE, CPU)[0].inputs[0, 0].item() for i in range(30)]
         for seed in (0, 1)
     ]
     assert places[0] != places[1]
@@ -117,14 +127,14 @@ def test_seeds_draw_other_lengths_from_one_loaded_text() -> None:
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_shards_are_columns_and_unite_bit_for_bit(world_size: int) -> None:
-    data = stream_data(TEXT, CONFIG, 0)
+    data = streams(CONFIG, 0)
     for epoch, index in [(0, 0), (0, data.num_steps(0) - 1), (2, 5)]:
         assert_shards_unite(data, epoch, index, world_size)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
 def test_evaluation_is_the_validation_text_once(world_size: int) -> None:
-    data = stream_data(TEXT, CONFIG, 0)
+    data = streams(CONFIG, 0)
     wholes = list(data.evaluation_batches(ALONE, CPU))
     per_rank = [list(data.evaluation_batches(shard, CPU)) for shard in shards(world_size)]
     assert {len(batches) for batches in per_rank} == {len(wholes)}
@@ -137,16 +147,16 @@ def test_evaluation_is_the_validation_text_once(world_size: int) -> None:
 
 
 def test_a_rank_may_have_no_column_in_evaluation() -> None:
-    batches = list(stream_data(TEXT, CONFIG, 0).evaluation_batches(shards(4)[0], CPU))
+    batches = list(streams(CONFIG, 0).evaluation_batches(shards(4)[0], CPU))
     assert batches[0].inputs.shape == (7, 0)
     assert batches[0].share == 0
 
 
 def test_a_text_too_short_for_its_columns_is_an_error() -> None:
     with pytest.raises(DataError, match=r"the validation text has 402 words, too few for search.batch_size = 200"):
-        stream_data(TEXT, text_config(200), 0)
+        streams(text_config(200), 0)
     with pytest.raises(DataError, match=r"too few for data.evaluation_batch_size = 201"):
-        stream_data(TEXT, text_config(4, evaluation_batch_size=201), 0)
+        streams(text_config(4, evaluation_batch_size=201), 0)
 
 
 def test_files_become_streams_with_a_vocabulary_beside_the_run(tmp_path: Path) -> None:
@@ -170,10 +180,10 @@ def test_digests_follow_the_text_and_the_vocabulary(tmp_path: Path) -> None:
 
 
 def test_a_fraction_keeps_the_first_rows_of_all_columns() -> None:
-    data = stream_data(TEXT, text_config(4, bptt=7, fraction=0.2), 0)
+    data = streams(text_config(4, bptt=7, fraction=0.2), 0)
     targets = [data.bilevel_batches(0, index, ALONE, CPU)[0].targets for index in range(data.num_steps(0))]
     assert torch.cat(targets)[-1].tolist() in ([49, 299, 549, 799], [48, 298, 548, 798])
-    assert stream_data(TEXT, text_config(4, fraction=0.001), 0).num_steps(0) == 1
+    assert streams(text_config(4, fraction=0.001), 0).num_steps(0) == 1
 
 
 def test_too_little_memory_for_a_text_is_told(tmp_path: Path) -> None:

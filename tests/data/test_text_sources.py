@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ray_darts.config.data import Text
+from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import Split, StateOfTheUnion, open_text
 from ray_darts.errors import DataError
 

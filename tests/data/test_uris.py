@@ -8,8 +8,9 @@ import boto3
 import numpy as np
 import pytest
 
-from ray_darts.config.data import Images, Text
+from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import load_images
+from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import open_text
 from ray_darts.errors import DataError
 from tests.artifacts.servers import ministack

@@ -6,8 +6,9 @@ import pytest
 
 from ray_darts.errors import GenotypeError
 from ray_darts.genotype.genotype import MAX_TEXT_BYTES, CellGenotype, Connection, Genotype
-from ray_darts.genotype.layout import convolutional_layout, recurrent_layout
-from ray_darts.spaces.genotypes import published
+from ray_darts.spaces.convolutional.space import convolutional_layout
+from ray_darts.spaces.genotypes import published, read_genotype
+from ray_darts.spaces.recurrent.space import recurrent_layout
 
 V2 = published("DARTS_V2", "convolutional")
 
@@ -45,6 +46,12 @@ def _node(index: int) -> list[str | int]:
 
 
 CONNECTION = {"operation": "sep_conv_3x3", "source": 0}
+SMALLER = {
+    "name": "reduction",
+    "num_inputs": 2,
+    "nodes": [[CONNECTION, {**CONNECTION, "source": 1}]] * 3,
+    "outputs": [2, 3, 4],
+}
 
 REFUSALS: list[tuple[str, Callable[[Any], None], str]] = [
     (
@@ -54,7 +61,11 @@ REFUSALS: list[tuple[str, Callable[[Any], None], str]] = [
     ),
     ("none", _set([*_node(1), 0, "operation"], "none"), "normal cell, node 1, input 0: 'none' is no operation"),
     ("one input", _set(_node(3), [CONNECTION]), "normal cell, node 3: 1 inputs, wanted are 2"),
-    ("three inputs", _set(_node(3), [CONNECTION] * 3), "normal cell, node 3: 3 inputs, wanted are 2"),
+    (
+        "three inputs",
+        _set(_node(3), [{**CONNECTION, "source": source} for source in range(3)]),
+        "normal cell, node 3: 3 inputs, wanted are 2",
+    ),
     ("source of a later node", _set([*_node(0), 1, "source"], 2), "node 0, input 1: source 2 is out of range 0..1"),
     ("negative source", _set([*_node(0), 1, "source"], -1), "node 0, input 1: source -1 is out of range"),
     ("repeated source", _set([*_node(1), 1, "source"], 0), "normal cell, node 1: source 0 is repeated"),
@@ -72,11 +83,25 @@ REFUSALS: list[tuple[str, Callable[[Any], None], str]] = [
         _set(["cells", 0, "outputs"], [2, 3, 4]),
         "normal cell: outputs [2, 3, 4], wanted are",
     ),
-    ("number of cell inputs", _set(["cells", 1, "num_inputs"], 1), "reduction cell: 1 inputs where the space has 2"),
-    ("cells differ in size", _set(["cells", 1, "nodes"], []), "reduction cell: 0 nodes, wanted are 4"),
-    ("no cells", _set(["cells"], []), "cells []: the convolutional space has ['normal', 'reduction']"),
+    (
+        "outputs that are no states",
+        _set(["cells", 0, "outputs"], [2, 6]),
+        "normal cell: outputs [2, 6], wanted are states of 0..5",
+    ),
+    ("no outputs", _set(["cells", 0, "outputs"], []), "normal cell: outputs [], wanted are states of 0..5"),
+    ("number of cell inputs", _set(["cells", 1, "num_inputs"], 3), "reduction cell: 3 inputs where the space has 2"),
+    ("too few cell inputs", _set(["cells", 1, "num_inputs"], 1), "reduction cell, node 0, input 1: source 1 is out of"),
+    (
+        "no cell inputs",
+        _set(["cells", 1, "num_inputs"], 0),
+        "reduction cell: 0 inputs and 4 nodes; wanted is 1 of each",
+    ),
+    ("cells differ in size", _set(["cells", 1], SMALLER), "reduction cell: 3 nodes, wanted are 4"),
+    ("a cell without a node", _set(["cells", 1, "nodes"], []), "reduction cell: 2 inputs and 0 nodes; wanted is 1"),
+    ("a missing cell", _set(["cells"], [SMALLER]), "cells ['reduction']: the convolutional space has ['normal', 'red"),
+    ("a cell twice", _set(["cells", 0], SMALLER), "cell 'reduction' stands twice"),
+    ("no cells", _set(["cells"], []), "a genotype of space 'convolutional' without a cell"),
     ("cells of another space", _set(["space"], "recurrent"), "the recurrent space has ['recurrent']"),
-    ("unknown space", _set(["space"], "audio"), "space 'audio' is unknown; known are convolutional, recurrent"),
     ("newer schema", _set(["schema_version"], 2), "schema_version 2: this release reads 1 to 1"),
     ("unknown key", _set(["comment"], "x"), "genotype: unknown comment"),
     ("unknown key in a cell", _set(["cells", 0, "weights"], 1), "cells[0]: unknown weights"),
@@ -88,7 +113,7 @@ def test_what_is_no_genotype_is_refused_with_the_place(edit: Callable[[Any], Non
     data = V2.to_data()
     edit(data)
     with pytest.raises(GenotypeError) as refusal:
-        Genotype.from_json(json.dumps(data))
+        read_genotype(json.dumps(data))
     assert message in str(refusal.value)
 
 

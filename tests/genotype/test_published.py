@@ -46,7 +46,7 @@ def test_recurrent_cells_are_those_of_the_paper(name: str, words: str) -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(GenotypeError, match=r"'DARTS_V3'; there are DARTS_V1, DARTS_V2"):
         published("DARTS_V3", "convolutional")
-    with pytest.raises(GenotypeError, match=r"space 'audio' is unknown; known are convolutional, recurrent"):
+    with pytest.raises(GenotypeError, match=r"unknown space 'audio'; known are convolutional, recurrent"):
         published("DARTS_V2", "audio")
 
 

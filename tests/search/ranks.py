@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from ray_darts.search.collectives import SingleRank, Collectives, ProcessGroup
+from ray_darts.search.collectives import Collectives, ProcessGroup, SingleRank
 
 T = TypeVar("T")
 

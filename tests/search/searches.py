@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ray_darts.config import SearchConfig, load_config
-from ray_darts.data.open import load_data, stream_data
-from ray_darts.protocols.dataset import SearchData
+from ray_darts.data.open import load_data
+from ray_darts.genotype.genotype import Genotype
+from ray_darts.genotype.layout import ALPHAS
+from ray_darts.protocols.dataset import LoadedData, SearchData
+from ray_darts.protocols.method import Order
+from ray_darts.protocols.task import Snapshot, Verdict, Wants
 from ray_darts.search.collectives import Collectives
 from ray_darts.search.loop import SearchLoop
-from ray_darts.search.sink import Snapshot, Wants
-from ray_darts.search.step import Order
 from ray_darts.tasks.metrics import EpochMetrics
 
 CPU = torch.device("cpu")
@@ -39,13 +42,13 @@ def tiny_config(*overrides: str) -> SearchConfig:
 
 
 @cache
-def _loaded(config: SearchConfig) -> object:
+def _loaded(config: SearchConfig) -> LoadedData:
     return load_data(config)
 
 
 def tiny_data(config: SearchConfig, seed: int = 0) -> SearchData:
     """The streams of one seed; the images are read once per process and config."""
-    return stream_data(_loaded(config), config, seed)  # type: ignore[arg-type]
+    return _loaded(config).streams(config.search, seed)
 
 
 def tiny_loop(config: SearchConfig, order: Order, collectives: Collectives, seed: int = 0) -> SearchLoop:
@@ -79,4 +82,13 @@ class Remembering:
     @property
     def trace(self) -> NDArray[np.float32]:
         """[steps, num_alphas]: all committed rows."""
-        return np.concatenate([snapshot.alphas for snapshot in self.snapshots])
+        return np.concatenate([snapshot.rows[ALPHAS] for snapshot in self.snapshots])
+
+
+def answer_of(verdict: Verdict) -> tuple[Genotype, int, dict[str, Any]]:
+    """(genotype, the step it decodes from, metric) of a finished search."""
+    assert verdict.answer is not None
+    step, metric = verdict.answer["genotype_step"], verdict.answer["metric"]
+    assert isinstance(step, int)
+    assert isinstance(metric, dict)
+    return Genotype.from_data(verdict.answer["genotype"]), step, dict(metric)

@@ -10,14 +10,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from ray_darts.genotype.discretise import discretise
-from ray_darts.search.collectives import SingleRank, Collectives
+from ray_darts.data.batch import Batch
+from ray_darts.genotype.layout import ALPHAS
+from ray_darts.methods.darts import Darts
+from ray_darts.protocols.method import Order
+from ray_darts.protocols.task import StopReason, Verdict, Wants
+from ray_darts.search.collectives import Collectives, SingleRank
 from ray_darts.search.loop import SearchLoop
-from ray_darts.search.sink import Verdict, Wants
-from ray_darts.search.step import Order
+from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass
+from ray_darts.tasks.metrics import EpochMetrics
 from tests.search.ranks import RankProcesses
-from tests.search.searches import Remembering, tiny_config, tiny_loop
+from tests.search.searches import Remembering, answer_of, tiny_config, tiny_loop
 
 COMMIT = Wants(commit=True)
 
@@ -33,26 +39,27 @@ def test_every_step_has_one_row_and_every_epoch_one_record() -> None:
     loop, sink, verdict = searched()
     assert (verdict.kind, verdict.step) == ("finished", loop.total_steps)
     assert sink.trace.shape == (loop.total_steps, loop.layout.num_alphas)
-    assert [record["epoch"] for record in sink.epochs] == [0, 1, 2]
+    assert [record.epoch for record in sink.epochs] == [0, 1, 2]
     assert [s.first_step for s in sink.snapshots] == [1, 4, 7]
     assert np.concatenate([s.epochs for s in sink.snapshots]).tolist() == [0] * 3 + [1] * 3 + [2] * 3
-    decoded = discretise(loop.layout, loop.layout.split(sink.trace[verdict.genotype_step - 1].tolist()))
-    assert decoded == verdict.genotype
-    assert verdict.metric["name"] == "supernet_validation_accuracy"
-    assert verdict.metric["value"] == sink.epochs[-1]["validation_accuracy"]
+    genotype, genotype_step, metric = answer_of(verdict)
+    assert Darts().decode(loop.layout, sink.trace[genotype_step - 1].tolist()).genotype == genotype
+    assert metric["name"] == "supernet_validation_accuracy"
+    assert metric["value"] == sink.epochs[-1].quality["validation_accuracy"]
 
 
 def test_an_epoch_record_says_what_a_watcher_needs() -> None:
     loop, sink, _ = searched("first")
     record = sink.epochs[-1]
-    json.dumps(record, allow_nan=False)
-    assert 0 <= float(str(record["validation_accuracy"])) <= 1
-    assert float(str(record["train_loss"])) > 0
-    cells = record["cells"]
-    assert isinstance(cells, Mapping)
+    json.dumps(record.model_dump(), allow_nan=False)
+    accuracy = record.quality["validation_accuracy"]
+    assert accuracy is not None
+    assert 0 <= accuracy <= 1
+    assert record.train_loss is not None
+    assert record.train_loss > 0
     for cell in loop.layout.cells:
-        assert 0 < cells[cell.name]["entropy"] <= math.log(8) + 1e-9
-        assert len(cells[cell.name]["margins"]) == cell.num_nodes * cell.inputs_per_node
+        assert 0 < record.cells[cell.name].entropy <= math.log(8) + 1e-9
+        assert len(record.cells[cell.name].margins) == cell.num_kept == 2 * cell.num_nodes
 
 
 @pytest.mark.parametrize("order", ["first", "second"])
@@ -67,11 +74,10 @@ def test_a_search_resumed_from_any_commit_has_the_same_bits(order: Order) -> Non
         resumed.load_state_dict(snapshot.tensors, json.loads(json.dumps(snapshot.state)))
         rest = Remembering()
         again = resumed.run(rest)
-        rows = [s.alphas for s in rest.snapshots]
+        rows = [s.rows[ALPHAS] for s in rest.snapshots]
         both = np.concatenate([sink.trace[: snapshot.step], *rows])
         np.testing.assert_array_equal(both, sink.trace)
-        assert again == replace(verdict, metric=again.metric)
-        assert again.metric == verdict.metric
+        assert again == verdict
         for name, array in rest.snapshots[-1].tensors.items() if rest.snapshots else ():
             np.testing.assert_array_equal(array, sink.snapshots[-1].tensors[name], err_msg=name)
 
@@ -100,8 +106,8 @@ def test_an_incomplete_checkpoint_is_refused() -> None:
 
 
 @pytest.mark.parametrize("reason", ["interrupted", "time_limit"])
-def test_a_stop_commits_and_is_resumable(reason: str) -> None:
-    sink = Remembering({1: Wants(stop=reason)})  # type: ignore[arg-type]
+def test_a_stop_commits_and_is_resumable(reason: StopReason) -> None:
+    sink = Remembering({1: Wants(stop=reason)})
     loop = tiny_loop(tiny_config(), "first", SingleRank())
     verdict = loop.run(sink)
     assert (verdict.kind, verdict.detail) == ("stopped", reason)
@@ -130,7 +136,7 @@ def test_alphas_stand_still_while_warming_up() -> None:
     trace = sink.trace
     np.testing.assert_array_equal(trace[:3], np.repeat(trace[:1], 3, axis=0))
     assert not np.array_equal(trace[3], trace[2])
-    assert sink.epochs[0]["alpha_step_loss"] is None
+    assert sink.epochs[0].alpha_step_loss is None
 
 
 def test_a_collapse_ends_the_run_with_the_genotype_before_it() -> None:
@@ -138,20 +144,20 @@ def test_a_collapse_ends_the_run_with_the_genotype_before_it() -> None:
     skip = loop.layout.cells[0].operations.index("skip_connect")
 
     class Pushing(Remembering):
-        def epoch(self, metrics: Mapping[str, object]) -> None:
+        def epoch(self, metrics: EpochMetrics) -> None:
             """After the first epoch, make every edge of the normal cell prefer to skip."""
             super().epoch(metrics)
             with torch.no_grad():
-                loop.supernet.alphas["normal"][:, skip] = 5.0
+                loop.bilevel.alphas.tensors["normal"][:, skip] = 5.0
 
     sink = Pushing()
     verdict = loop.run(sink)
     assert verdict.kind == "finished"
     assert verdict.step == 6
-    assert verdict.genotype_step == 3
-    assert verdict.genotype is not None
-    assert verdict.genotype.to_json() == sink.epochs[0]["genotype"]
-    assert "skip connections" in str(sink.epochs[1]["warning"])
+    genotype, genotype_step, _ = answer_of(verdict)
+    assert genotype_step == 3
+    assert genotype.to_json() == sink.epochs[0].genotype
+    assert "skip connections" in str(sink.epochs[1].warning)
     resumed = tiny_loop(loop.config, "first", SingleRank())
     resumed.load_state_dict(sink.snapshots[-1].tensors, sink.snapshots[-1].state)
     assert resumed.run(Remembering()) == verdict
@@ -160,7 +166,8 @@ def test_a_collapse_ends_the_run_with_the_genotype_before_it() -> None:
 def test_half_a_cell_of_skips_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     loop = tiny_loop(tiny_config("alphas.learning_rate=1e-9"), "first", SingleRank())
     with torch.no_grad():
-        loop.supernet.alphas["reduction"][:, loop.layout.cells[1].operations.index("skip_connect")] = 5.0
+        skip = loop.layout.cells[1].operations.index("skip_connect")
+        loop.bilevel.alphas.tensors["reduction"][:, skip] = 5.0
     loop.run(Remembering())
     warnings = [record.message for record in caplog.records if "collapsing" in record.message]
     assert len(warnings) == 1
@@ -172,15 +179,15 @@ def poisoned_run(collectives: Collectives, bad_rank: int, bad_step: int, order: 
     loop = tiny_loop(tiny_config("operation.agree_every_steps=3"), order, collectives)
     inner, supernet = loop.supernet.loss, loop.supernet
 
-    def poisoned(batch, carry, purpose):  # type: ignore[no-untyped-def]
-        outcome = inner(batch, carry, purpose)
+    def poisoned(batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
+        outcome = inner(batch, carry, purpose, mixing)
         bad = collectives.shard.rank == bad_rank and batch.draws.step == bad_step and batch.draws.stream == "train"
         return replace(outcome, loss=outcome.loss * torch.tensor(torch.nan)) if bad else outcome
 
     supernet.loss = poisoned  # type: ignore[method-assign]
     sink = Remembering()
     verdict = loop.run(sink)
-    return verdict, [len(s.alphas) for s in sink.snapshots]
+    return verdict, [len(s.rows[ALPHAS]) for s in sink.snapshots]
 
 
 @pytest.mark.parametrize("order", ["first", "second"])
@@ -190,7 +197,7 @@ def test_a_loss_that_is_not_finite_on_one_rank_ends_all_with_its_name(ranks: Ran
         assert verdict.kind == "non_finite"
         assert verdict.facts == {"rank": 1, "tensor": "training loss", "step": 5}
         assert verdict.step == 4
-        assert verdict.genotype is None
+        assert verdict.answer is None
     assert results[0][1] == [3, 1], "the finite steps before it are committed"
 
 
@@ -221,13 +228,15 @@ def test_any_rank_can_stop_all_and_only_rank_zero_commits(ranks: RankProcesses) 
     assert [result[2] for result in results] == [1, 0]
 
 
-def trace_of(collectives: Collectives, tensors: object, state: object) -> list[np.ndarray]:
+def trace_of(
+    collectives: Collectives, tensors: Mapping[str, NDArray[np.generic]], state: Mapping[str, object]
+) -> list[NDArray[np.float32]]:
     """Resume from a snapshot and return the rest of the trace (rank 0) or nothing."""
     loop = tiny_loop(tiny_config("search.batch_norm=sync"), "second", collectives)
-    loop.load_state_dict(tensors, state)  # type: ignore[arg-type]
+    loop.load_state_dict(tensors, state)
     sink = Remembering()
     loop.run(sink)
-    return [snapshot.alphas for snapshot in sink.snapshots]
+    return [snapshot.rows[ALPHAS] for snapshot in sink.snapshots]
 
 
 def test_another_world_size_reads_the_same_checkpoint(ranks: RankProcesses) -> None:

@@ -16,7 +16,7 @@ from ray_darts.protocols.dataset import DataFacts
 from ray_darts.search.collectives import SingleRank
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.build import build_supernet
-from ray_darts.spaces.supernet import Outcome, Pass
+from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass
 
 META = torch.device("meta")
 
@@ -39,7 +39,7 @@ def meta_step(config: SearchConfig, facts: DataFacts, order: str) -> BilevelStep
     """A step object without data."""
     assert order in ("first", "second")
     supernet = build_supernet(config, facts, 0, META)
-    return BilevelStep(config, "second" if order == "second" else "first", supernet, SingleRank(), META)
+    return BilevelStep(config, "second" if order == "second" else "first", supernet, 0, SingleRank(), META)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_a_host_read_within_the_step_would_be_seen(
     step = meta_step(config, DataFacts(10, 3, 8), "first")
     inner = step.supernet.loss
 
-    def reading(batch: Batch, carry: torch.Tensor | None, purpose: Pass) -> Outcome:
-        outcome = inner(batch, carry, purpose)
+    def reading(batch: Batch, carry: torch.Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
+        outcome = inner(batch, carry, purpose, mixing)
         read(outcome.loss.detach())
         return outcome
 

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch, Draws
+from ray_darts.protocols.space import Ranking
 from ray_darts.search import hypergradient
 from ray_darts.search.collectives import SingleRank
 from ray_darts.search.step import BilevelStep
-from ray_darts.spaces.supernet import Outcome, Pass, Supernet
+from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
 from tests.search.searches import CPU, tiny_config
 
 WIDTH, SAMPLES = 32, 64
@@ -25,7 +26,7 @@ class SmoothSupernet(Supernet):
     step of a recurrent search v itself is off by half its size, as float32 is off by 3e-5 there."""
 
     sum_names = ("loss_sum", "samples")
-    ranking = ("supernet_validation_loss", "min")
+    ranking = Ranking("loss", "min")
 
     def __init__(self, config: SearchConfig) -> None:
         super().__init__()
@@ -34,19 +35,18 @@ class SmoothSupernet(Supernet):
         num_operations = self.layout.cells[0].shape[1]
         self.branches = nn.Parameter(torch.randn(num_operations, WIDTH, WIDTH, generator=draw) / WIDTH**0.5)
         self.readout = nn.Parameter(torch.randn(WIDTH, 4, generator=draw) / WIDTH**0.5)
-        self.alphas = nn.ParameterDict({cell.name: nn.Parameter(torch.zeros(cell.shape)) for cell in self.layout.cells})
 
-    def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass) -> Outcome:
+    def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
         state = batch.inputs
-        for alphas in self.alphas.values():
-            mixed = torch.softmax(alphas, dim=-1).mean(0)
+        for weights in mixing.values():
+            mixed = weights.mean(0)
             branches = torch.tanh(torch.matmul(state, self.branches))
             state = torch.tensordot(mixed, branches.float(), dims=1)
         loss = (torch.matmul(state, self.readout).float() - batch.targets).square().mean()
-        return Outcome(loss, None, torch.stack([loss.detach(), loss.new_ones(())]))
+        return LossOutput(loss, None, torch.stack([loss.detach(), loss.new_ones(())]))
 
-    def evaluate(self, batch: Batch, carry: Tensor | None) -> Outcome:
-        return self.loss(batch, carry, Pass.ALPHA)
+    def evaluate(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
+        return self.loss(batch, carry, Pass.ALPHA, mixing)
 
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
         return {f"{prefix}_loss": totals[0]}
@@ -67,8 +67,8 @@ def difference(precision: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor,
         seen.append((whole(weights, alphas, training, v, *rest), v.clone()))
         return seen[0][0]
 
-    config = tiny_config(f"search.precision={precision}")
-    step = BilevelStep(config, "second", SmoothSupernet(config), SingleRank(), CPU)
+    config = tiny_config(f"search.precision={precision}", "alphas.init=zeros")
+    step = BilevelStep(config, "second", SmoothSupernet(config), 0, SingleRank(), CPU)
     with monkeypatch.context() as patch:
         patch.setattr(hypergradient, "_difference_product", remembering)
         step.step_(batch(1), batch(2), 0.1)

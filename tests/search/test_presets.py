@@ -22,4 +22,5 @@ def test_digits_passes_ninety_per_cent_with_entropies_visibly_below_undecided() 
     accuracy = last.quality["validation_accuracy"]
     assert accuracy is not None
     assert accuracy > 0.9
+    assert len(last.cells) == 2
     assert all(facts.entropy < math.log(8) - 0.08 for facts in last.cells.values())

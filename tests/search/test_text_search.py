@@ -13,17 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ray_darts.config import RecurrentSpace, SearchConfig
+from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch
-from ray_darts.data.text.streams import TextStreams
-from ray_darts.search.collectives import SingleRank, Collectives
+from ray_darts.protocols.method import Order
+from ray_darts.protocols.task import Wants
+from ray_darts.search.collectives import Collectives, SingleRank
 from ray_darts.search.loop import SearchLoop
-from ray_darts.search.sink import Wants
-from ray_darts.search.step import Order
-from ray_darts.spaces.supernet import Outcome, Pass
+from ray_darts.spaces.recurrent.space import RecurrentSpace
+from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass
 from tests.search.ranks import RankProcesses
-from tests.search.searches import CPU, Remembering
-from tests.search.text_searches import language, text_config, text_loop, unigram_perplexity
+from tests.search.searches import CPU, Remembering, answer_of
+from tests.search.text_searches import language, text_config, text_loop, text_streams, unigram_perplexity
 from tests.spaces.recurrent_oracle import RecurrentOracle
 
 STEPS = 6
@@ -37,14 +37,14 @@ def after_steps(
     """Alphas, weights and statistics after some steps over two epochs; `masks` "local": each rank draws its own."""
     config = text_config(f"search.hessian={hessian}", f"search.batch_norm={batch_norm}")
     loop = text_loop(config, order, collectives)
-    streams = TextStreams(language(), config, 0)
+    streams = text_streams(config)
     epochs = [(epoch, index) for epoch in range(2) for index in range(streams.num_steps(epoch))]
     for epoch, index in epochs[:STEPS]:
-        batches = streams.bilevel_batches(epoch, index, collectives.shard, CPU)
+        train, validation = streams.bilevel_batches(epoch, index, collectives.shard, CPU)
         if masks == "local":
-            train, validation = (replace(b, draws=replace(b.draws, seed=collectives.shard.rank)) for b in batches)
-            batches = train, validation
-        loop.bilevel.step_(*batches, RATE * batches[0].learning_rate_scale)
+            rank = collectives.shard.rank
+            train, validation = (replace(b, draws=replace(b.draws, seed=rank)) for b in (train, validation))
+        loop.bilevel.step_(train, validation, RATE * train.learning_rate_scale)
     bilevel = loop.bilevel
     flat = {"alphas": bilevel.alphas, "weights": bilevel.weights, "statistics": bilevel.statistics}
     return {name: vector.vector.numpy().copy() for name, vector in flat.items()}
@@ -71,7 +71,7 @@ def calls_of_a_step(collectives: Collectives, batch_norm: str) -> tuple[int, int
     """(collectives of one first-order step, words of its train window, words of its validation window)."""
     config = text_config(f"search.batch_norm={batch_norm}")
     loop = text_loop(config, "first", collectives)
-    train, validation = TextStreams(language(), config, 0).bilevel_batches(0, 0, collectives.shard, CPU)
+    train, validation = text_streams(config).bilevel_batches(0, 0, collectives.shard, CPU)
     before = collectives.num_calls
     loop.bilevel.step_(train, validation, 20.0)
     return collectives.num_calls - before, len(train.inputs), len(validation.inputs)
@@ -104,7 +104,7 @@ def test_a_search_on_text_resumed_from_any_commit_has_the_same_bits(order: Order
         rest = Remembering()
         again = resumed.run(rest)
         np.testing.assert_array_equal(rest.trace, sink.trace[snapshot.step :])
-        assert again.metric == verdict.metric
+        assert again == verdict
         for name, array in rest.snapshots[-1].tensors.items():
             np.testing.assert_array_equal(array, sink.snapshots[-1].tensors[name], err_msg=name)
 
@@ -133,7 +133,7 @@ def rest_of(
     loop.load_state_dict(tensors, state)
     sink = Remembering()
     loop.run(sink)
-    return [snapshot.alphas for snapshot in sink.snapshots]
+    return [snapshot.rows["alphas"] for snapshot in sink.snapshots]
 
 
 def test_hidden_states_are_read_at_another_world_size(ranks: RankProcesses) -> None:
@@ -147,7 +147,7 @@ def test_hidden_states_are_read_at_another_world_size(ranks: RankProcesses) -> N
 def second_step(config: SearchConfig) -> tuple[SearchLoop, Batch, Batch]:
     """A loop with hidden states from a first step, and the batches of the second."""
     loop = text_loop(config, "second", SingleRank())
-    streams = TextStreams(language(), config, 0)
+    streams = text_streams(config)
     loop.bilevel.step_(*streams.bilevel_batches(0, 0, SingleRank().shard, CPU), 20.0)
     loop.supernet.begin_step()
     with torch.no_grad():
@@ -158,7 +158,7 @@ def second_step(config: SearchConfig) -> tuple[SearchLoop, Batch, Batch]:
 def through_the_virtual_step(loop: SearchLoop, train: Batch, validation: Batch, rate: float) -> Tensor:
     """d/dalpha L_val(w - xi (c gw + wd w), alpha) by autograd through the oracle, c = min(1, clip / ||gw||) held."""
     settings, space = loop.config.weights, cast(RecurrentSpace, loop.config.space)
-    oracle = RecurrentOracle(space, loop.supernet)
+    oracle = RecurrentOracle(space, loop.supernet, loop.bilevel.alphas.tensors)
     carries = loop.bilevel.train_carry, loop.bilevel.validation_carry
     assert carries[0] is not None
     assert carries[1] is not None
@@ -201,8 +201,8 @@ def test_masks_drawn_afresh_for_each_pass_ruin_the_second_order(monkeypatch: pyt
     held, supernet = loop.supernet.loss, loop.supernet
     passes = iter(range(1000, 2000))
 
-    def afresh(batch: Batch, carry: Tensor | None, purpose: Pass) -> Outcome:
-        return held(replace(batch, draws=replace(batch.draws, step=next(passes))), carry, purpose)
+    def afresh(batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
+        return held(replace(batch, draws=replace(batch.draws, step=next(passes))), carry, purpose, mixing)
 
     monkeypatch.setattr(supernet, "loss", afresh)
     got, _ = loop.bilevel.alpha_gradient(train, validation, 20.0)
@@ -223,10 +223,8 @@ def test_a_search_on_text_learns_more_than_word_frequencies() -> None:
     )
     sink = Remembering()
     verdict = text_loop(config, "first", SingleRank(), data).run(sink)
-    assert verdict.metric["name"] == "supernet_validation_perplexity"
-    perplexity = verdict.metric["value"]
-    assert isinstance(perplexity, float)
-    assert perplexity < 0.6 * unigram_perplexity(data)
-    assert verdict.genotype is not None
-    assert [len(node) for node in verdict.genotype.cell("recurrent").nodes] == [1, 1]
+    genotype, _, metric = answer_of(verdict)
+    assert metric["name"] == "supernet_validation_perplexity"
+    assert metric["value"] < 0.6 * unigram_perplexity(data)
+    assert [len(node) for node in genotype.cell("recurrent").nodes] == [1, 1]
     assert sink.trace.shape == (verdict.step, 3 * 5)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ray_darts.config import ConvolutionalSpace
+from ray_darts.protocols.method import Order
 from ray_darts.search.collectives import Collectives
-from ray_darts.search.step import Order
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from tests.search.ranks import RankProcesses
 from tests.search.searches import CPU, tiny_config, tiny_data, tiny_loop
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 
 from ray_darts.config import SearchConfig, load_config
+from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.streams import TextSet, TextStreams
 from ray_darts.data.text.vocabulary import END, UNKNOWN, Vocabulary
+from ray_darts.protocols.method import Order
 from ray_darts.search.collectives import Collectives
 from ray_darts.search.loop import SearchLoop
-from ray_darts.search.step import Order
 from tests.search.searches import CPU
 
 NUM_WORDS = 12
@@ -55,7 +57,7 @@ def language(num_train: int = 200, num_validation: int = 80) -> TextSet:
         words.append(int((5 * words[-1] + 1) % NUM_WORDS if follows else other))
     tokens = np.asarray(words, np.int32)
     vocabulary = Vocabulary((UNKNOWN, END, *(f"w{number}" for number in range(NUM_WORDS - 2))))
-    return TextSet(tokens[:num_train], tokens[num_train:], vocabulary, {"data": "made up"})
+    return TextSet(tokens[:num_train], tokens[num_train:], vocabulary, {"data": "made up"}, Text())
 
 
 def unigram_perplexity(data: TextSet) -> float:
@@ -64,9 +66,14 @@ def unigram_perplexity(data: TextSet) -> float:
     return math.exp(-np.log(counts / counts.sum())[data.validation].mean())
 
 
+def text_streams(config: SearchConfig, data: TextSet | None = None, seed: int = 0) -> TextStreams:
+    """`data`, by default the made-up language, under the settings of `config`."""
+    assert isinstance(config.data, Text)
+    return replace(language() if data is None else data, settings=config.data).streams(config.search, seed)
+
+
 def text_loop(
     config: SearchConfig, order: Order, collectives: Collectives, data: TextSet | None = None, seed: int = 0
 ) -> SearchLoop:
     """A search on the CPU."""
-    streams = TextStreams(language() if data is None else data, config, seed)
-    return SearchLoop(config, order, seed, streams, collectives, CPU)
+    return SearchLoop(config, order, seed, text_streams(config, data, seed), collectives, CPU)

@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ray_darts.config import ConvolutionalSpace
 from ray_darts.data.batch import Batch
-from ray_darts.protocols.dataset import DataFacts
 from ray_darts.genotype.layout import CellLayout, Edge
-from ray_darts.spaces.supernet import Outcome, Pass, Supernet
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.space import Ranking
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace
+from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
 
 
 class PlainNorm(nn.BatchNorm2d):
@@ -151,7 +152,7 @@ class OracleSupernet(Supernet):
     """Stem, cells, classifier."""
 
     sum_names = ("loss_sum", "correct", "samples")
-    ranking = ("supernet_validation_accuracy", "max")
+    ranking = Ranking("accuracy", "max")
 
     def __init__(self, space: ConvolutionalSpace, facts: DataFacts) -> None:
         super().__init__()
@@ -176,41 +177,41 @@ class OracleSupernet(Supernet):
             self.cells.append(OracleCell(cell, (before, previous), wide, reduction, halving, momentum))
             before, previous, halving = previous, space.nodes * wide, reduction
         self.classifier = nn.Linear(previous, facts.num_classes)
-        self.alphas = nn.ParameterDict({cell.name: nn.Parameter(torch.zeros(cell.shape)) for cell in self.layout.cells})
 
-    def logits(self, images: Tensor) -> Tensor:
+    def logits(self, images: Tensor, mixing: MixingWeights) -> Tensor:
         """Class scores [N, classes]."""
         states = [images.contiguous()]
         for index, layer in enumerate(self.stem):
             states.append(layer(F.relu(states[-1]) if index else states[-1]))
         before, previous = states[-2 if len(self.stem) > 1 else -1], states[-1]
         for cell in self.cells:
-            weights = torch.softmax(self.alphas["reduction" if cell.reduction else "normal"], dim=-1)
+            assert isinstance(cell, OracleCell)
+            weights = mixing["reduction" if cell.reduction else "normal"]
             before, previous = previous, cell(before, previous, weights)
         scores: Tensor = self.classifier(F.adaptive_avg_pool2d(previous, 1).flatten(1))
         return scores
 
-    def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass) -> Outcome:
+    def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
         """Cross entropy; statistics move in the weight step."""
         for module in self.modules():
             if isinstance(module, PlainNorm):
                 module.moving = purpose is Pass.WEIGHT
-        return self._outcome(batch)
+        return self._output(batch, mixing)
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch, carry: Tensor | None) -> Outcome:
+    def evaluate(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
         """Cross entropy by running statistics."""
         self.eval()
-        outcome = self._outcome(batch)
+        output = self._output(batch, mixing)
         self.train()
-        return outcome
+        return output
 
-    def _outcome(self, batch: Batch) -> Outcome:
-        scores = self.logits(batch.inputs)
+    def _output(self, batch: Batch, mixing: MixingWeights) -> LossOutput:
+        scores = self.logits(batch.inputs, mixing)
         loss = F.cross_entropy(scores, batch.targets)
         correct = (scores.argmax(1) == batch.targets).sum().to(loss.dtype)
         count = torch.full_like(loss.detach(), batch.num_samples)
-        return Outcome(loss, None, torch.stack([loss.detach() * batch.num_samples, correct, count]))
+        return LossOutput(loss, None, torch.stack([loss.detach() * batch.num_samples, correct, count]))
 
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
         """Loss and accuracy."""
@@ -233,7 +234,7 @@ def matches(oracle: OracleSupernet) -> Iterator[Match]:
         yield Match(f"stem.{index}.0.weight", f"stem.layers.{index}.weight", whole)
         for name in ("weight", "bias", "running_mean", "running_var"):
             yield Match(f"stem.{index}.1.{name}", f"stem.layers.{index}.batch_norm.{name}", whole)
-    for name in ("classifier.weight", "classifier.bias", "alphas.normal", "alphas.reduction"):
+    for name in ("classifier.weight", "classifier.bias"):
         yield Match(name, name, whole)
     for index, cell in enumerate(oracle.cells):
         assert isinstance(cell, OracleCell)
@@ -294,7 +295,7 @@ def _norm_matches(plain: str, stacked: str, part: slice) -> Iterator[Match]:
 
 
 def copy_into_oracle(supernet: Supernet, oracle: OracleSupernet) -> None:
-    """Give the oracle the supernet's weights, alphas and statistics."""
+    """Give the oracle the supernet's weights and statistics."""
     ours = {**dict(supernet.named_parameters()), **dict(supernet.named_buffers())}
     plain = {**dict(oracle.named_parameters()), **dict(oracle.named_buffers())}
     with torch.no_grad():

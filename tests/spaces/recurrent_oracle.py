@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ray_darts.config import RecurrentSpace
 from ray_darts.data.batch import Batch
+from ray_darts.spaces.recurrent.space import RecurrentSpace
 from ray_darts.spaces.supernet import Supernet
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -24,12 +24,15 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class RecurrentOracle:
-    """Holds copies of a supernet's weights, alphas and running statistics, by the supernet's names."""
+    """Holds copies of a supernet's weights and running statistics, by the supernet's names, and of its alphas.
 
-    def __init__(self, space: RecurrentSpace, supernet: Supernet) -> None:
+    `alphas`: {cell: [edges, operations]}.
+    """
+
+    def __init__(self, space: RecurrentSpace, supernet: Supernet, alphas: Mapping[str, Tensor]) -> None:
         self.space = space
-        self.weights = _leaves(supernet.weight_parameters())
-        self.alphas = _leaves(supernet.alpha_parameters())
+        self.weights = _leaves(dict(supernet.named_parameters()))
+        self.alphas = _leaves(alphas)
         self.running_mean = supernet.get_buffer("cell.batch_norm.running_mean").clone()
         self.running_var = supernet.get_buffer("cell.batch_norm.running_var").clone()
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ray_darts.config import ConvolutionalSpace
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.batch_norm import BatchNorm, normalise, synchronise
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.supernet import Pass
-from tests.spaces.test_convolutional_supernet import CASES, a_batch, a_supernet, gradients
+from tests.spaces.mixing import Alphas
+from tests.spaces.test_convolutional_supernet import CASES, a_batch, a_supernet, gradients, some_alphas
 
 
 class OneRank:
@@ -67,8 +68,11 @@ def test_a_synchronised_supernet_of_one_rank_is_the_local_one_in_few_collectives
     local, synchronised = a_supernet(space, 8, formulation), a_supernet(space, 8, formulation)
     reducer = OneRank()
     synchronise(synchronised, reducer)
-    expected = gradients(local, local.loss(batch, None, Pass.WEIGHT).loss)
-    got = gradients(synchronised, synchronised.loss(batch, None, Pass.WEIGHT).loss)
+    alphas = some_alphas(space)
+    expected, got = (
+        gradients(network, alphas, network.loss(batch, None, Pass.WEIGHT, alphas.mixing()).loss)
+        for network in (local, synchronised)
+    )
     for name, gradient in expected.items():
         torch.testing.assert_close(got[name], gradient, rtol=1e-10, atol=1e-10)
     assert reducer.calls == 1 + space.layers * (1 + 2 * space.nodes)
@@ -91,12 +95,13 @@ def test_bfloat16_inputs_leave_running_statistics_in_float32() -> None:
 
 
 def test_a_supernet_runs_under_bfloat16_autocast() -> None:
-    supernet = ConvolutionalSupernet(ConvolutionalSpace(layers=3, channels=4, nodes=2), DataFacts(5, 3, 8))
+    space = ConvolutionalSpace(layers=3, channels=4, nodes=2)
+    supernet, alphas = ConvolutionalSupernet(space, DataFacts(5, 3, 8)), Alphas(space.layout(), torch.float32)
     batch = a_batch(8, 4)
     single = type(batch)(batch.inputs.float(), batch.targets, batch.draws)
     with torch.autocast("cpu", torch.bfloat16):
-        outcome = supernet.loss(single, None, Pass.ALPHA)
-    assert outcome.loss.dtype == torch.float32
-    wide = supernet.loss(single, None, Pass.ALPHA).loss
-    torch.testing.assert_close(outcome.loss, wide, rtol=0.1, atol=0.1)
-    assert all(gradient.isfinite().all() for gradient in gradients(supernet, outcome.loss).values())
+        loss = supernet.loss(single, None, Pass.ALPHA, alphas.mixing()).loss
+    assert loss.dtype == torch.float32
+    wide = supernet.loss(single, None, Pass.ALPHA, alphas.mixing()).loss
+    torch.testing.assert_close(loss, wide, rtol=0.1, atol=0.1)
+    assert all(gradient.isfinite().all() for gradient in gradients(supernet, alphas, loss).values())

@@ -8,12 +8,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ray_darts.data.batch import Draws
-from ray_darts.protocols.dataset import DataFacts
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import Genotype
+from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.convolutional.network import ConvolutionalNetwork, DerivedCell
-from ray_darts.spaces.genotypes import published
 from ray_darts.spaces.convolutional.stem import StemKind
+from ray_darts.spaces.genotypes import published
 
 CIFAR = DataFacts(10, 3, 32)
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_darts.config import ConvolutionalSpace
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.protocols.dataset import DataFacts
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.supernet import Pass, Supernet
-from tests.spaces.convolutional_oracle import OracleSupernet, copy_into_oracle, matches
+from tests.spaces.convolutional_oracle import Match, OracleSupernet, copy_into_oracle, matches
+from tests.spaces.mixing import Alphas
 
 TOLERANCE = 1e-12
 CASES = {
@@ -53,31 +54,34 @@ def a_batch(size: int, count: int, seed: int = 1) -> Batch:
 def a_supernet(
     space: ConvolutionalSpace, size: int, formulation: str = "separate", *, checkpoint: bool = False
 ) -> ConvolutionalSupernet:
-    """A seeded supernet in float64 with alphas away from zero."""
+    """A seeded supernet in float64."""
     assert formulation in ("separate", "grouped")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        supernet = ConvolutionalSupernet(
+        return ConvolutionalSupernet(
             space,
             DataFacts(5, 3, size),
             checkpoint_cells=checkpoint,
             formulation="grouped" if formulation == "grouped" else "separate",
         ).double()
-        for alphas in supernet.alpha_parameters().values():
-            torch.nn.init.normal_(alphas)
-    return supernet
 
 
-def gradients(network: Supernet, loss: Tensor) -> dict[str, Tensor]:
-    """By parameter name."""
-    named = dict(network.named_parameters())
+def some_alphas(space: ConvolutionalSpace) -> Alphas:
+    """Seeded alphas away from zero."""
+    return Alphas(space.layout()).normal_(generator=torch.Generator().manual_seed(3))
+
+
+def gradients(network: Supernet, alphas: Alphas, loss: Tensor) -> dict[str, Tensor]:
+    """By parameter name, those of the alphas included."""
+    named = {**dict(network.named_parameters()), **alphas.named()}
     return dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
 
 
 def worst_difference(ours: dict[str, Tensor], plain: dict[str, Tensor], oracle: OracleSupernet) -> float:
     """The largest |difference| over what both have, relative to the largest entry of its tensor if above 1."""
     worst, seen = 0.0, set()
-    for match in matches(oracle):
+    alphas = [Match(name, name, slice(None)) for name in plain if name.startswith("alphas.")]
+    for match in [*matches(oracle), *alphas]:
         if match.plain in plain:
             seen.add(match.plain)
             wanted = plain[match.plain]
@@ -99,33 +103,34 @@ def test_both_formulations_are_the_oracles_function(
     space, size, count = case
     supernet, oracle = a_supernet(space, size, formulation), OracleSupernet(space, DataFacts(5, 3, size)).double()
     copy_into_oracle(supernet, oracle)
-    batch = a_batch(size, count)
-    ours, plain = supernet.loss(batch, None, Pass.WEIGHT), oracle.loss(batch, None, Pass.WEIGHT)
+    batch, alphas, others = a_batch(size, count), some_alphas(space), some_alphas(space)
+    ours = supernet.loss(batch, None, Pass.WEIGHT, alphas.mixing())
+    plain = oracle.loss(batch, None, Pass.WEIGHT, others.mixing())
     torch.testing.assert_close(ours.sums, plain.sums, rtol=TOLERANCE, atol=TOLERANCE)
-    assert worst_difference(gradients(supernet, ours.loss), gradients(oracle, plain.loss), oracle) < TOLERANCE
+    found = gradients(supernet, alphas, ours.loss)
+    assert worst_difference(found, gradients(oracle, others, plain.loss), oracle) < TOLERANCE
     statistics = {name: value for name, value in oracle.named_buffers() if "running" in name}
     assert worst_difference(dict(supernet.named_buffers()), statistics, oracle) < TOLERANCE
-    scores = supernet.evaluate(batch, None).sums
-    torch.testing.assert_close(scores, oracle.evaluate(batch, None).sums, rtol=TOLERANCE, atol=TOLERANCE)
+    scores = supernet.evaluate(batch, None, alphas.mixing()).sums
+    expected = oracle.evaluate(batch, None, others.mixing()).sums
+    torch.testing.assert_close(scores, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_the_standard_supernet_has_the_papers_size() -> None:
     supernet = ConvolutionalSupernet(ConvolutionalSpace(), DataFacts(10, 3, 32))
-    assert sum(weight.numel() for weight in supernet.weight_parameters().values()) == 1_930_618
-    assert {name: tuple(a.shape) for name, a in supernet.alpha_parameters().items()} == {
-        "normal": (14, 8),
-        "reduction": (14, 8),
-    }
+    assert sum(weight.numel() for weight in supernet.parameters()) == 1_930_618
+    assert {cell.name: cell.shape for cell in supernet.layout.cells} == {"normal": (14, 8), "reduction": (14, 8)}
 
 
 @pytest.mark.parametrize("formulation", ["separate", "grouped"])
 def test_only_the_weight_step_moves_running_statistics(formulation: str) -> None:
-    supernet = a_supernet(CASES["odd maps"][0], 9, formulation)
+    space = CASES["odd maps"][0]
+    supernet, mixing = a_supernet(space, 9, formulation), some_alphas(space).mixing()
     before = {name: buffer.clone() for name, buffer in supernet.named_buffers()}
-    supernet.loss(a_batch(9, 4), None, Pass.ALPHA)
-    supernet.evaluate(a_batch(9, 4), None)
+    supernet.loss(a_batch(9, 4), None, Pass.ALPHA, mixing)
+    supernet.evaluate(a_batch(9, 4), None, mixing)
     assert all(torch.equal(buffer, before[name]) for name, buffer in supernet.named_buffers())
-    supernet.loss(a_batch(9, 4), None, Pass.WEIGHT)
+    supernet.loss(a_batch(9, 4), None, Pass.WEIGHT, mixing)
     assert not any(torch.equal(buffer, before[name]) for name, buffer in supernet.named_buffers())
 
 
@@ -134,29 +139,59 @@ def test_only_the_weight_step_moves_running_statistics(formulation: str) -> None
 def test_recomputed_cells_change_nothing_bit_for_bit(formulation: str, purpose: Pass) -> None:
     space, batch = CASES["all operations"][0], a_batch(8, 3)
     kept, recomputed = a_supernet(space, 8, formulation), a_supernet(space, 8, formulation, checkpoint=True)
-    first, second = kept.loss(batch, None, purpose).loss, recomputed.loss(batch, None, purpose).loss
-    expected, got = gradients(kept, first), gradients(recomputed, second)
+    alphas = some_alphas(space)
+    first, second = (network.loss(batch, None, purpose, alphas.mixing()).loss for network in (kept, recomputed))
+    expected, got = gradients(kept, alphas, first), gradients(recomputed, alphas, second)
     assert all(torch.equal(got[name], gradient) for name, gradient in expected.items())
     buffers = dict(recomputed.named_buffers())
     assert all(torch.equal(buffers[name], buffer) for name, buffer in kept.named_buffers())
 
 
+@pytest.mark.parametrize("purpose", list(Pass))
+@pytest.mark.parametrize("formulation", ["separate", "grouped"])
+def test_recomputed_cells_have_the_same_second_derivatives(formulation: str, purpose: Pass) -> None:
+    """d/d(alpha, w) of <dL/d(w, alpha), v>: the recomputed graph is walked twice, and each walk recomputes it."""
+    space = CASES["odd maps"][0]
+    batch, alphas = a_batch(8, 3), some_alphas(space)
+    networks = a_supernet(space, 8, formulation), a_supernet(space, 8, formulation, checkpoint=True)
+    draw = torch.Generator().manual_seed(4)
+    leaves = [*networks[0].parameters(), *alphas.parameters()]
+    directions = [torch.randn(leaf.shape, generator=draw, dtype=leaf.dtype) for leaf in leaves]
+    found = []
+    for network in networks:
+        named = [*network.parameters(), *alphas.parameters()]
+        loss = network.loss(batch, None, purpose, alphas.mixing()).loss
+        inner = torch.autograd.grad(loss, named, create_graph=True)
+        total = torch.stack([(g * v).sum() for g, v in zip(inner, directions, strict=True)]).sum()
+        found.append(torch.autograd.grad(total, named))
+    for kept, recomputed in zip(*found, strict=True):
+        assert kept.abs().max() > 1e-9
+        torch.testing.assert_close(recomputed, kept, rtol=1e-12, atol=1e-12)
+    buffers = dict(networks[1].named_buffers())
+    assert all(torch.equal(buffers[name], buffer) for name, buffer in networks[0].named_buffers())
+
+
 def test_recomputed_cells_keep_less_for_the_backward_pass() -> None:
     def saved_bytes(*, checkpoint: bool) -> int:
         sizes: list[int] = []
-        supernet = a_supernet(CASES["all operations"][0], 8, checkpoint=checkpoint)
+        space = CASES["all operations"][0]
+        supernet, alphas = a_supernet(space, 8, checkpoint=checkpoint), some_alphas(space)
 
         def pack(tensor: Tensor) -> Tensor:
             sizes.append(tensor.numel() * tensor.element_size())
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            supernet.loss(a_batch(8, 3), None, Pass.ALPHA)
+            supernet.loss(a_batch(8, 3), None, Pass.ALPHA, alphas.mixing())
         return sum(sizes)
 
     assert saved_bytes(checkpoint=True) < saved_bytes(checkpoint=False) / 10
 
 
 def test_an_empty_shard_adds_nothing_to_an_evaluation() -> None:
-    supernet = a_supernet(CASES["all operations"][0], 8)
-    assert supernet.evaluate(a_batch(8, 0), None).sums.tolist() == [0.0, 0.0, 0.0]
+    space = CASES["all operations"][0]
+    assert a_supernet(space, 8).evaluate(a_batch(8, 0), None, some_alphas(space).mixing()).sums.tolist() == [
+        0.0,
+        0.0,
+        0.0,
+    ]

@@ -15,14 +15,17 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ray_darts.config import ConvolutionalSpace, load_config
+from ray_darts.config import load_config
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.method import Order
 from ray_darts.search.collectives import SingleRank
-from ray_darts.search.step import BilevelStep, Order
+from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.build import build_supernet
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.supernet import Pass
+from tests.spaces.mixing import Alphas
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 HOST_READS = ("_local_scalar_dense", "nonzero", "equal.default", "is_nonzero")
@@ -61,7 +64,7 @@ def count_step(order: Order, formulation: str, *overrides: str, device: torch.de
     """The calls of one bilevel step at batch 8."""
     config = load_config("cifar10", overrides=[f"operation.formulation={formulation}", *overrides])
     supernet = build_supernet(config, DataFacts(10, 3, size), 0, device)
-    step = BilevelStep(config, order, supernet, SingleRank(), device)
+    step = BilevelStep(config, order, supernet, 0, SingleRank(), device)
     train, validation = a_batch(size, 8, device), a_batch(size, 8, device)
     calls = Calls()
     with calls:
@@ -94,12 +97,12 @@ def test_a_host_read_would_be_counted() -> None:
     assert len(calls.host_reads) == 2
 
 
-def saved_bytes(run: Callable[[ConvolutionalSupernet], object], *, frozen: bool) -> int:
+def saved_bytes(run: Callable[[ConvolutionalSupernet, Alphas], object], *, frozen: bool) -> int:
     """Bytes kept for the backward pass, each storage once."""
     space = ConvolutionalSpace(layers=3, channels=4, nodes=2)
-    supernet = ConvolutionalSupernet(space, DataFacts(10, 3, 8))
+    supernet, alphas = ConvolutionalSupernet(space, DataFacts(10, 3, 8)), Alphas(space.layout(), torch.float32)
     storages: dict[int, int] = {}
-    for weight in supernet.weight_parameters().values():
+    for weight in supernet.parameters():
         weight.requires_grad_(not frozen)
 
     def pack(tensor: Tensor) -> Tensor:
@@ -108,14 +111,14 @@ def saved_bytes(run: Callable[[ConvolutionalSupernet], object], *, frozen: bool)
         return tensor
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        kept = run(supernet)
+        kept = run(supernet, alphas)
     assert kept is not None
     return sum(storages.values())
 
 
 def test_a_pass_keeps_few_bytes_for_its_backward() -> None:
-    def run(supernet: ConvolutionalSupernet) -> object:
-        return supernet.loss(a_batch(8, 4, CPU), None, Pass.ALPHA)
+    def run(supernet: ConvolutionalSupernet, alphas: Alphas) -> object:
+        return supernet.loss(a_batch(8, 4, CPU), None, Pass.ALPHA, alphas.mixing())
 
     whole, alphas_only = saved_bytes(run, frozen=False), saved_bytes(run, frozen=True)
     assert whole <= 1_500_000

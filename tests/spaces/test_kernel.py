@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_darts.config import ConvolutionalSpace
-from ray_darts.protocols.dataset import DataFacts
 from ray_darts.errors import ConfigError
+from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.batch_norm import BatchNorm, normalise, use_kernel
 from ray_darts.spaces.convolutional.separable import depthwise, separable
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.supernet import Pass
 from tests.spaces.convolutional_oracle import OracleSupernet, copy_into_oracle
-from tests.spaces.test_convolutional_supernet import TOLERANCE, a_batch, gradients, worst_difference
+from tests.spaces.test_convolutional_supernet import TOLERANCE, a_batch, gradients, some_alphas, worst_difference
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler on PATH"
@@ -117,8 +117,12 @@ def test_a_supernet_with_the_kernel_is_the_oracles_function() -> None:
     supernet = ConvolutionalSupernet(space, facts, kernel=Kernel()).double()
     oracle = OracleSupernet(space, facts).double()
     copy_into_oracle(supernet, oracle)
-    ours, plain = (network.loss(a_batch(9, 4), None, Pass.WEIGHT).loss for network in (supernet, oracle))
-    assert worst_difference(gradients(supernet, ours), gradients(oracle, plain), oracle) < TOLERANCE
+    alphas = some_alphas(space)
+    ours, plain = (
+        gradients(network, alphas, network.loss(a_batch(9, 4), None, Pass.WEIGHT, alphas.mixing()).loss)
+        for network in (supernet, oracle)
+    )
+    assert worst_difference(ours, plain, oracle) < TOLERANCE
 
 
 def test_a_missing_compiler_is_an_error_that_says_what_to_set() -> None:

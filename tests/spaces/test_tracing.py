@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_darts.config import ConvolutionalSpace
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.protocols.dataset import DataFacts
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.supernet import Pass
+from tests.spaces.mixing import Alphas
 
 pytestmark = pytest.mark.slow
 
@@ -38,16 +39,17 @@ def test_a_pass_with_its_gradient_is_one_graph(purpose: Pass, wanted: str, formu
     supernet = ConvolutionalSupernet(
         space, DataFacts(3, 1, 8), formulation="grouped" if formulation == "grouped" else "separate"
     ).double()
+    alphas = Alphas(space.layout())
     inputs: list[Tensor] = []
     if "alphas" in wanted:
-        inputs += supernet.alpha_parameters().values()
+        inputs += alphas.parameters()
     if "weights" in wanted:
-        inputs += supernet.weight_parameters().values()
+        inputs += supernet.parameters()
     images, labels = torch.randn(4, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0])
     batch = Batch(images.to(memory_format=torch.channels_last), labels, Draws(0, "t", 0, 0, 4, 4))
 
     def gradient() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(supernet.loss(batch, None, purpose).loss, inputs)
+        return torch.autograd.grad(supernet.loss(batch, None, purpose, alphas.mixing()).loss, inputs)
 
     expected = gradient()
     traced = torch.compile(gradient, fullgraph=True, backend="eager")()

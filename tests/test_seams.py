@@ -1,0 +1,141 @@
+"""No room but its own names a space or a method: the rest of the package works for those that users bring.
+
+Checked in the source: string constants that are a name, and identifiers, attributes and import paths that contain one.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ray_darts
+
+ROOT = Path(ray_darts.__path__[0])
+SPACES = ("convolutional", "recurrent", "nasbench201")
+METHODS = ("darts",)
+REGISTRATION = "protocols/registry.py"
+"""Lists what the package brings; the one file that must name everything."""
+PACKAGE = "darts"
+"""A method that is called as the package is: identifiers and import paths that contain it say nothing."""
+
+PENDING: frozenset[str] = frozenset({"cli/best.py", "cli/show.py", "report/cells.py"})
+"""Files that still name a space or a method and are being changed."""
+
+
+def sources(root: Path = ROOT) -> Iterator[tuple[str, str]]:
+    """(path below the package, text) of every module."""
+    for file in sorted(root.rglob("*.py")):
+        yield file.relative_to(root).as_posix(), file.read_text(encoding="utf-8")
+
+
+def foreign(path: str) -> frozenset[str]:
+    """The names that a module may not use: all but those of its own room."""
+    if path == REGISTRATION:
+        return frozenset()
+    room, _, rest = path.partition("/")
+    own = {rest.partition("/")[0]} if room == "spaces" else set(METHODS) if room == "methods" else set()
+    return frozenset({*SPACES, *METHODS} - own)
+
+
+def offences(text: str, refused: frozenset[str]) -> list[str]:
+    """`line: what` for each place in the code that names one of `refused`; docstrings and comments are left out."""
+    tree = ast.parse(text)
+    docstrings = {id(node) for node in _docstrings(tree)}
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in docstrings:
+            continue
+        constants, identifiers = _words(node)
+        found += [(node, word) for word in constants if word in refused]
+        found += [
+            (node, word) for word in identifiers if any(name != PACKAGE and name in word.lower() for name in refused)
+        ]
+    lines = {(getattr(node, "lineno", 0), word) for node, word in found}
+    return [f"{line}: {word}" for line, word in sorted(lines)]
+
+
+def _words(node: ast.AST) -> tuple[list[str], list[str]]:
+    """(string constants, identifiers and dotted paths) of one node of the tree."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return [text], []
+        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str(name)):
+            return [], [name]
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return [], [name]
+        case ast.Import(names=aliases):
+            return [], [alias.name for alias in aliases]
+        case ast.ImportFrom(module=module, names=aliases):
+            return [], [module or "", *(alias.name for alias in aliases)]
+    return [], []
+
+
+def _docstrings(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every text that stands alone as a statement: of modules, classes, functions, and below assignments."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.value
+
+
+def test_no_room_names_a_space_or_a_method_of_another() -> None:
+    found = {path: offences(text, foreign(path)) for path, text in sources()}
+    assert {path: places for path, places in found.items() if places and path not in PENDING} == {}
+
+
+def test_what_is_pending_is_still_to_do() -> None:
+    texts = dict(sources())
+    done = [path for path in sorted(PENDING) if path not in texts or not offences(texts[path], foreign(path))]
+    assert done == [], "take these out of PENDING"
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ('if space.kind == "recurrent":\n    pass\n', ["1: recurrent"]),
+        ("from ray_darts.spaces.convolutional.space import OPERATIONS\n", ["1: ray_darts.spaces.convolutional.space"]),
+        ("import ray_darts.spaces.recurrent.space as space\n", ["1: ray_darts.spaces.recurrent.space"]),
+        ("from ray_darts.spaces import recurrent\n", ["1: recurrent"]),
+        ("def f(space):\n    return isinstance(space, ConvolutionalSpace)\n", ["2: ConvolutionalSpace"]),
+        ("def of(facts):\n    return facts.recurrent_cells\n", ["2: recurrent_cells"]),
+        ("def read_nasbench201(file):\n    return open(file=file)\n", ["1: read_nasbench201"]),
+        ("class RecurrentTable:\n    pass\n", ["1: RecurrentTable"]),
+        ("f(recurrent=1)\n", ["1: recurrent"]),
+        ('match kind:\n    case "darts":\n        pass\n', ["2: darts"]),
+        ('LABELS = {"darts": 1}\n', ["1: darts"]),
+        ('from ray_darts.config import load_config\nx = "ray-darts"\nray_darts.config\n', []),
+        ('"""Of the recurrent space."""\n# convolutional\nx = 1\n"""Also of recurrent cells."""\n', []),
+        ('x = "an old convolutional network"\n', []),
+    ],
+)
+def test_the_check_sees_what_names_a_space_or_a_method_and_nothing_else(text: str, places: list[str]) -> None:
+    assert offences(text, frozenset({*SPACES, *METHODS})) == places
+
+
+def test_a_planted_offender_is_seen_in_its_file_and_a_rooms_own_name_is_not(tmp_path: Path) -> None:
+    for path, name in (
+        ("report/table.py", "convolutional"),
+        ("spaces/recurrent/space.py", "convolutional"),
+        ("spaces/convolutional/space.py", "convolutional"),
+        ("methods/darts.py", "darts"),
+        ("methods/other.py", "recurrent"),
+        (REGISTRATION, "recurrent"),
+    ):
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"x = {name!r}\n")
+    found = {path: offences(text, foreign(path)) for path, text in sources(tmp_path)}
+    assert {path for path, places in found.items() if places} == {
+        "methods/other.py",
+        "report/table.py",
+        "spaces/recurrent/space.py",
+    }
+
+
+def test_the_names_that_are_looked_for_are_those_of_the_registry() -> None:
+    from ray_darts.protocols.registry import BUILT_IN
+
+    assert set(BUILT_IN["space"]) <= set(SPACES)
+    assert set(BUILT_IN["method"]) <= set(METHODS)
