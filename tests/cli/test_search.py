@@ -1,4 +1,4 @@
-"""search where nothing has to be searched any more, and where it is only asked what it would do."""
+"""search where all runs have ended already, and the dry run."""
 
 import json
 from collections.abc import Mapping
@@ -12,9 +12,8 @@ from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.experiment import register_experiment, register_run
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.writer import claim_run
-from ray_darts.cli import sweep
 from ray_darts.config import SearchConfig, load_config
-from ray_darts.genotype.discretise import discretise
+from ray_darts.methods.darts import Darts
 from ray_darts.orchestration.outcome import Outcome
 from ray_darts.orchestration.plan import SweepRequest
 from ray_darts.orchestration.sweep import Observer, SweepResult
@@ -53,7 +52,7 @@ def _searched(folder: Path, *runs: tuple[Literal["first", "second"], int], fail:
             continue
         alphas = np.random.default_rng(seed).standard_normal((1, layout.num_alphas)).astype(np.float32)
         writer.advance(1, alphas, np.zeros(1, np.int32), [], Checkpoint({"w": np.zeros(1)}, {}), total_steps=1)
-        genotype = discretise(layout, layout.split(alphas[0].tolist()))
+        genotype = Darts().decode(layout, alphas[0].tolist()).genotype
         writer.finish(genotype, {"name": "supernet_validation_accuracy", "value": 0.5 + seed / 10})
 
 
@@ -77,15 +76,13 @@ def test_a_search_that_is_done_publishes_what_is_missing_prints_the_result_and_e
     assert answer["best"]["run"] == "first-order-seed-1"
 
 
-def test_what_ray_prints_while_searching_is_no_part_of_the_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_ray_prints_is_not_in_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def noisy(request: SweepRequest, observer: Observer) -> SweepResult:
         print("(raylet) WARNING: many workers have been started")
         observer([])
         return SweepResult({"first-order-seed-0": Outcome("interrupted", step=4)}, None)
 
-    monkeypatch.setattr(sweep, "run_sweep", noisy)
+    monkeypatch.setattr("ray_darts.orchestration.sweep.run_sweep", noisy)
     ran = _search(tmp_path, "--json")
     assert json.loads(ran.stdout)["exit_code"] == ran.code == 130
     assert "(raylet) WARNING" in ran.stderr
@@ -114,11 +111,11 @@ def test_a_dry_run_counts_what_is_left_and_writes_nothing(tmp_path: Path) -> Non
     before = sorted(tmp_path.rglob("*"))
     ran = _search(tmp_path, "--dry-run", "--json")
     assert ran.code == 0
-    told = json.loads(ran.stdout)
-    assert (told["runs"], told["runs_ended"]) == (1, 1)
-    assert told["alphas"] == _config().space.layout().num_alphas
-    assert told["steps_per_run"] == 2 * ((359 // 2) // 64)
-    assert told["orders"]["first"]["runs"] == 1
+    estimate = json.loads(ran.stdout)
+    assert (estimate["runs"], estimate["runs_ended"]) == (1, 1)
+    assert estimate["alphas"] == _config().space.layout().num_alphas
+    assert estimate["steps_per_run"] == 2 * ((359 // 2) // 64)
+    assert estimate["orders"]["first"]["runs"] == 1
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -131,7 +128,7 @@ def test_a_dry_run_finds_data_in_the_home_folder(tmp_path: Path, monkeypatch: py
     assert json.loads(ran.stdout)["steps_per_run"] == 2 * (40 // 8)
 
 
-def test_a_dry_run_asks_the_cluster_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_uses_the_cluster_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     ran = _search(tmp_path, "--dry-run")
@@ -144,7 +141,7 @@ def test_a_dry_run_asks_the_cluster_that_the_environment_names(tmp_path: Path, m
     [
         (("--workers", "64"), "the cluster can never hold"),
         (("--set", "data.fraction=0.05"), "fewer than search.batch_size"),
-        (("--workers", "1:2"), "search.batch_norm=sync, or --allow-local-batch-norm"),
+        (("--workers", "1:2"), "search.batch_norm=sync, or --allow-"),
         (("--store", "gs://bucket"), "store 'gs://bucket': wanted s3://bucket/prefix or a folder"),
         (("--store", __file__), "is a file; wanted a folder"),
     ],
@@ -156,20 +153,24 @@ def test_a_dry_run_refuses_what_the_search_would(words: tuple[str, ...], message
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "field", "value"),
-    [
-        (("--workers", "1:3", "--allow-local-batch-norm"), "workers", "1:3"),
-        (("--max-concurrent", "2"), "max_concurrent", 2),
-        (("--max-hours", "1.5"), "max_hours", 1.5),
-        (("--max-worker-hours", "20"), "max_worker_hours", 20.0),
-    ],
-)
-def test_flags_are_fields_of_operation_and_their_mistakes_are_the_configs(
-    words: tuple[str, ...], field: str, value: object
-) -> None:
-    assert getattr(load_config("digits", overrides=[f"operation.{field}={value}"]).operation, field) == value
-    refused = ray_darts("search", words[0], "0", "--seeds", "0")
+@pytest.mark.parametrize("flag", ["--workers", "--max-concurrent", "--max-hours", "--max-worker-hours"])
+def test_mistakes_of_flags_are_the_configs_and_reported_with_the_others(flag: str) -> None:
+    refused = ray_darts("search", flag, "0", "--seeds", "0")
     assert refused.code == 2
-    assert field in refused.stderr
-    assert "--seeds 0" in refused.stderr
+    assert flag.removeprefix("--").replace("-", "_") in refused.stderr
+    assert "seeds = 0" in refused.stderr
+
+
+def test_a_dry_run_reads_no_data_where_its_size_is_known(tmp_path: Path) -> None:
+    words = ["--preset", "cifar10", "--set", "space.channels=2", "--set", "space.nodes=1", "--orders", "first"]
+    ran = ray_darts("search", "--dry-run", "--json", "--store", str(tmp_path), *words, "--set", "data.path=/nowhere")
+    assert ran.code == 0, ran.stderr
+    assert json.loads(ran.stdout)["steps_per_run"] == 50 * (25_000 // 64)
+
+
+def test_the_plugins_of_a_config_file_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text('plugins = ["plugin_that_is_not_there"]\n')
+    ran = ray_darts("search", "--config", "mine.toml", "--dry-run")
+    assert ran.code == 2
+    assert "the plugin 'plugin_that_is_not_there' is not installed here" in ran.stderr
