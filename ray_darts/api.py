@@ -135,8 +135,8 @@ def build_network(
     """Build the network of a genotype, to be trained from scratch: an ordinary `nn.Module`.
 
     `genotype`: anything that `read_genotype` reads. `num_classes`: for text the size of the vocabulary, and
-    `image_channels` and `image_size` have no meaning. `options`: those of the space's `network`, such as
-    `layers=20, channels=36, auxiliary=True` of the convolutional space.
+    `image_channels` and `image_size` have no meaning. `options`: those of the space's `network`, such as `layers=20,
+    channels=36, auxiliary=True` for image cells.
 
     Raises: GenotypeError, naming the missing plugin when the space is not installed; ConfigError on unknown options.
     """
@@ -189,7 +189,7 @@ def decode(
     """The genotype that architecture parameters decode to, by the rule of the method (arXiv:1806.09055, section 2.4).
 
     `parameters`: the flat vector of a trace, or {cell: rows of alphas [edges][operations]}; lists, arrays or tensors on
-    the CPU. `method`: default that of the config, of a space alone that of DARTS.
+    the CPU. `method`: default that of the config; of a space alone, the default method.
     Raises: GenotypeError when they do not fit, NonFiniteAlphas, ConfigError.
     """
     from ray_darts.arguments import read_config

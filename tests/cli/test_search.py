@@ -1,23 +1,16 @@
 """search where all runs have ended already, and the dry run."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pytest
 
-from ray_darts.artifacts.checkpoints import Checkpoint
-from ray_darts.artifacts.experiment import register_experiment, register_run
-from ray_darts.artifacts.open import open_store
-from ray_darts.artifacts.writer import claim_run
 from ray_darts.config import SearchConfig, load_config
-from ray_darts.methods.darts import Darts
 from ray_darts.orchestration.outcome import Outcome
 from ray_darts.orchestration.plan import SweepRequest
 from ray_darts.orchestration.sweep import Observer, SweepResult
-from tests.artifacts.runs import ENVIRONMENT, owner
+from tests.api.finished import write_ended_runs
 from tests.cli.running import Ran, ray_darts
 from tests.data.files import random_pixels, write_class_folders
 
@@ -30,30 +23,7 @@ def _config() -> SearchConfig:
 
 
 def _searched(folder: Path, *runs: tuple[Literal["first", "second"], int], fail: str | None = None) -> None:
-    """Runs of the experiment `done` as a search of one step would have left them, before any publication."""
-    store, config = open_store(str(folder)), _config()
-    layout = config.space.layout()
-    identity: Mapping[str, object] = config.identity()
-    register_experiment(
-        store,
-        "done",
-        identity=identity,  # type: ignore[arg-type]
-        config_digest=config.digest(),
-        layout=layout,
-        data_digests={},
-        code="test",
-    )
-    for order, seed in runs:
-        run = f"{order}-order-seed-{seed}"
-        register_run(store, "done", run, seed, order)
-        writer = claim_run(store, "done", run, owner("session"), config.digest(), ENVIRONMENT)
-        if run == fail:
-            writer.fail("non_finite", "the training loss of rank 0 is not finite in step 1")
-            continue
-        alphas = np.random.default_rng(seed).standard_normal((1, layout.num_alphas)).astype(np.float32)
-        writer.advance(1, alphas, np.zeros(1, np.int32), [], Checkpoint({"w": np.zeros(1)}, {}), total_steps=1)
-        genotype = Darts().decode(layout, alphas[0].tolist()).genotype
-        writer.finish(genotype, {"name": "supernet_validation_accuracy", "value": 0.5 + seed / 10})
+    write_ended_runs(str(folder), "done", _config(), *runs, fail=fail)
 
 
 def _search(folder: Path, *words: str) -> Ran:
