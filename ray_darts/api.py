@@ -182,7 +182,7 @@ def write_text(genotype: Genotype | Best | str | Path) -> str:
 
 def decode(
     config_or_space: ConfigSource | Space,
-    parameters: Sequence[float] | Mapping[str, Sequence[Sequence[float]]],
+    parameters: Iterable[float] | Mapping[str, Iterable[Iterable[float]]],
     *,
     method: Method | None = None,
 ) -> Genotype:
@@ -272,7 +272,7 @@ def run_request(request: SweepRequest, observer: Callable[[list[RunStatus]], Non
     return SearchResult(request.experiment, request.store_uri, result.outcomes, result.best, result.exit_code)
 
 
-def _flatten(groups: Sequence[ParameterGroup], rows: Mapping[str, Sequence[Sequence[float]]]) -> list[float]:
+def _flatten(groups: Sequence[ParameterGroup], rows: Mapping[str, Iterable[Iterable[float]]]) -> list[float]:
     """The flat vector of {name of a group: rows}. Raises: GenotypeError naming the group that does not fit."""
     names = [group.name for group in groups]
     if set(rows) != set(names):

@@ -14,6 +14,9 @@ import ray_darts
 PLAIN = {"torch", "ray", "boto3", "pyarrow", "numpy"}
 REFUSED = {
     "errors": PLAIN | {"pydantic"},
+    "api": PLAIN | {"pydantic"},
+    "experiment": PLAIN | {"pydantic"},
+    "arguments": PLAIN,
     "config": PLAIN,
     "genotype": PLAIN,
     "report": {"torch", "ray", "boto3"},

@@ -123,7 +123,9 @@ def test_plugins_of_the_config_are_sent_as_packages_that_can_be_imported(plugins
     config = check_search(["--config", str(plugins / "sent.toml"), "--store", "s3://b/p"]).config
     with sent_packages(config.plugins, ROOT) as packages:
         prepared = JobRequest(WORDS, ROOT, packages=packages).runtime_env()
-        single, package = prepared["py_modules"]  # type: ignore[misc]
+        modules = prepared["py_modules"]
+        assert isinstance(modules, list)
+        single, package = map(str, modules)
         assert package == str(plugins / "sent_package")
         assert Path(single).name == "sent_file"
         program = (
@@ -140,15 +142,23 @@ def uploaded(runtime_env: dict[str, object]) -> list[str]:
     """The folders that Ray's job client uploads for `py_modules`; it raises where an entry is none."""
     folders: list[str] = []
 
-    class Recorder(SubmissionClient):  # type: ignore[misc]
+    class Recorder(SubmissionClient):
         def __init__(self) -> None:
             pass
 
         def _package_exists(self, package_uri: str) -> bool:
             return False
 
-        def _upload_package(self, package_uri: str, package_path: str, **options: object) -> bool:
-            assert options["include_parent_dir"] is True
+        def _upload_package(
+            self,
+            package_uri: str,
+            package_path: str,
+            include_gitignore: bool,
+            include_parent_dir: bool | None = False,
+            excludes: list[str] | None = None,
+            is_file: bool = False,
+        ) -> bool:
+            assert include_parent_dir is True
             folders.append(package_path)
             return True
 
