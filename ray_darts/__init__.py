@@ -60,8 +60,8 @@ def __getattr__(name: str) -> object:
     """Import an exported name when it is first used (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'ray_darts' has no attribute {name!r}")
-    if name == "errors":
-        return importlib.import_module("ray_darts.errors")
+    if name in ("errors", "search"):  # modules; that of the search can be called
+        return importlib.import_module(f"ray_darts.{name}")
     return getattr(importlib.import_module(_HOMES.get(name, "ray_darts.api")), name)
 
 

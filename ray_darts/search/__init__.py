@@ -1,7 +1,7 @@
 """The search task: one loop for every space, method, order and world size. Knows no Ray and no store.
 
-The package has the name of the API's function, and importing it hides that function in `ray_darts`. So the module can
-be called, and `ray_darts.search(...)` means `ray_darts.api.search(...)` whether or not the package is imported.
+This package has the name of the API's function, so the module can be called: `ray_darts.search(...)` is
+`ray_darts.api.search(...)`, which documents the parameters.
 """
 
 from __future__ import annotations
@@ -11,15 +11,23 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ray_darts.api import SearchResult
 
 
 class _CallableModule(ModuleType):
-    def __call__(self, *args: object, **kwargs: object) -> SearchResult:
-        """Call `ray_darts.api.search`, which documents the parameters."""
+    """A module that is called as a function; `__wrapped__` gives its signature to `inspect` and to notebooks."""
+
+    @property
+    def __wrapped__(self) -> Callable[..., SearchResult]:
         from ray_darts.api import search
 
-        return search(*args, **kwargs)  # type: ignore[arg-type]
+        return search
+
+    def __call__(self, *args: object, **kwargs: object) -> SearchResult:
+        """Call `ray_darts.api.search`."""
+        return self.__wrapped__(*args, **kwargs)
 
 
 sys.modules[__name__].__class__ = _CallableModule

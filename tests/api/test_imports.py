@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
 import pytest
 
 import ray_darts
+from ray_darts import api
 from tests.cluster.files import ROOT
 
 
@@ -62,3 +64,7 @@ for function in (ray_darts.search, search):
 from ray_darts.search.loop import SearchLoop
 """
     _modules(program)
+
+
+def test_search_has_the_signature_of_the_apis_function() -> None:
+    assert inspect.signature(ray_darts.search) == inspect.signature(api.search)
