@@ -39,8 +39,8 @@ from ray_darts.artifacts.records import Environment, Owner
 from ray_darts.artifacts.writer import claim_run
 from ray_darts.config import StoreSettings
 from ray_darts.methods.darts import Darts
-from ray_darts.tasks.metrics import CellMetrics, EpochMetrics
 from ray_darts.spaces.convolutional.space import convolutional_layout
+from ray_darts.tasks.metrics import CellMetrics, EpochMetrics
 from tests.artifacts.servers import ministack
 
 RESULTS = Path(__file__).parent / "results"

@@ -1,18 +1,69 @@
 """Distributed differentiable architecture search: Ray Train for each run, Ray Tune for the sweep, S3 for the answer.
 
-Importing the package imports nothing heavy; each layer is imported by whoever needs it.
+The Python API is `ray_darts.api`, and the protocols that a plugin implements are `Space`, `Method`, `Dataset` and
+`Operation`. All of them are imported on first use: `import ray_darts` imports neither torch nor ray nor pydantic.
 """
 
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray_darts import errors
+    from ray_darts.api import (
+        Experiment,
+        SearchResult,
+        build_network,
+        decode,
+        open_experiment,
+        read_genotype,
+        search,
+        write_text,
+    )
+    from ray_darts.protocols.dataset import Dataset
+    from ray_darts.protocols.method import Method
+    from ray_darts.protocols.operation import Operation
+    from ray_darts.protocols.registry import register
+    from ray_darts.protocols.space import Space
 
 __version__ = "0.2.0.dev0"
 
-_EXPORTS = {"register": "ray_darts.protocols.registry", "Operation": "ray_darts.protocols.operation"}
+__all__ = [
+    "Dataset",
+    "Experiment",
+    "Method",
+    "Operation",
+    "SearchResult",
+    "Space",
+    "build_network",
+    "decode",
+    "errors",
+    "open_experiment",
+    "read_genotype",
+    "register",
+    "search",
+    "write_text",
+]
+
+_HOMES = {
+    "Dataset": "ray_darts.protocols.dataset",
+    "Method": "ray_darts.protocols.method",
+    "Operation": "ray_darts.protocols.operation",
+    "Space": "ray_darts.protocols.space",
+    "register": "ray_darts.protocols.registry",
+}
+"""{exported name: its module}; the names that are not here are of `ray_darts.api`."""
 
 
 def __getattr__(name: str) -> object:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
+    """Import an exported name when it is first used (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'ray_darts' has no attribute {name!r}")
+    if name in ("errors", "search"):  # modules; that of the search can be called
+        return importlib.import_module(f"ray_darts.{name}")
+    return getattr(importlib.import_module(_HOMES.get(name, "ray_darts.api")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

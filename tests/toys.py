@@ -1,4 +1,4 @@
-"""A space and a method that exist only in the tests, as a user's plugin would bring them: `plugins = ["tests.toys"]`."""
+"""A space and a method that exist only in the tests, as a user's plugin brings them: `plugins = ["tests.toys"]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All published traces of an experiment as one `pyarrow.dataset`, read in place from a folder or from S3.
+"""All published traces of an experiment as one `pyarrow.dataset`, read in place from a folder or from S3; all metrics.
 
 Only for finished runs; `export` reads any run through its log. Refuses a file with another schema, naming its key.
 """
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from ray_darts.artifacts.experiment import list_runs
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.metrics import metrics_schema
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.s3 import S3Store
 from ray_darts.artifacts.trace_schema import METHOD_TRACE_SCHEMA, TRACE_SCHEMA
@@ -36,6 +37,23 @@ def trace_dataset(store: ObjectStore, experiment: str, runs: Sequence[str] | Non
     schemas = [_schema(filesystem, f"{root}/{key}", key) for key in published]
     schema = METHOD_TRACE_SCHEMA if METHOD_TRACE_SCHEMA in schemas else TRACE_SCHEMA
     return ds.dataset([f"{root}/{key}" for key in published], schema=schema, filesystem=filesystem)
+
+
+def published_metrics(store: ObjectStore, experiment: str) -> pa.Table:
+    """The metrics of every run that has published them, one row per epoch; a column that a run lacks is null.
+
+    Raises: CorruptObject on a file that is not Parquet.
+    """
+    tables = [metrics_schema().empty_table()]
+    for run in list_runs(store, experiment):
+        key = RunKeys(experiment, run).metrics
+        try:
+            tables.append(pq.read_table(pa.BufferReader(store.get(key).data)))
+        except MissingObject:
+            continue
+        except (pa.ArrowException, OSError) as error:
+            raise CorruptObject(f"{key} cannot be read as Parquet: {error}", key=key) from error
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def _schema(filesystem: pafs.FileSystem, path: str, key: str) -> pa.Schema:

@@ -1,7 +1,7 @@
 """The command line `ray-darts`: parse, call one function, print. The only place that maps errors to exit codes.
 
-stdout carries the result (text, or JSON with `--json`), stderr the story. Each command imports what it needs when it
-runs, so `--help` stays quick and `best` needs neither torch nor ray.
+Results go to stdout (text, or JSON with `--json`), progress and warnings to stderr. Each command imports what it needs
+when it runs, so `--help` is fast and `best` needs neither torch nor ray.
 """
 
 from __future__ import annotations

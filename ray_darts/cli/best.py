@@ -1,63 +1,65 @@
-"""`ray-darts best`: the answer of an experiment in one GET. Imports neither torch nor ray."""
+"""`ray-darts best`: the best genotype of an experiment, in one GET. Imports neither torch nor ray."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ray_darts.cli.options import DEFAULT_STORE, Experiment, Json, Output, Store, StoreOverrides
-from ray_darts.cli.output import show_result, tell, write_file
+from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Output, Store, StoreOverrides
+from ray_darts.cli.output import report_line, show_result, write_file
 
 if TYPE_CHECKING:
     from ray_darts.artifacts.best import Best
 
-
-class Format(StrEnum):
-    """How a genotype is written: our JSON, or the reference implementation's Python literal."""
-
-    json = "json"
-    darts = "darts"
+FORMATS = ("json", "text")
 
 
 def best(
-    experiment: Experiment,
+    experiment: ExperimentName,
     store: Store = DEFAULT_STORE,
     form: Annotated[
-        Format, typer.Option("--format", help="JSON, or the reference's Genotype(...) text.")
-    ] = Format.json,
+        str, typer.Option("--format", metavar="json|text", help="JSON, or the text form of the genotype's space.")
+    ] = "json",
     output: Output = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Also read the record it comes from, and compare.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also read the finish record of its run, and compare.")
+    ] = False,
     overrides: StoreOverrides = None,
     as_json: Json = False,
 ) -> None:
     """Print the best genotype so far.
 
-    Where it comes from goes to stderr.
+    Its run and metric are printed on stderr.
     """
-    from ray_darts.artifacts.best import read_best
+    from ray_darts.api import Experiment, write_text
     from ray_darts.cli.stores import open_named_store
 
-    found = read_best(open_named_store(store, overrides), experiment, verify)
-    text = _written(found, form)
-    tell(_story(found, verify))
+    form = _known(form)
+    found = Experiment(open_named_store(store, overrides), experiment).best(verify)
+    text = write_text(found) if form == "text" else found.architecture().to_json()
+    report_line(f"{found.run}, step {found.genotype_step}: {metric_text(found, verify)}")
     if output is not None:
         write_file(output, text + "\n")
-        tell(f"genotype in {output}")
+        report_line(f"genotype in {output}")
     if as_json or output is None:
         show_result(text, found.model_dump(mode="json"), as_json)
 
 
-def _written(found: Best, form: Format) -> str:
-    from ray_darts.genotype.darts_text import to_darts
-
-    genotype = found.architecture()
-    return to_darts(genotype) if form is Format.darts else genotype.to_json()
-
-
-def _story(found: Best, verified: bool) -> str:
+def metric_text(found: Best, verified: bool = False) -> str:
+    """`supernet_validation_accuracy 0.93 (interim ranking)`."""
     metric = found.metric
     value = "not finite" if metric.value is None else f"{metric.value:.6g}"
-    checked = ", verified" if verified else ""
-    return f"{found.run}, step {found.genotype_step}: {metric.name} {value} ({metric.ranking} ranking{checked})"
+    return f"{metric.name} {value} ({metric.ranking} ranking{', verified' if verified else ''})"
+
+
+def _known(form: str) -> str:
+    """The format of this name; the name of release 0.1 with a warning. Raises: ConfigError."""
+    from ray_darts.errors import ConfigError
+
+    if form == "darts":
+        report_line("warning: --format darts is now --format text; the old name goes in 0.3")
+        return "text"
+    if form not in FORMATS:
+        raise ConfigError(f"--format {form!r}: wanted {' or '.join(FORMATS)}")
+    return form

@@ -1,4 +1,4 @@
-"""`ray-darts doctor`: is this machine, this cluster and this store fit for a search, and is the mathematics right."""
+"""`ray-darts doctor`: checks whether a machine, a cluster and a store are fit for a search, and the mathematics."""
 
 from __future__ import annotations
 
@@ -10,53 +10,55 @@ import typer
 
 from ray_darts.cli.exits import FAILED
 from ray_darts.cli.options import Json, StoreOverrides
-from ray_darts.cli.output import show_result, tell
+from ray_darts.cli.output import report_line, show_result
 
 if TYPE_CHECKING:
-    from ray_darts.cli.examination import Finding
+    from ray_darts.cli.examination import DoctorLine
 
 
 def doctor(
-    store: Annotated[str | None, typer.Option("--store", metavar="URI", help="Also try this store.")] = None,
-    address: Annotated[str | None, typer.Option("--address", metavar="RAY", help="Also ask this Ray cluster.")] = None,
+    store: Annotated[str | None, typer.Option("--store", metavar="URI", help="Also check this store.")] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="RAY", help="Also check this Ray cluster.")
+    ] = None,
     overrides: StoreOverrides = None,
     as_json: Json = False,
 ) -> None:
-    """Examine this machine, a cluster, a store and the maths.
+    """Check this machine, a cluster, a store and the mathematics.
 
     Each line is ok, warning or failure, with what to do. Puts a probe object into the store and removes it. Takes
     about a minute; exit 1 on a failure.
     """
-    findings = []
-    for finding in _examine(store, address, overrides):
-        findings.append(finding)
+    lines = []
+    for line in _examine(store, address, overrides):
+        lines.append(line)
         if as_json:
-            tell(f"{finding.state}: {finding.area} {finding.name}")
+            report_line(f"{line.state}: {line.area} {line.name}")
         else:
-            show_result(_line(finding), None, as_json=False)
+            show_result(_text(line), None, as_json=False)
     if as_json:
-        show_result("", [asdict(finding) for finding in findings], as_json=True)
-    if any(finding.state == "failure" for finding in findings):
+        show_result("", [asdict(line) for line in lines], as_json=True)
+    if any(line.state == "failure" for line in lines):
         raise typer.Exit(FAILED)
 
 
-def _examine(store: str | None, address: str | None, overrides: list[str] | None) -> Iterator[Finding]:
+def _examine(store: str | None, address: str | None, overrides: list[str] | None) -> Iterator[DoctorLine]:
     from ray_darts.cli import examination
     from ray_darts.cli.stores import open_named_store
 
     opened = None if store is None else open_named_store(store, overrides)
-    looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
-        ("versions", examination.look_at_versions),
-        ("devices", examination.look_at_devices),
-        ("cluster", lambda: examination.look_at_cluster(address)),
-        ("mathematics", examination.look_at_mathematics),
+    checks: list[tuple[str, Callable[[], Iterator[DoctorLine]]]] = [
+        ("versions", examination.check_versions),
+        ("devices", examination.check_devices),
+        ("cluster", lambda: examination.check_cluster(address)),
+        ("mathematics", examination.check_mathematics),
     ]
     if opened is not None:
-        looks.insert(3, ("store", lambda: examination.look_at_store(opened)))
-    for area, look in looks:
-        yield from examination.whatever_breaks(area, look)
+        checks.insert(3, ("store", lambda: examination.check_store(opened)))
+    for area, check in checks:
+        yield from examination.guarded(area, check)
 
 
-def _line(finding: Finding) -> str:
-    advice = f"\n{'':<10}{finding.advice}" if finding.advice else ""
-    return f"{finding.state:<10}{finding.area} {finding.name}: {finding.detail}{advice}"
+def _text(line: DoctorLine) -> str:
+    advice = f"\n{'':<10}{line.advice}" if line.advice else ""
+    return f"{line.state:<10}{line.area} {line.name}: {line.detail}{advice}"

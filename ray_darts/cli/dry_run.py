@@ -1,4 +1,4 @@
-"""`ray-darts search --dry-run`: what the search would do and take, from the code and data it would use.
+"""`ray-darts search --dry-run`: the runs, steps, memory and time of a search, from the code and data it would use.
 
 Reads the store and the data; writes nothing, downloads nothing, starts no cluster.
 """
@@ -11,9 +11,8 @@ from collections import Counter
 import torch
 
 from ray_darts.artifacts.open import open_store
-from ray_darts.cli.output import tell
+from ray_darts.cli.output import report_line
 from ray_darts.config import SearchConfig
-from ray_darts.config.data import Images
 from ray_darts.data.open import open_data
 from ray_darts.orchestration.capacity import Capacity, concurrent_runs
 from ray_darts.orchestration.connection import named_cluster, ray_connection
@@ -23,19 +22,17 @@ from ray_darts.protocols.dataset import DataFacts
 from ray_darts.report.cost import Estimate, Plan, StepSize, estimate
 from ray_darts.search.footprint import measure_footprint
 
-_CIFAR10_TRAINING_IMAGES = 50_000
-
 
 def estimate_request(request: SweepRequest) -> Estimate:
-    """Check a request against its store, its data and the machine, and estimate what is left of it.
+    """Check a request against its store, its data and the machine, and estimate the runs that are still to be searched.
 
     Raises: ConfigError, DataError, ClusterError, StoreError: what the search itself would refuse.
     """
     config = with_absolute_path(request.config)
     plan = plan_sweep(request, open_store(request.store_uri, request.config.store))
     facts, total_steps = _data_size(config, request.seeds[0])
-    concurrent, device = _placing(request, len(plan.to_search))
-    tell(f"counting one step of each order for {device}")
+    concurrent, device = _concurrency(request, len(plan.to_search))
+    report_line(f"counting one step of each order for {device}")
     torch.set_num_threads(1)
     footprints = {order: measure_footprint(config, facts, order, device) for order in request.orders}
     one = footprints[request.orders[0]]
@@ -65,17 +62,16 @@ def estimate_request(request: SweepRequest) -> Estimate:
 
 
 def _data_size(config: SearchConfig, seed: int) -> tuple[DataFacts, int]:
-    """What the data tells a network, and the steps of a whole run; CIFAR-10 is known without a download."""
-    settings, search = config.data, config.search
-    if isinstance(settings, Images) and settings.source == "cifar10":
-        weight_half = int(_CIFAR10_TRAINING_IMAGES * settings.fraction * (1 - settings.alpha_fraction))
-        return DataFacts(10, 3, settings.image_size or 32), search.epochs * (weight_half // search.batch_size)
+    """The facts of the data and the steps of a whole run; the data is read only where they are not known without."""
+    known = config.data.size_unread(config.search)
+    if known is not None:
+        return known
     data = open_data(config, seed)
-    return data.facts, sum(data.num_steps(epoch) for epoch in range(search.epochs))
+    return data.facts, sum(data.num_steps(epoch) for epoch in range(config.search.epochs))
 
 
-def _placing(request: SweepRequest, num_runs: int) -> tuple[int, str]:
-    """How many runs would go at a time, and on what, in the named cluster or in one of this machine."""
+def _concurrency(request: SweepRequest, num_runs: int) -> tuple[int, str]:
+    """How many runs are searched at a time, and the device, in the named cluster or in one of this machine."""
     if named_cluster(request.address) is not None:
         with ray_connection(request.address):
             capacity = cluster_capacity()

@@ -1,7 +1,7 @@
-"""What `ray-darts doctor` looks at: versions, devices, the cluster, a store, and the mathematics.
+"""What `ray-darts doctor` checks: versions, devices, the cluster, a store, and the mathematics.
 
-Each look gives lines that say ok, warning (a search runs, but) or failure (it cannot, or not rightly), and what to
-do. A look that itself breaks is a failure of what it looked at, never of the doctor.
+Each check yields lines with a state: ok, warning (a search runs, with a disadvantage) or failure (a search does not
+run, or gives wrong results), and what to do. A check that raises is a failure of what it checked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
-class Finding:
+class DoctorLine:
     """One line of the doctor; `advice` is empty where nothing is to be done."""
 
     area: str
@@ -37,93 +37,93 @@ class Finding:
     advice: str = ""
 
 
-def whatever_breaks(area: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """The findings of a look; an exception that ends it becomes the last of them."""
+def guarded(area: str, check: Callable[[], Iterator[DoctorLine]]) -> Iterator[DoctorLine]:
+    """The lines of a check; an exception that ends it becomes the last line."""
     try:
-        yield from look()
-    except Exception as error:  # noqa: BLE001  a broken build may raise anything, and that is the finding
+        yield from check()
+    except Exception as error:  # noqa: BLE001  a broken installation may raise anything, and that is a result
         advice = "the installation is broken: install ray-darts afresh in an environment of its own"
-        yield Finding(area, "examination", "failure", f"{type(error).__name__}: {error}", advice)
+        yield DoctorLine(area, "examination", "failure", f"{type(error).__name__}: {error}", advice)
 
 
-def look_at_versions() -> Iterator[Finding]:
-    """The interpreter, and the packages that results depend on, against the ranges this release was made for."""
-    yield Finding("versions", "python", "ok", sys.version.split()[0])
+def check_versions() -> Iterator[DoctorLine]:
+    """The interpreter, and the packages that results depend on, against the ranges that this release declares."""
+    yield DoctorLine("versions", "python", "ok", sys.version.split()[0])
     ranges = _declared_ranges()
     for package in _PACKAGES:
         wanted = ranges.get(package, "")
         try:
             version = metadata.version(package)
         except metadata.PackageNotFoundError:
-            yield Finding("versions", package, "failure", "not installed", f"pip install '{package}{wanted}'")
+            yield DoctorLine("versions", package, "failure", "not installed", f"pip install '{package}{wanted}'")
             continue
         if _fits(version, wanted):
-            yield Finding("versions", package, "ok", version)
+            yield DoctorLine("versions", package, "ok", version)
         else:
-            advice = f"this release was made for {package}{wanted}: pip install '{package}{wanted}'"
-            yield Finding("versions", package, "warning", version, advice)
+            advice = f"this release needs {package}{wanted}: pip install '{package}{wanted}'"
+            yield DoctorLine("versions", package, "warning", version, advice)
 
 
-def look_at_devices() -> Iterator[Finding]:
-    """What PyTorch computes on here."""
+def check_devices() -> Iterator[DoctorLine]:
+    """The devices that PyTorch finds."""
     import torch
 
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield Finding("devices", "cpu", "ok", f"{cpus} cores")
+    yield DoctorLine("devices", "cpu", "ok", f"{cpus} cores")
     if not torch.cuda.is_available():
         if _NVIDIA_DRIVER.exists():
             advice = "install a build of PyTorch for this driver's CUDA version, or give this process its GPUs"
-            yield Finding("devices", "cuda", "warning", "there is a driver, but PyTorch sees no GPU", advice)
+            yield DoctorLine("devices", "cuda", "warning", "there is a driver, but PyTorch sees no GPU", advice)
         else:
-            yield Finding("devices", "cuda", "ok", "no GPU here: searches run on the CPU")
+            yield DoctorLine("devices", "cuda", "ok", "no GPU here: searches run on the CPU")
         return
     for index in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(index)
-        yield Finding("devices", f"cuda:{index}", "ok", f"{facts.name}, {facts.total_memory / 1e9:.0f} GB")
+        yield DoctorLine("devices", f"cuda:{index}", "ok", f"{facts.name}, {facts.total_memory / 1e9:.0f} GB")
     if torch.distributed.is_nccl_available():
         version = torch.cuda.nccl.version()  # type: ignore[no-untyped-call]
-        yield Finding("devices", "nccl", "ok", ".".join(map(str, version)))
+        yield DoctorLine("devices", "nccl", "ok", ".".join(map(str, version)))
     else:
         advice = "several GPUs of one run need NCCL: install PyTorch's CUDA build"
-        yield Finding("devices", "nccl", "failure", "PyTorch was built without it", advice)
+        yield DoctorLine("devices", "nccl", "failure", "PyTorch was built without it", advice)
 
 
-def look_at_cluster(address: str | None) -> Iterator[Finding]:
+def check_cluster(address: str | None) -> Iterator[DoctorLine]:
     """Whether the head answers, what the cluster has and what an autoscaler may add."""
     from ray_darts.orchestration.connection import named_cluster, ray_connection
     from ray_darts.orchestration.resources import cluster_capacity
 
     if named_cluster(address) is None:
         detail = f"none named: a search starts one on this machine ({os.cpu_count()} CPUs)"
-        yield Finding("cluster", "address", "ok", detail)
+        yield DoctorLine("cluster", "address", "ok", detail)
         return
     try:
         with ray_connection(address):
             capacity = cluster_capacity()
     except RayDartsError as error:
         advice = "name the head with --address or RAY_ADDRESS; with token authentication set RAY_AUTH_MODE=token"
-        yield Finding("cluster", "head", "failure", str(error), advice)
+        yield DoctorLine("cluster", "head", "failure", str(error), advice)
         return
-    yield Finding("cluster", "head", "ok", "it answers")
-    yield Finding("cluster", "resources", "ok", capacity.describe())
+    yield DoctorLine("cluster", "head", "ok", "answers")
+    yield DoctorLine("cluster", "resources", "ok", capacity.describe())
 
 
-def look_at_store(store: ObjectStore) -> Iterator[Finding]:
-    """Every promise that the store's protocol needs, tried with a probe object."""
+def check_store(store: ObjectStore) -> Iterator[DoctorLine]:
+    """Every guarantee of a store that the run log needs, tried with a probe object."""
     from ray_darts.artifacts.doctor import probe_store
 
     for check in probe_store(store):
         state: State = "ok" if check.ok else "failure" if check.needed else "warning"
-        yield Finding("store", check.name, state, check.detail, "" if check.ok else f"without it {check.cost}")
+        yield DoctorLine("store", check.name, state, check.detail, "" if check.ok else f"without it {check.cost}")
 
 
-def look_at_mathematics() -> Iterator[Finding]:
-    """The gradients, the optimisers and the ranks, each against an independent reference, on this machine."""
+def check_mathematics() -> Iterator[DoctorLine]:
+    """Gradients, optimisers and ranks on this machine, each against an independent reference."""
     from ray_darts.search.proof import all_proofs
 
-    advice = "do not search here: this PyTorch computes something else; reinstall it, and report this line"
+    advice = "do not search here: this PyTorch gives wrong results; reinstall it, and report this line"
     for proof in all_proofs():
-        yield Finding(
+        yield DoctorLine(
             "mathematics", proof.name, "ok" if proof.holds else "failure", proof.detail, "" if proof.holds else advice
         )
 

@@ -1,4 +1,4 @@
-"""`ray-darts gc`: what no record refers to and no writer can still refer to; told first, deleted when asked."""
+"""`ray-darts gc`: lists objects that no record refers to and no writer can still refer to; deletes them on request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ray_darts.cli.options import DEFAULT_STORE, Experiment, Json, Store, StoreOverrides
+from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Store, StoreOverrides
 from ray_darts.cli.output import show_result
 from ray_darts.report.amounts import bytes_text
 
@@ -15,25 +15,24 @@ if TYPE_CHECKING:
 
 
 def gc(
-    experiment: Experiment,
+    experiment: ExperimentName,
     store: Store = DEFAULT_STORE,
     delete: Annotated[bool, typer.Option("--delete", help="Delete them; without it nothing is changed.")] = False,
     min_age_hours: Annotated[
-        float, typer.Option("--min-age-hours", min=0, help="Leave what is younger by the store's clock.")
+        float, typer.Option("--min-age-hours", min=0, help="Keep younger objects, by the store's clock.")
     ] = 24.0,
     overrides: StoreOverrides = None,
     as_json: Json = False,
 ) -> None:
     """List or delete objects that nothing refers to.
 
-    Records of the logs, descriptions and publications are never touched.
+    Records of the logs, descriptions and publications are never deleted.
     """
     from ray_darts.artifacts.collect import collect_experiment
-    from ray_darts.cli.stores import check_experiment, open_named_store
+    from ray_darts.cli.stores import open_named_experiment
 
-    opened = open_named_store(store, overrides)
-    check_experiment(opened, experiment)
-    found = collect_experiment(opened, experiment, min_age_hours * 3600, delete)
+    opened = open_named_experiment(store, experiment, overrides)
+    found = collect_experiment(opened.store, experiment, min_age_hours * 3600, delete)
     data = {
         "experiment": experiment,
         "deleted": found.deleted,

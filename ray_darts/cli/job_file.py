@@ -1,4 +1,4 @@
-"""Job files: the options of `ray-darts search` as TOML, so that standard work has a name. Knows no cluster.
+"""Job files: the options of `ray-darts search` as TOML, for searches that are run often. Knows no cluster.
 
 preset = "cifar10"
 seeds = 4
@@ -22,18 +22,21 @@ KEYS = ("preset", "name", "seeds", "orders", "workers", "max_concurrent", "max_h
 def search_words(words: Sequence[str]) -> list[str]:
     """The arguments of a search in a job: a job file in first place becomes its options, before those typed.
 
-    Raises: ConfigError for a file that cannot be used, and without a store that outlives the job.
+    A request for help is `--help` alone. Raises: ConfigError for a file that cannot be used, and without a store that
+    is still there after the job.
     """
+    if {"--help", "-h"} & set(words):
+        return ["--help"]
     expanded = [*read_job(Path(words[0])), *words[1:]] if words and words[0].endswith(".toml") else list(words)
     check_store(_last_value(expanded, "--store"))
     return expanded
 
 
 def check_store(store: str | None) -> str:
-    """A store that does not vanish with the job's own folder. Raises: ConfigError."""
+    """A store outside the job's own folder, which is deleted after the job. Raises: ConfigError."""
     if store is None or not (store.startswith("s3://") or Path(store).is_absolute()):
         raise ConfigError(
-            f"--store {store or '(none)'}: a job runs in a folder that is thrown away with it; "
+            f"--store {store or '(none)'}: a job runs in a folder that is deleted after it; "
             "wanted s3://bucket/prefix, or an absolute path that every node sees"
         )
     return store

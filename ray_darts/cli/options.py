@@ -1,4 +1,4 @@
-"""Options that several commands share, so that they read and behave the same everywhere."""
+"""Options that several commands share, so that they have the same names and help everywhere."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import typer
 
 DEFAULT_STORE = "./results"
 
-Experiment = Annotated[str, typer.Argument(metavar="EXP", help="Name of the experiment.", show_default=False)]
+ExperimentName = Annotated[str, typer.Argument(metavar="EXP", help="Name of the experiment.", show_default=False)]
 Store = Annotated[
-    str, typer.Option("--store", metavar="URI", help="Where results lie: a folder or s3://bucket/prefix.")
+    str, typer.Option("--store", metavar="URI", help="Where the results are: a folder or s3://bucket/prefix.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Overrides = Annotated[

@@ -1,4 +1,4 @@
-"""How results reach the user: stdout has the result as text or JSON, stderr the story. Knows no command."""
+"""How results reach the user: results to stdout as text or JSON, progress to stderr. Knows no command."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def show_result(text: str, data: object, as_json: bool) -> None:
     sys.stdout.write(shown if shown.endswith("\n") else shown + "\n")
 
 
-def tell(line: str) -> None:
-    """Tell the user what goes on, on stderr."""
+def report_line(line: str) -> None:
+    """Print a line of progress, or a warning, on stderr."""
     sys.stderr.write(line + "\n")
 
 

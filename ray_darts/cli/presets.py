@@ -1,4 +1,4 @@
-"""`ray-darts presets`: what comes with the package."""
+"""`ray-darts presets`: the presets of the package."""
 
 from __future__ import annotations
 

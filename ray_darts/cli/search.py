@@ -1,4 +1,4 @@
-"""`ray-darts search`: one command that starts, continues or, when all is done, prints the result of a search."""
+"""`ray-darts search`: starts or continues a search; when all runs have finished, prints the result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def search(
     ] = None,
     store: Store = DEFAULT_STORE,
     seeds: Annotated[str, typer.Option("--seeds", help="How many (4 is seeds 0 to 3), or a list: 0,3,7.")] = "4",
-    orders: Annotated[str, typer.Option("--orders", help="Gradient orders to search with.")] = "first,second",
+    orders: Annotated[
+        str | None,
+        typer.Option("--orders", help="Gradient orders, such as first,second; absent: all that the method defines."),
+    ] = None,
     workers: Annotated[
         str | None, typer.Option("--workers", metavar="N", help="Workers per run, or MIN:MAX for elastic ones.")
     ] = None,
@@ -26,59 +29,59 @@ def search(
         int | None,
         typer.Option("--max-concurrent", metavar="N", help="Runs at a time; absent: what the cluster holds."),
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed for good.")] = False,
-    allow_local_batch_norm: Annotated[
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Search failed runs again.")] = False,
+    allow_world_size_change: Annotated[
         bool,
-        typer.Option("--allow-local-batch-norm", help="Accept another number of workers than a run began with."),
+        typer.Option("--allow-world-size-change", help="Continue with another number of workers; results will differ."),
     ] = False,
+    allow_local_batch_norm: Annotated[bool, typer.Option("--allow-local-batch-norm", hidden=True)] = False,
     address: Annotated[
         str | None, typer.Option("--address", metavar="RAY", help="Address of a Ray cluster; absent: this machine.")
     ] = None,
     max_hours: Annotated[
-        float | None, typer.Option("--max-hours", help="Stop, resumable, after this many hours.")
+        float | None, typer.Option("--max-hours", help="Stop after this many hours; the same command continues.")
     ] = None,
     max_worker_hours: Annotated[
-        float | None, typer.Option("--max-worker-hours", help="Stop, resumable, after this many hours of workers.")
+        float | None,
+        typer.Option("--max-worker-hours", help="Stop after this many hours of workers; the same command continues."),
     ] = None,
     overrides: Overrides = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell runs, steps, memory, time and cost; write nothing.")
+        bool, typer.Option("--dry-run", help="Print runs, steps, memory, time and cost; write nothing.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Search with every seed and order in parallel.
 
-    The same command again continues what is unfinished and prints the result when all is done.
+    The same command again continues unfinished runs and prints the result when all have finished.
     """
     from ray_darts.cli.request import read_request
 
-    given = {
-        "workers": workers,
-        "max_concurrent": max_concurrent,
-        "max_hours": max_hours,
-        "max_worker_hours": max_worker_hours,
-    }
-    flags = [f"operation.{field}={value}" for field, value in given.items() if value is not None]
-    asked = read_request(
-        preset,
-        config,
-        name,
-        seeds,
-        orders,
-        [*(overrides or []), *flags],
+    request = read_request(
+        preset=preset,
+        config=config,
+        name=name,
+        seeds=seeds,
+        orders=orders,
+        overrides=overrides,
         store=store,
+        workers=workers,
+        max_concurrent=max_concurrent,
+        max_hours=max_hours,
+        max_worker_hours=max_worker_hours,
         retry_failed=retry_failed,
+        allow_world_size_change=allow_world_size_change,
         allow_local_batch_norm=allow_local_batch_norm,
         address=address,
     )
     if dry_run:
         from ray_darts.cli.dry_run import estimate_request
 
-        estimate = estimate_request(asked)
+        estimate = estimate_request(request)
         show_result(estimate.text(), estimate.to_data(), as_json)
         return
-    from ray_darts.cli.sweep import run_request
+    from ray_darts.cli.sweep import result_data, result_text, search_and_report
 
-    answer = run_request(asked)
-    show_result(answer.text(), answer.to_data(), as_json)
-    raise typer.Exit(answer.exit_code)
+    result = search_and_report(request)
+    show_result(result_text(result), result_data(result), as_json)
+    raise typer.Exit(result.exit_code)

@@ -1,4 +1,4 @@
-"""`ray-darts status`: how far each run is, from the store alone, on any machine that can read it."""
+"""`ray-darts status`: how far each run is, read from the store alone, on any machine that can read it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ray_darts.cli.options import DEFAULT_STORE, Experiment, Json, Store, StoreOverrides
+from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Store, StoreOverrides
 from ray_darts.cli.output import show_result
 
 if TYPE_CHECKING:
@@ -19,23 +19,21 @@ WATCH_EVERY_S = 5.0
 
 
 def status(
-    experiment: Experiment,
+    experiment: ExperimentName,
     store: Store = DEFAULT_STORE,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every 5 s until all runs have ended.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every 5 s until all runs have ended.")] = False,
     overrides: StoreOverrides = None,
     as_json: Json = False,
 ) -> None:
-    """Show how far each run is and who holds it."""
-    from ray_darts.artifacts.status import experiment_status
-    from ray_darts.cli.stores import check_experiment, open_named_store
+    """Show how far each run is and which command searches it."""
+    from ray_darts.cli.stores import open_named_experiment
     from ray_darts.report.table import status_text
 
-    opened = open_named_store(store, overrides)
-    check_experiment(opened, experiment)
+    opened = open_named_experiment(store, experiment, overrides)
     if watch:
-        _watch(experiment, lambda: experiment_status(opened, experiment), as_json)
+        _watch(experiment, opened.status, as_json)
         return
-    runs = experiment_status(opened, experiment)
+    runs = opened.status()
     show_result(status_text(runs), [run_data(run) for run in runs], as_json)
 
 
@@ -59,7 +57,7 @@ def run_data(run: RunStatus) -> dict[str, object]:
 
 
 def _watch(experiment: str, read: Callable[[], Sequence[RunStatus]], as_json: bool) -> None:
-    """Show the runs until all have ended or the user interrupts; as JSON, one line per look."""
+    """Show the runs until all have ended or the user interrupts; as JSON, one line each time."""
     from ray_darts.report.table import LiveTable
 
     with LiveTable(experiment, quiet=as_json) as table:

@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ray_darts.errors import ConfigError, MissingObject
+from ray_darts.errors import ConfigError
 
 if TYPE_CHECKING:
     from ray_darts.artifacts.objects import ObjectStore
     from ray_darts.config import StoreSettings
+    from ray_darts.experiment import Experiment
 
 
 def open_named_store(uri: str, overrides: Sequence[str] | None) -> ObjectStore:
-    """Open a store; nothing is asked of it yet. Raises: ConfigError."""
-    from ray_darts.artifacts.open import open_store
+    """Open a store; no request is made yet. Raises: ConfigError."""
+    from ray_darts.api import open_store
 
     return open_store(uri, _store_settings(overrides or ()))
+
+
+def open_named_experiment(uri: str, name: str, overrides: Sequence[str] | None) -> Experiment:
+    """Open an experiment. Raises: ConfigError; MissingObject naming the experiments that there are; StoreError."""
+    from ray_darts.api import open_experiment
+
+    return open_experiment(uri, name, settings=_store_settings(overrides or ()))
 
 
 def _store_settings(overrides: Sequence[str]) -> StoreSettings:
@@ -25,16 +33,4 @@ def _store_settings(overrides: Sequence[str]) -> StoreSettings:
     others = [override for override in overrides if not override.startswith("store.")]
     if others:
         raise ConfigError(f"--set {others[0]!r}: this command takes store.KEY=VALUE only")
-    return load_config("digits", overrides=overrides).store
-
-
-def check_experiment(store: ObjectStore, experiment: str) -> None:
-    """Raise MissingObject, naming the experiments that there are, unless the store holds `experiment`."""
-    from ray_darts.artifacts.experiment import list_experiments
-    from ray_darts.artifacts.keys import ExperimentKeys
-
-    if store.exists(ExperimentKeys(experiment).description):
-        return
-    there = list_experiments(store)
-    known = f"there are {', '.join(there)}" if there else "it holds none"
-    raise MissingObject(f"no experiment {experiment!r} in {store.uri}; {known}", experiment=experiment)
+    return load_config(settings={}, overrides=overrides).store

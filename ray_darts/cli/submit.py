@@ -1,20 +1,26 @@
-"""`ray-darts submit`: a search as a job of a Ray cluster, checked and followed here; ends with the job's exit code."""
+"""`ray-darts submit`: sends a search to a Ray cluster as a job, follows its log and exits with its exit code."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ray_darts.cli.exits import INTERRUPTED
 from ray_darts.cli.options import Preset
-from ray_darts.cli.output import tell
+from ray_darts.cli.output import report_line
 from ray_darts.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ray_darts.orchestration.plan import SweepRequest
 
 
 def submit(
@@ -36,7 +42,7 @@ def submit(
         Path | None, typer.Option("--token-file", help="The cluster's token; absent: where Ray itself looks for it.")
     ] = None,
     working_dir: Annotated[
-        Path, typer.Option("--working-dir", help="Root of a checkout; ray_darts/ and jobs/ travel with the job.")
+        Path, typer.Option("--working-dir", help="Root of a checkout; ray_darts/ and jobs/ are sent with the job.")
     ] = Path(),
     installed: Annotated[
         bool, typer.Option("--installed", help="Send nothing: run the package installed in the cluster's image.")
@@ -53,44 +59,73 @@ def submit(
     from ray_darts.cli.job_file import search_words
     from ray_darts.orchestration.submit import JobRequest, connect, follow_job, submit_job
 
-    asked = [*(words or []), "--store", store, *(["--preset", preset] if preset is not None else [])]
-    checked = search_words(asked)
-    check_search(checked)
-    request = JobRequest(
-        tuple(checked), None if installed else working_dir, requirements() if dependencies else (), stop_wait_s
-    )
-    client = connect(address, read_token(token_file))
-    submission_id = submit_job(client, request)
-    tell(f"job {submission_id} submitted to {client.get_address()}: {request.entrypoint()}")
+    checked = search_words([*(words or []), "--store", store, *(["--preset", preset] if preset is not None else [])])
+    plugins = check_search(checked).config.plugins
+    checkout = None if installed else working_dir
+    with sent_packages(plugins, checkout) as packages:
+        request = JobRequest(
+            tuple(checked), checkout, requirements() if dependencies else (), stop_wait_s, packages=packages
+        )
+        client = connect(address, read_token(token_file))
+        submission_id = submit_job(client, request)
+    report_line(f"job {submission_id} submitted to {client.get_address()}: {request.entrypoint()}")
     if not follow:
         sys.stdout.write(f"{submission_id}\n")
         return
     try:
         code = follow_job(client, submission_id, sys.stdout.write)
     except KeyboardInterrupt as interrupt:
-        tell(f"the job goes on without us; to end it, resumable: ray job stop {submission_id}")
+        report_line(f"the job is still running; to stop it after its last commit: ray job stop {submission_id}")
         raise typer.Exit(INTERRUPTED) from interrupt
     raise typer.Exit(code)
 
 
-def check_search(words: Sequence[str]) -> None:
-    """Check the arguments as the cluster will, before anything is sent. Raises: ConfigError, click.UsageError."""
+def check_search(words: Sequence[str]) -> SweepRequest:
+    """Check the arguments of a search as the job will, before anything is sent. Raises: ConfigError, click.UsageError.
+
+    Imports the plugins that the config names.
+    """
     from ray_darts.cli.app import app
     from ray_darts.cli.request import read_request
 
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
     given = group.commands["search"].make_context("search", list(words)).params
-    read_request(
-        given["preset"], given["config"], given["name"], given["seeds"], given["orders"], given["overrides"] or []
-    )
+    return read_request(**{name: value for name, value in given.items() if name not in ("dry_run", "as_json")})
+
+
+@contextmanager
+def sent_packages(plugins: Sequence[str], working_dir: Path | None) -> Iterator[tuple[Path, ...]]:
+    """The package folders of loaded plugins that a job needs beside `working_dir`; they exist while the block runs.
+
+    Ray's job client sends folders only, so a plugin of one file becomes the `__init__.py` of a folder of its name. A
+    plugin at the root of `working_dir` is sent with it, and one without a file is not sent, with a warning.
+    """
+    from ray_darts.protocols.registry import plugin_path
+
+    root = None if working_dir is None else working_dir.resolve()
+    with TemporaryDirectory(prefix="ray-darts-plugins-") as scratch:
+        packages = []
+        for name in dict.fromkeys(plugin.partition(".")[0] for plugin in plugins):
+            path = plugin_path(name)
+            if path is None:
+                report_line(f"warning: the plugin {name!r} has no file here and is not sent: every node must have it")
+            elif path.resolve().parent == root:
+                continue
+            elif path.is_dir():
+                packages.append(path)
+            else:
+                packages.append(Path(scratch) / name)
+                packages[-1].mkdir()
+                shutil.copyfile(path, packages[-1] / "__init__.py")
+        yield tuple(packages)
 
 
 def read_token(token_file: Path | None) -> str | None:
-    """The token to show: of the file, or of the places where Ray looks for it. Raises: ConfigError."""
-    told = os.environ.get("RAY_AUTH_TOKEN")
-    if token_file is None and told:
-        return told
+    """The token of the file, or else of the places where Ray looks for it. Raises: ConfigError."""
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    if token_file is None and token:
+        return token
     default = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     try:
         return (token_file or default).read_text(encoding="utf-8").strip()

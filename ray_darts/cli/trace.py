@@ -1,4 +1,4 @@
-"""`ray-darts trace`: every alpha after every step, of one run or all, finished or not."""
+"""`ray-darts trace`: every alpha after every step, of one run or of all, finished or not."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ray_darts.cli.options import DEFAULT_STORE, Experiment, Json, Store, StoreOverrides
-from ray_darts.cli.output import show_result, tell
+from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Store, StoreOverrides
+from ray_darts.cli.output import report_line, show_result
 
 if TYPE_CHECKING:
     from ray_darts.artifacts.export import History
 
 
 def trace(
-    experiment: Experiment,
+    experiment: ExperimentName,
     run: Annotated[str | None, typer.Option("--run", metavar="RUN", help="Only this run.")] = None,
     store: Store = DEFAULT_STORE,
     output: Annotated[
@@ -27,13 +27,12 @@ def trace(
 ) -> None:
     """Check and summarise the alpha histories, or export them."""
     from ray_darts.artifacts.export import export_traces
-    from ray_darts.cli.stores import check_experiment, open_named_store
+    from ray_darts.cli.stores import open_named_experiment
 
-    opened = open_named_store(store, overrides)
-    check_experiment(opened, experiment)
-    histories = export_traces(opened, experiment, run, output)
+    opened = open_named_experiment(store, experiment, overrides)
+    histories = export_traces(opened.store, experiment, run, output)
     if output is not None:
-        tell(f"{sum(history.rows for history in histories):,} rows in {output}")
+        report_line(f"{sum(history.rows for history in histories):,} rows in {output}")
     text = "\n".join(map(_line, histories)) or "no run has committed a step yet"
     show_result(text, [asdict(history) for history in histories], as_json)
 

@@ -1,4 +1,4 @@
-"""`ray-darts verify`: read everything an experiment refers to again, and say what is not as it was written."""
+"""`ray-darts verify`: reads every object that an experiment refers to and reports what is not as it was written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ray_darts.cli.exits import FAILED
-from ray_darts.cli.options import DEFAULT_STORE, Experiment, Json, Store, StoreOverrides
+from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Store, StoreOverrides
 from ray_darts.cli.output import show_result
 from ray_darts.report.amounts import bytes_text
 
@@ -17,25 +17,24 @@ if TYPE_CHECKING:
 
 
 def verify(
-    experiment: Experiment,
+    experiment: ExperimentName,
     store: Store = DEFAULT_STORE,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Make publications and best.json anew from the log.")
+        bool, typer.Option("--repair", help="Write publications and best.json again from the log.")
     ] = False,
     overrides: StoreOverrides = None,
     as_json: Json = False,
 ) -> None:
-    """Read everything again and check it.
+    """Read every object of an experiment again and check it.
 
-    Exit 1 unless all is as it was written:
-    hashes, steps 1 to the last once each, genotypes equal to those decoded from the traces, the best pointer.
+    Checks hashes, that each step from 1 to the last is there once, that genotypes are those decoded from the traces,
+    and best.json. Exit 1 when something is wrong.
     """
     from ray_darts.artifacts.verify import verify_experiment
-    from ray_darts.cli.stores import check_experiment, open_named_store
+    from ray_darts.cli.stores import open_named_experiment
 
-    opened = open_named_store(store, overrides)
-    check_experiment(opened, experiment)
-    report = verify_experiment(opened, experiment, repair)
+    opened = open_named_experiment(store, experiment, overrides)
+    report = verify_experiment(opened.store, experiment, repair)
     show_result(_text(report), {**asdict(report), "clean": report.clean}, as_json)
     if not report.clean:
         raise typer.Exit(FAILED)

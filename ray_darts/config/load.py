@@ -34,24 +34,31 @@ def load_config(
     file: Path | None = None,
     overrides: Iterable[str] = (),
     changes: Mapping[str, Mapping[str, object]] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> SearchConfig:
-    """Build a config from a preset or a file, then overrides like `search.epochs=3`, then {section: {field: value}}.
+    """Build a config from a preset, a file or `settings` as a file has them, then overrides like `search.epochs=3`,
+    then {section: {field: value}}.
 
     Raises: ConfigError listing every mistake: field, value seen, what is wanted.
     """
-    if (preset is None) == (file is None):
+    if [preset, file, settings].count(None) != 2:
         raise ConfigError("name either a preset or a config file")
-    settings = _parse_toml(preset_text(preset), f"preset {preset}") if preset is not None else _read_toml(file)
+    if settings is not None:
+        built = _copied(settings)
+    elif preset is not None:
+        built = _parse_toml(preset_text(preset), f"preset {preset}")
+    else:
+        built = _read_toml(file)
     mistakes: list[str] = []
     for override in overrides:
-        mistake = _apply_override(settings, override)
+        mistake = _apply_override(built, override)
         if mistake is not None:
             mistakes.append(mistake)
     for section, fields in (changes or {}).items():
-        there = settings.setdefault(section, {})
+        there = built.setdefault(section, {})
         if isinstance(there, dict):
             there.update(fields)
-    return validate_config(settings, mistakes)
+    return validate_config(built, mistakes)
 
 
 def validate_config(settings: Mapping[str, object], mistakes: Iterable[str] = ()) -> SearchConfig:
@@ -82,6 +89,11 @@ def validate_config(settings: Mapping[str, object], mistakes: Iterable[str] = ()
     if found:
         raise ConfigError("the config cannot be used:\n" + "\n".join(f"  {line}" for line in found))
     return config
+
+
+def _copied(settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings with sections of their own, so that overrides change nothing of the caller's."""
+    return {name: _copied(value) if isinstance(value, Mapping) else value for name, value in settings.items()}
 
 
 def _plugins(settings: Mapping[str, object], mistakes: list[str]) -> list[str]:

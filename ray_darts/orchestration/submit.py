@@ -43,12 +43,14 @@ class JobRequest:
     `working_dir`: the root of a checkout, which travels (without what its .gitignore and .rayignore name); None: the
     package installed in the cluster's image. `dependencies`: pip requirements, for a cluster whose image lacks them.
     `stop_wait_s`: from the SIGTERM of `ray job stop` to SIGKILL; Ray's own 3 s are too short for a last commit.
+    `packages`: folders of Python packages (the plugins') that are sent too and can be imported in every process.
     """
 
     words: tuple[str, ...]
     working_dir: Path | None = None
     dependencies: tuple[str, ...] = ()
     stop_wait_s: int = 60
+    packages: tuple[Path, ...] = ()
 
     def entrypoint(self) -> str:
         """The shell command that the cluster runs."""
@@ -65,6 +67,8 @@ class JobRequest:
                     "or --installed to use the package of the cluster's image"
                 )
             prepared["working_dir"] = str(self.working_dir.absolute())
+        if self.packages:
+            prepared["py_modules"] = [str(package.absolute()) for package in self.packages]
         if self.dependencies:
             prepared["pip"] = list(self.dependencies)
         return prepared

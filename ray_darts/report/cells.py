@@ -1,13 +1,20 @@
-"""Cells of a genotype for people: an SVG drawing without any drawing library, and a text form for terminals."""
+"""Draws the cells of a genotype as SVG, without a drawing library, and writes them as text for terminals.
+
+The names of inputs and outputs are the space's; where the space is not installed, plain ones. A connection of the
+operation `none` contributes nothing: it stands in the text and not in the drawing.
+"""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from ray_darts.genotype.genotype import CellGenotype, Genotype
+from ray_darts.genotype.genotype import NONE, CellGenotype, Genotype
+from ray_darts.protocols.space import CellWords
 from ray_darts.report.layered import Column, Placement, Point, lay_out
+from ray_darts.spaces.genotypes import words_for
 
 _STATE_SIZE, _OPERATION_SIZE, _BEND_HEIGHT, _GAP = (58.0, 34.0), (112.0, 28.0), 6.0, 16.0
 _COLUMN_STEP, _MARGIN, _TITLE_HEIGHT = 118.0, 28.0, 44.0
@@ -23,12 +30,6 @@ _OPERATION_COLOURS = (
     ("", ("#e0f1f4", "#3f8c9c")),
 )
 """(start of the name, (fill, line)); the first that fits."""
-
-_WORDS = {
-    "convolutional": (("c[k-2]", "c[k-1]"), "concat", "c[k]"),
-    "recurrent": (("x, h[t-1]",), "mean", "h[t]"),
-}
-"""{space: (names of a cell's inputs, how its nodes are joined, name of its output)}"""
 
 
 @dataclass(frozen=True)
@@ -51,23 +52,31 @@ class _Box:
 
 def cells_text(genotype: Genotype) -> str:
     """One line per state of each cell, as sums of operations of earlier states."""
-    inputs, join, output = _WORDS[genotype.space]
+    words = words_for(genotype)
     lines = []
     for cell in genotype.cells:
         lines.append(f"{cell.name} cell")
-        lines += [f"  {state:>2} = {name}" for state, name in enumerate(inputs)]
+        lines += [f"  {state:>2} = {name}" for state, name in enumerate(_inputs(cell, words))]
         for index, node in enumerate(cell.nodes):
             terms = " + ".join(f"{connection.operation}({connection.source})" for connection in node)
-            lines.append(f"  {cell.num_inputs + index:>2} = {terms}")
-        lines += [f"  {output} = {join}({', '.join(map(str, cell.outputs))})", ""]
+            lines.append(f"  {cell.num_inputs + index:>2} = {terms or '0'}")
+        joined = ", ".join(map(str, cell.outputs))
+        lines += [f"  {words.output} = {joined if len(cell.outputs) == 1 else f'{words.join}({joined})'}", ""]
     return "\n".join(lines)
+
+
+def _inputs(cell: CellGenotype, words: CellWords) -> list[str]:
+    """A name for each input of a cell; plain ones beyond those that the space names."""
+    named = words.inputs[: cell.num_inputs]
+    return [*named, *(f"input {state}" for state in range(len(named), cell.num_inputs))]
 
 
 def cells_svg(genotype: Genotype) -> str:
     """An SVG document with one drawing per cell, one below the other."""
+    words = words_for(genotype)
     drawings, width, y = [], 0.0, _MARGIN
     for cell in genotype.cells:
-        parts, cell_width, cell_height = _draw_cell(cell, genotype.space)
+        parts, cell_width, cell_height = _draw_cell(cell, words)
         title = f"<text x='0' y='14' font-size='16' font-weight='bold' fill='#222'>{escape(cell.name)} cell</text>"
         drawings.append(f"<g transform='translate({_MARGIN:.0f},{y:.1f})'>{title}{parts}</g>")
         width, y = max(width, cell_width), y + cell_height + _TITLE_HEIGHT + _MARGIN
@@ -79,10 +88,9 @@ def cells_svg(genotype: Genotype) -> str:
     )
 
 
-def _draw_cell(cell: CellGenotype, space: str) -> tuple[str, float, float]:
+def _draw_cell(cell: CellGenotype, words: CellWords) -> tuple[str, float, float]:
     """The SVG of one cell below its title, its width and its height."""
-    inputs, _, output = _WORDS[space]
-    columns, edges, looks = _graph(cell, inputs, output)
+    columns, edges, looks = _graph(cell, _inputs(cell, words), words.output)
     placement = lay_out(columns, edges, _GAP, _BEND_HEIGHT)
     boxes = {name: _box(name, columns[name], placement, looks[name]) for name in columns}
     lines = []
@@ -101,11 +109,12 @@ _Look = tuple[str, tuple[float, float], tuple[str, str]]
 
 
 def _graph(
-    cell: CellGenotype, inputs: tuple[str, ...], output: str
+    cell: CellGenotype, inputs: Sequence[str], output: str
 ) -> tuple[dict[str, Column], list[tuple[str, str]], dict[str, _Look]]:
     """Vertices with their columns, edges, and each vertex's text, size and colours.
 
-    States stand in even columns (twice their distance from the inputs), each operation just before its node.
+    States are in even columns (twice their distance from the inputs), each operation in the column before its node.
+    Connections of the operation `none` are left out; a node without others is in the column after the inputs.
     """
     depth = dict.fromkeys(range(cell.num_inputs), 0)
     looks: dict[str, _Look] = {f"s{state}": (inputs[state], _STATE_SIZE, _INPUT) for state in depth}
@@ -113,10 +122,11 @@ def _graph(
     edges = []
     for index, node in enumerate(cell.nodes):
         state = cell.num_inputs + index
-        depth[state] = 1 + max(depth[connection.source] for connection in node)
+        drawn = [connection for connection in node if connection.operation != NONE]
+        depth[state] = 1 + max((depth[connection.source] for connection in drawn), default=0)
         columns[f"s{state}"] = Column(2 * depth[state], _STATE_SIZE[1])
         looks[f"s{state}"] = (str(state), (_STATE_SIZE[1], _STATE_SIZE[1]), _NODE)
-        for place, connection in enumerate(node):
+        for place, connection in enumerate(drawn):
             name = f"o{state}.{place}"
             columns[name] = Column(2 * depth[state] - 1, _OPERATION_SIZE[1])
             looks[name] = (connection.operation, _OPERATION_SIZE, _colours(connection.operation))

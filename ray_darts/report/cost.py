@@ -1,7 +1,7 @@
-"""What a search will take before it is started: steps, memory, time, worker-hours, store bytes and requests.
+"""Estimates a search before it starts: steps, memory, time, worker-hours, store bytes and requests.
 
-Formulas over counts that others made (a step's operations, the steps of the data); the speeds assumed are constants
-here, so times are right within a factor of three. Imports no torch and no Ray.
+Formulas over counts that the caller measured (operations of a step, steps of the data); the assumed speeds are
+constants of this module, and times are right within a factor of three. Imports no torch and no Ray.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A layered layout of a small directed graph, left to right: vertices in columns, edges bent around what is between.
+"""A layered layout of a small directed graph, left to right: vertices in columns, edges bent around vertices.
 
 The classic three steps (Sugiyama, Tagawa and Toda, 1981): long edges get a bend in each column they pass, columns
 are ordered by barycentres, heights are placed by least squares under minimum distances. Deterministic, plain Python,
-meant for tens of vertices. Knows nothing of cells or of drawing.
+for tens of vertices. Knows neither cells nor drawing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Column:
-    """Where a vertex stands: its column, and the height it needs there."""
+    """The column of a vertex, and the height that it needs there."""
 
     index: int
     height: float
@@ -68,16 +68,16 @@ def _ordered(
     before: Mapping[str, Sequence[str]],
     after: Mapping[str, Sequence[str]],
 ) -> list[list[str]]:
-    """Sweep forth and back, sorting each column by its neighbours' mean position; keep the order that crosses least."""
+    """Sort columns by their neighbours' mean position, forward and backward; keep the order that crosses least."""
     order = [
         [vertex for vertex, column in columns.items() if column.index == index]
         for index in range(1 + max(column.index for column in columns.values()))
     ]
     best, best_crossings = [list(column) for column in order], _crossings(order, links)
     for sweep in range(_ORDER_SWEEPS):
-        forth = sweep % 2 == 0
-        neighbours = before if forth else after
-        for column in order if forth else reversed(order):
+        forward = sweep % 2 == 0
+        neighbours = before if forward else after
+        for column in order if forward else reversed(order):
             position = {vertex: place for other in order for place, vertex in enumerate(other)}
             column.sort(key=lambda vertex: _mean([position[other] for other in neighbours[vertex]], position[vertex]))
         crossings = _crossings(order, links)
@@ -121,7 +121,7 @@ def _placed(
 
 def _offsets(sizes: Sequence[float], gap: float) -> list[float]:
     """Middles of boxes stacked as tightly as allowed, the first at 0."""
-    offsets = [0.0]
+    offsets = [0.0] if sizes else []
     for upper, lower in itertools.pairwise(sizes):
         offsets.append(offsets[-1] + (upper + lower) / 2 + gap)
     return offsets

@@ -1,7 +1,7 @@
-"""The runs of an experiment as a table, as one plain line each, and live while they go on.
+"""The runs of an experiment as a table, as one line each, and as a live table on stderr while they are searched.
 
-On a terminal the live table stays in place; elsewhere (a log, a pipe) a line is written for each run that has moved.
-Draws on stderr. Knows no store.
+On a terminal the live table is redrawn in place; elsewhere (a log, a pipe) a line is written for each run whose state
+or epoch has changed. Knows no store, and no metric by name: the quality shown is the one in the status.
 """
 
 from __future__ import annotations
@@ -21,27 +21,41 @@ if TYPE_CHECKING:
 
     from ray_darts.artifacts.status import RunStatus
 
-_COLUMNS = ("run", "state", "epoch", "step", "loss", "accuracy", "entropy", "skips", "left", "age", "owner")
+_COLUMNS = ("run", "state", "epoch", "step", "loss", "quality", "entropy", "skips", "left", "age", "owner")
+_VALIDATION = "validation_"
 _STYLES = {"finished": "green", "failed": "red", "searching": "cyan"}
 _PLAIN_WIDTH = 240
 
 
 def row_cells(run: RunStatus) -> dict[str, str]:
-    """What each column says of a run; empty where nothing is known. Loss and accuracy are of the validation half."""
+    """{column: text} of a run; empty where nothing is known. Loss and quality are of the validation half."""
     latest = run.latest
+    quality = quality_name(run)
     return {
         "run": run.run,
         "state": run.state,
         "epoch": "" if run.epoch is None else str(run.epoch),
         "step": f"{run.step}/{run.total_steps}" if run.total_steps else str(run.step),
         "loss": _number(latest, "validation_loss", ".3f"),
-        "accuracy": _number(latest, "validation_accuracy", ".1%") or _number(latest, "validation_perplexity", ".1f"),
+        "quality": _number(latest, f"{_VALIDATION}{quality}", ".1%" if quality.endswith("accuracy") else ".4g"),
         "entropy": _per_cell(latest, "entropy", ".3f"),
         "skips": _per_cell(latest, "skips", "d"),
         "left": _time_left(run),
         "age": "" if run.age_s is None else duration_text(run.age_s),
         "owner": f"{run.owner.host}/{run.owner.session[:8]}" if run.owner else "",
     }
+
+
+def quality_name(run: RunStatus) -> str:
+    """The name of the metric beside the loss, such as `accuracy`: that which ranks the run, if the status has it."""
+    names = [
+        name.removeprefix(_VALIDATION)
+        for name, value in run.latest.items()
+        if value is not None and name.startswith(_VALIDATION)
+    ]
+    others = [name for name in names if name != "loss"]
+    ranking = "" if run.metric is None else run.metric.name
+    return next((name for name in others if ranking.endswith(name)), others[0] if others else "")
 
 
 def status_text(runs: Sequence[RunStatus]) -> str:
@@ -58,16 +72,16 @@ def status_text(runs: Sequence[RunStatus]) -> str:
 
 
 def status_table(runs: Sequence[RunStatus]) -> Table:
-    """A rich table; columns that say nothing of any run are left out."""
+    """A rich table; columns that are empty for all runs are left out."""
     from rich import box
     from rich.table import Table
 
     rows = [row_cells(run) for run in runs]
-    perplexity = any("validation_perplexity" in run.latest for run in runs)
+    qualities = list(dict.fromkeys(name for name in map(quality_name, runs) if name))
     columns = [name for name in _COLUMNS if any(row[name] for row in rows)]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in columns:
-        title = "perplexity" if name == "accuracy" and perplexity else name
+        title = " or ".join(qualities) if name == "quality" else name
         table.add_column(title, justify="left" if name in ("run", "state", "owner") else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(row[name] for name in columns), style=_STYLES.get(row["state"]))
@@ -77,27 +91,27 @@ def status_table(runs: Sequence[RunStatus]) -> Table:
 def status_line(run: RunStatus) -> str:
     """One run on one line, for logs."""
     row = row_cells(run)
-    quality = "perplexity" if "validation_perplexity" in run.latest else "accuracy"
-    told = [("epoch", row["epoch"]), ("step", row["step"]), ("loss", row["loss"]), (quality, row["accuracy"])]
-    told += [("entropy", row["entropy"]), ("skips", row["skips"]), ("left", row["left"])]
-    return " ".join([f"{row['run']}: {row['state']}", *(f"{name} {value}" for name, value in told if value)])
+    numbers = [("epoch", row["epoch"]), ("step", row["step"]), ("loss", row["loss"])]
+    numbers += [(quality_name(run), row["quality"]), ("entropy", row["entropy"]), ("skips", row["skips"])]
+    numbers.append(("left", row["left"]))
+    return " ".join([f"{row['run']}: {row['state']}", *(f"{name} {value}" for name, value in numbers if value)])
 
 
 def warning_line(run: RunStatus) -> str:
-    """What the watch said of the run's last epoch; empty where it said nothing."""
+    """The warning of the run's last epoch, such as a collapse into skip connections; empty where there is none."""
     warning = run.latest.get("warning")
     return f"{run.run}: warning: {warning}" if warning else ""
 
 
 class LiveTable:
-    """Shows runs as they go on; use as a context. `quiet` shows nothing; lines of a log name `experiment`."""
+    """Shows runs while they are searched; a context manager. `quiet` shows nothing; log lines name `experiment`."""
 
     def __init__(self, experiment: str, console: Console | None = None, quiet: bool = False) -> None:
         self._experiment = experiment
         self._console = console
         self._quiet = quiet
         self._live: Live | None = None
-        self._told: dict[str, tuple[str, int | None]] = {}
+        self._shown: dict[str, tuple[str, int | None]] = {}
         self._warned: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -119,27 +133,27 @@ class LiveTable:
             self._live.stop()
 
     def _place(self, run: RunStatus) -> str:
-        """What sets a line apart in a log of many searches, as workers write it."""
+        """What identifies the search in a log of many, in the form in which workers write it."""
         session = f" session={run.owner.session[:8]}" if run.owner else ""
         return f"experiment={self._experiment}{session}"
 
     def show(self, runs: Sequence[RunStatus]) -> None:
-        """Show the present state of all runs; plain lines tell a run again when its state or epoch has changed."""
+        """Show the present state of all runs; without a terminal, a line for each whose state or epoch has changed."""
         if self._quiet or self._console is None:
             return
         for run in runs:
             line = warning_line(run)
             if line and line not in self._warned:
                 self._warned.add(line)
-                told = line if self._live is not None else f"{line} {self._place(run)}"
-                self._console.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
+                text = line if self._live is not None else f"{line} {self._place(run)}"
+                self._console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
         if self._live is not None:
             self._live.update(status_table(runs), refresh=True)
             return
         for run in runs:
             now = run.state, run.epoch
-            if self._told.get(run.run) != now:
-                self._told[run.run] = now
+            if self._shown.get(run.run) != now:
+                self._shown[run.run] = now
                 print(f"{status_line(run)} {self._place(run)}", file=sys.stderr, flush=True)
 
 

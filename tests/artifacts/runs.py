@@ -10,6 +10,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
+from ray_darts.genotype.discretise import discretise
 
 from ray_darts.artifacts.answer import SEARCH_DOCUMENTS, SearchAnswer
 from ray_darts.artifacts.checkpoints import Checkpoint
@@ -18,7 +19,6 @@ from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import Environment, Owner
 from ray_darts.artifacts.writer import RunWriter, claim_run
-from ray_darts.genotype.discretise import discretise
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import convolutional_layout
 from ray_darts.tasks.metrics import CellMetrics, EpochMetrics

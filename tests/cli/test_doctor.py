@@ -8,13 +8,13 @@ import pytest
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.cli.examination import (
-    Finding,
+    DoctorLine,
     _fits,
-    look_at_cluster,
-    look_at_devices,
-    look_at_store,
-    look_at_versions,
-    whatever_breaks,
+    check_cluster,
+    check_devices,
+    check_store,
+    check_versions,
+    guarded,
 )
 from tests.cli.running import ray_darts_process
 
@@ -27,9 +27,9 @@ class OverwritingStore(LocalStore):
 
 
 def test_this_environment_has_the_releases_it_declares() -> None:
-    findings = {finding.name: finding for finding in look_at_versions()}
-    assert {finding.state for finding in findings.values()} == {"ok"}
-    assert findings["torch"].detail == metadata.version("torch")
+    lines = {line.name: line for line in check_versions()}
+    assert {line.state for line in lines.values()} == {"ok"}
+    assert lines["torch"].detail == metadata.version("torch")
 
 
 @pytest.mark.parametrize(
@@ -49,38 +49,38 @@ def test_a_release_lies_in_a_range(version: str, wanted: str, fits: bool) -> Non
 
 
 def test_devices_are_listed_and_no_gpu_is_no_fault() -> None:
-    findings = list(look_at_devices())
-    assert findings[0].name == "cpu"
-    assert {finding.state for finding in findings} <= {"ok", "warning"}
+    lines = list(check_devices())
+    assert lines[0].name == "cpu"
+    assert {line.state for line in lines} <= {"ok", "warning"}
 
 
 def test_without_an_address_no_cluster_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    (finding,) = look_at_cluster(None)
-    assert finding.state == "ok"
-    assert "a search starts one on this machine" in finding.detail
+    (line,) = check_cluster(None)
+    assert line.state == "ok"
+    assert "a search starts one on this machine" in line.detail
 
 
 def test_a_good_folder_is_ok_in_every_line_and_left_empty(tmp_path: Path) -> None:
-    findings = list(look_at_store(open_store(str(tmp_path))))
-    assert len(findings) >= 8
-    assert {finding.state for finding in findings} == {"ok"}
+    lines = list(check_store(open_store(str(tmp_path))))
+    assert len(lines) >= 8
+    assert {line.state for line in lines} == {"ok"}
     assert [path for path in tmp_path.rglob("*.json") if path.is_file()] == []
 
 
 def test_a_store_without_conditional_puts_is_a_failure_that_says_what_it_costs(tmp_path: Path) -> None:
-    findings = {finding.name: finding for finding in look_at_store(OverwritingStore(tmp_path))}
-    broken = findings["conditional create"]
+    lines = {line.name: line for line in check_store(OverwritingStore(tmp_path))}
+    broken = lines["conditional create"]
     assert broken.state == "failure"
     assert broken.advice == "without it two writers would overwrite each other's records"
 
 
-def test_a_look_that_breaks_is_a_finding_and_not_a_crash() -> None:
-    def breaking() -> Iterator[Finding]:
-        yield Finding("devices", "cpu", "ok", "2 cores")
+def test_a_check_that_raises_is_a_line_and_not_a_crash() -> None:
+    def breaking() -> Iterator[DoctorLine]:
+        yield DoctorLine("devices", "cpu", "ok", "2 cores")
         raise OSError("libcudart.so is not there")
 
-    first, last = whatever_breaks("devices", breaking)
+    first, last = guarded("devices", breaking)
     assert first.state == "ok"
     assert (last.state, last.detail) == ("failure", "OSError: libcudart.so is not there")
 
@@ -89,7 +89,7 @@ def test_a_look_that_breaks_is_a_finding_and_not_a_crash() -> None:
 def test_the_doctor_finds_this_machine_fit(tmp_path: Path) -> None:
     ran = ray_darts_process("doctor", "--store", str(tmp_path / "store"), "--json", cwd=tmp_path)
     assert ran.code == 0, ran.stderr
-    findings = json.loads(ran.stdout)
-    names = {finding["name"] for finding in findings if finding["area"] == "mathematics"}
+    lines = json.loads(ran.stdout)
+    names = {line["name"] for line in lines if line["area"] == "mathematics"}
     assert {"second order (exact)", "alphas outside the weight optimiser", "ranks agree"} <= names
-    assert "failure" not in {finding["state"] for finding in findings}
+    assert "failure" not in {line["state"] for line in lines}

@@ -1,25 +1,16 @@
-"""search where nothing has to be searched any more, and where it is only asked what it would do."""
+"""search where all runs have ended already, and the dry run."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pytest
 
-from ray_darts.artifacts.answer import SEARCH_DOCUMENTS, SearchAnswer
-from ray_darts.artifacts.checkpoints import Checkpoint
-from ray_darts.artifacts.experiment import register_experiment, register_run
-from ray_darts.artifacts.open import open_store
-from ray_darts.artifacts.writer import claim_run
-from ray_darts.cli import sweep
 from ray_darts.config import SearchConfig, load_config
-from ray_darts.genotype.discretise import discretise
 from ray_darts.orchestration.assignment import RunOutcome
 from ray_darts.orchestration.plan import SweepRequest
 from ray_darts.orchestration.sweep import Observer, SweepResult
-from tests.artifacts.runs import ENVIRONMENT, owner
+from tests.api.finished import write_ended_runs
 from tests.cli.running import Ran, ray_darts
 from tests.data.files import random_pixels, write_class_folders
 
@@ -32,33 +23,7 @@ def _config() -> SearchConfig:
 
 
 def _searched(folder: Path, *runs: tuple[Literal["first", "second"], int], fail: str | None = None) -> None:
-    """Runs of the experiment `done` as a search of one step would have left them, before any publication."""
-    store, config = open_store(str(folder)), _config()
-    layout = config.space.layout()
-    identity: Mapping[str, object] = config.identity()
-    register_experiment(
-        store,
-        "done",
-        identity=identity,  # type: ignore[arg-type]
-        config_digest=config.digest(),
-        layout=layout,
-        data_digests={},
-        code="test",
-    )
-    for order, seed in runs:
-        run = f"{order}-order-seed-{seed}"
-        register_run(store, "done", run, seed, order)
-        writer = claim_run(store, "done", run, owner("session"), config.digest(), ENVIRONMENT)
-        if run == fail:
-            writer.fail("non_finite", "the training loss of rank 0 is not finite in step 1")
-            continue
-        alphas = np.random.default_rng(seed).standard_normal((1, layout.num_alphas)).astype(np.float32)
-        writer.advance(
-            1, {"alphas": alphas}, np.zeros(1, np.int32), [], Checkpoint({"w": np.zeros(1)}, {}), total_steps=1
-        )
-        genotype = discretise(layout, layout.split(alphas[0].tolist()))
-        metric = {"name": "supernet_validation_accuracy", "value": 0.5 + seed / 10, "direction": "max"}
-        writer.finish(SearchAnswer.new(genotype, 1, metric).to_data(), SEARCH_DOCUMENTS)
+    write_ended_runs(str(folder), "done", _config(), *runs, fail=fail)
 
 
 def _search(folder: Path, *words: str) -> Ran:
@@ -81,15 +46,13 @@ def test_a_search_that_is_done_publishes_what_is_missing_prints_the_result_and_e
     assert answer["best"]["run"] == "first-order-seed-1"
 
 
-def test_what_ray_prints_while_searching_is_no_part_of_the_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_ray_prints_is_not_in_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def noisy(request: SweepRequest, observer: Observer) -> SweepResult:
         print("(raylet) WARNING: many workers have been started")
         observer([])
         return SweepResult({"first-order-seed-0": RunOutcome("interrupted", step=4)}, None)
 
-    monkeypatch.setattr(sweep, "run_sweep", noisy)
+    monkeypatch.setattr("ray_darts.orchestration.sweep.run_sweep", noisy)
     ran = _search(tmp_path, "--json")
     assert json.loads(ran.stdout)["exit_code"] == ran.code == 130
     assert "(raylet) WARNING" in ran.stderr
@@ -118,11 +81,11 @@ def test_a_dry_run_counts_what_is_left_and_writes_nothing(tmp_path: Path) -> Non
     before = sorted(tmp_path.rglob("*"))
     ran = _search(tmp_path, "--dry-run", "--json")
     assert ran.code == 0
-    told = json.loads(ran.stdout)
-    assert (told["runs"], told["runs_ended"]) == (1, 1)
-    assert told["alphas"] == _config().space.layout().num_alphas
-    assert told["steps_per_run"] == 2 * ((359 // 2) // 64)
-    assert told["orders"]["first"]["runs"] == 1
+    estimate = json.loads(ran.stdout)
+    assert (estimate["runs"], estimate["runs_ended"]) == (1, 1)
+    assert estimate["alphas"] == _config().space.layout().num_alphas
+    assert estimate["steps_per_run"] == 2 * ((359 // 2) // 64)
+    assert estimate["orders"]["first"]["runs"] == 1
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -135,7 +98,7 @@ def test_a_dry_run_finds_data_in_the_home_folder(tmp_path: Path, monkeypatch: py
     assert json.loads(ran.stdout)["steps_per_run"] == 2 * (40 // 8)
 
 
-def test_a_dry_run_asks_the_cluster_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_uses_the_cluster_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     ran = _search(tmp_path, "--dry-run")
@@ -160,20 +123,24 @@ def test_a_dry_run_refuses_what_the_search_would(words: tuple[str, ...], message
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "field", "value"),
-    [
-        (("--workers", "1:3", "--allow-local-batch-norm"), "workers", "1:3"),
-        (("--max-concurrent", "2"), "max_concurrent", 2),
-        (("--max-hours", "1.5"), "max_hours", 1.5),
-        (("--max-worker-hours", "20"), "max_worker_hours", 20.0),
-    ],
-)
-def test_flags_are_fields_of_operation_and_their_mistakes_are_the_configs(
-    words: tuple[str, ...], field: str, value: object
-) -> None:
-    assert getattr(load_config("digits", overrides=[f"operation.{field}={value}"]).operation, field) == value
-    refused = ray_darts("search", words[0], "0", "--seeds", "0")
+@pytest.mark.parametrize("flag", ["--workers", "--max-concurrent", "--max-hours", "--max-worker-hours"])
+def test_mistakes_of_flags_are_the_configs_and_reported_with_the_others(flag: str) -> None:
+    refused = ray_darts("search", flag, "0", "--seeds", "0")
     assert refused.code == 2
-    assert field in refused.stderr
-    assert "--seeds 0" in refused.stderr
+    assert flag.removeprefix("--").replace("-", "_") in refused.stderr
+    assert "seeds = 0" in refused.stderr
+
+
+def test_a_dry_run_reads_no_data_where_its_size_is_known(tmp_path: Path) -> None:
+    words = ["--preset", "cifar10", "--set", "space.channels=2", "--set", "space.nodes=1", "--orders", "first"]
+    ran = ray_darts("search", "--dry-run", "--json", "--store", str(tmp_path), *words, "--set", "data.path=/nowhere")
+    assert ran.code == 0, ran.stderr
+    assert json.loads(ran.stdout)["steps_per_run"] == 50 * (25_000 // 64)
+
+
+def test_the_plugins_of_a_config_file_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text('plugins = ["plugin_that_is_not_there"]\n')
+    ran = ray_darts("search", "--config", "mine.toml", "--dry-run")
+    assert ran.code == 2
+    assert "the plugin 'plugin_that_is_not_there' is not installed here" in ran.stderr

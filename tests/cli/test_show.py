@@ -4,12 +4,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ray_darts.genotype.darts_text import to_darts
-from ray_darts.spaces.genotypes import published
+from ray_darts.genotype.genotype import CellGenotype, Connection, Genotype
+from ray_darts.spaces.genotypes import published, write_text
 from tests.cli.running import ray_darts
 
 
-def test_a_published_name_is_the_images_unless_told_otherwise() -> None:
+def test_a_published_name_is_the_first_spaces_unless_a_space_is_given() -> None:
     assert "normal cell" in ray_darts("show", "DARTS_V2").stdout
     assert "recurrent cell" in ray_darts("show", "DARTS_V2", "--space", "recurrent").stdout
     assert "recurrent cell" in ray_darts("show", "DARTS_V2", "--preset", "ptb").stdout
@@ -19,7 +19,7 @@ def test_a_published_name_is_the_images_unless_told_otherwise() -> None:
 @pytest.mark.parametrize("space", ["convolutional", "recurrent"])
 def test_files_of_both_forms_are_read(tmp_path: Path, space: str) -> None:
     genotype = published("DARTS_V1", space)
-    for text in (genotype.to_json(), to_darts(genotype)):
+    for text in (genotype.to_json(), write_text(genotype)):
         file = tmp_path / "genotype"
         file.write_text(text + "\n")
         ran = ray_darts("show", str(file), "--json")
@@ -67,3 +67,19 @@ def test_files_that_are_no_genotype_are_refused(tmp_path: Path) -> None:
         file.write_bytes(content)
         ran = ray_darts("show", str(file))
         assert (ran.code, ran.stdout) == (2, "")
+
+
+def test_a_genotype_of_a_space_that_is_not_installed_is_shown_and_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "genotype.json"
+    file.write_text(Genotype("nowhere", (CellGenotype("cell", 1, ((Connection("conv", 0),),), (1,)),)).to_json())
+    ran = ray_darts("show", str(file), "--output", str(tmp_path / "cells.svg"))
+    assert (ran.code, ran.stdout.splitlines()[2]) == (0, "   1 = conv(0)")
+    assert "conv" in (tmp_path / "cells.svg").read_text()
+
+
+def test_a_text_of_no_space_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "genotype"
+    file.write_text("Genotype(sideways=[('conv', 0)])")
+    ran = ray_darts("show", str(file))
+    assert (ran.code, ran.stdout) == (2, "")
+    assert "fields sideways of Genotype(...): no space here has these" in ran.stderr

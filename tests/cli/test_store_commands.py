@@ -10,8 +10,8 @@ import pytest
 
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.publish import publish_run
-from ray_darts.genotype.darts_text import from_darts
 from ray_darts.genotype.genotype import Genotype
+from ray_darts.spaces.genotypes import read_genotype
 from tests.artifacts.runs import EXPERIMENT, LAYOUT, advance, claimed, genotype_after, register, whole_run
 from tests.cli.running import ray_darts
 
@@ -38,7 +38,7 @@ def folder(written: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(written, tmp_path / "store"))
 
 
-def test_status_tells_every_run(folder: Path) -> None:
+def test_status_shows_every_run(folder: Path) -> None:
     ran = ray_darts("status", EXPERIMENT, "--store", str(folder))
     assert ran.code == 0
     lines = {line.split()[0]: line for line in ran.stdout.splitlines() if line.startswith("second-order")}
@@ -72,20 +72,33 @@ def test_a_watched_status_ends_when_all_runs_have(tmp_path: Path) -> None:
     assert [run["state"] for run in json.loads(ran.stdout)] == ["finished"]
 
 
-def test_best_prints_the_genotype_and_tells_where_it_comes_from(folder: Path) -> None:
+def test_best_prints_the_genotype_and_its_run_on_stderr(folder: Path) -> None:
     ran = ray_darts("best", EXPERIMENT, "--store", str(folder))
     assert ran.code == 0
     assert Genotype.from_json(ran.stdout, LAYOUT) == genotype_after(9)
     assert ran.stderr == f"{GOOD}, step 9: supernet_validation_accuracy 0.9 (interim ranking)\n"
 
 
-def test_best_in_the_references_form_goes_to_a_file(folder: Path, tmp_path: Path) -> None:
+def test_best_in_text_form_goes_to_a_file(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "best.txt"
-    words = ("best", EXPERIMENT, "--store", str(folder), "--format", "darts", "--output", str(file), "--verify")
+    words = ("best", EXPERIMENT, "--store", str(folder), "--format", "text", "--output", str(file), "--verify")
     ran = ray_darts(*words)
     assert (ran.code, ran.stdout) == (0, "")
     assert "(interim ranking, verified)" in ran.stderr
-    assert from_darts(file.read_text()) == genotype_after(9)
+    assert read_genotype(file.read_text()) == genotype_after(9)
+
+
+def test_the_old_name_of_the_text_form_works_with_a_warning(folder: Path) -> None:
+    ran, new = (ray_darts("best", EXPERIMENT, "--store", str(folder), "--format", form) for form in ("darts", "text"))
+    assert ran.stdout == new.stdout
+    assert ran.stderr == "warning: --format darts is now --format text; the old name goes in 0.3\n" + new.stderr
+
+
+def test_an_unknown_format_exits_2(folder: Path) -> None:
+    ran = ray_darts("best", EXPERIMENT, "--store", str(folder), "--format", "yaml")
+    assert (ran.code, ran.stdout) == (2, "")
+    assert "--format 'yaml': wanted json or text" in ran.stderr
+    assert "darts" not in ray_darts("best", "--help").stdout.replace("ray-darts", "")
 
 
 def test_best_as_json_is_the_stored_document(folder: Path) -> None:
@@ -120,7 +133,7 @@ def test_an_unknown_experiment_names_the_known_ones(folder: Path, command: str) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("../x",), "experiment '../x' is no name"),
+        (("../x",), "experiment '../x' is "),
         ((EXPERIMENT, "--store", "ftp://host/x"), "store 'ftp://host/x'"),
         ((EXPERIMENT, "--set", "search.epochs=3"), "this command takes store.KEY=VALUE only"),
         ((EXPERIMENT, "--set", "store.attempts=0"), "store.attempts = 0"),
@@ -201,16 +214,16 @@ def test_verify_exits_1_on_a_part_that_was_changed(folder: Path) -> None:
     assert "not as written" in ran.stdout
 
 
-def test_gc_tells_first_and_deletes_when_asked(folder: Path) -> None:
+def test_gc_lists_first_and_deletes_on_request(folder: Path) -> None:
     store = open_store(str(folder))
     orphan = folder / EXPERIMENT / "runs" / HALF / "parts" / f"{5:09d}-{6:09d}.e1.{'a' * 32}.parquet"
     orphan.write_bytes(b"never named by a record")
     claimed(store, session="b", run=HALF)
     words = ("gc", EXPERIMENT, "--store", str(folder), "--min-age-hours", "0")
-    told = ray_darts(*words)
-    assert told.code == 0
-    assert orphan.name in told.stdout
-    assert "--delete removes them" in told.stdout
+    listed = ray_darts(*words)
+    assert listed.code == 0
+    assert orphan.name in listed.stdout
+    assert "--delete removes them" in listed.stdout
     assert orphan.exists()
     assert "nothing to collect" in ray_darts("gc", EXPERIMENT, "--store", str(folder)).stdout
     deleted = json.loads(ray_darts(*words, "--delete", "--json").stdout)

@@ -49,10 +49,15 @@ def test_missing_job_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [[], ["--store", "./results"], ["--store=results"]])
 def test_store_inside_the_jobs_own_folder_is_refused(words: list[str]) -> None:
-    with pytest.raises(ConfigError, match="thrown away"):
+    with pytest.raises(ConfigError, match="deleted after it"):
         search_words(words)
     assert search_words(["--store=/mnt/results"]) == ["--store=/mnt/results"]
     assert check_store("s3://bucket/prefix") == "s3://bucket/prefix"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["jobs/absent.toml", "--help"]])
+def test_help_needs_neither_a_store_nor_a_job_file(words: list[str]) -> None:
+    assert search_words(words) == ["--help"]
 
 
 def test_search_that_cannot_be_run_is_refused_before_it_is_sent() -> None:

@@ -1,19 +1,22 @@
-"""Submission without a cluster: what is sent, how a broken log is taken up again, and what an end means."""
+"""Submission without a cluster: what is sent, how the log is followed over lost connections, and exit codes."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from ray.dashboard.modules.dashboard_sdk import SubmissionClient
 from ray.dashboard.modules.job.pydantic_models import JobType
 from ray.job_submission import JobDetails, JobStatus
+from ray.runtime_env import RuntimeEnv
 
-from ray_darts.cli.submit import read_token, requirements
+from ray_darts.cli.submit import check_search, read_token, requirements, sent_packages
 from ray_darts.errors import ClusterError, ConfigError
 from ray_darts.orchestration.submit import JobRequest, connect, exit_code_of, follow_job, run_without_retry
 from tests.cluster.files import ROOT
@@ -32,17 +35,17 @@ def details(status: JobStatus, driver_exit_code: int | None = None) -> JobDetail
 
 
 class ScriptedJobs:
-    """A job server that tells the log up to where the script breaks the connection; an entry is one connection."""
+    """A job server that sends the log until the script breaks the connection; an entry is one connection."""
 
     def __init__(self, connections: list[list[str] | Exception], last: JobDetails) -> None:
         self._connections = connections
         self._last = last
 
     async def tail_job_logs(self, submission_id: str) -> AsyncIterator[str]:
-        told = self._connections.pop(0)
-        if isinstance(told, Exception):
-            raise told
-        for chunk in told:
+        sent = self._connections.pop(0)
+        if isinstance(sent, Exception):
+            raise sent
+        for chunk in sent:
             yield chunk
         if self._connections:
             raise RuntimeError("WebSocket connection closed unexpectedly")
@@ -68,15 +71,15 @@ def test_end_of_a_job_is_the_exit_code_of_its_search(
     assert exit_code_of(details(status, driver_exit_code)) == code
 
 
-def test_log_is_told_once_over_broken_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_is_written_once_over_broken_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray_darts.orchestration.submit._POLL_S", 0.0)
     jobs = ScriptedJobs(
         [["one\ntwo\n"], ConnectionError("gone"), ["one\n", "two\nth"], ["one\ntwo\n", "three\n"]],
         details(JobStatus.FAILED, 76),
     )
-    told: list[str] = []
-    assert follow_job(jobs, "j", told.append) == 76  # type: ignore[arg-type]
-    assert "".join(told) == "one\ntwo\nthree\n"
+    written: list[str] = []
+    assert follow_job(jobs, "j", written.append) == 76  # type: ignore[arg-type]
+    assert "".join(written) == "one\ntwo\nthree\n"
 
 
 def test_cluster_that_does_not_come_back_is_an_error_that_names_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +103,81 @@ def test_installed_package_needs_no_files_to_travel() -> None:
     request = JobRequest(WORDS)
     assert shlex.split(request.entrypoint()) == ["ray-darts", "search", *WORDS]
     assert list(request.runtime_env()) == ["env_vars"]
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a plugin of one file and one that is a package, on the import path."""
+    (tmp_path / "sent_file.py").write_text("ANSWER = 42\n")
+    (tmp_path / "sent_package").mkdir()
+    (tmp_path / "sent_package" / "__init__.py").write_text("")
+    (tmp_path / "sent_package" / "inner.py").write_text("")
+    (tmp_path / "sent.toml").write_text('plugins = ["sent_file", "sent_package.inner"]\n')
+    for module in ("sent_file", "sent_package", "sent_package.inner"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_plugins_of_the_config_are_sent_as_packages_that_can_be_imported(plugins: Path) -> None:
+    config = check_search(["--config", str(plugins / "sent.toml"), "--store", "s3://b/p"]).config
+    with sent_packages(config.plugins, ROOT) as packages:
+        prepared = JobRequest(WORDS, ROOT, packages=packages).runtime_env()
+        modules = prepared["py_modules"]
+        assert isinstance(modules, list)
+        single, package = map(str, modules)
+        assert package == str(plugins / "sent_package")
+        assert Path(single).name == "sent_file"
+        program = (
+            f"import sys; sys.path.insert(0, {str(Path(single).parent)!r}); import sent_file as s; print(s.ANSWER)"
+        )
+        done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout == "42\n"
+        parsed = RuntimeEnv(py_modules=[single, package])
+        assert [Path(uri).name for uri in uploaded(dict(parsed))] == ["sent_file", "sent_package"]
+    assert not Path(single).exists()
+
+
+def uploaded(runtime_env: dict[str, object]) -> list[str]:
+    """The folders that Ray's job client uploads for `py_modules`; it raises where an entry is none."""
+    folders: list[str] = []
+
+    class Recorder(SubmissionClient):
+        def __init__(self) -> None:
+            pass
+
+        def _package_exists(self, package_uri: str) -> bool:
+            return False
+
+        def _upload_package(
+            self,
+            package_uri: str,
+            package_path: str,
+            include_gitignore: bool,
+            include_parent_dir: bool | None = False,
+            excludes: list[str] | None = None,
+            is_file: bool = False,
+        ) -> bool:
+            assert include_parent_dir is True
+            folders.append(package_path)
+            return True
+
+    Recorder()._upload_py_modules_if_needed(runtime_env)
+    return folders
+
+
+def test_job_client_still_refuses_a_single_file(plugins: Path) -> None:
+    with pytest.raises(ValueError, match="must be an existing directory"):
+        uploaded({"py_modules": [str(plugins / "sent_file.py")]})
+
+
+def test_plugins_at_the_root_of_the_checkout_are_sent_with_it(plugins: Path) -> None:
+    config = check_search(["--config", str(plugins / "sent.toml"), "--store", "s3://b/p"]).config
+    with sent_packages(config.plugins, plugins) as packages:
+        assert packages == ()
+        assert "py_modules" not in JobRequest(WORDS, ROOT, packages=packages).runtime_env()
+    with sent_packages(config.plugins, None) as packages:
+        assert len(packages) == 2
 
 
 def test_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
@@ -128,8 +206,8 @@ def test_token_is_found_where_ray_looks_for_it(tmp_path: Path, monkeypatch: pyte
     named.write_text("named\n")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(named))
     assert read_token(None) == "named"
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "told")
-    assert read_token(None) == "told"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
+    assert read_token(None) == "given"
     assert read_token(named) == "named"
     with pytest.raises(ConfigError, match="cannot read the token file"):
         read_token(tmp_path / "none")

@@ -46,8 +46,8 @@ def test_fallback_environment_installs_what_the_package_declares() -> None:
 
 def test_entry_points_start_from_what_travels(travelling: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(travelling).extractall(tmp_path)
-    for command, code, told in (
-        (["jobs/search.py", "--store", "results"], 2, "thrown away"),
+    for command, code, message in (
+        (["jobs/search.py", "--store", "results"], 2, "deleted after it"),
         (["jobs/search.py", "jobs/digits.toml", "--store", "s3://b/p", "--seeds", "x"], 2, "--seeds 'x'"),
         (["jobs/no_retry.py", "--codes", "2,76", "--", "true"], 0, ""),
     ):
@@ -56,4 +56,14 @@ def test_entry_points_start_from_what_travels(travelling: Path, tmp_path: Path) 
             [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == code, done.stderr
-        assert told in done.stderr
+        assert message in done.stderr
+    helped = subprocess.run(
+        [sys.executable, "jobs/search.py", "--help"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert "--allow-world-size-change" in helped.stdout

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from pydantic import Field
+from ray_darts.orchestration.search_run import Place
 
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.config import SearchConfig
 from ray_darts.config.search import SearchSettings, WeightOptimiser
 from ray_darts.errors import ConfigError
 from ray_darts.orchestration.plan import SweepRequest, default_identity, plan_sweep
-from ray_darts.orchestration.search_run import Place
 from tests.orchestration.test_search_run import Stopping, eager
 from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, published, search_here
 from tests.search.searches import TINY, tiny_config

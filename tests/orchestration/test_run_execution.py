@@ -18,8 +18,8 @@ from ray_darts.errors import StoreDenied
 from ray_darts.orchestration.assignment import Assignment, RunOutcome
 from ray_darts.orchestration.run_execution import RankContext
 from ray_darts.orchestration.runtime_hooks import NoHooks
-from ray_darts.search.collectives import Collectives
 from ray_darts.protocols.task import StopReason
+from ray_darts.search.collectives import Collectives
 from tests.orchestration.tiny import EXPERIMENT, assigned, execute_here, is_clean, published, search_here, trace_digest
 from tests.search.ranks import RankProcesses
 from tests.search.searches import tiny_config

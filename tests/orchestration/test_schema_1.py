@@ -11,7 +11,7 @@ import pytest
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.run_log import read_log
-from ray_darts.orchestration.outcome import Outcome
+from ray_darts.orchestration.assignment import Outcome
 from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, published, search_here, trace_digest
 from tests.search.searches import tiny_config
 

@@ -5,11 +5,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ray_darts.genotype.discretise import discretise
-from ray_darts.genotype.genotype import Genotype
-from ray_darts.genotype.layout import convolutional_layout, recurrent_layout
-from ray_darts.spaces.genotypes import published
+from ray_darts.genotype.genotype import CellGenotype, Connection, Genotype
+from ray_darts.methods.darts import Darts
 from ray_darts.report.cells import cells_svg, cells_text
+from ray_darts.spaces.convolutional.space import convolutional_layout
+from ray_darts.spaces.genotypes import published
+from ray_darts.spaces.recurrent.space import recurrent_layout
 
 SVG = "{http://www.w3.org/2000/svg}"
 Box = tuple[float, float, float, float]
@@ -18,7 +19,17 @@ Box = tuple[float, float, float, float]
 def _random_genotype(seed: int) -> Genotype:
     rng = random.Random(seed)
     layout = convolutional_layout(rng.randint(1, 6)) if seed % 2 else recurrent_layout(rng.randint(1, 8))
-    return discretise(layout, layout.split([rng.gauss(0, 1) for _ in range(layout.num_alphas)]))
+    return Darts().decode(layout, [rng.gauss(0, 1) for _ in range(layout.num_alphas)]).genotype
+
+
+def _genotype_of_no_space() -> Genotype:
+    """One input, all edges of three nodes kept, some of them `none`, the output an input and a node."""
+    nodes = (
+        (Connection("none", 0),),
+        (Connection("conv", 0), Connection("none", 1)),
+        (Connection("none", 0), Connection("conv", 1), Connection("pool", 2)),
+    )
+    return Genotype("nowhere", (CellGenotype("cell", 1, nodes, (0, 3)), CellGenotype("head", 3, nodes[1:2], (3,))))
 
 
 GENOTYPES = {
@@ -28,6 +39,7 @@ GENOTYPES = {
         for space in ("convolutional", "recurrent")
     },
     **{f"random {seed}": _random_genotype(seed) for seed in range(10)},
+    "of no installed space": _genotype_of_no_space(),
 }
 every_genotype = pytest.mark.parametrize("genotype", GENOTYPES.values(), ids=GENOTYPES.keys())
 
@@ -68,7 +80,9 @@ def _bezier(corners: list[tuple[float, float]], t: float) -> tuple[float, float]
 def test_every_connection_is_drawn_once_under_its_name(genotype: Genotype) -> None:
     for cell, drawing in zip(genotype.cells, _drawings(genotype), strict=True):
         texts = Counter(element.text for element in drawing.iter(f"{SVG}text"))
-        operations = Counter(connection.operation for node in cell.nodes for connection in node)
+        connections = [connection.operation for node in cell.nodes for connection in node]
+        operations = Counter(name for name in connections if name != "none")
+        assert texts["none"] == 0
         assert {name: texts[name] for name in operations} == operations
         assert texts[f"{cell.name} cell"] == 1
         lines = [path for path in drawing.iter(f"{SVG}path") if path.attrib["fill"] == "none"]
@@ -117,3 +131,27 @@ def test_text_is_one_equation_per_state() -> None:
     recurrent = cells_text(published("DARTS_V2", "recurrent")).splitlines()
     assert recurrent[:3] == ["recurrent cell", "   0 = x, h[t-1]", "   1 = sigmoid(0)"]
     assert recurrent[-1] == "  h[t] = mean(1, 2, 3, 4, 5, 6, 7, 8)"
+
+
+def test_a_space_that_is_not_installed_is_shown_in_plain_words_and_with_its_none_edges() -> None:
+    assert cells_text(_genotype_of_no_space()).splitlines() == [
+        "cell cell",
+        "   0 = input 0",
+        "   1 = none(0)",
+        "   2 = conv(0) + none(1)",
+        "   3 = none(0) + conv(1) + pool(2)",
+        "  output = output(0, 3)",
+        "",
+        "head cell",
+        "   0 = input 0",
+        "   1 = input 1",
+        "   2 = input 2",
+        "   3 = conv(0) + none(1)",
+        "  output = 3",
+    ]
+
+
+def test_a_node_without_any_connection_is_drawn_and_written() -> None:
+    genotype = Genotype("nowhere", (CellGenotype("cell", 1, ((), (Connection("conv", 1),)), (2,)),))
+    assert "   1 = 0" in cells_text(genotype).splitlines()
+    assert cells_svg(genotype).count("<rect") == 1 + 1 + 2 + 1 + 1  # the page, the input, nodes, operation, output

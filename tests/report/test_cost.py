@@ -85,9 +85,9 @@ def test_nothing_left_to_search_takes_nothing() -> None:
 
 
 def test_text_and_data_say_the_same() -> None:
-    told = estimate(PLAN)
-    data = json.loads(json.dumps(told.to_data(), allow_nan=False))
+    estimated = estimate(PLAN)
+    data = json.loads(json.dumps(estimated.to_data(), allow_nan=False))
     assert data["runs"] == 4
-    assert data["orders"]["first"]["commits"] == told.orders[0].commits
-    assert "4 (4 of first order), 2 at a time, 1 worker each on cpu" in told.text()
-    assert "1,000 steps, 1,000,000 weights, 224 alphas" in told.text()
+    assert data["orders"]["first"]["commits"] == estimated.orders[0].commits
+    assert "4 (4 of first order), 2 at a time, 1 worker each on cpu" in estimated.text()
+    assert "1,000 steps, 1,000,000 weights, 224 alphas" in estimated.text()

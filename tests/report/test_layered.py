@@ -59,5 +59,10 @@ def test_a_vertex_stands_level_with_its_only_neighbour() -> None:
     assert len(set(placement.heights.values())) == 1
 
 
+def test_a_column_may_be_empty() -> None:
+    placement = lay_out({"a": Column(0, HEIGHT), "b": Column(3, HEIGHT)}, [], GAP, BEND)
+    assert set(placement.heights) == {"a", "b"}
+
+
 def test_the_same_graph_is_always_placed_alike() -> None:
     assert lay_out(*_random_graph(3), GAP, BEND) == lay_out(*_random_graph(3), GAP, BEND)

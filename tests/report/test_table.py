@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from ray_darts.artifacts.records import Failure, Owner
+from ray_darts.artifacts.records import Failure, Metric, Owner
 from ray_darts.artifacts.status import RunStatus
 from ray_darts.report.table import LiveTable, status_line, status_table, status_text
 
@@ -23,7 +23,7 @@ WAITING = RunStatus("first-order-seed-1", "waiting")
 TEXT = RunStatus("first-order-seed-2", "searching", 40, 100, latest={"epoch": 0, "validation_perplexity": 310.25})
 
 
-def test_a_searching_run_tells_all_its_numbers_and_the_time_left() -> None:
+def test_a_searching_run_shows_all_its_numbers_and_the_time_left() -> None:
     header, rule, row = status_text([SEARCHING]).splitlines()
     assert " ".join(header.split()) == "run state epoch step loss accuracy entropy skips left age owner"
     assert set(rule) == {"─"}
@@ -31,7 +31,7 @@ def test_a_searching_run_tells_all_its_numbers_and_the_time_left() -> None:
     assert " ".join(row.split()) == f"first-order-seed-0 searching {numbers} node-1/01234567"
 
 
-def test_columns_that_say_nothing_are_left_out() -> None:
+def test_empty_columns_are_left_out() -> None:
     assert status_text([WAITING]).splitlines()[0].split() == ["run", "state", "step"]
 
 
@@ -42,38 +42,51 @@ def test_text_has_a_perplexity() -> None:
     assert "310.2" in row
 
 
-def test_a_failure_is_told_below_the_table() -> None:
+def test_the_quality_column_has_the_name_of_any_metric_that_a_status_has() -> None:
+    run = RunStatus("r", "searching", 4, 9, latest={"epoch": 0, "validation_loss": 1.0, "validation_f1": 0.71239})
+    assert status_text([run]).splitlines()[0].split()[-2:] == ["loss", "f1"]
+    assert "f1 0.7124" in status_line(run)
+    assert "accuracy" not in status_line(RunStatus("r", "searching", latest={"validation_accuracy": None}))
+
+
+def test_of_several_qualities_the_one_that_ranks_the_run_is_shown() -> None:
+    metric = Metric(name="supernet_validation_recall", value=0.5, direction="max")
+    latest: dict[str, float | int | str | None] = {"validation_precision": 0.25, "validation_recall": 0.5}
+    assert "recall 0.5" in status_line(RunStatus("r", "finished", metric=metric, latest=latest))
+
+
+def test_a_failure_is_a_line_below_the_table() -> None:
     failed = RunStatus("first-order-seed-3", "failed", failure=Failure(kind="non_finite", detail="loss is NaN"))
     assert status_text([failed]).splitlines()[-1] == "first-order-seed-3 failed: loss is NaN"
 
 
-def test_no_runs_are_said_to_be_none() -> None:
+def test_without_runs_there_is_no_table() -> None:
     assert status_text([]) == "no run has been started yet"
 
 
-def test_no_time_is_left_to_tell_without_a_speed() -> None:
+def test_without_a_speed_no_time_left_is_shown() -> None:
     for latest in ({}, {"steps_per_s": 0.0}):
         assert "left" not in status_line(RunStatus("r", "searching", 1, 10, latest=latest))
     assert "left" not in status_line(RunStatus("r", "finished", 10, 10, latest=LATEST))
 
 
-def test_a_line_tells_what_is_known() -> None:
+def test_a_line_has_what_is_known() -> None:
     assert status_line(WAITING) == "first-order-seed-1: waiting step 0"
     numbers = "epoch 3 step 40/100 loss 0.250 accuracy 93.1% entropy 1.500 1.750 skips 1 4 left 30s"
     assert status_line(SEARCHING) == f"first-order-seed-0: searching {numbers}"
 
 
-def test_where_there_is_no_terminal_a_line_is_told_once_per_state_and_epoch(
+def test_where_there_is_no_terminal_a_line_is_written_once_per_state_and_epoch(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     later = RunStatus("first-order-seed-0", "searching", 60, 100, latest={**LATEST, "epoch": 4})
     with LiveTable("demo", Console(file=io.StringIO(), force_terminal=False)) as table:
         for runs in ([SEARCHING, WAITING], [SEARCHING, WAITING], [later, WAITING]):
             table.show(runs)
-    out, told = capsys.readouterr()
+    out, err = capsys.readouterr()
     assert out == ""
-    assert [line.split(":")[0] for line in told.splitlines()] == [SEARCHING.run, WAITING.run, SEARCHING.run]
-    assert all("experiment=demo" in line for line in told.splitlines())
+    assert [line.split(":")[0] for line in err.splitlines()] == [SEARCHING.run, WAITING.run, SEARCHING.run]
+    assert all("experiment=demo" in line for line in err.splitlines())
 
 
 def test_a_terminal_shows_one_table_in_place() -> None:
@@ -96,7 +109,7 @@ def test_the_table_has_a_row_for_each_run() -> None:
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_collapse_is_told_live_and_once(terminal: bool) -> None:
+def test_a_collapse_is_shown_live_and_once(terminal: bool) -> None:
     screen = io.StringIO()
     warned = RunStatus("run-0", "searching", 40, 100, latest={**LATEST, "warning": "epoch 3: 8 of 8 are skip_connect"})
     with LiveTable("demo", Console(file=screen, force_terminal=terminal, width=200)) as table:

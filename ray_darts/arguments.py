@@ -1,0 +1,134 @@
+"""Checks the arguments of a search: config, seeds, orders and the experiment's name; every mistake at once.
+
+The same checks for the Python API and the command line. Writes nothing and asks no store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeGuard, TypeVar
+
+from ray_darts.artifacts.keys import check_name
+from ray_darts.config import SearchConfig, load_config
+from ray_darts.errors import ConfigError
+from ray_darts.protocols.method import Method, Order
+
+MAX_SEEDS = 10_000
+MAX_SEED = 2**31 - 1
+
+ConfigSource = str | Path | Mapping[str, object] | SearchConfig
+
+_Read = TypeVar("_Read")
+
+
+class Arguments(NamedTuple):
+    """What to search, under which name of an experiment."""
+
+    config: SearchConfig
+    experiment: str
+    seeds: tuple[int, ...]
+    orders: tuple[Order, ...]
+
+
+def check_arguments(
+    source: ConfigSource,
+    *,
+    seeds: int | Sequence[int],
+    orders: Sequence[str] | None,
+    name: str | None,
+    overrides: Sequence[str] = (),
+    operation: Mapping[str, object] | None = None,
+    mistakes: Iterable[str] = (),
+) -> Arguments:
+    """Check the arguments of a search, as `ray_darts.api.search` documents them.
+
+    `operation`: fields of that section of the config, None where not given. `mistakes`: those found before, reported
+    together with those found here. Raises: ConfigError with a line per mistake.
+    """
+    found = list(mistakes)
+    config = _collect(found, lambda: read_config(source, overrides, operation or {}))
+    some_seeds = _collect(found, lambda: _read_seeds(seeds))
+    some_orders = None if config is None else _collect(found, lambda: _read_orders(orders, config.method))
+    experiment = None
+    if name is not None:
+        experiment = _collect(found, lambda: check_name(name, "experiment"))
+    elif config is not None:
+        default = f"{_origin(source)}-{config.digest()[:8]}"
+        experiment = _collect(found, lambda: check_name(default, "experiment (give another --name)"))
+    if found or config is None or some_seeds is None or some_orders is None or experiment is None:
+        raise ConfigError("\n".join(found))
+    return Arguments(config, experiment, some_seeds, some_orders)
+
+
+def read_config(
+    source: ConfigSource, overrides: Sequence[str] = (), operation: Mapping[str, object] | None = None
+) -> SearchConfig:
+    """The config of a preset's name, a TOML file, settings or a config, with overrides and fields of `operation`.
+
+    Raises: ConfigError.
+    """
+    given = {field: value for field, value in (operation or {}).items() if value is not None}
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides = {overrides!r}: wanted is a list of section.key=value")
+    if isinstance(source, SearchConfig):
+        if not overrides and not given:
+            return source
+        source = source.model_dump(mode="json")
+    changes = {"operation": given} if given else None
+    if isinstance(source, Mapping):
+        return load_config(settings=source, overrides=overrides, changes=changes)
+    if isinstance(source, Path) or (isinstance(source, str) and source.endswith(".toml")):
+        return load_config(file=Path(source), overrides=overrides, changes=changes)
+    if isinstance(source, str):
+        return load_config(preset=source, overrides=overrides, changes=changes)
+    raise ConfigError(f"{source!r}: wanted is a preset's name, the path of a TOML file, a dict or a SearchConfig")
+
+
+def _read_seeds(seeds: object) -> tuple[int, ...]:
+    if _is_whole(seeds):
+        if not 1 <= seeds <= MAX_SEEDS:
+            raise ConfigError(f"seeds = {seeds}: the number of seeds lies between 1 and {MAX_SEEDS:,}")
+        return tuple(range(seeds))
+    if not isinstance(seeds, Sequence) or isinstance(seeds, str) or not seeds or not all(map(_is_whole, seeds)):
+        raise ConfigError(f"seeds = {seeds!r}: wanted a number of seeds, such as 4, or a list, such as 0,3,7")
+    listed = ",".join(map(str, seeds))
+    if len(set(seeds)) != len(seeds):
+        raise ConfigError(f"seeds = {listed}: a seed is named twice")
+    if not 0 <= min(seeds) <= max(seeds) <= MAX_SEED:
+        raise ConfigError(f"seeds = {listed}: a seed lies between 0 and {MAX_SEED}")
+    return tuple(seeds)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _read_orders(orders: Sequence[str] | None, method: Method) -> tuple[Order, ...]:
+    defined = {str(order): order for order in method.orders}
+    if orders is None:
+        return tuple(method.orders)
+    wanted = f"wanted some of {', '.join(defined)}, each once"
+    if isinstance(orders, str):
+        raise ConfigError(f"orders = {orders!r}: {wanted}, as a list")
+    unknown = [order for order in orders if order not in defined]
+    if unknown:
+        raise ConfigError(f"orders: the method {method.kind!r} does not define the order {unknown[0]!r}; {wanted}")
+    if not orders or len(set(orders)) < len(orders):
+        raise ConfigError(f"orders = {','.join(orders)!r}: {wanted}")
+    return tuple(defined[order] for order in orders)
+
+
+def _origin(source: ConfigSource) -> str:
+    """The start of an experiment's default name."""
+    if isinstance(source, Path) or (isinstance(source, str) and source.endswith(".toml")):
+        return Path(source).stem.lower()
+    return source if isinstance(source, str) else "search"
+
+
+def _collect(mistakes: list[str], read: Callable[[], _Read]) -> _Read | None:
+    try:
+        return read()
+    except ConfigError as error:
+        mistakes.append(str(error))
+        return None

@@ -1,0 +1,71 @@
+"""An experiment in a store as Python objects: status, runs, best genotype, traces and metrics. Reads only.
+
+Imports neither torch nor Ray; pyarrow only for traces and metrics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.dataset
+
+    from ray_darts.artifacts.best import Best
+    from ray_darts.artifacts.objects import ObjectStore
+    from ray_darts.artifacts.records import RunDescription
+    from ray_darts.artifacts.status import RunStatus
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment in a store, finished or not. Reads only, and reads again at each call."""
+
+    store: ObjectStore
+    name: str
+
+    def status(self) -> list[RunStatus]:
+        """How far each run is, from the last record of its log, by name. Raises: StoreError."""
+        from ray_darts.artifacts.status import experiment_status
+
+        return experiment_status(self.store, self.name)
+
+    def best(self, verify: bool = False) -> Best:
+        """The best finished run; `best().architecture()` is its genotype.
+
+        One GET; with `verify` a second one, of the finish record, which must have the same genotype and metric.
+        Raises: MissingObject while no run has finished, CorruptObject.
+        """
+        from ray_darts.artifacts.best import read_best
+
+        return read_best(self.store, self.name, verify)
+
+    def runs(self) -> list[RunDescription]:
+        """Name, seed and order of each run, by name. Raises: StoreError."""
+        from ray_darts.artifacts.experiment import list_runs, read_run
+
+        return [read_run(self.store, self.name, run) for run in list_runs(self.store, self.name)]
+
+    def traces(self) -> pyarrow.dataset.Dataset:
+        """The published alpha traces of all finished runs as a `pyarrow.dataset`; files are read when it is scanned.
+
+        A row is one alpha after one step: run, order, seed, epoch, step, cell, edge, source, target, operation, alpha,
+        probability. Raises: StoreError.
+        """
+        from pyarrow.dataset import dataset
+
+        from ray_darts.artifacts.datasets import trace_dataset
+        from ray_darts.artifacts.trace_schema import TRACE_SCHEMA
+        from ray_darts.errors import MissingObject
+
+        try:
+            return trace_dataset(self.store, self.name)
+        except MissingObject:
+            return dataset(TRACE_SCHEMA.empty_table())
+
+    def metrics(self) -> pa.Table:
+        """The published metrics of all finished runs, one row per epoch, as a `pyarrow.Table`. Raises: StoreError."""
+        from ray_darts.artifacts.datasets import published_metrics
+
+        return published_metrics(self.store, self.name)
