@@ -10,7 +10,6 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
-from ray_darts.genotype.discretise import discretise
 
 from ray_darts.artifacts.answer import SEARCH_DOCUMENTS, SearchAnswer
 from ray_darts.artifacts.checkpoints import Checkpoint
@@ -20,7 +19,8 @@ from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import Environment, Owner
 from ray_darts.artifacts.writer import RunWriter, claim_run
 from ray_darts.genotype.genotype import Genotype
-from ray_darts.genotype.layout import convolutional_layout
+from ray_darts.methods.darts import Darts
+from ray_darts.spaces.convolutional.space import convolutional_layout
 from ray_darts.tasks.metrics import CellMetrics, EpochMetrics
 
 EXPERIMENT = "tiny"
@@ -65,7 +65,7 @@ def alphas_after(step: int) -> NDArray[np.float32]:
 
 def genotype_after(step: int) -> Genotype:
     """What the alphas after a step decode to."""
-    return discretise(LAYOUT, LAYOUT.split(alphas_after(step).tolist()))
+    return Darts().decode(LAYOUT, alphas_after(step).tolist()).genotype
 
 
 def epoch_of(step: int) -> int:

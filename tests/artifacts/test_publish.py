@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from ray_darts.genotype.discretise import softmax
 
 from ray_darts.artifacts.answer import SEARCH_DOCUMENTS
 from ray_darts.artifacts.best import read_best
@@ -22,6 +21,7 @@ from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.traces import TRACE_SCHEMA, read_rows, trace_bytes
 from ray_darts.errors import CorruptObject, StoreError
+from ray_darts.genotype.decode import softmax
 from ray_darts.genotype.genotype import Genotype
 from tests.artifacts.memory_store import MemoryStore
 from tests.artifacts.runs import (
