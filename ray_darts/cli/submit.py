@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,6 +54,7 @@ def submit(
 ) -> None:
     """Send a search to a cluster and exit with its own exit code. The same command again continues the search."""
     from ray_darts.cli.job_file import search_words
+    from ray_darts.orchestration.plugin_packages import sent_packages
     from ray_darts.orchestration.submit import JobRequest, connect, follow_job, submit_job
 
     checked = search_words([*(words or []), "--store", store, *(["--preset", preset] if preset is not None else [])])
@@ -92,33 +90,6 @@ def check_search(words: Sequence[str]) -> SweepRequest:
     assert isinstance(group, typer.core.TyperGroup)
     given = group.commands["search"].make_context("search", list(words)).params
     return read_request(**{name: value for name, value in given.items() if name not in ("dry_run", "as_json")})
-
-
-@contextmanager
-def sent_packages(plugins: Sequence[str], working_dir: Path | None) -> Iterator[tuple[Path, ...]]:
-    """The package folders of loaded plugins that a job needs beside `working_dir`; they exist while the block runs.
-
-    Ray's job client sends folders only, so a plugin of one file becomes the `__init__.py` of a folder of its name. A
-    plugin at the root of `working_dir` is sent with it, and one without a file is not sent, with a warning.
-    """
-    from ray_darts.protocols.registry import plugin_path
-
-    root = None if working_dir is None else working_dir.resolve()
-    with TemporaryDirectory(prefix="ray-darts-plugins-") as scratch:
-        packages = []
-        for name in dict.fromkeys(plugin.partition(".")[0] for plugin in plugins):
-            path = plugin_path(name)
-            if path is None:
-                report_line(f"warning: the plugin {name!r} has no file here and is not sent: every node must have it")
-            elif path.resolve().parent == root:
-                continue
-            elif path.is_dir():
-                packages.append(path)
-            else:
-                packages.append(Path(scratch) / name)
-                packages[-1].mkdir()
-                shutil.copyfile(path, packages[-1] / "__init__.py")
-        yield tuple(packages)
 
 
 def read_token(token_file: Path | None) -> str | None:

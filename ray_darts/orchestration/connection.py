@@ -6,17 +6,19 @@ import io
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 
 import ray
 
 from ray_darts.errors import ClusterError
+from ray_darts.orchestration.plugin_packages import import_folders, sent_packages
 
 logger = logging.getLogger("ray_darts.orchestration")
 
 _ADDRESS_VARIABLE = "RAY_ADDRESS"
 _NOTICES_VARIABLE = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _CONNECT_TIMEOUT_S = 10.0
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _OUTPUT_SETTINGS = {
@@ -33,9 +35,10 @@ def named_cluster(address: str | None) -> str | None:
 
 
 @contextmanager
-def ray_connection(address: str | None) -> Iterator[bool]:
+def ray_connection(address: str | None, plugins: Sequence[str] = ()) -> Iterator[bool]:
     """Connect for the length of the block; yields whether the cluster was started here, for this command alone.
 
+    The code of `plugins` (loaded modules) can be imported in every process that Ray starts for this command.
     `named_cluster` names it (`auto`: the one that runs on this machine); without a name a cluster of this machine's
     cores and GPUs is started. An existing connection is used and kept. In the block Ray prints nothing to stdout.
 
@@ -48,10 +51,10 @@ def ray_connection(address: str | None) -> Iterator[bool]:
     target = named_cluster(address)
     try:
         if target is None:
-            _start_local_cluster()
+            _start_local_cluster(import_folders(plugins))
         else:
             _check_reachable(target)
-            ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR)
+            _join_cluster(target, plugins)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(f"no Ray cluster answers at {target or 'this machine'}: {error}", address=target) from error
     try:
@@ -88,15 +91,38 @@ class _StdoutToLog(io.TextIOBase):
         return len(text)
 
 
-def _start_local_cluster() -> None:
-    """Start a cluster without Ray's preemption watcher: nobody drains its node, and each run has one process less."""
-    before = os.environ.get(_NOTICES_VARIABLE)
-    os.environ.setdefault(_NOTICES_VARIABLE, "0")
-    try:
+def _join_cluster(target: str, plugins: Sequence[str]) -> None:
+    """Connect to a running cluster; Ray sends the plugins, unless a job has brought them."""
+    in_job = _JOB_VARIABLE in os.environ
+    with sent_packages(() if in_job else plugins) as packages:
+        runtime_env = {"py_modules": [str(package) for package in packages]} if packages else None
+        ray.init(address=target, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
+
+
+def _start_local_cluster(folders: Sequence[str]) -> None:
+    """Start a cluster whose processes can import from `folders`.
+
+    Without Ray's preemption watcher: nobody drains its node, and each run has one process less.
+    """
+    path = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
+    notices = os.environ.get(_NOTICES_VARIABLE, "0")
+    with _environment({_NOTICES_VARIABLE: notices, **({"PYTHONPATH": path} if folders else {})}):
         ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables in the block; Ray's processes inherit those of the process that starts them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
     finally:
-        if before is None:
-            del os.environ[_NOTICES_VARIABLE]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def reduce_ray_output() -> None:

@@ -28,11 +28,12 @@ def data_digests(config: SearchConfig, seed: int) -> dict[str, str]:
     return open_data(config, seed).digests
 
 
-def check_store_and_data(config: SearchConfig, seed: int, store: ObjectStore) -> dict[str, str]:
-    """Probe the store and open the data in this process; return the data's digests.
+def check_here(config: SearchConfig, seed: int, store: ObjectStore) -> dict[str, str]:
+    """Try the space's operations, probe the store and open the data in this process; return the data's digests.
 
-    Raises: StoreError naming each check that the store fails, DataError.
+    Raises: ConfigError naming an operation, StoreError naming each check that the store fails, DataError.
     """
+    config.space.check_operations()
     check_store(store)
     return data_digests(config, seed)
 
@@ -78,6 +79,6 @@ def _sees(store_uri: str, probe: str) -> bool:
 def _check(config: Mapping[str, object], seed: int, store_uri: str) -> dict[str, str] | RayDartsError:
     try:
         checked = validate_config(config)
-        return check_store_and_data(checked, seed, open_store(store_uri, checked.store))
+        return check_here(checked, seed, open_store(store_uri, checked.store))
     except RayDartsError as error:
         return error

@@ -28,7 +28,7 @@ from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_sessi
 from ray_darts.orchestration.capacity import Capacity, concurrent_runs
 from ray_darts.orchestration.connection import ray_connection
 from ray_darts.orchestration.plan import SweepPlan, SweepRequest, plan_sweep, with_absolute_path
-from ray_darts.orchestration.preflight import check_from_worker, check_store_and_data, check_store_is_shared
+from ray_darts.orchestration.preflight import check_from_worker, check_here, check_store_is_shared
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
 from ray_darts.orchestration.supervisor import Limits, Supervisor
 from ray_darts.orchestration.tune_sweep import TuneSweep
@@ -88,14 +88,14 @@ def _publish_missing(store: ObjectStore, experiment: str, run: str, step: int) -
 
 def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str, RunOutcome]:
     request = plan.request
-    with ray_connection(request.address) as is_own:
+    with ray_connection(request.address, request.config.plugins) as is_own:
         capacity = cluster_capacity()
         config, operation = with_absolute_path(request.config), request.config.operation
         device = _device(operation.device, capacity)
         demand = run_demand(operation, device)
         num_concurrent = concurrent_runs(capacity, demand, len(plan.to_search), operation.max_concurrent)
         if is_own:
-            digests = check_store_and_data(config, request.seeds[0], store)
+            digests = check_here(config, request.seeds[0], store)
         else:
             check_store_is_shared(store)
             digests = check_from_worker(config, request.seeds[0], store.uri)

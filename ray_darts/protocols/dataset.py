@@ -66,6 +66,11 @@ class SearchData(Protocol):
 class LoadedData(Protocol):
     """A data set in memory; several seeds may share it."""
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """Names of the bytes used, as `SearchData.digests`."""
+        ...
+
     def streams(self, search: SearchSettings, seed: int) -> SearchData:
         """The streams of one seed; costs nothing. Raises: DataError when a half is too small for a batch."""
         ...

@@ -16,8 +16,9 @@ from ray.dashboard.modules.job.pydantic_models import JobType
 from ray.job_submission import JobDetails, JobStatus
 from ray.runtime_env import RuntimeEnv
 
-from ray_darts.cli.submit import check_search, read_token, requirements, sent_packages
+from ray_darts.cli.submit import check_search, read_token, requirements
 from ray_darts.errors import ClusterError, ConfigError
+from ray_darts.orchestration.plugin_packages import sent_packages
 from ray_darts.orchestration.submit import JobRequest, connect, exit_code_of, follow_job, run_without_retry
 from tests.cluster.files import ROOT
 
