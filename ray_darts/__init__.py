@@ -21,21 +21,33 @@ if TYPE_CHECKING:
         search,
         write_text,
     )
+    from ray_darts.genotype.genotype import Genotype
+    from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
     from ray_darts.protocols.dataset import Dataset
     from ray_darts.protocols.method import Method
     from ray_darts.protocols.operation import Operation
     from ray_darts.protocols.registry import register
-    from ray_darts.protocols.space import Space
+    from ray_darts.protocols.space import CellWords, Ranking, Space
+    from ray_darts.spaces.classification import ClassifyingSupernet
+    from ray_darts.spaces.supernet import Supernet
 
 __version__ = "0.2.0.dev0"
 
 __all__ = [
+    "CellLayout",
+    "CellWords",
+    "ClassifyingSupernet",
     "Dataset",
     "Experiment",
+    "Genotype",
     "Method",
     "Operation",
+    "ParameterGroup",
+    "Ranking",
     "SearchResult",
     "Space",
+    "SpaceLayout",
+    "Supernet",
     "build_network",
     "decode",
     "errors",
@@ -47,10 +59,18 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CellLayout": "ray_darts.genotype.layout",
+    "CellWords": "ray_darts.protocols.space",
+    "ClassifyingSupernet": "ray_darts.spaces.classification",
     "Dataset": "ray_darts.protocols.dataset",
+    "Genotype": "ray_darts.genotype.genotype",
     "Method": "ray_darts.protocols.method",
     "Operation": "ray_darts.protocols.operation",
+    "ParameterGroup": "ray_darts.genotype.layout",
+    "Ranking": "ray_darts.protocols.space",
     "Space": "ray_darts.protocols.space",
+    "SpaceLayout": "ray_darts.genotype.layout",
+    "Supernet": "ray_darts.spaces.supernet",
     "register": "ray_darts.protocols.registry",
 }
 """{exported name: its module}; the names that are not here are of `ray_darts.api`."""

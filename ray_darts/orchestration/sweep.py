@@ -7,7 +7,7 @@ when nothing is left to search.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +32,7 @@ from ray_darts.orchestration.preflight import check_from_worker, check_here, che
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
 from ray_darts.orchestration.supervisor import Limits, Supervisor
 from ray_darts.orchestration.tune_sweep import TuneSweep
+from ray_darts.protocols.method import Order
 from ray_darts.report.amounts import counted
 
 logger = logging.getLogger("ray_darts.orchestration")
@@ -100,7 +101,8 @@ def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str
             check_store_is_shared(store)
             digests = check_from_worker(config, request.seeds[0], store.uri)
         assignments = _assignments(plan, config, store.uri, device, digests)
-        _register(plan, store, config, digests)
+        runs = [(run.run, run.seed, run.order) for run in plan.to_search]
+        register_search(store, request.experiment, config, digests, runs)
         logger.info(
             "%s to search, %d at a time, each %s; %s",
             counted(len(assignments), "run"),
@@ -147,29 +149,30 @@ def _assignments(
     ]
 
 
-def _register(plan: SweepPlan, store: ObjectStore, config: SearchConfig, digests: Mapping[str, str]) -> None:
-    """Write experiment.json and each run.json, or find them equal. Raises: ConfigError, StoreError."""
-    experiment = plan.request.experiment
+def register_search(
+    store: ObjectStore,
+    experiment: str,
+    config: SearchConfig,
+    digests: Mapping[str, str],
+    runs: Iterable[tuple[str, int, Order]],
+) -> None:
+    """Write experiment.json and the run.json of each (run, seed, order), or find them equal.
+
+    Raises: ConfigError naming each difference, StoreError.
+    """
+    layout, identity = config.space.layout(), config.identity()
     register_experiment(
         store,
         experiment,
-        identity=config.identity(),
+        identity=identity,
         config_digest=config.digest(),
-        layout=config.space.layout(),
+        layout=layout,
         data_digests=digests,
         code=f"ray_darts {ray_darts.__version__}",
         defaults=config.identity_defaults(),
     )
-    layout, identity = config.space.layout(), config.identity()
     method = identity.get("method")
     groups = group_facts(config.method.groups(layout), layout)
-    for run in plan.to_search:
-        register_run(
-            store,
-            experiment,
-            run.run,
-            run.seed,
-            run.order,
-            method=method if isinstance(method, dict) else None,
-            groups=groups,
-        )
+    for run, seed, order in runs:
+        settings = method if isinstance(method, dict) else None
+        register_run(store, experiment, run, seed, order, method=settings, groups=groups)
