@@ -46,7 +46,7 @@ class DenseSpace(Space):
 
     def layout(self) -> SpaceLayout:
         """One cell with one input; each node keeps its strongest edge."""
-        cell = CellLayout("dense", 1, self.nodes, ("none", *ACTIVATIONS), 1)
+        cell = CellLayout("dense", 1, self.nodes, ("none", *ACTIVATIONS), 1, outputs=(self.nodes,))
         return SpaceLayout("dense", (cell,), "skip", frozenset({"skip"}))
 
     def supernet(self, facts, runtime, device) -> DenseSupernet:
