@@ -72,12 +72,16 @@ class BatchNorm(nn.Module):
         return normalise([self.norm()], [inputs], batch_statistics=batch_statistics, update=update)[0]
 
     def norm(self, start: int = 0, stop: int | None = None, *, gain: Tensor | None = None) -> Norm:
-        """Features [start, stop); `gain` multiplies them in place of the weight of a batch norm without affine."""
+        """Features [start, stop); `gain` [stop - start], of any strides, multiplies the result, affine included."""
         stop = self.num_features if stop is None else stop
+        if gain is not None:
+            gain = gain.contiguous()
         if self.weight is None or self.bias is None:
             return Norm(self, start, stop, gain, None)
         weight, bias = self.weight[start:stop], self.bias[start:stop]
-        return Norm(self, start, stop, weight if gain is None else weight * gain, bias)
+        if gain is not None:
+            weight, bias = weight * gain, bias * gain
+        return Norm(self, start, stop, weight, bias)
 
     def extra_repr(self) -> str:
         """Shown by `print(module)`."""

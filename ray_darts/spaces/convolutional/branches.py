@@ -18,6 +18,7 @@ from torch import Tensor
 from ray_darts.spaces.batch_norm import BatchNorm, Norm
 from ray_darts.spaces.convolutional.separable import depthwise, separable
 from ray_darts.spaces.kernel import Kernel
+from ray_darts.spaces.mixing import add_up
 
 Normalise = Callable[[Sequence[Norm], Sequence[Tensor]], list[Tensor]]
 """`batch_norm.normalise` with its policy chosen."""
@@ -131,16 +132,6 @@ def grouped(
     if len(positives) > 1:
         total = add_up(total.chunk(len(positives), dim=1))
     return [[term] for term in total.chunk(targets, dim=1)], beside_normed
-
-
-def add_up(terms: Sequence[Tensor]) -> Tensor:
-    """Sum of equal shapes, without an allocation per term."""
-    if len(terms) == 1:
-        return terms[0]
-    total = terms[0] + terms[1]
-    for term in terms[2:]:
-        total.add_(term)
-    return total
 
 
 def _convolve_grouped(stage: Stage, wide: list[Tensor], stride: int) -> tuple[Norm, Tensor]:

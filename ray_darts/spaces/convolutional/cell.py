@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ray_darts.genotype.layout import CellLayout
 from ray_darts.protocols.registry import find_operation
 from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise
-from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normalise, Normed, Stage, add_up
+from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normalise, Normed, Stage
 from ray_darts.spaces.convolutional.operations import (
     CONVOLUTIONS,
     POOLS,
@@ -30,35 +30,8 @@ from ray_darts.spaces.convolutional.operations import (
     pool,
 )
 from ray_darts.spaces.convolutional.space import OPERATIONS, SKIP
+from ray_darts.spaces.mixing import EdgeGroup, add_up, edge_groups, mix
 from ray_darts.spaces.own_operations import PassPolicy, build_operation
-
-
-@dataclass(frozen=True)
-class EdgeGroup:
-    """Sources known at the same time and the nodes that all of them feed; rows [start, stop) of the sorted edges."""
-
-    sources: tuple[int, ...]
-    nodes: tuple[int, ...]
-    start: int
-    stop: int
-
-
-def edge_groups(layout: CellLayout) -> tuple[EdgeGroup, ...]:
-    """Both inputs together, then each node but the last: after group i node i is complete."""
-    groups: list[EdgeGroup] = []
-    start = 0
-    for node in range(layout.num_nodes):
-        sources = tuple(range(layout.num_inputs)) if node == 0 else (layout.num_inputs + node - 1,)
-        nodes = tuple(range(node, layout.num_nodes))
-        groups.append(EdgeGroup(sources, nodes, start, start + len(sources) * len(nodes)))
-        start = groups[-1].stop
-    return tuple(groups)
-
-
-def rows_by_source(layout: CellLayout) -> list[int]:
-    """The layout's row of each edge, edges sorted by source, then target."""
-    edges = layout.edges
-    return sorted(range(len(edges)), key=lambda row: edges[row])
 
 
 @dataclass(frozen=True)
@@ -237,7 +210,7 @@ class SearchCell(nn.Module):
             names.append(SKIP)
         if plain:
             weights = torch.stack([columns[name][group.start : group.stop] for name in names])
-            for addends, mixed in zip(terms, _mix(plain, weights, len(group.nodes)), strict=True):
+            for addends, mixed in zip(terms, mix(plain, weights, len(group.nodes)), strict=True):
                 addends.append(mixed)
         return terms
 
@@ -251,14 +224,3 @@ class SearchCell(nn.Module):
                 norms.append(module.norm(start, start + self.shape.channels))
                 tensors.append(pool(name, source, stride))
         return Normed(norms, tensors)
-
-
-def _mix(plain: list[Tensor], weights: Tensor, num_targets: int) -> tuple[Tensor, ...]:
-    """Weighted sums of `plain` (operation by operation, source by source) into each target, as one product.
-
-    `weights`: [operations, sources * T], a source's targets together.
-    """
-    stacked = torch.stack([tensor.permute(0, 2, 3, 1) for tensor in plain])
-    table = weights.reshape(len(plain), num_targets).t()
-    mixed = torch.mm(table, stacked.reshape(len(plain), -1)).view(num_targets, *stacked.shape[1:])
-    return mixed.permute(0, 1, 4, 2, 3).unbind()

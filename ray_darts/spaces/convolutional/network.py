@@ -6,8 +6,6 @@ as in any PyTorch module. Knows no alphas. Suffixes: N samples, C channels, H W 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -20,22 +18,11 @@ from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.registry import find_operation
 from ray_darts.protocols.settings import Settings
 from ray_darts.spaces.batch_norm import BatchNorm
+from ray_darts.spaces.classification import Scores
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, POOLS, halve, pool
 from ray_darts.spaces.convolutional.space import SKIP
 from ray_darts.spaces.convolutional.stem import Stem, StemKind
-
-
-class Layers(nn.Sequential):
-    """Modules in a row; their batch norms use and move statistics in training mode."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """As nn.Sequential."""
-        for layer in self:
-            if isinstance(layer, BatchNorm):
-                inputs = layer(inputs, batch_statistics=self.training, update=self.training)
-            else:
-                inputs = layer(inputs)
-        return inputs
+from ray_darts.spaces.layers import Layers
 
 
 class Halve(nn.Module):
@@ -166,14 +153,6 @@ class AuxiliaryHead(nn.Module):
         """Class scores [N, classes]."""
         scores: Tensor = self.classifier(self.features(states_NCHW).flatten(1))
         return scores
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Class scores [N, classes]; `auxiliary` in training with an auxiliary head only."""
-
-    final: Tensor
-    auxiliary: Tensor | None
 
 
 class NetworkOptions(Settings):

@@ -8,7 +8,6 @@ Suffixes: N samples, C channels, H W pixels, E edges.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ray_darts.spaces.batch_norm import BatchNorm
+from ray_darts.spaces.layers import convolution_weight
 
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
 
@@ -41,12 +41,6 @@ CONVOLUTIONS = {
     "dil_conv_3x3": Convolution(kernel=3, dilation=2, repeats=1),
     "dil_conv_5x5": Convolution(kernel=5, dilation=2, repeats=1),
 }
-
-
-def convolution_weight(*shape: int) -> nn.Parameter:
-    """A weight [..., C_in, k, k], uniform in +- 1 / sqrt(C_in k k) as nn.Conv2d starts its own."""
-    bound = 1 / math.sqrt(math.prod(shape[-3:]))
-    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
 def pool(name: str, states_NCHW: Tensor, stride: int) -> Tensor:

@@ -8,25 +8,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ray_darts.spaces.batch_norm import BatchNorm
-from ray_darts.spaces.convolutional.operations import convolution_weight
+from ray_darts.spaces.layers import ConvBn
 
 StemKind = Literal["cifar", "imagenet"]
-
-
-class ConvBn(nn.Module):
-    """A 3x3 convolution with padding 1, then an affine batch norm."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, momentum: float) -> None:
-        super().__init__()
-        self.weight = convolution_weight(outputs, inputs, 3, 3)
-        self.batch_norm = BatchNorm(outputs, momentum=momentum, affine=True)
-        self._stride = stride
-
-    def forward(self, inputs: Tensor, *, batch_statistics: bool, update: bool) -> Tensor:
-        """[N, inputs, H, W] to [N, outputs, H / stride, W / stride], rounded up."""
-        convolved = F.conv2d(inputs, self.weight, None, self._stride, 1)
-        return self.batch_norm(convolved, batch_statistics=batch_statistics, update=update)  # type: ignore[no-any-return]
 
 
 class Stem(nn.Module):

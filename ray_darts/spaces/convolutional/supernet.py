@@ -5,29 +5,28 @@ Suffixes: N samples, C channels, H W pixels, E edges, K operations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ray_darts.data.batch import Batch
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.space import Ranking
 from ray_darts.spaces.batch_norm import use_kernel
+from ray_darts.spaces.classification import ClassifyingSupernet
 from ray_darts.spaces.convolutional.branches import grouped, separate
-from ray_darts.spaces.convolutional.cell import CellShape, SearchCell, rows_by_source
+from ray_darts.spaces.convolutional.cell import CellShape, SearchCell
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.convolutional.stem import Stem
 from ray_darts.spaces.kernel import Kernel
-from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
+from ray_darts.spaces.mixing import rows_by_source, sort_rows
+from ray_darts.spaces.supernet import MixingWeights
 
 
-class ConvolutionalSupernet(Supernet):
+class ConvolutionalSupernet(ClassifyingSupernet):
     """Cells at layers // 3 and 2 * layers // 3 are reductions and double the channels.
 
     `formulation`: how convolutions are called; the function is the same. `checkpoint_cells`: keep only each cell's
@@ -35,7 +34,6 @@ class ConvolutionalSupernet(Supernet):
     convolutions (of the separate formulation) and batch norms where maps fit.
     """
 
-    sum_names = ("loss_sum", "correct", "samples")
     ranking: Ranking = ConvolutionalSpace.ranking
 
     def __init__(
@@ -68,39 +66,17 @@ class ConvolutionalSupernet(Supernet):
         if kernel is not None:
             use_kernel(self, kernel)
 
-    def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
-        """Cross entropy by the batch's statistics."""
-        return self._output(batch, mixing, batch_statistics=True, update=purpose is Pass.WEIGHT)
-
-    @torch.no_grad()
-    def evaluate(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
-        """Cross entropy by running statistics."""
-        return self._output(batch, mixing, batch_statistics=False, update=False)
-
-    def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
-        """`<prefix>_loss` (nats per image) and `<prefix>_accuracy` (0 to 1)."""
-        loss_sum, correct, samples = totals
-        return {f"{prefix}_loss": loss_sum / samples, f"{prefix}_accuracy": correct / samples}
-
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
         """Class scores [N, classes], in float32 or better."""
         images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
         before, previous = self.stem(images_NCHW, batch_statistics=batch_statistics, update=update)
-        mixtures = self._by_source(mixing)
+        mixtures = {name: sort_rows(weights, self._rows) for name, weights in mixing.items()}
         for cell in self.cells:
             assert isinstance(cell, SearchCell)
             mixture = mixtures["reduction" if cell.shape.reduction else "normal"]
             before, previous = previous, self._run(cell, before, previous, mixture, batch_statistics, update)
         scores: Tensor = self.classifier(previous.mean((2, 3)))
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
-
-    def _by_source(self, mixing: MixingWeights) -> dict[str, Tensor]:
-        """Mixing weights by kind of cell, rows sorted by source."""
-        mixtures = {}
-        for name, weights in mixing.items():
-            rows = weights.unbind()
-            mixtures[name] = torch.stack([rows[row] for row in self._rows])
-        return mixtures
 
     def _run(self, cell: SearchCell, *inputs: object) -> Tensor:
         if not (self._checkpoint_cells and torch.is_grad_enabled()):
@@ -112,14 +88,6 @@ class ConvolutionalSupernet(Supernet):
         return checkpoint(  # type: ignore[no-any-return]
             cell, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
         )
-
-    def _output(self, batch: Batch, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> LossOutput:
-        scores = self.logits(batch.inputs, mixing, batch_statistics=batch_statistics, update=update)
-        loss_sum = F.cross_entropy(scores, batch.targets, reduction="sum")
-        count = batch.num_samples
-        correct = (scores.detach().argmax(dim=1) == batch.targets).sum().to(scores.dtype)
-        total = loss_sum.detach()
-        return LossOutput(loss_sum / max(count, 1), None, torch.stack([total, correct, torch.full_like(total, count)]))
 
 
 def reduction_layers(layers: int) -> tuple[int, int]:
