@@ -27,7 +27,7 @@ class LaterWeights(WeightOptimiser):
 
 
 class OtherDefault(SearchConfig):
-    weights: WeightOptimiser = Field(default_factory=LaterWeights)
+    weights: LaterWeights = Field(default_factory=LaterWeights)
 
 
 class LaterSearch(SearchSettings):
