@@ -24,10 +24,9 @@ import boto3
 import numpy as np
 import pyarrow
 import pyarrow.dataset as ds
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from ray_darts.genotype.discretise import discretise
 
 from ray_darts.artifacts.best import read_best
 from ray_darts.artifacts.checkpoints import Checkpoint
@@ -39,6 +38,7 @@ from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.records import Environment, Owner
 from ray_darts.artifacts.writer import claim_run
 from ray_darts.config import StoreSettings
+from ray_darts.methods.darts import Darts
 from ray_darts.spaces.convolutional.space import convolutional_layout
 from tests.artifacts.servers import ministack
 
@@ -114,7 +114,7 @@ class Counting(ObjectStore):
         self.bytes[kind] += len(data)
 
 
-def walk(steps: int, seed: int) -> np.ndarray:
+def walk(steps: int, seed: int) -> NDArray[np.float32]:
     """Synthetic alphas that move as Adam at 3e-4 moves them: a random walk, float32 [steps, num_alphas]."""
     moves = np.random.default_rng(seed).standard_normal((steps, LAYOUT.num_alphas)) * 3e-4
     return moves.cumsum(axis=0).astype(np.float32)
@@ -125,7 +125,7 @@ def epoch_record(epoch: int) -> dict[str, object]:
     margins = [0.01] * 8
     cell = {"entropy": 2.0, "skips": 1, "parameter_free": 2, "margins": margins}
     numbers = dict.fromkeys(("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"), 0.5)
-    genotype = discretise(LAYOUT, LAYOUT.split(walk(1, epoch)[0].tolist())).to_json()
+    genotype = Darts().decode(LAYOUT, walk(1, epoch)[0].tolist()).genotype.to_json()
     step = (epoch + 1) * STEPS_PER_EPOCH
     return {"epoch": epoch, "step": step, **numbers, "cells": {"normal": cell, "reduction": cell}, "genotype": genotype}
 
@@ -145,7 +145,7 @@ def whole_run(store: ObjectStore, seed: int, checkpoint: Checkpoint) -> list[flo
         ended = [] if rest else [epoch_record(epoch - 1)]
         epochs = np.full(len(rows), epoch if rest else epoch - 1, np.int32)
         seconds.append(timed(lambda: writer.advance(last, rows, epochs, ended, checkpoint))[0])  # noqa: B023
-    genotype = discretise(LAYOUT, LAYOUT.split(alphas[-1].tolist()))
+    genotype = Darts().decode(LAYOUT, alphas[-1].tolist()).genotype
     writer.finish(genotype, {"name": "supernet_validation_accuracy", "value": 0.5 + seed / 100})
     return seconds
 

@@ -95,7 +95,7 @@ def test_the_row_is_counted_within_its_file(tmp_path: Path) -> None:
 
 
 def test_columns_of_another_type_are_refused(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "a.parquet", ENCODED, [0.5] * 10, label_type=pa.float64())  # type: ignore[arg-type]
+    write_parquet(tmp_path / "a.parquet", ENCODED, [0.5] * 10, label_type=pa.float64())  # type: ignore[list-item]
     with pytest.raises(DataError, match="label column 'label' is double, integers from 0 are wanted"):
         load(tmp_path)
     with pytest.raises(DataError, match="image column 'label' is double; encoded bytes"):

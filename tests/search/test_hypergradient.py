@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ray_darts.search.flat import FlatVector
-from ray_darts.search.hypergradient import Objective, VirtualStep, first_order, second_order
+from ray_darts.search.hypergradient import Hessian, Objective, VirtualStep, first_order, second_order
 from ray_darts.search.proof import SmoothProblem
 from tests.search.toy import no_ranks, objective, scalars
 
@@ -19,7 +19,7 @@ def plain_sgd(weights: Tensor, gradient: Tensor) -> Tensor:
     return gradient
 
 
-def settle(xi: float, hessian: str) -> tuple[float, float]:
+def settle(xi: float, hessian: Hessian) -> tuple[float, float]:
     """Alternate alpha steps and exact minimisation of w on the paper's figure-2 problem until it stands still."""
     weights, alphas = scalars(w=-2.0), scalars(alpha=2.0)
     w, alpha = weights.tensors["w"], alphas.tensors["alpha"]
@@ -39,7 +39,7 @@ def settle(xi: float, hessian: str) -> tuple[float, float]:
 
 @pytest.mark.parametrize("hessian", ["finite_difference", "exact"])
 @pytest.mark.parametrize("xi", [0.0, 0.1, 0.25, 0.5])
-def test_iteration_settles_where_the_closed_form_says(xi: float, hessian: str) -> None:
+def test_iteration_settles_where_the_closed_form_says(xi: float, hessian: Hessian) -> None:
     alpha, w = settle(xi, hessian)
     assert alpha == pytest.approx(2 / (1 + 2 * xi), abs=1e-8)
     assert w == pytest.approx(alpha, abs=1e-12)
@@ -49,7 +49,7 @@ def test_iteration_settles_where_the_closed_form_says(xi: float, hessian: str) -
 # steps over kinks and disagrees with the exact product by more than its own size; both are "second order", the
 # paper's is the difference, and comparing the two there would test nothing.
 @pytest.mark.parametrize(("hessian", "tolerance"), [("exact", 1e-13), ("finite_difference", 2e-4)])
-def test_second_order_equals_autograd_through_the_virtual_step(hessian: str, tolerance: float) -> None:
+def test_second_order_equals_autograd_through_the_virtual_step(hessian: Hessian, tolerance: float) -> None:
     problem = SmoothProblem()
     buffer = torch.zeros_like(problem.weights.vector)
     for number, view in enumerate(problem.weights.views(buffer)):
@@ -112,7 +112,7 @@ def test_the_product_is_zero_where_the_validation_loss_ignores_the_weights() -> 
 
 
 @pytest.mark.parametrize("hessian", ["finite_difference", "exact"])
-def test_a_non_finite_weight_gradient_is_never_hidden(hessian: str) -> None:
+def test_a_non_finite_weight_gradient_is_never_hidden(hessian: Hessian) -> None:
     weights, alphas = scalars(w=-2.0), scalars(alpha=2.0)
     w, alpha = weights.tensors["w"], alphas.tensors["alpha"]
     training = objective(lambda: (alpha * torch.sqrt(w)).sum())
@@ -123,7 +123,7 @@ def test_a_non_finite_weight_gradient_is_never_hidden(hessian: str) -> None:
 
 
 @pytest.mark.parametrize("hessian", ["finite_difference", "exact"])
-def test_micro_batches_add_up_to_the_whole(hessian: str) -> None:
+def test_micro_batches_add_up_to_the_whole(hessian: Hessian) -> None:
     step = VirtualStep(0.3, plain_sgd)
     whole, parts = (SmoothProblem().gradient(step, hessian, no_ranks, count) for count in (1, 4))
     torch.testing.assert_close(whole, parts, rtol=1e-12, atol=1e-14)

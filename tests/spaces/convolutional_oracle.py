@@ -63,7 +63,8 @@ class FactorisedReduce(nn.Module):
         """Halve height and width, rounding up."""
         x = F.relu(x)
         x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-        return self.norm(torch.cat([self.first(x), self.second(x[:, :, 1:, 1:])], dim=1))
+        halves = torch.cat([self.first(x), self.second(x[:, :, 1:, 1:])], dim=1)
+        return self.norm(halves)  # type: ignore[no-any-return]
 
 
 def relu_conv_norm(inputs: int, outputs: int, momentum: float) -> nn.Sequential:
@@ -125,7 +126,7 @@ class OracleCell(nn.Module):
         momentum: float,
     ) -> None:
         super().__init__()
-        self.layout, self.reduction = layout, reduction
+        self.layout, self.channels, self.reduction = layout, channels, reduction
         older = FactorisedReduce if halving else relu_conv_norm
         self.preprocess = nn.ModuleList(
             [older(inputs[0], channels, momentum), relu_conv_norm(inputs[1], channels, momentum)]
@@ -236,6 +237,7 @@ def matches(oracle: OracleSupernet) -> Iterator[Match]:
     for name in ("classifier.weight", "classifier.bias"):
         yield Match(name, name, whole)
     for index, cell in enumerate(oracle.cells):
+        assert isinstance(cell, OracleCell)
         for match in _cell_matches(cell):
             yield Match(f"cells.{index}.{match.plain}", f"cells.{index}.{match.stacked}", match.part)
 
@@ -249,9 +251,11 @@ def _cell_matches(cell: OracleCell) -> Iterator[Match]:
         yield from _norm_matches(f"preprocess.{index}.{last}", f"preprocess.{index}.batch_norm", slice(None))
     edges = cell.layout.edges
     by_source = sorted(range(len(edges)), key=lambda row: edges[row])
-    channels = cell.preprocess[1][1].out_channels
+    channels = cell.channels
     for place, row_of_edge in enumerate(by_source):
-        for name, module in cell.edges[row_of_edge].operations.items():
+        edge = cell.edges[row_of_edge]
+        assert isinstance(edge, MixedEdge)
+        for name, module in edge.operations.items():
             plain = f"edges.{row_of_edge}.operations.{name}"
             part = slice(place * channels, (place + 1) * channels)
             if isinstance(module, FactorisedReduce):
@@ -262,7 +266,7 @@ def _cell_matches(cell: OracleCell) -> Iterator[Match]:
                 source = edges[row_of_edge].source
                 shared = slice(source * channels, (source + 1) * channels)
                 yield from _norm_matches(f"{plain}.1", f"pools.{name}", shared)
-            elif "conv" in name:
+            elif isinstance(module, nn.Sequential):
                 for stage in range(len(module) // 4):
                     row = _row(cell.layout, edges[row_of_edge], name, stage)
                     features = slice(row * channels, (row + 1) * channels)

@@ -81,7 +81,7 @@ class RecurrentOracle:
                         mixed = mixed + probabilities[edge, operation] * activated
                 edge += 1
             states.append(self._batch_norm(mixed, 1 + node, training=training, update=update))
-        return sum(states[1:], torch.zeros_like(first)) / self.space.nodes
+        return torch.div(sum(states[1:], torch.zeros_like(first)), self.space.nodes)
 
     def _batch_norm(self, state: Tensor, position: int, *, training: bool, update: bool) -> Tensor:
         keep = update or not training

@@ -11,7 +11,7 @@ from ray_darts.data.batch import Draws
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.spaces.convolutional.network import ConvolutionalNetwork
+from ray_darts.spaces.convolutional.network import ConvolutionalNetwork, DerivedCell
 from ray_darts.spaces.convolutional.stem import StemKind
 from ray_darts.spaces.genotypes import published
 
@@ -38,7 +38,7 @@ def multiply_adds(network: ConvolutionalNetwork, size: int) -> int:
     """Of convolutions and linear layers, per image."""
     with FlopCounterMode(display=False) as counter:
         network.eval()(torch.empty(1, 3, size, size, device="meta"))
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def small(*, auxiliary: bool = False) -> ConvolutionalNetwork:
@@ -96,6 +96,7 @@ def test_drop_path_is_a_function_of_the_draws_and_off_in_evaluation() -> None:
 
 def test_drop_path_spares_identities_and_scales_what_it_keeps() -> None:
     cell = small().cells[0].eval()
+    assert isinstance(cell, DerivedCell)
     edges = len(cell.operations)
     before, previous = torch.randn(2, 1, 12, 8, 8)
     whole = cell(before, previous, None)

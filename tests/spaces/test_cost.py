@@ -32,11 +32,11 @@ HOST_READS = ("_local_scalar_dense", "nonzero", "equal.default", "is_nonzero")
 SMALL = ("space.channels=2", "space.nodes=2", "space.layers=3", "search.batch_size=4")
 
 
-class Calls(TorchDispatchMode):
+class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operators by name, and copies that leave the tensor's device."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: Counter[str] = Counter()
         self.copies_off_device = 0
 
@@ -66,7 +66,8 @@ def count_step(order: Order, formulation: str, *overrides: str, device: torch.de
     supernet = build_supernet(config, DataFacts(10, 3, size), 0, device)
     step = BilevelStep(config, order, supernet, 0, SingleRank(), device)
     train, validation = a_batch(size, 8, device), a_batch(size, 8, device)
-    with Calls() as calls:
+    calls = Calls()
+    with calls:
         step.step_(train, validation, 0.025)
     return calls
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -65,7 +66,7 @@ def largest_difference(left: list[Tensor], right: list[Tensor]) -> float:
 def test_loss_gradients_and_statistics_agree_with_the_oracle(purpose: Pass, operations: tuple[str, ...]) -> None:
     space = tiny(operations=operations)
     supernet, alphas = supernet_of(space), alphas_of(space)
-    oracle = RecurrentOracle(space, supernet, alphas.cells)
+    oracle = RecurrentOracle(space, supernet, dict(alphas.cells.items()))
     batch, carry = tokens(), carry_of()
 
     outcome = supernet.loss(batch, carry, purpose, alphas.mixing())
@@ -87,14 +88,14 @@ def test_second_derivatives_agree_with_the_oracle(purpose: Pass) -> None:
     """d/d(w, alpha) of <dL/d(w, alpha), v>, as the exact Hessian product asks, with dropout on and masks held."""
     space = tiny()
     supernet, alphas = supernet_of(space), alphas_of(space)
-    oracle = RecurrentOracle(space, supernet, alphas.cells)
+    oracle = RecurrentOracle(space, supernet, dict(alphas.cells.items()))
     batch, carry = tokens(), carry_of()
     ours = [*supernet.parameters(), *alphas.parameters()]
     theirs = [*oracle.weights.values(), *oracle.alphas.values()]
     generator = torch.Generator().manual_seed(4)
     directions = [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in ours]
 
-    def product(loss: Tensor, parameters: list[Tensor]) -> list[Tensor]:
+    def product(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
         inner = torch.autograd.grad(loss, parameters, create_graph=True)
         total = torch.stack([(g * v).sum() for g, v in zip(inner, directions, strict=True)]).sum()
         return list(torch.autograd.grad(total, parameters))
@@ -110,7 +111,7 @@ def test_second_derivatives_agree_with_the_oracle(purpose: Pass) -> None:
 def test_evaluation_agrees_with_the_oracle_and_moves_nothing() -> None:
     space = tiny()
     supernet, alphas = supernet_of(space), alphas_of(space)
-    oracle = RecurrentOracle(space, supernet, alphas.cells)
+    oracle = RecurrentOracle(space, supernet, dict(alphas.cells.items()))
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
     outcome = supernet.evaluate(tokens(), carry_of(), alphas.mixing())
     loss, last = oracle.evaluate(tokens(), carry_of())
