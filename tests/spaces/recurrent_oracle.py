@@ -5,7 +5,7 @@ and operation, masks multiplied where the paper has them. Shares no code with th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -15,7 +15,12 @@ from ray_darts.data.batch import Batch
 from ray_darts.spaces.recurrent.space import RecurrentSpace
 from ray_darts.spaces.supernet import Supernet
 
-FUNCTIONS = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "identity": lambda values: values}
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "identity": lambda values: values,
+}
 
 
 class RecurrentOracle:
@@ -81,7 +86,7 @@ class RecurrentOracle:
                         mixed = mixed + probabilities[edge, operation] * activated
                 edge += 1
             states.append(self._batch_norm(mixed, 1 + node, training=training, update=update))
-        return torch.div(sum(states[1:], torch.zeros_like(first)), self.space.nodes)
+        return sum(states[1:], torch.zeros_like(first)) / self.space.nodes
 
     def _batch_norm(self, state: Tensor, position: int, *, training: bool, update: bool) -> Tensor:
         keep = update or not training
