@@ -42,7 +42,7 @@ def measure(nodes: int, count: int, layers: int, repeats: int) -> dict[str, obje
     overrides = [f"space.nodes={nodes}", f"space.layers={layers}", f"search.batch_size={count}"]
     config = load_config("cifar10", overrides=overrides)
     supernet = build_supernet(config, DataFacts(10, 3, 32), 0, CPU)
-    step = BilevelStep(config, "first", supernet, SingleRank(), CPU)
+    step = BilevelStep(config, "first", supernet, 0, SingleRank(), CPU)
     images = torch.randn(count, 3, 32, 32).to(memory_format=torch.channels_last)
     batch = Batch(images, torch.randint(0, 10, (count,)), Draws(0, "train", 0, 0, count, count))
 

@@ -56,7 +56,7 @@ def main() -> None:
         whole_step(*words, **more)  # type: ignore[arg-type]
         inside += time.process_time() - start
 
-    loop.bilevel.step_ = timed  # type: ignore[method-assign, assignment]
+    loop.bilevel.step_ = timed  # type: ignore[method-assign]
     start = time.process_time()
     for step in range(1, arguments.steps + 1):
         if loop.index == loop._steps_per_epoch[loop.epoch]:

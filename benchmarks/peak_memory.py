@@ -40,7 +40,8 @@ def main() -> None:
 def peak_bytes(order: Order, batch: int, hessian: str) -> int:
     """Of this process, after two steps of the CIFAR-10 supernet (C=16, 8 layers, 32x32)."""
     config = load_config("cifar10", overrides=[f"search.batch_size={batch}", f"search.hessian={hessian}"])
-    step = BilevelStep(config, order, build_supernet(config, DataFacts(10, 3, 32), 0, CPU), SingleRank(), CPU)
+    supernet = build_supernet(config, DataFacts(10, 3, 32), 0, CPU)
+    step = BilevelStep(config, order, supernet, 0, SingleRank(), CPU)
     train, validation = a_batch(batch, "train"), a_batch(batch, "validation")
     for _ in range(2):
         step.step_(train, validation, 0.025)

@@ -19,6 +19,7 @@ from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.recurrent.space import RecurrentSpace
 from ray_darts.spaces.recurrent.supernet import RecurrentSupernet
 from ray_darts.spaces.supernet import Pass
+from tests.spaces.mixing import Alphas
 from tests.spaces.recurrent_oracle import RecurrentOracle
 
 
@@ -30,17 +31,17 @@ def random_batch(stream: str, words: int, columns: int, vocabulary: int) -> Batc
 
 def steps(space: RecurrentSpace, words: int, columns: int, vocabulary: int) -> dict[str, Callable[[], object]]:
     """The two gradients of a first-order step, ours and the oracle's, on the same batches."""
-    supernet = RecurrentSupernet(space, DataFacts(vocabulary))
-    oracle = RecurrentOracle(space, supernet)
+    supernet, alphas = RecurrentSupernet(space, DataFacts(vocabulary)), Alphas(space.layout(), torch.float32)
+    oracle = RecurrentOracle(space, supernet, dict(alphas.cells.items()))
     train, validation = (random_batch(name, words, columns, vocabulary) for name in ("train", "validation"))
     carry = torch.zeros(columns, space.hidden)
 
     def ours() -> None:
         supernet.begin_step()
-        torch.autograd.grad(
-            supernet.loss(validation, carry, Pass.ALPHA).loss, list(supernet.alpha_parameters().values())
-        )
-        torch.autograd.grad(supernet.loss(train, carry, Pass.WEIGHT).loss, list(supernet.weight_parameters().values()))
+        validating = supernet.loss(validation, carry, Pass.ALPHA, alphas.mixing())
+        torch.autograd.grad(validating.loss, list(alphas.parameters()))
+        training = supernet.loss(train, carry, Pass.WEIGHT, alphas.mixing())
+        torch.autograd.grad(training.loss, list(supernet.parameters()))
 
     def plain() -> None:
         torch.autograd.grad(oracle.loss(validation, carry, weight_step=False)[0], list(oracle.alphas.values()))
@@ -51,7 +52,8 @@ def steps(space: RecurrentSpace, words: int, columns: int, vocabulary: int) -> d
 
 def calls(step: Callable[[], object]) -> int:
     """Operator calls of one step."""
-    with OperatorCalls() as counter:
+    counter = OperatorCalls()
+    with counter:
         step()
     return counter.count
 

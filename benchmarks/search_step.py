@@ -21,6 +21,7 @@ from ray_darts.protocols.method import Order
 from ray_darts.search.collectives import SingleRank
 from ray_darts.search.footprint import measure_footprint
 from ray_darts.search.step import BilevelStep
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.supernet import Supernet
@@ -63,15 +64,16 @@ def measure(
     config: SearchConfig, order: Order, count: int, formulations: list[str], repeats: int, floor: float
 ) -> dict[str, object]:
     """CPU seconds of each network's step in turns, ratios to the oracle, counts, and the ratio to the FLOP floor."""
-    facts = DataFacts(10, 3, 32)
-    builders: dict[str, Callable[[], Supernet]] = {"oracle": lambda: OracleSupernet(config.space, facts)}
+    facts, space = DataFacts(10, 3, 32), config.space
+    assert isinstance(space, ConvolutionalSpace)
+    builders: dict[str, Callable[[], Supernet]] = {"oracle": lambda: OracleSupernet(space, facts)}
     for name in formulations:
-        builders[name] = partial(build, name, config, facts)
+        builders[name] = partial(build, name, space, facts)
     train, validation = a_batch(count, "train"), a_batch(count, "validation")
     runs: dict[str, Callable[[], object]] = {}
     results: dict[str, object] = {}
     for name, builder in builders.items():
-        step = BilevelStep(config, order, builder(), SingleRank(), CPU)
+        step = BilevelStep(config, order, builder(), 0, SingleRank(), CPU)
         runs[name] = partial(step.step_, train, validation, 0.025)
     timings = alternate(runs, repeats)
     needed = measure_footprint(config, facts, order, "cpu").flops
@@ -91,11 +93,11 @@ def measure(
     return results
 
 
-def build(name: str, config: SearchConfig, facts: DataFacts) -> Supernet:
+def build(name: str, space: ConvolutionalSpace, facts: DataFacts) -> Supernet:
     """The package's supernet: "separate", "compiled" or "grouped"."""
     if name == "grouped":
-        return ConvolutionalSupernet(config.space, facts, formulation="grouped")
-    return ConvolutionalSupernet(config.space, facts, kernel=Kernel() if name == "compiled" else None)
+        return ConvolutionalSupernet(space, facts, formulation="grouped")
+    return ConvolutionalSupernet(space, facts, kernel=Kernel() if name == "compiled" else None)
 
 
 def a_batch(count: int, stream: str) -> Batch:

@@ -34,7 +34,7 @@ def seconds(collectives: Collectives, batch: int, steps: int, turns: int, order:
     )
     ways: dict[str, Collectives] = {"apart": SingleRank(), "together": collectives}
     made = {
-        name: BilevelStep(config, order, build_supernet(config, DataFacts(10, 3, 32), 0, CPU), way, CPU)
+        name: BilevelStep(config, order, build_supernet(config, DataFacts(10, 3, 32), 0, CPU), 0, way, CPU)
         for name, way in ways.items()
     }
     found: dict[str, list[float]] = {name: [] for name in ways}

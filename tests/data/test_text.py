@@ -171,12 +171,12 @@ def test_files_become_streams_with_a_vocabulary_beside_the_run(tmp_path: Path) -
 
 def test_digests_follow_the_text_and_the_vocabulary(tmp_path: Path) -> None:
     config = files_config(write_texts(tmp_path))
-    whole = load_data(config).digests
-    assert load_data(config).digests == whole
-    assert load_data(files_config(tmp_path, vocabulary_size=10)).digests["vocabulary"] != whole["vocabulary"]
+    whole = open_data(config, 0).digests
+    assert open_data(config, 0).digests == whole
+    assert open_data(files_config(tmp_path, vocabulary_size=10), 0).digests["vocabulary"] != whole["vocabulary"]
     with (tmp_path / "valid.txt").open("a") as text:
         text.write(" w0")
-    assert load_data(config).digests["data"] != whole["data"]
+    assert open_data(config, 0).digests["data"] != whole["data"]
 
 
 def test_a_fraction_keeps_the_first_rows_of_all_columns() -> None:

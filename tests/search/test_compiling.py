@@ -36,5 +36,5 @@ def test_a_compiled_search_moves_as_one_that_is_not() -> None:
     assert not counters["graph_break"]
     np.testing.assert_allclose(compiled.trace, plain.trace, rtol=0, atol=1e-6)
     for name, array in plain.snapshots[-1].tensors.items():
-        got, wanted = compiled.snapshots[-1].tensors[name].astype(np.float64), array.astype(np.float64)
+        got, wanted = (np.asarray(values, np.float64) for values in (compiled.snapshots[-1].tensors[name], array))
         np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-12, err_msg=name)

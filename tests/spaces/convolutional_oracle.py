@@ -63,8 +63,8 @@ class FactorisedReduce(nn.Module):
         """Halve height and width, rounding up."""
         x = F.relu(x)
         x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-        normed: Tensor = self.norm(torch.cat([self.first(x), self.second(x[:, :, 1:, 1:])], dim=1))
-        return normed
+        halves = torch.cat([self.first(x), self.second(x[:, :, 1:, 1:])], dim=1)
+        return self.norm(halves)  # type: ignore[no-any-return]
 
 
 def relu_conv_norm(inputs: int, outputs: int, momentum: float) -> nn.Sequential:
@@ -266,8 +266,7 @@ def _cell_matches(cell: OracleCell) -> Iterator[Match]:
                 source = edges[row_of_edge].source
                 shared = slice(source * channels, (source + 1) * channels)
                 yield from _norm_matches(f"{plain}.1", f"pools.{name}", shared)
-            elif "conv" in name:
-                assert isinstance(module, nn.Sequential)
+            elif isinstance(module, nn.Sequential):
                 for stage in range(len(module) // 4):
                     row = _row(cell.layout, edges[row_of_edge], name, stage)
                     features = slice(row * channels, (row + 1) * channels)

@@ -52,12 +52,11 @@ def test_statistics_of_unequal_shards_are_those_of_the_whole_batch() -> None:
         return moments
 
     module.moments_reducer = record
-    for shard in (whole[:3], whole[3:]):
+    shards = torch.split(whole, [3, 4])
+    for shard in shards:
         module(shard, batch_statistics=True)
     module.moments_reducer = lambda moments: seen[0] + seen[1]
-    output = torch.cat(
-        [module(shard, batch_statistics=True, update=index == 1) for index, shard in enumerate((whole[:3], whole[3:]))]
-    )
+    output = torch.cat([module(shard, batch_statistics=True, update=index == 1) for index, shard in enumerate(shards)])
     torch.testing.assert_close(output, plain(whole, batch_statistics=True, update=True), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(module.running_var, plain.running_var, rtol=1e-12, atol=1e-12)
 

@@ -38,8 +38,7 @@ def multiply_adds(network: ConvolutionalNetwork, size: int) -> int:
     """Of convolutions and linear layers, per image."""
     with FlopCounterMode(display=False) as counter:
         network.eval()(torch.empty(1, 3, size, size, device="meta"))
-    flops: int = counter.get_total_flops()
-    return flops // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def small(*, auxiliary: bool = False) -> ConvolutionalNetwork:

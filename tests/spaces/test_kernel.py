@@ -64,9 +64,9 @@ def test_the_compiled_convolutions_in_float32_are_as_close_as_pytorchs() -> None
     weight, mixing = torch.randn(32, 1, 5, 5, dtype=torch.float64), torch.randn(32, 32, 1, 1, dtype=torch.float64)
 
     def gradients(kernel: Kernel | None, dtype: torch.dtype) -> list[Tensor]:
-        leaves = [leaf.to(dtype).requires_grad_() for leaf in (maps, weight, mixing)]
-        inputs, filters, mix = leaves
-        return list(torch.autograd.grad(separable(inputs, filters, mix, 1, 1, kernel), leaves, above.to(dtype)))
+        leaf, kernels, mix = (leaf.to(dtype).requires_grad_() for leaf in (maps, weight, mixing))
+        output = separable(leaf, kernels, mix, 1, 1, kernel)
+        return list(torch.autograd.grad(output, [leaf, kernels, mix], above.to(dtype)))
 
     found = gradients(None, torch.float64), gradients(Kernel(), torch.float32), gradients(None, torch.float32)
     for exact, ours, theirs in zip(*found, strict=True):
@@ -138,12 +138,12 @@ def test_a_separable_convolution_can_be_differentiated_twice(held: bool, size: i
     weight = torch.randn(2, 1, size, size, dtype=torch.float64, requires_grad=not held)
     mixing = torch.randn(2, 2, 1, 1, dtype=torch.float64, requires_grad=not held)
 
-    def at_stride_one(maps: Tensor, weight: Tensor, mixing: Tensor) -> Tensor:
+    def function(maps: Tensor, weight: Tensor, mixing: Tensor) -> Tensor:
         return separable(maps, weight, mixing, 1, dilation)
 
-    assert torch.autograd.gradcheck(at_stride_one, (maps, weight, mixing))
+    assert torch.autograd.gradcheck(function, (maps, weight, mixing))
     if not held:
-        assert torch.autograd.gradgradcheck(at_stride_one, (maps, weight, mixing))
+        assert torch.autograd.gradgradcheck(function, (maps, weight, mixing))
 
 
 @pytest.mark.parametrize("size", [3, 5])

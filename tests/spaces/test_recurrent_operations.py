@@ -52,10 +52,10 @@ def test_the_mix_is_the_weighted_sum_of_all_candidates_but_none() -> None:
 @pytest.mark.parametrize(
     ("function", "inputs"),
     [
-        (lambda s, h, p: mixed_highway(s, h, p, OPERATIONS), mix_inputs()),
+        (lambda s, g, p: mixed_highway(s, g, p, OPERATIONS), mix_inputs()),
         # The same source behind gate and state, as in a cell: a derivative must not take both ways twice.
         (lambda s, p: mixed_highway(s, torch.cat([s, 2 * s], -1), p, OPERATIONS), (mix_inputs()[0], mix_inputs()[2])),
-        (lambda r, e, b: decoder_loss(r, e, b, decoder_inputs()[3]), decoder_inputs()[:3]),
+        (lambda rows, e, b: decoder_loss(rows, e, b, decoder_inputs()[3]), decoder_inputs()[:3]),
     ],
     ids=["mix", "mix of one source", "decoder"],
 )

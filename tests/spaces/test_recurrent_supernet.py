@@ -66,7 +66,7 @@ def largest_difference(left: list[Tensor], right: list[Tensor]) -> float:
 def test_loss_gradients_and_statistics_agree_with_the_oracle(purpose: Pass, operations: tuple[str, ...]) -> None:
     space = tiny(operations=operations)
     supernet, alphas = supernet_of(space), alphas_of(space)
-    oracle = RecurrentOracle(space, supernet, alphas.cells)
+    oracle = RecurrentOracle(space, supernet, dict(alphas.cells.items()))
     batch, carry = tokens(), carry_of()
 
     outcome = supernet.loss(batch, carry, purpose, alphas.mixing())
@@ -88,7 +88,7 @@ def test_second_derivatives_agree_with_the_oracle(purpose: Pass) -> None:
     """d/d(w, alpha) of <dL/d(w, alpha), v>, as the exact Hessian product asks, with dropout on and masks held."""
     space = tiny()
     supernet, alphas = supernet_of(space), alphas_of(space)
-    oracle = RecurrentOracle(space, supernet, alphas.cells)
+    oracle = RecurrentOracle(space, supernet, dict(alphas.cells.items()))
     batch, carry = tokens(), carry_of()
     ours = [*supernet.parameters(), *alphas.parameters()]
     theirs = [*oracle.weights.values(), *oracle.alphas.values()]
@@ -111,7 +111,7 @@ def test_second_derivatives_agree_with_the_oracle(purpose: Pass) -> None:
 def test_evaluation_agrees_with_the_oracle_and_moves_nothing() -> None:
     space = tiny()
     supernet, alphas = supernet_of(space), alphas_of(space)
-    oracle = RecurrentOracle(space, supernet, alphas.cells)
+    oracle = RecurrentOracle(space, supernet, dict(alphas.cells.items()))
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
     outcome = supernet.evaluate(tokens(), carry_of(), alphas.mixing())
     loss, last = oracle.evaluate(tokens(), carry_of())
