@@ -187,6 +187,7 @@ def _nothing_compiled() -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("nothing_compiled")
 def test_every_pass_is_one_graph_for_torch_compile() -> None:
@@ -207,4 +208,4 @@ def test_the_preset_for_tests_learns_in_seconds() -> None:
     assert verdict.answer is not None
     metric = verdict.answer["metric"]
     assert isinstance(metric, dict)
-    assert float(str(metric["value"])) > 0.8
+    assert float(str(metric["value"])) > 0.75
