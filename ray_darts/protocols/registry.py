@@ -28,6 +28,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     "space": {
         "convolutional": "ray_darts.spaces.convolutional.space:ConvolutionalSpace",
         "recurrent": "ray_darts.spaces.recurrent.space:RecurrentSpace",
+        "nasbench201": "ray_darts.spaces.nasbench201.space:NasBench201Space",
     },
     "method": {"darts": "ray_darts.methods.darts:Darts"},
     "operation": {},

@@ -1,0 +1,85 @@
+"""The network of a genotype, to be trained from scratch (arXiv:2001.00326, section 2.1).
+
+Batch norms are affine. `train()` and `eval()` switch their statistics, as in any PyTorch module. Knows no alphas.
+Suffixes: N samples, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ray_darts.genotype.genotype import NONE, CellGenotype, Genotype
+from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.settings import Settings
+from ray_darts.spaces.batch_norm import BatchNorm
+from ray_darts.spaces.classification import Scores
+from ray_darts.spaces.layers import Layers
+from ray_darts.spaces.mixing import add_up
+from ray_darts.spaces.nasbench201.operations import CONVOLUTIONS, average_pool
+from ray_darts.spaces.nasbench201.skeleton import Skeleton
+from ray_darts.spaces.nasbench201.space import SKIP
+
+
+class AveragePool(nn.Module):
+    """3x3, without batch norm."""
+
+    def forward(self, states_NCHW: Tensor) -> Tensor:
+        """[N, C, H, W] to the same."""
+        return average_pool(states_NCHW)
+
+
+def _operation(name: str, channels: int) -> nn.Module:
+    if name == SKIP:
+        return nn.Identity()
+    if name not in CONVOLUTIONS:
+        return AveragePool()
+    size = CONVOLUTIONS[name]
+    convolution = nn.Conv2d(channels, channels, size, padding=size // 2, bias=False)
+    return Layers(nn.ReLU(), convolution, BatchNorm(channels, affine=True))
+
+
+class DerivedCell(nn.Module):
+    """One cell of a genotype. Edges that are `none` are absent; a node without any other is zeros.
+
+    Weights on edges that lead to no output get no gradient.
+    """
+
+    def __init__(self, genotype: CellGenotype, channels: int) -> None:
+        super().__init__()
+        self._nodes = [[connection for connection in node if connection.operation != NONE] for node in genotype.nodes]
+        self.operations = nn.ModuleList([_operation(name, channels) for node in self._nodes for name, _ in node])
+
+    def forward(self, state: Tensor) -> Tensor:
+        """[N, C, H, W] to the same: the last node."""
+        states = [state]
+        operations = iter(self.operations)
+        for node in self._nodes:
+            terms = [next(operations)(states[source]) for _, source in node]
+            states.append(add_up(terms) if terms else torch.zeros_like(state))
+        return states[-1]
+
+
+class NetworkOptions(Settings):
+    """The sizes of a derived network; the defaults are the benchmark's."""
+
+    channels: int = Field(16, ge=1)
+    cells_per_stage: int = Field(5, ge=1)
+
+
+class NasBench201Network(nn.Module):
+    """Stem, three stages of the genotype's cell with residual blocks between, classifier."""
+
+    def __init__(self, genotype: Genotype, facts: DataFacts, options: NetworkOptions) -> None:
+        super().__init__()
+        (cell,) = genotype.cells
+        self.skeleton = Skeleton(
+            facts, options.channels, options.cells_per_stage, 0.1, lambda channels: DerivedCell(cell, channels)
+        )
+
+    def forward(self, images_NCHW: Tensor) -> Scores:
+        """Score images [N, channels, H, W]."""
+        training = self.training
+        scores = self.skeleton(images_NCHW, lambda cell, state: cell(state), batch_statistics=training, update=training)
+        return Scores(scores, None)
