@@ -32,7 +32,7 @@ def test_a_whole_run_on_a_bucket_is_published_and_verified(s3_store: ObjectStore
     register(s3_store)
     whole_run(s3_store)
     assert len(publish_run(s3_store, EXPERIMENT, RUN)) == 4
-    assert verify_experiment(s3_store, EXPERIMENT).findings == []
+    assert verify_experiment(s3_store, EXPERIMENT).problems == []
 
 
 def test_many_traces_on_a_bucket_are_one_dataset(s3_store: ObjectStore) -> None:
