@@ -98,7 +98,7 @@ def record_before_what_it_refers_to(patch: Patch) -> None:
 
     def early(self: RunWriter) -> Record:
         assert self._pending is not None
-        writer.put_record(self._store, self._keys, self._pending.record)
+        run_log.put_record(self._store, self._keys, self._pending.record)
         return commit(self)
 
     patch.setattr(RunWriter, "_commit", early)

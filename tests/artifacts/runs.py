@@ -75,7 +75,7 @@ def epoch_of(step: int) -> int:
 
 def checkpoint_after(step: int) -> Checkpoint:
     """A loop's state after a step."""
-    return Checkpoint({"weights": np.full(5, step, np.float32), "buffer": np.float64(step)}, {"step": step})
+    return Checkpoint({"weights": np.full(5, step, np.float32), "buffer": np.array(step, np.float64)}, {"step": step})
 
 
 def epoch_metrics(epoch: int) -> EpochMetrics:

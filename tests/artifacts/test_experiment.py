@@ -37,7 +37,7 @@ def write(store: ObjectStore, config: SearchConfig, data: dict[str, str]) -> Non
     register_experiment(
         store,
         "exp",
-        identity=config.identity(),  # type: ignore[arg-type]
+        identity=config.identity(),
         config_digest=config.digest(),
         layout=config.space.layout(),
         data_digests=data,

@@ -36,7 +36,7 @@ def changed(change: Callable[[pa.Table], pa.Table]) -> bytes:
     return bytes(sink.getvalue())
 
 
-class _Label(pa.ExtensionType):
+class _Label(pa.ExtensionType):  # type: ignore[misc]  # pyarrow has no types
     def __init__(self) -> None:
         super().__init__(pa.int32(), "tests.label")
 

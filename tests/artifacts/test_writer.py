@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from ray_darts.artifacts.answer import SEARCH_DOCUMENTS
@@ -49,9 +50,9 @@ def rows(writer: RunWriter, step: int) -> tuple[dict[str, np.ndarray], np.ndarra
 
 def test_a_checkpoint_comes_back_exactly(store: MemoryStore) -> None:
     writer = claimed(store)
-    tensors = {
+    tensors: dict[str, NDArray[np.generic]] = {
         "matrix": np.arange(12, dtype=np.float32).reshape(3, 4).T,
-        "scalar": np.float64(0.1),
+        "scalar": np.array(0.1),
         "empty": np.zeros((0, 3), np.int64),
         "flags": np.array([True, False]),
     }
@@ -185,9 +186,9 @@ def test_a_fenced_writer_leaves_nothing_visible(store: MemoryStore) -> None:
     zombie = claimed(store, "a")
     advance(zombie, 2)
     successor = claimed(store, "b")
-    for act in (lambda: advance(zombie, 3), lambda: advance(zombie, 3)):
+    for _ in range(2):
         with pytest.raises(Superseded):
-            act()
+            advance(zombie, 3)
     advance(successor, 3)
     log = [entry.record for entry in read_log(store, KEYS)]
     assert {part.key.split(".e")[1][0] for record in log[2:] for part in record.parts} == {"2"}
@@ -209,7 +210,7 @@ def test_a_checkpoint_that_cannot_be_deleted_now_is_deleted_later(store: MemoryS
     writer = claimed(store)
     advance(writer, 1)
     advance(writer, 2)
-    store.schedule = [None] * 5 + ["refused"]
+    store.schedule = [*[None] * 5, "refused"]
     advance(writer, 3)
     assert checkpoint_steps(store) == {1, 2, 3}
     advance(writer, 4)
@@ -229,7 +230,7 @@ def test_without_the_right_to_delete_a_run_goes_on_and_says_so(caplog: pytest.Lo
 
 def test_a_head_that_cannot_be_written_stops_nobody(store: MemoryStore) -> None:
     writer = claimed(store)
-    store.schedule = [None] * 4 + ["refused"]
+    store.schedule = [*[None] * 4, "refused"]
     advance(writer, 2)
     assert claimed(store, "b").step == 2
 

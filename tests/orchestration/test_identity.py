@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 from pydantic import Field
-from ray_darts.orchestration.search_run import Place
 
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.config import SearchConfig
 from ray_darts.config.search import SearchSettings, WeightOptimiser
 from ray_darts.errors import ConfigError
-from ray_darts.orchestration.plan import SweepRequest, default_identity, plan_sweep
-from tests.orchestration.test_search_run import Stopping, eager
+from ray_darts.orchestration.plan import SweepRequest, plan_sweep
+from ray_darts.orchestration.run_execution import RankContext
+from tests.orchestration.test_run_execution import Stopping, eager
 from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, published, search_here
 from tests.search.searches import TINY, tiny_config
 
@@ -70,11 +70,11 @@ def request(store: LocalStore, config: SearchConfig) -> SweepRequest:
 
 def test_a_changed_default_does_not_continue_an_old_experiment(store: LocalStore) -> None:
     assignment = assigned(store, eager())
-    search_here(assignment, store, Place(surroundings=Stopping(after=1)))
+    search_here(assignment, store, RankContext(hooks=Stopping(after=1)))
     later = other_default()
     assert later.digest() == eager().digest(), "the digests are equal, the mathematics are not"
     with pytest.raises(ConfigError, match=r"weights\.momentum: 0\.9 there, 0\.8 asked"):
-        plan_sweep(request(store, later))
+        plan_sweep(request(store, later), store)
     outcome = search_here(assignment.model_copy(update={"config": later}), store)
     assert outcome.kind != "finished"
     assert "weights.momentum: 0.9 there, 0.8 asked" in outcome.detail
@@ -82,10 +82,10 @@ def test_a_changed_default_does_not_continue_an_old_experiment(store: LocalStore
 
 def test_the_old_value_asked_for_explicitly_continues_whatever_its_digest(store: LocalStore, tmp_path: Path) -> None:
     assignment = assigned(store, eager())
-    search_here(assignment, store, Place(surroundings=Stopping(after=1)))
+    search_here(assignment, store, RankContext(hooks=Stopping(after=1)))
     later = other_default(momentum=0.9)
     assert later.digest() != eager().digest()
-    assert len(plan_sweep(request(store, later)).to_search) == 1
+    assert len(plan_sweep(request(store, later), store).to_search) == 1
     assert search_here(assignment.model_copy(update={"config": later}), store).kind == "finished"
     twin = LocalStore(tmp_path / "twin")
     search_here(assigned(twin, eager()), twin)
@@ -95,16 +95,17 @@ def test_the_old_value_asked_for_explicitly_continues_whatever_its_digest(store:
 
 def test_an_experiment_from_before_a_setting_continues_at_its_default_only(store: LocalStore) -> None:
     assigned(store, tiny_config())
-    plan_sweep(request(store, more_settings(draws=1)))
+    plan_sweep(request(store, more_settings(draws=1)), store)
     with pytest.raises(ConfigError, match=r"search\.draws: absent there, which means 1, 2 asked"):
-        plan_sweep(request(store, more_settings(draws=2)))
+        plan_sweep(request(store, more_settings(draws=2)), store)
 
 
 def test_default_identities_have_the_same_kinds_and_every_field() -> None:
     config = tiny_config()
-    defaults = default_identity(config)
-    assert defaults == SearchConfig().identity()
+    method = {"method": {"kind": "darts"}}
+    defaults = config.identity_defaults()
+    assert defaults == SearchConfig().identity() | method
     recurrent = SearchConfig.model_validate({"space": {"kind": "recurrent"}, "data": {"kind": "text"}})
-    assert default_identity(recurrent) == recurrent.identity()
+    assert recurrent.identity_defaults() == recurrent.identity() | method
     assert TINY, "the tiny config differs from the defaults"
-    assert defaults != config.identity()
+    assert defaults != config.identity() | method

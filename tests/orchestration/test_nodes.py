@@ -40,7 +40,7 @@ def visible_alphas(store: LocalStore) -> NDArray[np.float32]:
     layout = job_config().space.layout()
     keys = RunKeys(EXPERIMENT, RUN)
     parts = read_rows(store, keys, read_log(store, keys), layout.num_alphas)
-    return np.concatenate([part.alphas for part in parts])
+    return np.concatenate([part.values for part in parts])
 
 
 def start_watcher(nodes: Nodes, node: Node, metadata: MetadataServer) -> subprocess.Popen[bytes]:

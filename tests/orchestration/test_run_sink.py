@@ -15,6 +15,7 @@ from ray_darts.errors import StoreUnavailable, Superseded
 from ray_darts.orchestration.assignment import new_session, owner_of
 from ray_darts.orchestration.run_sink import Committer
 from ray_darts.protocols.task import Snapshot
+from ray_darts.tasks.metrics import EpochMetrics
 from tests.orchestration.tiny import ALONE
 
 PATIENT_S = 60.0
@@ -50,7 +51,7 @@ def snapshot(first: int, last: int) -> Snapshot:
         step=last,
         epoch=0,
         first_step=first,
-        alphas=np.full((rows, 3), float(last), np.float32),
+        rows={"alphas": np.full((rows, 3), float(last), np.float32)},
         epochs=np.zeros(rows, np.int32),
         metrics=[],
         tensors={"weights": np.arange(4.0)},
@@ -147,9 +148,9 @@ class ReversingWriter(RunWriter):
     def advance(
         self,
         step: int,
-        alphas: NDArray[np.float32],
+        rows: Mapping[str, NDArray[np.float32]],
         epochs: NDArray[np.int32],
-        metrics: Sequence[Mapping[str, object]],
+        metrics: Sequence[EpochMetrics],
         checkpoint: Checkpoint,
         commit_seconds: float | None = None,
         total_steps: int | None = None,

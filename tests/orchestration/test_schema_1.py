@@ -11,7 +11,8 @@ import pytest
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.run_log import read_log
-from ray_darts.orchestration.assignment import Outcome
+from ray_darts.orchestration.assignment import RunOutcome
+from ray_darts.protocols.method import ORDERS, Order
 from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, published, search_here, trace_digest
 from tests.search.searches import tiny_config
 
@@ -30,7 +31,7 @@ def test_an_unfinished_run_of_schema_1_continues_and_has_the_bits_of_an_uninterr
     store: LocalStore, tmp_path: Path
 ) -> None:
     before = {path: path.read_bytes() for path in Path(store.uri).glob("*/runs/*/log/*.json")}
-    assert search_here(assigned(store, order="first", seed=1), store) == Outcome("finished", step=9)
+    assert search_here(assigned(store, order="first", seed=1), store) == RunOutcome("finished", step=9)
     twin = LocalStore(tmp_path / "twin")
     search_here(assigned(twin, order="first", seed=1), twin)
     assert published(store, UNFINISHED) == published(twin, UNFINISHED)
@@ -51,10 +52,10 @@ def test_an_unfinished_run_of_schema_1_continues_and_has_the_bits_of_an_uninterr
     assert is_clean(store)
 
 
-@pytest.mark.parametrize("order", ["first", "second"])
-def test_a_search_of_today_has_the_digest_of_the_one_of_schema_1(order: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_search_of_today_has_the_digest_of_the_one_of_schema_1(order: Order, tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    search_here(assigned(store, tiny_config(), order=order, seed=0), store)  # type: ignore[arg-type]
+    search_here(assigned(store, tiny_config(), order=order, seed=0), store)
     run = f"{order}-order-seed-0"
     assert trace_digest(store, run) == json.loads((FIXTURE / "digests.json").read_text())[run]
     description = FIXTURE / RunKeys(EXPERIMENT, run).description
