@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +77,9 @@ class OracleCell(nn.Module):
             total = torch.zeros_like(x)
             for row, (source, target) in enumerate(EDGES):
                 if target == node:
-                    for weight, candidate in zip(weights[row], self.edges[row].values(), strict=True):
+                    for weight, candidate in zip(
+                        weights[row], cast(nn.ModuleDict, self.edges[row]).values(), strict=True
+                    ):
                         total = total + weight * candidate(states[source])
             states.append(total)
         return states[-1]
@@ -96,7 +99,8 @@ class OracleBlock(nn.Module):
         height, width = x.shape[2:]
         ones = F.pad(torch.ones_like(x), (0, width % 2, 0, height % 2))
         pooled = F.avg_pool2d(F.pad(x, (0, width % 2, 0, height % 2)), 2) / F.avg_pool2d(ones, 2)
-        return self.conv_b(self.conv_a(x)) + self.downsample(pooled)
+        output: Tensor = self.conv_b(self.conv_a(x)) + self.downsample(pooled)
+        return output
 
 
 class OracleSupernet(nn.Module):
@@ -125,7 +129,8 @@ class OracleSupernet(nn.Module):
             if index in (self.number, 2 * self.number):
                 x = self.blocks[index // self.number - 1](x)
             x = cell(x, weights)
-        return self.classifier(F.adaptive_avg_pool2d(self.lastact(x), 1).flatten(1))
+        scores: Tensor = self.classifier(F.adaptive_avg_pool2d(self.lastact(x), 1).flatten(1))
+        return scores
 
     def move_statistics(self, moving: bool) -> None:
         """Whether running statistics move in training mode."""
@@ -171,11 +176,11 @@ def part_of(row: int, channels: int) -> slice:
 
 def _cell_matches(cell: OracleCell, where: str) -> Iterator[Match]:
     for row, edge in enumerate(cell.edges):
-        for name, candidate in edge.items():
+        for name, candidate in cast(nn.ModuleDict, edge).items():
             if "conv" not in name:
                 continue
             plain, ours = f"{where}.edges.{row}.{name}", f"skeleton.{where}.convolutions.{name}"
-            channels = candidate[1].out_channels
+            channels = cast(nn.Conv2d, candidate[1]).out_channels
             yield Match(f"{plain}.1.weight", f"{ours}.weight", part_of(row, channels))
             for kind, _ in [*candidate[2].named_parameters(), *candidate[2].named_buffers()]:
                 if kind != "num_batches_tracked":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -84,8 +86,8 @@ def test_outputs_gradients_and_statistics_are_the_oracles(case: str) -> None:
     correct = (scores.argmax(1) == batch.targets).sum()
     wanted = torch.stack([plain.detach() * 4, correct.double(), torch.tensor(4.0, dtype=torch.float64)])
     torch.testing.assert_close(ours.sums, wanted, rtol=TOLERANCE, atol=TOLERANCE)
-    ours.loss.backward()
-    plain.backward()
+    ours.loss.backward()  # type: ignore[no-untyped-call]
+    plain.backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(ours_alphas.grad, plain_alphas.grad, rtol=0, atol=TOLERANCE)
     assert_same(
         {name: weight.grad for name, weight in supernet.named_parameters() if weight.grad is not None},
@@ -127,7 +129,8 @@ def test_second_derivatives_are_the_oracles() -> None:
         if isinstance(network, NasBench201Supernet):
             loss, stem = network.loss(batch, None, Pass.ALPHA, {"cell": weights}).loss, network.skeleton.stem.weight
         else:
-            loss, stem = F.cross_entropy(network(batch.inputs, weights), batch.targets), network.stem[0].weight
+            loss = F.cross_entropy(network(batch.inputs, weights), batch.targets)
+            stem = cast(torch.nn.Parameter, network.stem[0].weight)
         (inner,) = torch.autograd.grad(loss, [stem], create_graph=True)
         found.append(torch.autograd.grad(inner.square().sum(), [alphas])[0])
     bound = TOLERANCE * found[1].abs().max().item()
