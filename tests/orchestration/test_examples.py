@@ -1,4 +1,7 @@
-"""The examples as their READMEs have them: typed in their folder, killed as a whole, typed again, equal bits."""
+"""The examples, and the toys of the tests, as typed commands: killed as a whole, typed again, equal bits.
+
+Nothing but their own folder makes the plugins importable, neither here nor in Ray's processes.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,25 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+import tests.toys  # noqa: F401 - verify decodes with the toys' method
 from ray_darts import api
 from ray_darts.artifacts.verify import verify_experiment
 from tests.cluster.local_cluster import processes
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 300.0
-RUN = "first-order-seed-0"
+RUNS = {
+    "own_operation": "first-order-seed-0",
+    "own_space": "first-order-seed-0",
+    "toys": "noisy-edges-first-order-seed-0",
+}
+TOYS = """
+plugins = ["toys"]
+space = { kind = "toy" }
+method = { kind = "noisy-edges" }
+data = { kind = "images", source = "digits", fraction = 0.3 }
+search = { batch_size = 16 }
+"""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -37,9 +52,9 @@ def typed(folder: Path, store: Path, *words: str) -> subprocess.Popen[bytes]:
     )
 
 
-def digest(store: Path) -> str:
+def digest(store: Path, run: str) -> str:
     """SHA-256 of the published alphas."""
-    trace = pq.read_table(store / "mine" / "runs" / RUN / "alpha_trace.parquet")
+    trace = pq.read_table(store / "mine" / "runs" / run / "alpha_trace.parquet")
     return hashlib.sha256(trace["alpha"].to_numpy().tobytes()).hexdigest()
 
 
@@ -50,10 +65,20 @@ def step_of(store: Path) -> int:
     return max((run.step for run in api.open_experiment(store, "mine").status()), default=0)
 
 
-@pytest.mark.parametrize("name", ["own_operation", "own_space"])
-def test_an_example_searches_and_continues_after_it_was_killed(name: str, tmp_path: Path) -> None:
+def folder_of(name: str, tmp_path: Path) -> Path:
+    """A copy of an example, or of the toys with a config."""
     folder = tmp_path / name
-    shutil.copytree(ROOT / "examples" / name, folder)
+    if name != "toys":
+        return Path(shutil.copytree(ROOT / "examples" / name, folder))
+    folder.mkdir()
+    shutil.copyfile(ROOT / "tests" / "toys.py", folder / "toys.py")
+    (folder / "search.toml").write_text(TOYS)
+    return folder
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_plugin_searches_and_continues_after_it_was_killed(name: str, tmp_path: Path) -> None:
+    folder = folder_of(name, tmp_path)
     fast = ("--set", "operation.commit_every_s=0", "--set", "operation.agree_every_steps=2")
     killed, whole = tmp_path / "killed", tmp_path / "whole"
 
@@ -71,6 +96,6 @@ def test_an_example_searches_and_continues_after_it_was_killed(name: str, tmp_pa
 
     assert typed(folder, killed, *fast, "--set", "search.epochs=6").wait(PATIENCE_S) == 0
     assert typed(folder, whole, "--set", "search.epochs=6").wait(PATIENCE_S) == 0
-    assert digest(killed) == digest(whole)
+    assert digest(killed, RUNS[name]) == digest(whole, RUNS[name])
     report = verify_experiment(api.open_experiment(killed, "mine").store, "mine")
     assert report.clean, report.problems
