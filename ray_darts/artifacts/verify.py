@@ -21,7 +21,7 @@ from ray_darts.artifacts.log_rules import broken_rules
 from ray_darts.artifacts.objects import Conflict, ObjectStore, get_checked
 from ray_darts.artifacts.publications import FinishedRun, publications_of
 from ray_darts.artifacts.run_log import Entry, find_tip, read_log
-from ray_darts.errors import CorruptObject, GenotypeError, MissingObject
+from ray_darts.errors import CorruptObject, GenotypeError, MissingObject, PluginError
 from ray_darts.genotype.layout import SpaceLayout
 
 
@@ -176,7 +176,7 @@ class _RunVerifier:
     def _tried(self, check: Callable[[], None]) -> Iterator[Problem]:
         try:
             check()
-        except (MissingObject, CorruptObject, GenotypeError) as error:
+        except (MissingObject, CorruptObject, GenotypeError, PluginError) as error:
             yield self._problem(error)
 
     def _problem(self, error: Exception) -> Problem:

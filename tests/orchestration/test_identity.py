@@ -93,8 +93,11 @@ def test_the_old_value_asked_for_explicitly_continues_whatever_its_digest(store:
     assert is_clean(store)
 
 
-def test_an_experiment_from_before_a_setting_continues_at_its_default_only(store: LocalStore) -> None:
+def test_an_experiment_from_before_a_setting_continues_at_its_default_only(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assigned(store, tiny_config())
+    monkeypatch.setattr("ray_darts.config.root.SearchSettings", LaterSearch)  # the later release's own settings
     plan_sweep(request(store, more_settings(draws=1)), store)
     with pytest.raises(ConfigError, match=r"search\.draws: absent there, which means 1, 2 asked"):
         plan_sweep(request(store, more_settings(draws=2)), store)

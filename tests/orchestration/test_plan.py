@@ -61,7 +61,7 @@ def test_a_failed_run_is_searched_again_only_on_request(tmp_path: Path) -> None:
         ({"orders": ()}, "at least one seed and one order"),
         ({"seeds": (1, 1)}, "each once"),
         ({"seeds": (-1,)}, "at least 0"),
-        ({"orders": ("third",)}, "first, second or both"),
+        ({"orders": ("third",)}, "defines: first, second"),
         ({"experiment": "a/b"}, "a/b"),
         ({"experiment": ".."}, r"\.\."),
         ({"store_uri": "ftp://x"}, "ftp"),
