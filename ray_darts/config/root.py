@@ -97,13 +97,16 @@ class SearchConfig(Settings):
         return whole
 
     def identity_defaults(self) -> dict[str, JsonValue]:
-        """The identity of a config that sets nothing but the kinds of this one, where that has defaults."""
+        """The identity of a config that sets nothing but this one's kinds of space and data, every field spelled out.
+
+        A field that an older release did not know has this value for it; of methods it knew the default one alone.
+        """
         data = _defaults(self.data)
         data.pop("path", None)
         return {
             "space": _defaults(self.space),
             "data": data,
-            "method": _defaults(self.method),
+            "method": _defaults(read_method()),
             "weights": WeightOptimiser().model_dump(mode="json"),
             "alphas": AlphaOptimiser().model_dump(mode="json"),
             "search": SearchSettings().model_dump(mode="json"),

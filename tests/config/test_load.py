@@ -4,6 +4,7 @@ import pytest
 
 from ray_darts.config import load_config, validate_config
 from ray_darts.errors import ConfigError
+from ray_darts.protocols.registry import names
 
 
 def mistakes_of(**settings: object) -> list[str]:
@@ -62,9 +63,9 @@ def test_an_unknown_kind_is_refused() -> None:
     lines = mistakes_of(space={"kind": "audio"}, data={"kind": 3}, method={"kind": "dart"})
     hint = 'One of your own needs `plugins = ["its_module"]` in the config, or an installed package with an entry point'
     assert lines == [
-        f"space: unknown space 'audio'; known are convolutional, recurrent. {hint}",
-        f"data: unknown dataset 3; known are images, text. {hint}",
-        f"method: unknown method 'dart'; known are darts. {hint}",
+        f"space: unknown space 'audio'; known are {', '.join(names('space'))}. {hint}",
+        f"data: unknown dataset 3; known are {', '.join(names('dataset'))}. {hint}",
+        f"method: unknown method 'dart'; known are {', '.join(names('method'))}. {hint}",
     ]
 
 

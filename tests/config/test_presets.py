@@ -10,7 +10,7 @@ from ray_darts.spaces.recurrent.space import RecurrentSpace
 
 
 def test_the_shipped_presets() -> None:
-    assert preset_names() == ["cifar10", "digits", "ptb", "sotu"]
+    assert preset_names() == ["cifar10", "digits", "nasbench201", "nasbench201-digits", "ptb", "sotu"]
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -1,4 +1,4 @@
-"""Registrations and imports of a test are undone after it."""
+"""A test starts with what the package brings; its registrations and imports are undone after it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ray_darts.protocols import registry
 def _nothing_stays_registered() -> Iterator[None]:
     registered = {kind: dict(things) for kind, things in registry._registered.items()}
     modules = set(sys.modules)
+    for things in registry._registered.values():
+        things.clear()
     yield
     for kind, things in registered.items():
         registry._registered[kind].clear()

@@ -32,7 +32,7 @@ from tests.protocols.plugins import DATASET, METHOD, OPERATION, SPACE, write_plu
 
 
 def test_what_the_package_brings_is_found_by_name() -> None:
-    assert names("space") == ["convolutional", "recurrent"]
+    assert names("space") == ["convolutional", "recurrent", "nasbench201"]
     assert names("dataset") == ["images", "text"]
     assert "darts" in names("method")
     assert names("operation") == []
@@ -52,7 +52,7 @@ def test_everything_built_in_has_the_name_under_which_it_is_listed(kind: registr
 def test_an_unknown_name_lists_the_known_ones(name: object) -> None:
     with pytest.raises(ConfigError) as refusal:
         find_space(name)
-    assert str(refusal.value).startswith(f"unknown space {name!r}; known are convolutional, recurrent. ")
+    assert str(refusal.value).startswith(f"unknown space {name!r}; known are convolutional, recurrent, nasbench201. ")
     assert refusal.value.facts == {"kind": "space", "name": name}
     with pytest.raises(ConfigError, match="known are none"):
         find_operation(name)
@@ -103,14 +103,16 @@ def test_a_config_names_the_plugins_that_bring_its_sections(here: Path) -> None:
     config = load_config("digits", overrides=overrides)
     assert config.method.model_dump() == {"kind": "even", "sharpness": 2.0}
     assert config.identity()["method"] == {"kind": "even", "sharpness": 2.0}
-    assert config.identity_defaults()["method"] == {"kind": "even", "sharpness": 1.0}
+    assert config.identity_defaults()["method"] == {"kind": "darts"}, "what releases before methods knew"
     digests = {load_config("digits", overrides=sets).digest() for sets in ([], overrides[:2], overrides)}
     assert len(digests) == 3, "a method that is not the default one is part of what is computed"
 
 
 def test_an_unknown_kind_lists_those_of_plugins_too(here: Path) -> None:
     write_plugin(here, "my_space", SPACE, "melodies")
-    with pytest.raises(ConfigError, match="unknown space 'melody'; known are convolutional, recurrent, melodies"):
+    with pytest.raises(
+        ConfigError, match="unknown space 'melody'; known are convolutional, recurrent, nasbench201, melodies"
+    ):
         validate_config({"plugins": ["my_space"], "space": {"kind": "melody"}})
 
 
