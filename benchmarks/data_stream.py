@@ -1,4 +1,4 @@
-"""What a search step's data costs, beside the step. The target is under 2 % of it.
+"""Time to produce a step's data, compared with the step. The target is under 2 % of the step.
 
 python -m benchmarks.data_stream [--preset digits] [--set key=value]... [--order first] [--steps 20]
 """

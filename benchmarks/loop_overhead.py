@@ -1,7 +1,7 @@
 """Time of the search loop outside its steps: data, alpha trace, agreement and commits' copies, as a share of the whole.
 
 python -m benchmarks.loop_overhead [--preset digits] [--steps 40] [--order first]; evaluation at an epoch's end is left
-out, as it is a pass over the data. Agreement every 20 steps, as in a search; alphas are traced at every step.
+out, as it is a pass over the data. Ranks agree every 20 steps, as in a search; alphas are traced at every step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ray_darts.search.loop import SearchLoop
 
 
 class _Listening:
-    """A sink that asks for a commit at every agreement and keeps the last."""
+    """A sink that requests a commit at every agreement and keeps the last snapshot."""
 
     snapshot: Snapshot | None = None
 
@@ -28,7 +28,7 @@ class _Listening:
         return Wants(commit=True)
 
     def epoch(self, metrics: object) -> None:
-        """Nothing is kept."""
+        """Discard the metrics."""
 
     def commit(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot

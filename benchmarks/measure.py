@@ -1,6 +1,6 @@
-"""What every benchmark shares: the machine's description, A B A B timing in process CPU seconds, JSON results.
+"""Shared by all benchmarks: the machine's description, A B A B timing in process CPU seconds, JSON results.
 
-Times are CPU seconds of this process, so that other work on the machine disturbs them little.
+Times are CPU seconds of this process, which other work on the machine affects little.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Timing:
 
 
 def alternate(candidates: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, Timing]:
-    """Time candidates in turns, A B A B, so that drift of the machine meets all of them alike."""
+    """Time candidates in turns, A B A B, so that drift of the machine affects all of them equally."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(warm_up + repeats):
         for name, run in candidates.items():
@@ -46,7 +46,7 @@ def alternate(candidates: Mapping[str, Callable[[], object]], repeats: int, warm
 
 
 def peak_flops(size: int = 1024, repeats: int = 5) -> float:
-    """Floating-point operations per CPU second of a square float32 product: the machine's floor for this process."""
+    """Floating-point operations per CPU second of a square float32 product: the peak speed of this process."""
     matrix = torch.randn(size, size)
     timing = alternate({"product": lambda: torch.mm(matrix, matrix)}, repeats)["product"]
     return 2 * size**3 / timing.least_s
@@ -60,7 +60,7 @@ class OperatorCalls(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        """Count one and go on."""
+        """Count a call and execute it."""
         self.count += 1
         return func(*args, **(kwargs or {}))
 

@@ -23,7 +23,7 @@ from ray_darts.spaces.build import build_supernet
 
 
 def main() -> None:
-    """Start a process for each order, and compare what they report."""
+    """Start a process for each order, and compare the memory that they report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--hessian", default="finite_difference")
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def peak_bytes(order: Order, batch: int, hessian: str) -> int:
-    """Of this process, after two steps of the CIFAR-10 supernet (C=16, 8 layers, 32x32)."""
+    """Peak memory of this process after two steps of the CIFAR-10 supernet (C=16, 8 layers, 32x32)."""
     config = load_config("cifar10", overrides=[f"search.batch_size={batch}", f"search.hessian={hessian}"])
     supernet = build_supernet(config, DataFacts(10, 3, 32), 0, CPU)
     step = BilevelStep(config, order, supernet, 0, SingleRank(), CPU)

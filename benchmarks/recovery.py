@@ -1,7 +1,7 @@
-"""Rank 0 of a real Ray run killed again and again: time from the kill to the next new step, work lost, commits' share.
+"""Kills rank 0 of a Ray run repeatedly; measures time from a kill to the next new step, lost work, share of commits.
 
-`python -m benchmarks.recovery --kills 20`: one run of two workers on a cluster of this machine's, with the intervals
-of the slow tests. Results go to benchmarks/results/recovery.json.
+`python -m benchmarks.recovery --kills 20`: one run of two workers on a local Ray cluster, with the intervals of the
+slow tests. Results go to benchmarks/results/recovery.json.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EPOCHS_PER_KILL = 10
 
 
 def killed_once(store: LocalStore, job: Job, chance: random.Random) -> float:
-    """Kill rank 0 a few steps on; seconds until a step is durable that was not."""
+    """Kill rank 0 after a few steps; return the seconds until a new step is committed."""
     began = until(store, lambda status: status.step > 0, job).step
     wanted = began + chance.randrange(3, 12)
     status = until(store, lambda status: status.step >= wanted, job)

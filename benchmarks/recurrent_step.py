@@ -2,7 +2,7 @@
 
 python -m benchmarks.recurrent_step [--hidden 100] [--columns 64] [--words 35] [--vocabulary 10000] [--repeats 3]
 
-The oracle takes one product per edge (not one per edge and operation), so the ratio is not owed to repeated products.
+The oracle computes one product per edge (not one per edge and operation), so repeated products do not raise the ratio.
 Both time the alpha gradient on the validation batch and the weight gradient on the train batch; updates are left out.
 """
 

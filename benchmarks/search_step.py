@@ -63,7 +63,7 @@ def main() -> None:
 def measure(
     config: SearchConfig, order: Order, count: int, formulations: list[str], repeats: int, floor: float
 ) -> dict[str, object]:
-    """CPU seconds of each network's step in turns, ratios to the oracle, counts, and the ratio to the FLOP floor."""
+    """CPU seconds of each network's step, timed in turns, ratios to the oracle, counts, ratio to the time at peak FLOPS."""
     facts, space = DataFacts(10, 3, 32), config.space
     assert isinstance(space, ConvolutionalSpace)
     builders: dict[str, Callable[[], Supernet]] = {"oracle": lambda: OracleSupernet(space, facts)}
@@ -101,7 +101,7 @@ def build(name: str, space: ConvolutionalSpace, facts: DataFacts) -> Supernet:
 
 
 def a_batch(count: int, stream: str) -> Batch:
-    """Noise in place of CIFAR-10."""
+    """Noise in the shape of CIFAR-10."""
     images = torch.randn(count, 3, 32, 32).to(memory_format=torch.channels_last)
     return Batch(images, torch.randint(0, 10, (count,)), Draws(0, stream, 0, 0, count, count))
 

@@ -1,4 +1,4 @@
-"""What the store costs: commits, bytes, requests, the latency of `best`, reading traces, and what many runs would take.
+"""Measures the store: commits, bytes, requests, the latency of `best`, reading traces, and an estimate for many runs.
 
 Against a folder and against an S3 server of the test suite over HTTP on loopback, so latencies are a lower bound.
 `python benchmarks/store.py`; the figures go to `results/store.json`.
@@ -54,7 +54,7 @@ Answer = TypeVar("Answer")
 
 
 class Counting(ObjectStore):
-    """Counts requests and bytes on their way to another store."""
+    """Counts requests and bytes and passes them on to another store."""
 
     def __init__(self, inner: ObjectStore) -> None:
         self.inner = inner
@@ -116,13 +116,13 @@ class Counting(ObjectStore):
 
 
 def walk(steps: int, seed: int) -> np.ndarray:
-    """Synthetic alphas that move as Adam at 3e-4 moves them: a random walk, float32 [steps, num_alphas]."""
+    """Synthetic alphas: a random walk with the step size of Adam at 3e-4, float32 [steps, num_alphas]."""
     moves = np.random.default_rng(seed).standard_normal((steps, LAYOUT.num_alphas)) * 3e-4
     return moves.cumsum(axis=0).astype(np.float32)
 
 
 def epoch_metrics(epoch: int) -> EpochMetrics:
-    """As large as a real one."""
+    """Epoch metrics of realistic size."""
     cell = CellMetrics(entropy=2.0, skips=1, parameter_free=2, margins=(0.01,) * 8)
     return EpochMetrics(
         epoch=epoch,
@@ -202,7 +202,7 @@ def measure(inner: ObjectStore, runs: int) -> dict[str, object]:
 
 
 def scaled(of_one_run: dict[str, dict[str, int]], runs: int) -> dict[str, float]:
-    """What many runs would store at their end and request in all; a run keeps two checkpoints."""
+    """Bytes stored at the end and total requests, scaled to many runs; a run keeps two checkpoints."""
     stored = sum(size for kind, size in of_one_run["bytes"].items() if kind not in ("checkpoints", "head.json"))
     commits = EPOCHS * STEPS_PER_EPOCH // COMMIT_EVERY
     kept = 2 * of_one_run["bytes"]["checkpoints"] / commits

@@ -1,5 +1,5 @@
-"""Weak scaling from one worker to two: two gloo ranks of one thread each, as one search of twice the batch and as two
-searches that know nothing of each other, in turns in the same two processes. Needs two idle cores.
+"""Weak scaling from one worker to two: two gloo ranks of one thread each run, in turns, one search of twice the batch
+and two independent searches. Needs two idle cores.
 
 python -m benchmarks.weak_scaling [--batch 8] [--steps 3] [--turns 4] [--order first]
 """
@@ -26,7 +26,7 @@ from tests.search.ranks import RankProcesses
 
 
 def seconds(collectives: Collectives, batch: int, steps: int, turns: int, order: Order) -> dict[str, list[float]]:
-    """Wall seconds a step of each way, turn by turn, on this rank: until the slower rank is done."""
+    """Wall seconds per step on this rank, for both ways and each turn, until the slower rank is done."""
     torch.set_num_threads(1)
     config = load_config("cifar10", overrides=[f"search.batch_size={batch}"])
     train, validation = (

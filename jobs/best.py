@@ -1,4 +1,4 @@
-"""`ray-darts best` as the entry point of a Ray job: for a store that only the cluster can read.
+"""`ray-darts best` as the entry point of a Ray job, for a store that only the cluster can read.
 
 ray job submit --working-dir . -- python jobs/best.py EXP --store s3://bucket/prefix
 """

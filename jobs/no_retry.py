@@ -1,8 +1,8 @@
-"""Run a job's command for a scheduler that retries what FAILED and reads no exit codes (a KubeRay RayJob).
+"""Run a job's command for a scheduler that retries FAILED jobs without reading exit codes (a KubeRay RayJob).
 
 python jobs/no_retry.py --codes 2,76,130 -- python jobs/search.py jobs/cifar10.toml --store s3://bucket/prefix
 
-A command that ends with one of these codes stops its own job: STOPPED is not retried.
+If the command ends with one of these codes, the job stops itself: STOPPED jobs are not retried.
 """
 
 from __future__ import annotations

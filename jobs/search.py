@@ -1,4 +1,4 @@
-"""`ray-darts search` as the entry point of a Ray job, with a job file's options before those typed.
+"""`ray-darts search` as the entry point of a Ray job, with the options of a job file, then those given.
 
 ray job submit --working-dir . -- python jobs/search.py jobs/cifar10.toml --store s3://bucket/prefix
 """

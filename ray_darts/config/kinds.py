@@ -1,4 +1,4 @@
-"""Reads the sections of a config whose model the registry finds by their `kind`: space, data, method."""
+"""Reads the config sections space, data and method; the registry finds the model of each by its `kind`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SECTIONS: dict[str, Callable[[object], type[KindSettings]]] = {
     "data": find_dataset,
     "method": find_method,
 }
-"""{section of a config: finds the model of a kind}"""
+"""{config section: function that returns the model of a kind}"""
 
 _DEFAULTS = {"space": DEFAULTS["space"], "data": DEFAULTS["dataset"], "method": DEFAULTS["method"]}
 
 
 def read_section(section: str, values: object) -> KindSettings:
-    """A section as its kind's model; an empty one is the default kind's, another must name its kind.
+    """Read a section as the model of its kind; an empty section has the default kind, others must name theirs.
 
     Raises: ConfigError on an unknown kind, ValueError (pydantic's too) on wrong fields.
     """
@@ -38,15 +38,15 @@ def read_section(section: str, values: object) -> KindSettings:
 
 
 def read_space(values: object = None) -> Space:
-    """A space section, by default that of the default kind."""
+    """Read a space section; without values, the default kind's."""
     return cast(Space, read_section("space", {} if values is None else values))
 
 
 def read_dataset(values: object = None) -> Dataset:
-    """A data section, by default that of the default kind."""
+    """Read a data section; without values, the default kind's."""
     return cast(Dataset, read_section("data", {} if values is None else values))
 
 
 def read_method(values: object = None) -> Method:
-    """A method section, by default that of the default kind."""
+    """Read a method section; without values, the default kind's."""
     return cast(Method, read_section("method", {} if values is None else values))

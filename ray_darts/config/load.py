@@ -1,4 +1,4 @@
-"""Configs from presets, TOML files and `key=value` overrides; every mistake at once, as one ConfigError."""
+"""Builds configs from presets, TOML files and `key=value` overrides; one ConfigError reports all mistakes."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def load_config(
     changes: Mapping[str, Mapping[str, object]] | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> SearchConfig:
-    """Build a config from a preset, a file or `settings` as a file has them, then overrides like `search.epochs=3`,
-    then {section: {field: value}}.
+    """Build a config from a preset, a file or `settings` in a file's form, then apply overrides like
+    `search.epochs=3`, then {section: {field: value}}.
 
     Raises: ConfigError listing every mistake: field, value seen, what is wanted.
     """
@@ -62,9 +62,9 @@ def load_config(
 
 
 def validate_config(settings: Mapping[str, object], mistakes: Iterable[str] = ()) -> SearchConfig:
-    """Check plain data as a SearchConfig, after importing the plugins that it names.
+    """Import the plugins that `settings` names, then validate plain data as a SearchConfig.
 
-    `mistakes` found before are reported together with those found here. Raises: ConfigError, PluginError.
+    Reports earlier `mistakes` together with those found here. Raises: ConfigError, PluginError.
     """
     found = list(mistakes)
     load_plugins(_plugins(settings, found))
@@ -84,7 +84,7 @@ def validate_config(settings: Mapping[str, object], mistakes: Iterable[str] = ()
     try:
         config = SearchConfig.model_validate(sections)
     except ValidationError as error:
-        # Where a section was left out, its default stands in for it: whether the sections fit is not known.
+        # A missing section was replaced by its default, so a check across sections would mean nothing.
         found += mistakes_of(error, whole=sound)
     if found:
         raise ConfigError("the config cannot be used:\n" + "\n".join(f"  {line}" for line in found))
@@ -92,7 +92,7 @@ def validate_config(settings: Mapping[str, object], mistakes: Iterable[str] = ()
 
 
 def _copied(settings: Mapping[str, object]) -> dict[str, object]:
-    """The settings with sections of their own, so that overrides change nothing of the caller's."""
+    """Copy the settings and their sections, so that overrides do not change the caller's."""
     return {name: _copied(value) if isinstance(value, Mapping) else value for name, value in settings.items()}
 
 
@@ -120,7 +120,7 @@ def _parse_toml(text: str, origin: str) -> dict[str, object]:
 
 
 def _apply_override(settings: dict[str, object], override: str) -> str | None:
-    """Set one dotted key in place; the value is TOML, or plain text when it is none. Returns a mistake or None."""
+    """Set one dotted key in place; the value is TOML, otherwise plain text. Return a mistake or None."""
     key, separator, text = override.partition("=")
     sections = key.strip().split(".")
     if not separator or not all(sections):

@@ -1,4 +1,4 @@
-"""How and where a search runs. Never part of an experiment's identity; recorded with each claim of a run."""
+"""How and where a search runs. Not part of an experiment's identity; recorded with each claim of a run."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ class OperationSettings(Settings):
     """Workers, devices, commits and limits. Times are seconds."""
 
     workers: str = Field("1", description="N, or MIN:MAX for elastic workers")
-    max_concurrent: int | None = Field(None, ge=1, description="runs at a time; absent: what the cluster can hold")
+    max_concurrent: int | None = Field(None, ge=1, description="runs at a time; absent: as many as fit the cluster")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cpus_per_worker: int = Field(1, ge=1)
-    threads: int = Field(1, ge=1, description="of PyTorch, per worker; bits depend on it")
+    threads: int = Field(1, ge=1, description="PyTorch threads per worker; changes results in the last bits")
     placement: Literal["PACK", "SPREAD"] = "PACK"
     agree_every_steps: int = Field(20, ge=1, description="ranks compare alphas and decide together this often")
     commit_every_s: float = Field(60.0, ge=0)
     max_pending_commits: int = Field(2, ge=1, description="commits in flight before the ranks pause")
     report_every_s: float = Field(60.0, gt=0, description="metrics to Ray Tune at most this often")
     give_up_s: float = Field(1800.0, gt=0, description="a store outage longer than this ends the run")
-    max_failures: int = Field(2, ge=0, description="lost processes after which a run is given up")
+    max_failures: int = Field(2, ge=0, description="lost processes after which a run fails")
     max_hours: float | None = Field(None, gt=0)
     max_worker_hours: float | None = Field(None, gt=0)
     collective_timeout_s: float = Field(120.0, gt=0)
     worker_start_timeout_s: float = Field(300.0, gt=0)
-    start_attempts: int = Field(4, ge=1, description="worker starts that may time out before a run is given up")
+    start_attempts: int = Field(4, ge=1, description="worker starts that may time out before a run fails")
     health_check_interval_s: float = Field(2.0, gt=0)
     resize_check_s: float = Field(60.0, gt=0, description="elastic runs look for more workers this often")
     checkpoint_cells: bool = Field(False, description="recompute each cell in the backward pass; saves memory")
     formulation: Literal["auto", "separate", "grouped"] = Field(
-        "auto", description="grouped: few launches, for GPUs; separate: fastest on CPUs"
+        "auto", description="grouped: few kernel launches, for GPUs; separate: fastest on CPUs"
     )
     kernel: Literal["torch", "compiled"] = Field(
         "torch",
-        description="compiled: C++ for CPUs, one thread, built at start by the compiler on PATH",
+        description="compiled: C++ for CPUs, one thread, built at start with the compiler on PATH",
     )
     compile: tuple[Literal["training", "validation", "alpha_training"], ...] = Field(
-        (), description="passes of a step given to torch.compile, each as one graph; bits depend on it"
+        (), description="passes of a step to compile, each as one graph; changes results in the last bits"
     )
-    compile_backend: str = Field("inductor", description="of torch.compile")
+    compile_backend: str = Field("inductor", description="backend of torch.compile")
 
     @field_validator("workers", mode="before")
     @classmethod
@@ -67,7 +67,7 @@ class OperationSettings(Settings):
 
 
 class StoreSettings(Settings):
-    """How to reach an object store; the standard AWS settings fill what is absent. Never holds a credential."""
+    """How to reach an object store; absent settings come from the standard AWS settings. Holds no credentials."""
 
     endpoint_url: str | None = None
     region: str | None = None
@@ -76,7 +76,7 @@ class StoreSettings(Settings):
     kms_key_id: str | None = None
     expected_bucket_owner: str | None = None
     checksums: Literal["when_supported", "when_required"] = "when_supported"
-    allow_http: bool = Field(False, description="plain http beyond loopback")
+    allow_http: bool = Field(False, description="allow plain http to other hosts than loopback")
     connect_timeout_s: float = Field(5.0, gt=0)
     read_timeout_s: float = Field(30.0, gt=0)
     attempts: int = Field(5, ge=1, description="tries per request, the first included")

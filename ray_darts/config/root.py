@@ -1,4 +1,4 @@
-"""The whole of what can be asked for, its identity and its digest."""
+"""The complete config of a search, its identity and its digest."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _FIRST_SECTIONS = ("space", "data", "weights", "alphas", "search")
 """The identity of release 0.1; later sections enter a digest only where they differ from their defaults."""
 
 _RUNTIME_FIELDS = ("checkpoint_cells", "formulation", "kernel", "compile", "compile_backend")
-"""Settings of `operation` that change how a supernet is computed; a space says which of them it takes notice of."""
+"""Settings of `operation` that change how a supernet is computed; a space lists those that it uses."""
 
 
 class SearchConfig(Settings):
     """One search, for any number of seeds and orders.
 
-    Identity (space, data, method, weights, alphas, search) says what is computed and is digested; operation, store
-    and plugins say how and where, and may differ from one command to the next.
+    The identity (space, data, method, weights, alphas, search) defines what is computed and has a digest; operation,
+    store and plugins define how and where, and may differ between commands.
     """
 
     plugins: tuple[str, ...] = Field((), description="modules that register spaces, methods, operations, data sets")
@@ -56,7 +56,7 @@ class SearchConfig(Settings):
         return self
 
     def _shard_mistakes(self, highest: int) -> Iterator[str]:
-        """What leaves a worker without samples, or batch norm without a batch."""
+        """Settings that leave a worker without samples, or batch norm without a full batch."""
         search = self.search
         shard = search.batch_size // highest
         if shard == 0:
@@ -66,29 +66,29 @@ class SearchConfig(Settings):
             samples = f"the {shard} samples of a worker's shard ({highest} workers)"
             yield f"search.accumulate {search.accumulate} exceeds {samples}"
         if search.accumulate > 1 and search.batch_norm == "sync":
-            yield "search.batch_norm 'sync' needs search.accumulate 1: micro-batches are normalised each alone"
+            yield "search.batch_norm 'sync' needs search.accumulate 1: each micro-batch is normalised separately"
 
     def _unused_settings(self) -> Iterator[str]:
-        """What the space would accept and ignore."""
+        """Settings of `operation` that the space does not use."""
         for name in _RUNTIME_FIELDS:
             changed = getattr(self.operation, name) != OperationSettings.model_fields[name].default
             if changed and name not in self.space.runtime_fields:
                 yield f"operation.{name} has no effect on the {self.space.kind} space: leave it out"
 
     def _compile_mistakes(self) -> Iterator[str]:
-        """What torch.compile cannot take whole."""
+        """Settings that torch.compile cannot compile into one graph."""
         passes = self.operation.compile
         if "alpha_training" in passes and self.search.hessian == "exact":
             yield "operation.compile 'alpha_training' needs search.hessian 'finite_difference'"
         if passes and self.operation.kernel == "compiled":
             yield "operation.compile needs operation.kernel 'torch'"
         if passes and self.search.batch_norm == "sync":
-            yield "operation.compile needs search.batch_norm 'local': collectives inside a pass are for proofs"
+            yield "operation.compile needs search.batch_norm 'local': collectives inside a pass are not compiled"
 
     def identity(self) -> dict[str, JsonValue]:
-        """What is computed, as JSON-able data; where the data lies (`data.path`) is left out.
+        """What is computed, as JSON-able data, without the location of the data (`data.path`).
 
-        What came after the first release is left out where it has its default: an older release knows no default of it.
+        Sections added after the first release are left out at their defaults: older releases do not know them.
         """
         whole = self.model_dump(mode="json", include=set(_FIRST_SECTIONS))
         whole["data"].pop("path", None)
@@ -113,7 +113,7 @@ class SearchConfig(Settings):
         }
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the identity without its defaults: a name for it, kept when settings are added later."""
+        """SHA-256 (hex) of the identity without its defaults; it does not change when settings are added later."""
         content = self.model_dump(mode="json", include=set(_FIRST_SECTIONS), exclude_defaults=True)
         for section in ("space", "data"):
             content[section] = {**content.get(section, {}), "kind": getattr(self, section).kind}

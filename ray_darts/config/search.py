@@ -1,4 +1,4 @@
-"""The bilevel problem: both optimisers, steps, precision, batch norm, Hessian. All of it is identity."""
+"""The bilevel problem: both optimisers, steps, precision, batch norm, Hessian. All are part of the identity."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class WeightOptimiser(Settings):
 
 
 class AlphaOptimiser(Settings):
-    """Adam on the alphas, weight decay as L2; `init` zeros is the paper's, normal (times `init_scale`) its code's."""
+    """Adam on the alphas with L2 weight decay. `init`: zeros as in the paper, or normal (times `init_scale`) as in its
+    code."""
 
     learning_rate: float = Field(3e-4, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
@@ -47,16 +48,16 @@ class AlphaOptimiser(Settings):
 
 
 class SearchSettings(Settings):
-    """How long, how large, and which mathematics."""
+    """Length and batch size of a search, and its numerical methods."""
 
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(64, ge=1, description="global: over all workers")
-    alpha_warmup_epochs: int = Field(0, ge=0, description="first epochs in which alpha stands still")
+    alpha_warmup_epochs: int = Field(0, ge=0, description="first epochs in which alphas are frozen")
     hessian: Literal["finite_difference", "exact"] = "finite_difference"
     finite_difference_radius: float = Field(0.01, gt=0, description="eps = radius / ||v|| (the paper's 0.01)")
     precision: Literal["float64", "float32", "tf32", "bfloat16"] = "float32"
     batch_norm: Literal["local", "sync"] = "local"
-    accumulate: int = Field(1, ge=1, description="micro-batches per pass; batch norm sees each alone")
+    accumulate: int = Field(1, ge=1, description="micro-batches per pass; batch norm normalises each separately")
     stop_on_skips: int | None = Field(None, ge=1, description="end when a cell keeps this many skip connections")
 
     @model_validator(mode="after")

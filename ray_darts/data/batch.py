@@ -1,7 +1,7 @@
-"""A rank's part of a global batch, and the randomness that belongs to it.
+"""A rank's part of a global batch, and its random numbers.
 
 Every random number is drawn for the global batch from a counter-based generator keyed by (seed, stream, step, name)
-and sliced by rank: any device and any world size see the same. Knows of ranks only "give me shard r of W".
+and sliced by rank, so it is the same on any device and at any world size. Of ranks it knows only "shard r of W".
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Shard:
 
 
 def generator(*key: object) -> np.random.Generator:
-    """Return a Philox generator that depends on `key` alone (its parts' text), on any machine."""
+    """Return a Philox generator that depends only on `key` (the text of its parts), on any machine."""
     digest = hashlib.sha256("/".join(str(part) for part in key).encode()).digest()
     return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], dtype=np.uint64)))
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy from the host to `device` without waiting for it."""
+    """Copy from the host to `device` asynchronously."""
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
@@ -52,15 +52,15 @@ class Draws:
     total: int
 
     def generator(self, name: str) -> np.random.Generator:
-        """A generator of this batch, the same on every rank; use one `name` per purpose."""
+        """Return a generator of this batch, equal on all ranks; use one `name` per purpose."""
         return generator(self.seed, self.stream, self.step, name)
 
     def keep_mask(self, name: str, shape: Sequence[int], keep: float, *, batch_dim: int | None, like: Tensor) -> Tensor:
         """Return Bernoulli(`keep`) / `keep` on the device and with the dtype of `like`.
 
-        `shape` has this shard's number of samples at `batch_dim`; the draw is global and sliced there. With
-        `batch_dim = None` all ranks get the whole. Pure: the same call returns the same mask, so w, w', w+ and w-
-        see one mask.
+        `shape` has this shard's number of samples at `batch_dim`; the mask is drawn for the global batch and sliced
+        there. With `batch_dim = None` all ranks get the whole mask. Pure: equal calls return equal masks, so the passes
+        at w, w', w+ and w- use the same mask.
         """
         whole = list(shape)
         if batch_dim is not None:
@@ -76,7 +76,7 @@ class Batch:
     """This rank's samples of one global batch, on the device.
 
     `inputs`: images [N, C, H, W] (channels_last) or tokens [T, N] int64; `targets`: labels [N] or tokens [T, N];
-    `share`: this rank's samples over the global batch's, its weight in every average.
+    `share`: this rank's number of samples over the global batch's, its weight in every average.
     `starts_epoch`: a carried hidden state is reset before this batch.
     """
 

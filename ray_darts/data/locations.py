@@ -1,4 +1,4 @@
-"""Where files lie: a local path or any URI of Arrow's (s3://, gs://, hdfs://…), listed and sorted. Opens nothing.
+"""Lists the files at a local path or an Arrow URI (s3://, gs://, hdfs://…), sorted. Opens no file.
 
 A URI's credentials and endpoint come from that service's standard settings (for S3 also `AWS_ENDPOINT_URL`).
 """
@@ -16,7 +16,7 @@ _HELD_OUT = ("test", "val")
 
 
 def locate(path: str) -> tuple[fs.FileSystem, str]:
-    """Return the file system of `path` and the path inside it. Raises: DataError when the URI is not understood."""
+    """Return the file system of `path` and the path inside it. Raises: DataError when Arrow rejects the URI."""
     if "://" not in path:
         return fs.LocalFileSystem(), str(Path(path).absolute())
     try:
@@ -27,11 +27,10 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
 
 
 def list_training_files(path: str, suffix: str) -> tuple[fs.FileSystem, list[str]]:
-    """Return the file system of `path` and the files of this suffix at or below it, sorted; hidden ones left out.
+    """Return the file system of `path` and the files of this suffix at or below it, sorted, without hidden ones.
 
-    Held-out data is left alone: where files or folders are called `train…`, only those are taken; what is called
-    `test…` or `val…` never is, unless `path` is that very file. Raises: DataError when nothing is left, or `path`
-    cannot be reached.
+    Skips held-out data: if files or folders are named `train…`, only those are taken; those named `test…` or `val…`
+    never are, unless `path` is the file itself. Raises: DataError when no file is left, or `path` cannot be reached.
     """
     filesystem, root = locate(path)
     try:

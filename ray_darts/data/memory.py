@@ -1,4 +1,4 @@
-"""Whether a data set fits in memory, said before it is decoded. Knows no data set."""
+"""Checks that a data set fits in memory, before it is decoded. Knows no data set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CONTAINER_LIMITS = (
 
 
 def available_memory_bytes() -> int:
-    """Bytes that this process may still take: the machine's or its container's, whichever is less."""
+    """Bytes that this process may still allocate: the smaller of the machine's and its container's free memory."""
     return max(0, min([_machine_bytes(), *_container_bytes()]))
 
 

@@ -1,6 +1,6 @@
-"""The way in: from a config to loaded data, and from loaded data to the streams of one seed.
+"""Entry points: load the data of a config, and make the streams of one seed from loaded data.
 
-Loading (seconds to minutes, the memory) is apart from the streams (nothing), so that one set can serve several seeds.
+Loading takes seconds to minutes and the memory, making streams costs nothing; several seeds can share one loaded set.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from ray_darts.protocols.dataset import LoadedData, SearchData
 
 
 def load_data(config: SearchConfig, memory_limit_bytes: int | None = None) -> LoadedData:
-    """Read and check the whole data set of `config`; `memory_limit_bytes` is by default what this machine has free.
+    """Read and check the whole data set of `config`; `memory_limit_bytes`: by default the machine's free memory.
 
     Raises: DataError, before anything large is decoded, naming the file, row or setting at fault.
     """

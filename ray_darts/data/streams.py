@@ -1,6 +1,6 @@
 """Orders of samples: shuffled epochs without replacement, as a pure function of (seed, stream, position).
 
-Knows row numbers only.
+Knows only row numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ray_darts.data.batch import generator
 def permutation(draws: np.random.Generator, count: int) -> NDArray[np.int64]:
     """Return a random order of range(count).
 
-    By sorting raw 64-bit numbers: NumPy promises their stream for ever, that of `Generator.permutation` it does not.
+    Sorts raw 64-bit numbers: NumPy guarantees a stable stream for these, but not for `Generator.permutation`.
     """
     return np.argsort(draws.bit_generator.random_raw(count), kind="stable").astype(np.int64)
 
@@ -33,7 +33,7 @@ class ShuffledRows:
         order = self._orders.get(number)
         if order is None:
             order = self.rows[permutation(generator(self.seed, self.stream, "order", number), len(self.rows))]
-            # two suffice: a batch reaches into the next epoch at most
+            # keep two: a batch spans at most two epochs
             self._orders = dict([*self._orders.items(), (number, order)][-2:])
         return order
 

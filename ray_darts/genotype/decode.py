@@ -1,7 +1,7 @@
-"""From mixing probabilities to a genotype: the rule of arXiv:1806.09055, section 2.4, and what to watch in a search.
+"""Decodes mixing probabilities to a genotype (arXiv:1806.09055, section 2.4), with figures for monitoring a search.
 
-Plain Python on purpose: parameters are rounded to float32 (as they are stored) and softmaxed in float64 with an exactly
-rounded sum, so a live supernet, a trace read back years later and any machine decode alike. Knows no method.
+Plain Python: parameters are rounded to float32 (as they are stored) and softmax is computed in float64 with an exactly
+rounded sum, so a running search, a stored trace and every machine decode equally. Knows no method.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ray_darts.genotype.layout import CellLayout, SpaceLayout
 
 @dataclass(frozen=True)
 class Decoding:
-    """What a set of alphas decodes to and how surely; every mapping is {cell: ...}.
+    """What a set of alphas decodes to, and by what margins; every mapping is {cell: ...}.
 
     `entropy`: nats, mean over edges of the probabilities' entropy; `skips`, `parameter_free`: kept connections of that
     kind; `margins`: for each kept connection, in the genotype's order, the probability between it and its
@@ -33,7 +33,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """An edge into one node, as its strongest operation: `weight` is that operation's, `next_weight` its rival's."""
+    """An edge into one node with its strongest operation: `weight` is its own, `next_weight` the next one's."""
 
     connection: Connection
     weight: float
@@ -95,7 +95,7 @@ def _decode_cell(
         num_sources = cell.num_inputs + node
         candidates = [_candidate(cell, source, weights[first + source]) for source in range(num_sources)]
         if cell.inputs_per_node is not None:
-            candidates.sort(key=lambda candidate: -candidate.weight)  # stable: ties stay in order of source
+            candidates.sort(key=lambda candidate: -candidate.weight)  # stable: ties keep the order of sources
         kept, dropped = candidates[: cell.kept_inputs(node)], candidates[cell.kept_inputs(node) :]
         strongest_dropped = max((candidate.weight for candidate in dropped), default=0.0)
         nodes.append(tuple(candidate.connection for candidate in kept))

@@ -1,7 +1,7 @@
-"""A genotype: which operation feeds each node of each cell from which state, and its JSON form.
+"""A genotype: the operations and source states of each node of each cell, and its JSON form.
 
-Every `Genotype` object is well formed; whether its space has such cells and operations, `check` says by a layout.
-A genotype is data: operation names are matched, never imported. Knows no space, no tensors and no files.
+Every `Genotype` object is well formed; `check` compares its cells and operations with a space's layout. A genotype is
+data: operation names are compared, never imported. Knows no space, no tensors and no files.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ray_darts.genotype.layout import CellLayout, SpaceLayout
 
 SCHEMA_VERSION = 1
 MAX_TEXT_BYTES = 64 * 1024
-"""Longer texts are refused unread; a cell of 24 nodes takes 2 KiB."""
+"""Longer texts are rejected without parsing; a cell of 24 nodes takes 2 KiB."""
 
 NONE = "none"
-"""The operation that contributes nothing."""
+"""The operation whose output is zero."""
 
 
 class Connection(NamedTuple):
-    """`operation` applied to state `source`; one of the inputs whose sum is a node."""
+    """`operation` applied to state `source`; a node is the sum of its connections."""
 
     operation: str
     source: int
@@ -33,7 +33,7 @@ class Connection(NamedTuple):
 class CellGenotype:
     """One kind of cell: the connections of each node, and the states that its output joins.
 
-    States 0..num_inputs-1 are the cell's inputs, node i is state num_inputs+i. Connections stand strongest first.
+    States 0..num_inputs-1 are the cell's inputs, node i is state num_inputs+i. Connections are sorted, strongest first.
     """
 
     name: str
@@ -44,7 +44,7 @@ class CellGenotype:
 
 @dataclass(frozen=True)
 class Genotype:
-    """The cells of one architecture. Raises: GenotypeError when a cell is not well formed in itself."""
+    """The cells of one architecture. Raises: GenotypeError when a cell is not well formed."""
 
     space: str
     cells: tuple[CellGenotype, ...]
@@ -77,7 +77,7 @@ class Genotype:
         raise KeyError(name)
 
     def count(self, operations: Collection[str]) -> dict[str, int]:
-        """How many connections of each cell use one of `operations`."""
+        """The number of connections of each cell that use one of `operations`."""
         return {
             cell.name: sum(connection.operation in operations for node in cell.nodes for connection in node)
             for cell in self.cells
@@ -100,7 +100,7 @@ class Genotype:
         }
 
     def to_json(self) -> str:
-        """One line of JSON with sorted keys: the same genotype is always the same text."""
+        """One line of JSON with sorted keys: equal genotypes give equal text."""
         return json.dumps(self.to_data(), sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -137,7 +137,7 @@ def check_text_size(text: str) -> None:
 
 
 def _check_form(cell: CellGenotype) -> None:
-    """What holds of every space: sources exist and stand once per node, outputs are states of the cell."""
+    """Check the rules of all spaces: a node's sources exist and differ, outputs are states of the cell."""
     if cell.num_inputs < 1 or not cell.nodes:
         raise GenotypeError(
             f"{cell.name} cell: {cell.num_inputs} inputs and {len(cell.nodes)} nodes; wanted is 1 of each"

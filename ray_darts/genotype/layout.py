@@ -1,7 +1,7 @@
 """The shape of a search space as plain data: cells, edges, operations, and the order of architecture parameters.
 
-Everything that reads or writes alphas (supernets, traces, decoding) takes its order from here. Knows no space, no
-tensors and no files.
+Everything that reads or writes alphas (supernets, traces, decoding) uses this order. Knows no space, no tensors and
+no files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 from ray_darts.errors import GenotypeError, NonFiniteAlphas
 
 ALPHAS = "alphas"
-"""The kind of parameter that weighs operations; a method may have others beside it."""
+"""The kind of parameter that weights operations; a method may have further kinds."""
 
 
 class Edge(NamedTuple):
@@ -81,12 +81,12 @@ class CellLayout:
         return tuple(range(self.num_inputs, self.num_inputs + self.num_nodes))
 
     def kept_inputs(self, node: int) -> int:
-        """How many edges node `node` of a genotype has."""
+        """The number of edges of node `node` of a genotype."""
         return self.num_inputs + node if self.inputs_per_node is None else self.inputs_per_node
 
     @property
     def num_kept(self) -> int:
-        """Edges of the whole cell of a genotype."""
+        """The number of edges in a cell of a genotype."""
         return sum(self.kept_inputs(node) for node in range(self.num_nodes))
 
 
@@ -113,13 +113,13 @@ class SpaceLayout:
 
     @property
     def num_alphas(self) -> int:
-        """Length of the flat vector of a method that has alphas alone."""
+        """Length of the flat vector of a method that has only alphas."""
         return num_parameters(self.alphas)
 
     def rows(self, groups: Sequence[ParameterGroup], flat: Sequence[float]) -> dict[str, list[list[float]]]:
         """Cut a flat vector into {name of a group: rows}, rounded to float32 as traces store it; [edges] has one row.
 
-        Raises: GenotypeError on a wrong length, NonFiniteAlphas naming the place.
+        Raises: GenotypeError on a wrong length, NonFiniteAlphas naming cell and edge.
         """
         if len(flat) != num_parameters(groups):
             raise GenotypeError(
@@ -149,7 +149,7 @@ class SpaceLayout:
 
 
 def _float32(values: Sequence[float]) -> list[float]:
-    """Rounded to float32, all at once where none is too large; what is too large becomes infinite."""
+    """Round to float32; values that are too large become infinite."""
     form = f"<{len(values)}f"
     try:
         return list(struct.unpack(form, struct.pack(form, *values)))

@@ -1,6 +1,6 @@
 """The reference implementation's text form of a genotype, read with `ast` (never evaluated) and written.
 
-`Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], ...)`. Which fields a cell has, the space says.
+`Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], ...)`. The space defines a cell's fields.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_OUTPUTS = 64
 
 
 class LiteralFields(NamedTuple):
-    """How one cell stands in the literal: the field of its connections, that of its outputs, and their layout.
+    """The form of one cell in the literal: the field of its connections, that of its outputs, and their layout.
 
     `as_range`: outputs are written as `range(first, last + 1)` instead of a list.
     """
@@ -48,7 +48,7 @@ def write_literal(genotype: Genotype, cells: Mapping[str, LiteralFields]) -> str
 def read_literal(text: str, space: str, cells: Mapping[str, LiteralFields]) -> Genotype | None:
     """Read the literal of a space, or return None when its fields are another space's.
 
-    Raises: GenotypeError saying where it is wrong.
+    Raises: GenotypeError naming the wrong field.
     """
     check_text_size(text)
     found = _fields(text)

@@ -21,7 +21,7 @@ class Darts(Method):
 
     @property
     def run_prefix(self) -> str:
-        """Nothing: the first release knew no other method."""
+        """Empty, as in the first release, which had no other method."""
         return ""
 
     def weights(self, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress) -> Mapping[str, Tensor]:

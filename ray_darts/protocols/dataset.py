@@ -1,6 +1,6 @@
-"""What a kind of data offers: its settings, and seeded streams of global batches.
+"""The interface of a data set: its settings, and seeded streams of global batches.
 
-Which samples form global batch t is a pure function of (seed, stream, t). A data set knows ranks only as shards.
+The samples of global batch t are a pure function of (seed, stream, t). A data set knows ranks only as shards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a network must know of its data; `num_classes` is the vocabulary size for text."""
+    """The facts of the data that a network needs; `num_classes` is the vocabulary size for text."""
 
     num_classes: int
     channels: int = 0
@@ -43,7 +43,7 @@ class SearchData(Protocol):
 
     @property
     def documents(self) -> dict[str, str]:
-        """What an experiment stores besides its results: file name to JSON text; a vocabulary, nothing for images."""
+        """{file name: JSON text} that an experiment stores besides its results: a vocabulary; {} for images."""
         ...
 
     def num_steps(self, epoch: int) -> int:
@@ -57,8 +57,8 @@ class SearchData(Protocol):
     def evaluation_batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """All of the alpha half (validation text) once, in a fixed order, without augmentation.
 
-        Every rank yields the same number of batches, so collectives inside a forward pass line up; a batch may be
-        empty on some ranks only where the space allows it (it is sharded like a training batch).
+        Every rank yields the same number of batches, so that collectives inside a forward pass match; a batch is
+        sharded like a training batch, and may be empty on some ranks only if the space allows it.
         """
         ...
 
@@ -68,7 +68,7 @@ class LoadedData(Protocol):
 
     @property
     def digests(self) -> dict[str, str]:
-        """Names of the bytes used, as `SearchData.digests`."""
+        """Digests of the bytes used, as `SearchData.digests`."""
         ...
 
     def streams(self, search: SearchSettings, seed: int) -> SearchData:
@@ -90,12 +90,12 @@ class Dataset(KindSettings, abc.ABC):
 
     @abc.abstractmethod
     def dummy_batch(self, facts: DataFacts, num_samples: int, dtype: torch.dtype) -> Batch:
-        """A batch of zeros of the shape that this data has, to count what a step costs."""
+        """A batch of zeros in the shape of this data, to measure the cost of a step."""
 
     def size_unread(self, search: SearchSettings) -> tuple[DataFacts, int] | None:
-        """(facts, steps of a whole run) where they are known without reading or downloading anything, else None."""
+        """(facts, steps of a whole run) if they are known without reading or downloading anything, else None."""
         return None
 
     def mistakes(self, search: SearchSettings, workers: int) -> Iterator[str]:
-        """What the data cannot do with these search settings and this many workers, one line each."""
+        """One line per conflict of the data with these search settings and this number of workers."""
         return iter(())

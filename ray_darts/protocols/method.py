@@ -1,7 +1,7 @@
-"""What a search method offers: which architecture parameters there are, how they mix operations, how they decode.
+"""The interface of a search method: its architecture parameters, how they mix operations, how they decode.
 
-A relaxation turns architecture parameters into the mixing weights of one pass; the decode rule turns them into mixing
-probabilities and a genotype, in plain Python, and is the single source of both for watch, trace, genotype and verify.
+The relaxation computes the mixing weights of one pass from the architecture parameters. The decode rule computes mixing
+probabilities and a genotype from them, in plain Python; watch, trace, genotype and verify all use it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Rows = Sequence[Sequence[float]]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a pass stands: `step` of `total_steps` and `epoch` of `epochs`, both from 0."""
+    """The position of a pass in a run: `step` of `total_steps` and `epoch` of `epochs`, both from 0."""
 
     step: int
     total_steps: int
@@ -52,15 +52,15 @@ class Method(KindSettings, abc.ABC):
 
     @property
     def run_prefix(self) -> str:
-        """What the names of this method's runs begin with."""
+        """The prefix of the names of this method's runs."""
         return f"{self.kind}-"
 
     @abc.abstractmethod
     def weights(self, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress) -> Mapping[str, Tensor]:
         """The mixing weights {cell: [edges, operations]} of one pass, differentiable in the parameters.
 
-        `parameters`: {name of a group: tensor}. Called once per pass. `draws` are the same at w, w', w+ and w- and on
-        every rank; all randomness comes from them.
+        `parameters`: {name of a group: tensor}. Called once per pass. `draws` are equal at w, w', w+ and w- and on
+        all ranks; they are the only source of random numbers.
         """
 
     @abc.abstractmethod
@@ -71,7 +71,7 @@ class Method(KindSettings, abc.ABC):
         """
 
     def decode(self, layout: SpaceLayout, flat: Sequence[float]) -> Decoding:
-        """What a flat vector of architecture parameters decodes to (arXiv:1806.09055, section 2.4).
+        """Decode a flat vector of architecture parameters (arXiv:1806.09055, section 2.4).
 
         Raises: NonFiniteAlphas; GenotypeError when the vector does not fit.
         """

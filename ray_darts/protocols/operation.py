@@ -1,4 +1,4 @@
-"""A candidate operation of a user's own, for spaces that mix modules on feature maps."""
+"""The interface of a user-defined candidate operation, for spaces that mix modules on feature maps."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Operation(Protocol):
-    """One kind of operation, known by `name` in `space.operations` and in genotypes.
+    """One kind of operation, named `name` in `space.operations` and in genotypes.
 
-    `parameter_free`: it has no weights, so cells that keep many of it are watched as they are for pools and skips.
+    `parameter_free`: it has no weights, so metrics count kept edges with it as they count pools and skips.
     """
 
     name: str
     parameter_free: bool
 
     def build(self, channels: int, stride: int) -> nn.Module:
-        """A new module from [N, channels, H, W] to [N, channels, H / stride, W / stride], sizes rounded up.
+        """Build a module from [N, channels, H, W] to [N, channels, H / stride, W / stride], sizes rounded up.
 
-        It is an ordinary module: batch norms may be nn.BatchNorm2d, which follow the search's batch-norm policy. It
-        draws no random numbers of its own and keeps no state outside parameters and batch norms.
+        An ordinary module: its batch norms may be nn.BatchNorm2d, which follow the search's batch-norm policy. It must
+        not draw random numbers, nor keep state outside parameters and batch norms.
         """
         ...

@@ -1,9 +1,8 @@
 """Finds spaces, methods, operations, data sets and tasks by name.
 
-Built-in objects come first, then entry points of installed packages (groups `ray_darts.spaces`, `.methods`,
-`.operations`, `.datasets`), then what a module named in the config's `plugins` has registered. A name that two origins
-claim is an error. Only a config that a command was given can name a plugin: nothing is imported because a store or a
-genotype names it.
+It looks up built-in objects first, then entry points of installed packages (groups `ray_darts.spaces`, `.methods`,
+`.operations`, `.datasets`), then objects registered by the modules in the config's `plugins`. A name with two origins
+is an error. Only a config given to a command can name a plugin; names in a store or a genotype never cause an import.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     "dataset": {"images": "ray_darts.data.images.dataset:Images", "text": "ray_darts.data.text.dataset:Text"},
     "task": {"search": "ray_darts.search.loop:SearchLoop"},
 }
-"""{kind: {name: module:object}}: the one place that lists what the package brings."""
+"""{kind: {name: module:object}}: everything built into the package."""
 
 DEFAULTS: dict[Kind, str] = {"space": "convolutional", "method": "darts", "dataset": "images", "task": "search"}
-"""What a config without the section means."""
+"""The kind that a config without the section gets."""
 
 GROUPS: dict[Kind, str] = {
     "space": "ray_darts.spaces",
@@ -59,9 +58,9 @@ _loading: list[str] = []
 
 
 def register(thing: type[Space] | type[Method] | type[Dataset] | Operation) -> None:
-    """Make a space, method or data set (its class) or an operation (an object) known by its name.
+    """Register a space, method or data set (its class) or an operation (an object) under its name.
 
-    Called when a plugin module is imported. Raises: PluginError when it is none of these, or its name is taken.
+    Plugin modules call this when they are imported. Raises: PluginError for other objects, or if the name is taken.
     """
     kind, name = _kind_and_name(thing)
     origin = _loading[-1] if _loading else _module_of(thing)
@@ -74,7 +73,7 @@ def register(thing: type[Space] | type[Method] | type[Dataset] | Operation) -> N
 
 
 def names(kind: Kind) -> list[str]:
-    """All known names of a kind: built in, from entry points, from plugins; in this order."""
+    """All known names of a kind: built-in ones, then those of entry points, then those of plugins."""
     return [*_origins(kind), *(name for name in _registered[kind] if name not in _origins(kind))]
 
 
@@ -126,8 +125,8 @@ def find_task(name: object) -> type[Task]:
 def load_plugins(modules: Iterable[str]) -> None:
     """Import the modules that a config names, from the import path or the working directory.
 
-    Every process that validates the config calls this first. Raises: PluginError when a module is missing, raises
-    while it is imported, or registers a name that is taken.
+    Every process that validates the config calls this first. Raises: PluginError when a module is missing, fails to
+    import, or registers a name that is taken.
     """
     for module in modules:
         if module in sys.modules:
@@ -166,7 +165,7 @@ def plugin_path(module: str) -> Path | None:
 
 
 class _WorkingDirectory:
-    """The working directory on the import path, last, so that it hides nothing that is installed."""
+    """Appends the working directory to the import path; as the last entry it hides no installed package."""
 
     def __enter__(self) -> None:
         self._folder = str(Path.cwd())
@@ -203,7 +202,7 @@ def _module_of(thing: object) -> str:
 
 
 def _origins(kind: Kind) -> dict[str, str]:
-    """{name: where it comes from} of what is built in or installed."""
+    """{name: origin} of all built-in and installed objects."""
     found = dict.fromkeys(BUILT_IN[kind], "ray_darts")
     for entry in _entry_points(kind):
         found.setdefault(entry.name, entry.dist.name if entry.dist is not None else entry.value)

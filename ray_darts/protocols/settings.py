@@ -1,4 +1,4 @@
-"""The base of every settings model: frozen, strict about unknown fields, no silent coercion of text."""
+"""The base of every settings model: frozen, rejects unknown fields, does not convert text silently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Settings(BaseModel):
 
 
 class KindSettings(Settings):
-    """Settings of an object that the registry finds by its `kind`; subclasses narrow it to one literal."""
+    """Settings of an object that the registry finds by its `kind`; subclasses restrict it to one literal."""
 
     kind: str
 
@@ -26,7 +26,7 @@ _Model = TypeVar("_Model", bound=Settings)
 
 
 def read_settings(model: type[_Model], values: Mapping[str, object], section: str) -> _Model:
-    """`values` as settings. Raises: ConfigError with a line per mistake: field, value seen, what is wanted."""
+    """Validate `values` as settings. Raises: ConfigError with a line per mistake: field, value seen, value wanted."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -34,9 +34,9 @@ def read_settings(model: type[_Model], values: Mapping[str, object], section: st
 
 
 def mistakes_of(error: ValidationError, section: str = "", *, whole: bool = True) -> list[str]:
-    """A line per mistake, each naming the field below `section`, the value seen and what is wanted.
+    """One line per mistake, naming the field below `section`, the value seen and the value wanted.
 
-    Without `whole`, mistakes of no field in particular are left out.
+    Without `whole`, mistakes that concern no single field are left out.
     """
     lines = []
     for entry in error.errors(include_url=False):

@@ -1,6 +1,6 @@
-"""What a search space offers: its settings, its layout, its networks, and its words for people.
+"""The interface of a search space: its settings, its layout, its networks, and its names for drawings.
 
-A space is data and plain Python; its supernet and its derived network are imported when they are built.
+A space is data and plain Python; it imports its supernet and its derived network when it builds them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Ranking(NamedTuple):
-    """The metric that ranks runs (`accuracy` is reported as `validation_accuracy`), and which way is better."""
+    """The metric that ranks runs (`accuracy` is reported as `validation_accuracy`), and its direction."""
 
     metric: str
     direction: Literal["max", "min"]
@@ -42,8 +42,8 @@ class CellWords(NamedTuple):
 class Space(KindSettings, abc.ABC):
     """A search space, with its settings; found by `kind`.
 
-    `data_kinds`: the kinds of data it takes. `ranking`: its interim metric. `words`: its names for drawings.
-    `runtime_fields`: which of the settings of `operation` that change how a supernet is computed it takes notice of.
+    `data_kinds`: the kinds of data it accepts. `ranking`: its interim metric. `words`: its names for drawings.
+    `runtime_fields`: the settings of `operation` that it uses, of those that change how a supernet is computed.
     `published`: {name: text form} of cells that a paper published.
     """
 
@@ -65,7 +65,7 @@ class Space(KindSettings, abc.ABC):
         """
 
     def check_operations(self) -> None:
-        """Try the operations that users brought, before a search. Raises: ConfigError naming one and its mistake."""
+        """Test users' operations before a search. Raises: ConfigError naming one and its mistake."""
 
     @classmethod
     def network(cls, genotype: Genotype, facts: DataFacts, **options: object) -> nn.Module:
@@ -76,22 +76,22 @@ class Space(KindSettings, abc.ABC):
     def layout_of(cls, genotype: Genotype) -> SpaceLayout | None:
         """The layout that a genotype of unknown settings must fit: its number of nodes, all operations known here.
 
-        None: nothing is known but the genotype's own structure.
+        None: only the genotype's own structure can be checked.
         """
         return None
 
     @classmethod
     def to_text(cls, genotype: Genotype) -> str:
-        """The text form that the space's literature uses. Raises: GenotypeError where there is none."""
+        """The text form used in the space's literature. Raises: GenotypeError when there is none."""
         raise GenotypeError(f"the space {genotype.space!r} has no text form: use JSON")
 
     @classmethod
     def from_text(cls, text: str) -> Genotype | None:
-        """Read `to_text`'s form; None when the text is of another form. Raises: GenotypeError saying what is wrong."""
+        """Read `to_text`'s form; None when the text is of another form. Raises: GenotypeError naming what is wrong."""
         return None
 
     def mistakes(self, data_kind: str, search: SearchSettings) -> Iterator[str]:
-        """What the space cannot do with this kind of data and these settings, one line each."""
+        """One line per conflict of the space with this kind of data and these settings."""
         if data_kind not in self.data_kinds:
             wanted = " or ".join(map(repr, self.data_kinds))
             yield f"a {self.kind} space needs data of kind {wanted}, not {data_kind!r}"

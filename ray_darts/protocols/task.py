@@ -1,4 +1,4 @@
-"""What a task offers the orchestration: a resumable loop that emits rows, and how it ended.
+"""The interface between a task and the orchestration: a resumable loop that emits rows, and its verdict.
 
 A task knows no storage and no Ray; a sink knows no mathematics. Every rank has one of each and makes the same calls.
 """
@@ -27,7 +27,7 @@ StopReason = Literal["interrupted", "time_limit", "superseded", "store_given_up"
 
 @dataclass(frozen=True)
 class Wants:
-    """What one rank's owner wants now. `commit` and `pause` count on rank 0, `stop` on any rank."""
+    """The current requests of one rank's sink. `commit` and `pause` are read on rank 0, `stop` on every rank."""
 
     commit: bool = False
     pause: bool = False
@@ -36,7 +36,7 @@ class Wants:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that makes steps `first_step`..`step` durable; arrays are on the host and owned by the receiver.
+    """Everything needed to store steps `first_step`..`step`; arrays are on the host and owned by the receiver.
 
     `rows`: {stream: float32 [rows, width]}, one row per step (of a search the architecture parameters after each step);
     `epochs`: int32 [rows]; `metrics`: epochs that ended since the last commit; `tensors` and `state` are the task's
@@ -69,18 +69,19 @@ class Verdict:
 
 
 class Sink(Protocol):
-    """The task's owner. Every rank has one; `commit` is called on rank 0 only."""
+    """Receives a task's results and requests commits and stops. Every rank has one; `commit` is called on rank 0."""
 
     def wants(self) -> Wants:
-        """Asked on every rank every `agree_every_steps`, at each epoch's end, and once a second while paused."""
+        """Return the requests; called on every rank every `agree_every_steps` steps, at each epoch's end, and once a
+        second while paused."""
         ...
 
     def epoch(self, metrics: EpochMetrics) -> None:
-        """Called on every rank at each epoch's end; may be a barrier of all ranks."""
+        """Receive an epoch's metrics; called on every rank at each epoch's end, may be a barrier of all ranks."""
         ...
 
     def commit(self, snapshot: Snapshot) -> None:
-        """Take what must become durable; returns at once, work goes on elsewhere."""
+        """Receive a snapshot to store; return at once and write in the background."""
         ...
 
 
@@ -109,12 +110,12 @@ class Task(Protocol):
         ...
 
     def load_state_dict(self, tensors: Mapping[str, NDArray[np.generic]], state: Mapping[str, object]) -> None:
-        """Continue from a Snapshot's tensors and state, whatever the world size that made it."""
+        """Continue from a Snapshot's tensors and state, written at any world size."""
         ...
 
     def run(self, sink: Sink) -> Verdict:
         """Work until the end, a stop or a failure; the same verdict on every rank.
 
-        Raises: whatever the data, the sink or a lost rank raises.
+        Raises: any error of the data, of the sink or of a lost rank.
         """
         ...

@@ -1,4 +1,4 @@
-"""Numbers with units as people read them: bytes, durations, counts."""
+"""Formats numbers with units for people: bytes, durations, counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def counted(number: float, noun: str) -> str:
 
 
 def bytes_text(num_bytes: float) -> str:
-    """`1234567` is `1.2 MB`; decimal units, as stores and clouds bill."""
+    """`1234567` is `1.2 MB`; decimal units, as in the bills of clouds."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if num_bytes < 1000 or unit == "TB":
             return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"

@@ -1,7 +1,7 @@
 """Draws the cells of a genotype as SVG, without a drawing library, and writes them as text for terminals.
 
-The names of inputs and outputs are the space's; where the space is not installed, plain ones. A connection of the
-operation `none` contributes nothing: it stands in the text and not in the drawing.
+Inputs and outputs have the space's names, or default names if the space is not installed. A connection with the
+operation `none` is zero: it appears in the text but not in the drawing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OPERATION_COLOURS = (
     ("dil_conv", ("#ece3f6", "#8560b3")),
     ("", ("#e0f1f4", "#3f8c9c")),
 )
-"""(start of the name, (fill, line)); the first that fits."""
+"""(start of the name, (fill, line)); the first match is used."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def cells_text(genotype: Genotype) -> str:
 
 
 def _inputs(cell: CellGenotype, words: CellWords) -> list[str]:
-    """A name for each input of a cell; plain ones beyond those that the space names."""
+    """A name for each input of a cell; default names for inputs that the space does not name."""
     named = words.inputs[: cell.num_inputs]
     return [*named, *(f"input {state}" for state in range(len(named), cell.num_inputs))]
 
@@ -151,7 +151,7 @@ def _x(column: float) -> float:
 
 
 def _points(path: list[Point]) -> list[Point]:
-    """Where a line runs: level past the operations of a column it only passes, so that it touches none."""
+    """The points of a line; it is level where it passes the operations of a column, so that it touches none."""
     points = []
     for place, (column, y) in enumerate(path):
         passes = 0 < place < len(path) - 1 and column % 2 == 1

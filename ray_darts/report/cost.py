@@ -1,7 +1,7 @@
 """Estimates a search before it starts: steps, memory, time, worker-hours, store bytes and requests.
 
-Formulas over counts that the caller measured (operations of a step, steps of the data); the assumed speeds are
-constants of this module, and times are right within a factor of three. Imports no torch and no Ray.
+Applies formulas to counts that the caller measured (operations of a step, steps of the data). The assumed speeds are
+constants of this module; times are right within a factor of three. Imports no torch and no Ray.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ FLOPS_PER_S = {"cpu": 2e10, "cuda": 5e12}
 
 Measured on one thread for convolutions (1.6e10 to 2e10) and for the recurrent space's wide products (5e10)."""
 CALL_S = {"cpu": 30e-6, "cuda": 6e-6}
-"""{device: seconds per operator call}: what a call costs beside its arithmetic; small searches are bound by it."""
+"""{device: seconds per operator call}: the overhead of a call besides its arithmetic; it dominates small searches."""
 RUN_START_S = 40.0
 """Ray's fixed cost of one run: a worker group, a process group, the data (DESIGN: 80 s for two waves of two)."""
 PROCESS_BYTES = 690_000_000
 """Resident memory of one worker before its network."""
 BYTES_PER_ALPHA = 3.9 + 5.8
-"""In a part and in alpha_trace.parquet, measured on a random walk (benchmarks/README.md): the one has alpha alone, the
-other its probability too; the rest is dictionary-encoded."""
+"""In a part and in alpha_trace.parquet, measured on a random walk (benchmarks/README.md): a part has only alphas, the
+trace also probabilities; the other columns are dictionary-encoded."""
 CHECKPOINTS_KEPT = 2
 RECORD_BYTES = 3_000
 REQUESTS_PER_COMMIT = 8
-"""Part, two files of the checkpoint, record, head; two deletes; the part read again for the publication."""
+"""Part, two files of the checkpoint, record, head; two deletes; one read of the part for the publication."""
 REQUESTS_PER_RUN = 20
 """Descriptions, claim, finish, publications, `best.json`."""
 VECTORS_PER_WEIGHT = 5
-"""Weights, momentum, gradient, and while a step runs w' and its direction."""
+"""Weights, momentum, gradient, and during a step w' and its direction."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class StepSize:
 
 @dataclass(frozen=True)
 class Plan:
-    """The counts that an estimate is made from; `concurrent` runs at a time, `workers` per run."""
+    """The counts that an estimate needs; `concurrent` runs at a time, `workers` per run."""
 
     experiment: str
     num_runs: Mapping[str, int]
@@ -72,7 +72,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class OrderEstimate:
-    """The runs of one order; all but `num_runs` is of one run."""
+    """The runs of one order; all fields except `num_runs` are per run."""
 
     order: str
     num_runs: int

@@ -1,7 +1,7 @@
-"""The runs of an experiment as a table, as one line each, and as a live table on stderr while they are searched.
+"""Prints the runs of an experiment as a table, as one line each, and as a live table on stderr during a search.
 
-On a terminal the live table is redrawn in place; elsewhere (a log, a pipe) a line is written for each run whose state
-or epoch has changed. Knows no store, and no metric by name: the quality shown is the one in the status.
+On a terminal it redraws the live table in place; elsewhere (a log, a pipe) it writes a line for each run whose state
+or epoch has changed. Knows no store, and no metric by name: it shows the quality metric in the status.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def row_cells(run: RunStatus) -> dict[str, str]:
 
 
 def quality_name(run: RunStatus) -> str:
-    """The name of the metric beside the loss, such as `accuracy`: that which ranks the run, if the status has it."""
+    """The name of the quality metric, such as `accuracy`: the one that ranks the run, if the status has it."""
     names = [
         name.removeprefix(_VALIDATION)
         for name, value in run.latest.items()
@@ -133,12 +133,12 @@ class LiveTable:
             self._live.stop()
 
     def _place(self, run: RunStatus) -> str:
-        """What identifies the search in a log of many, in the form in which workers write it."""
+        """The name of the search in a log of several, in the same form as in workers' logs."""
         session = f" session={run.owner.session[:8]}" if run.owner else ""
         return f"experiment={self._experiment}{session}"
 
     def show(self, runs: Sequence[RunStatus]) -> None:
-        """Show the present state of all runs; without a terminal, a line for each whose state or epoch has changed."""
+        """Show the current state of all runs; without a terminal, a line for each whose state or epoch has changed."""
         if self._quiet or self._console is None:
             return
         for run in runs:

@@ -1,4 +1,4 @@
-"""What ranks exchange every few steps: health, a digest of the alphas, and what their owners want.
+"""Exchanges health, a digest of the alphas and each sink's requests between ranks, every few steps.
 
 One small all-gather; the result is the same on every rank, so all ranks commit, pause and stop at the same step.
 """
@@ -18,7 +18,7 @@ _STOPS: tuple[StopReason, ...] = ("interrupted", "time_limit", "superseded", "st
 
 @dataclass(frozen=True)
 class Agreement:
-    """Decisions of all ranks: rank 0's `commit` and `pause`, anybody's `stop`.
+    """Decisions of all ranks: rank 0's `commit` and `pause`, the `stop` of any rank.
 
     `diverged`: the ranks whose alphas differ from rank 0's. `num_healthy`: finite steps of this attempt so far.
     """

@@ -1,4 +1,5 @@
-"""The architecture parameters of one run as tensors, and what its method makes of them in a pass. Knows no weights."""
+"""The architecture parameters of one run as tensors, and the mixing weights that its method computes from them for a
+pass. Knows no weights."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ class Architecture:
         )
 
     def mixing(self, batch: Batch, stream: str, progress: Progress) -> Mapping[str, Tensor]:
-        """The mixing weights of a pass over `batch`; draws depend on its step and on `stream` alone."""
+        """The mixing weights of a pass over `batch`; random draws depend only on its step and `stream`."""
         draws = Draws(batch.draws.seed, f"architecture.{stream}", batch.draws.step, 0, 1, 1)
         return self.method.weights(self.parameters.tensors, draws, progress)
 

@@ -1,7 +1,7 @@
-"""Batch norm over the global batch: a sum over ranks that can be differentiated as often as needed.
+"""Batch norm over the global batch: a sum over ranks that can be differentiated any number of times.
 
-The derivative of a sum over ranks is a sum over ranks, so the backward pass is the same function again, which makes
-it right for the exact Hessian too. Works with every back end, gloo on CPU included.
+The derivative of a sum over ranks is a sum over ranks, so the backward pass applies the same function; second
+derivatives (the exact Hessian) are therefore correct too. Works with every back end, gloo on CPU included.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Sums and agreements over ranks; the identity when alone. Refuses to know what it sums.
+"""Sums and all-gathers over ranks; with one rank they do nothing. Knows nothing of what is summed.
 
-Every rank calls every method, in the same order. Calls and bytes are counted, so that a test can say what a step
-costs.
+Every rank calls every method, in the same order. Calls and bytes are counted, so that tests can check the
+communication of a step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ray_darts.data.batch import Shard
 
 
 class Collectives(Protocol):
-    """What the loop asks of the other ranks."""
+    """The communication between ranks that the loop needs."""
 
     shard: Shard
     num_calls: int

@@ -1,4 +1,4 @@
-"""The passes of a step through torch.compile, where the setting names them: each one graph with its backward pass."""
+"""Compiles the passes of a step that `operation.compile` names: each pass and its backward pass become one graph."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Loss = Callable[[Batch, Tensor | None, Pass, MixingWeights], LossOutput]
 def compiled_losses(operation: OperationSettings, supernet: Supernet) -> dict[PassName, Loss]:
     """The supernet's loss for each pass that `operation.compile` names.
 
-    torch compiles at the first call, and raises its own errors where a pass cannot be one graph.
+    torch compiles at the first call, and raises its own errors when a pass cannot be one graph.
     """
     loss = supernet.loss
     return {

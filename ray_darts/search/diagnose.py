@@ -1,7 +1,7 @@
-"""Names the first tensor that is not finite, after the fact: nothing is paid for it in a healthy step.
+"""Finds the first tensor that is not finite, after a step has failed; healthy steps do no extra work for it.
 
-The step that failed was a no-op, so repeating its passes from the present state shows what broke. Every rank looks at
-its own shard; the forward passes of synchronised batch norm still line up, since all ranks run the same passes.
+The failed step changed no state, so repeating its passes reproduces the failure. Every rank checks its own shard; all
+ranks run the same passes, so the collectives of synchronised batch norm still match.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ray_darts.spaces.supernet import Pass
 
 
 def first_non_finite(step: BilevelStep, train: Batch, validation: Batch) -> dict[str, object]:
-    """Repeat one step's passes; return {"rank", "tensor"}, the same on every rank. Running statistics are put back."""
+    """Repeat one step's passes; return {"rank", "tensor"}, the same on every rank. Restores running statistics."""
     own = _own_findings(step, train, validation)
     names = ["", *own]
     found = next((index for index, name in enumerate(names) if name and own[name]), 0)

@@ -1,7 +1,7 @@
-"""Named tensors as views of one vector, so that a virtual step, an average or a mask is one operation each.
+"""Named tensors as views of one vector, so that a virtual step, an average or a mask is one operation.
 
 Knows no optimisers and no ranks. The vector is padded so that every view starts on a 64-byte boundary; padding is
-zero and stays zero under every update the loop makes.
+zero and stays zero in every update of the loop.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class FlatVector:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Inside, the tensors ask for no gradient, so a pass neither computes theirs nor keeps what it would need."""
+        """Set `requires_grad` of the tensors to False inside, so that passes neither compute nor prepare gradients."""
         for tensor in self.tensors.values():
             tensor.requires_grad_(False)
         try:
@@ -53,7 +53,7 @@ class FlatVector:
                 tensor.requires_grad_(True)
 
     def views(self, vector: Tensor) -> list[Tensor]:
-        """`vector` [size, ...at least] seen as the named tensors, in order."""
+        """Views of `vector` (at least [size]) with the shapes of the named tensors, in order."""
         return [vector[start : start + shape.numel()].view(shape) for start, shape in self._spans.values()]
 
     def to_host(self, vector: Tensor, prefix: str) -> dict[str, NDArray[np.generic]]:

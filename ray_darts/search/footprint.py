@@ -1,6 +1,6 @@
-"""What one bilevel step computes and keeps, measured on a dummy batch of two samples: seconds at any size.
+"""Counts what one bilevel step computes and keeps, on a dummy batch of two samples; takes seconds for any config.
 
-The step that is counted is the one that searches, so the count follows the code. Knows no speeds.
+Runs the same `BilevelStep` as a search, so the counts follow the code. Knows no speeds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Footprint:
 def measure_footprint(config: SearchConfig, facts: DataFacts, order: Order, device_kind: str) -> Footprint:
     """Count one step of `order`; `device_kind` ("cpu" or "cuda") decides the formulation where it is "auto".
 
-    Operations and activations are proportional to the batch, so a batch of two samples (per micro-batch) tells all.
+    Operations and activations are proportional to the batch, so a batch of two samples (per micro-batch) is enough.
     """
     settings = config.search
     num_samples = min(2 * settings.accumulate, settings.batch_size)
@@ -98,7 +98,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _flops(func: torch._ops.OpOverload, args: tuple[object, ...], result: object) -> float:
-    """PyTorch's own formula, except for convolutions: it ignores groups in the gradient of their weight."""
+    """PyTorch's own formula, except for convolutions: there it ignores groups in the weight gradient."""
     if func is torch.ops.aten.convolution.default:
         return _convolution_flops(result, args[1])
     if func is torch.ops.aten.convolution_backward.default:
@@ -116,7 +116,7 @@ def _convolution_flops(output: object, weight: object) -> float:
 
 
 def _saved_bytes(run: Callable[[], Tensor], step: BilevelStep) -> int:
-    """Bytes that autograd keeps after `run`, weights and alphas aside, each storage once."""
+    """Bytes that autograd keeps after `run`, without weights and alphas; each storage is counted once."""
     own = {step.weights.vector.untyped_storage()._cdata, step.alphas.vector.untyped_storage()._cdata}
     kept: dict[int, Tensor] = {}
 

@@ -1,8 +1,8 @@
 """The alpha gradient of the bilevel problem, first and second order, as functions of two losses.
 
-arXiv:1806.09055, eqs. 5-8. Averaging over ranks enters as `sum_`, an in-place sum of one flat buffer; losses come
-weighted by the rank's share of the global batch, so sums are the global batch's means. Knows no Ray, no files, no
-optimiser beyond the direction its virtual step takes.
+arXiv:1806.09055, eqs. 5-8. `sum_` is an in-place sum of one flat buffer over ranks; each rank weights its losses by
+its share of the global batch, so the sums are means over the global batch. Knows no Ray, no files, and of the
+optimiser only the direction of its virtual step.
 
 Phases of the second order (three averages; averaging only the last line is wrong):
   1. gw = avg(d/dw L_train(w, alpha));        w' = w - xi * direction(w, c * gw)
@@ -24,9 +24,9 @@ from ray_darts.search.flat import FlatVector, ReductionBuffer
 from ray_darts.search.optimisers import clip_coefficient
 
 Objective = Callable[[bool], Iterator[tuple[Tensor, Tensor]]]
-"""objective(full_precision) yields, micro-batch by micro-batch, (loss, extras): the loss at the present content of
-weights and alphas weighted by the micro-batch's share of the global batch, and numbers [E] that ride on the same
-reduction. `full_precision`: in float32 or better whatever the precision setting."""
+"""objective(full_precision) yields (loss, extras) for each micro-batch: the loss at the current weights and alphas,
+weighted by the micro-batch's share of the global batch, and numbers [E] that are summed in the same reduction.
+`full_precision`: compute in float32 or better, whatever the precision setting."""
 
 Sum = Callable[[Tensor], None]
 
@@ -35,7 +35,7 @@ Hessian = Literal["finite_difference", "exact"]
 
 @dataclass(frozen=True)
 class VirtualStep:
-    """How w' is made: `rate` is xi; `direction(w, gw)` is what the weight optimiser would subtract per unit of rate;
+    """How w' is computed: `rate` is xi; `direction(w, gw)` is what the weight optimiser subtracts per unit of rate;
     `clip` bounds ||gw|| inside it (c = min(1, clip / ||gw||), held constant), None for c = 1."""
 
     rate: float
@@ -78,7 +78,7 @@ def second_order(
 ) -> AlphaGradient:
     """d/dalpha L_val(w - xi * d/dw L_train(w, alpha), alpha), eq. 7, with the product of eq. 8 or its exact value.
 
-    `weights.vector` is moved in place to w', w+ and w- and put back bit for bit whatever is raised inside.
+    `weights.vector` is moved in place to w', w+ and w- and restored bit for bit, also after an exception.
     """
     kept = weights.vector.clone()
     try:
@@ -105,7 +105,7 @@ def second_order(
 def local_gradient(
     objective: Objective, parts: list[FlatVector], num_extras: int, *, full_precision: bool = False
 ) -> ReductionBuffer:
-    """This rank's part of the gradient, summed over micro-batches; the objective fills the first of the extras."""
+    """This rank's part of the gradient, summed over micro-batches; the objective fills the first extras."""
     buffer = ReductionBuffer(parts, num_extras)
     inputs = [tensor for part in parts for tensor in part.tensors.values()]
     for loss, extras in objective(full_precision):
@@ -129,7 +129,7 @@ def _difference_product(
         below = local_gradient(training, [alphas], 0, full_precision=True).gradients[0]
     difference = above - below
     sum_(difference)
-    # A non-finite norm must reach the finite flag, so only an exact zero is masked.
+    # A non-finite norm must reach the check for finite values, so only an exact zero is masked.
     return torch.where(norm == 0, 0.0, difference / (2 * epsilon))
 
 

@@ -1,7 +1,7 @@
-"""THE search loop: one for every space, order and world size. Emits to a sink; knows no storage and no Ray.
+"""The search loop for every space, order and world size. Passes results to a sink; knows no storage and no Ray.
 
-Epochs of bilevel steps; at each epoch's end the alpha half is evaluated, the alphas are described and everything is
-handed to the sink. Every `agree_every_steps` the ranks compare digests and decide together.
+Runs epochs of bilevel steps. At each epoch's end it evaluates the alpha half, decodes the alphas and gives everything
+to the sink. Every `agree_every_steps` steps the ranks compare digests of their alphas and decide together.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PAUSE_S = 1.0
 class SearchLoop:
     """One run of a search on this rank; all ranks make the same calls.
 
-    `step` counts finished bilevel steps, `epoch` finished epochs, `index` the steps done of the present epoch.
+    `step` counts finished bilevel steps, `epoch` finished epochs, `index` finished steps of the current epoch.
     """
 
     kind: ClassVar[str] = "search"
@@ -96,7 +96,7 @@ class SearchLoop:
         return {"step": self.step, "epoch": self.epoch, "index": self.index, "watch": self._watch.state_dict()}
 
     def load_state_dict(self, tensors: Mapping[str, NDArray[np.generic]], state: Mapping[str, object]) -> None:
-        """Continue from a Snapshot's tensors and state, whatever the world size that made it."""
+        """Continue from a Snapshot's tensors and state, written at any world size."""
         load_tensors_(self.bilevel, tensors)
         step, epoch, index, watch = (state[key] for key in ("step", "epoch", "index", "watch"))
         assert isinstance(step, int)
@@ -111,7 +111,7 @@ class SearchLoop:
     def run(self, sink: Sink) -> Verdict:
         """Search until the last epoch, a collapse, a stop or a failure; the same verdict on every rank.
 
-        Raises: StepOutOfMemory; whatever the data, the sink or a lost rank raises.
+        Raises: StepOutOfMemory; any error of the data, of the sink or of a lost rank.
         """
         self._epoch_clock = time.monotonic(), self.step
         while self.epoch < self.config.search.epochs and not self._watch.collapsed:
@@ -126,7 +126,7 @@ class SearchLoop:
         return Verdict("finished", self.step, detail, answer=self._watch.answer(self.supernet.ranking))
 
     def _advance_(self) -> None:
-        """One bilevel step, without a word from the device."""
+        """Do one bilevel step; the host reads nothing from the device."""
         train, validation = self._data.bilevel_batches(self.epoch, self.index, self._collectives.shard, self._device)
         rate = self._rate(self.epoch, train.learning_rate_scale)
         warm = self.epoch >= self.config.search.alpha_warmup_epochs
@@ -144,7 +144,7 @@ class SearchLoop:
         return learning_rate(self.config.weights, epoch, self.config.search.epochs) * scale
 
     def _meet(self, sink: Sink, at_end: bool) -> Verdict | None:
-        """Read what the device has, compare, and decide together; return a verdict when the run ends here."""
+        """Read alphas and health from the device, agree with the other ranks; return a verdict if the run ends here."""
         if self._num_in_window:
             self._rows.append(self._window[: self._num_in_window].to("cpu", copy=True).numpy())
             self._num_in_window = 0
@@ -179,8 +179,8 @@ class SearchLoop:
         sink.epoch(metrics)
 
     def _epoch_metrics(self) -> EpochMetrics:
-        """What metrics.parquet says of an epoch; validation: the whole alpha half, with the weights at the epoch's end
-        and the statistics that the space evaluates by; train: sums over the epoch's weight steps, batch statistics."""
+        """The epoch's row of metrics.parquet. Validation: the whole alpha half, with the weights at the epoch's end and
+        the space's statistics for evaluation; train: sums over the epoch's weight steps, batch statistics."""
         supernet = self.supernet
         alpha_sums, train_sums = self.bilevel.totals.tolist()
         quality = {**supernet.summarise(train_sums, "train"), **supernet.summarise(self._evaluate(), "validation")}
@@ -230,7 +230,7 @@ class SearchLoop:
         return sums
 
     def _commit(self, sink: Sink, step: int) -> None:
-        """Hand steps up to `step` to rank 0's sink; every rank takes part in gathering carries."""
+        """Commit steps up to `step` through rank 0's sink; every rank takes part in gathering carries."""
         rows = step - self._committed
         if rows == 0 and not self._metrics:
             return
@@ -257,7 +257,7 @@ class SearchLoop:
         return _failed("divergence", self.step, AlphaDivergence(message, ranks=ranks, step=self.step))
 
     def _non_finite(self, sink: Sink, agreed: Agreement) -> Verdict:
-        """Put the loop back to the step that failed, name the tensor, and commit the steps before it."""
+        """Reset the loop to the step that failed, name the tensor, and commit the steps before it."""
         bad = self._started_at + agreed.num_healthy
         while self.step > bad:
             self.index -= 1
@@ -272,5 +272,5 @@ class SearchLoop:
 
 
 def _failed(kind: Literal["non_finite", "divergence"], step: int, error: SearchError) -> Verdict:
-    """A verdict is returned and never raised: whatever is raised, Ray retries."""
+    """Return the error as a verdict instead of raising it: Ray would retry the run after an exception."""
     return Verdict(kind, step, f"{type(error).__name__}: {error}", error.facts)

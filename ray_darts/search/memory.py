@@ -1,4 +1,4 @@
-"""Peak memory of a step, and an out-of-memory error that says what would fit."""
+"""Measures a step's peak memory, and turns an allocator's error into one that names settings that would fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNITS = {"B": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Highest memory held so far: of the device's allocator on CUDA, of the process (resident) elsewhere."""
+    """Peak memory so far: of the device's allocator on CUDA, resident memory of the process elsewhere."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
@@ -26,7 +26,7 @@ def peak_bytes(device: torch.device) -> int:
 
 @contextmanager
 def naming_what_would_fit(settings: SearchSettings, device: torch.device) -> Iterator[None]:
-    """Turn an allocator's failure inside into StepOutOfMemory. Raises: StepOutOfMemory."""
+    """Raise StepOutOfMemory when an allocation inside fails; other errors pass through."""
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError) as error:
@@ -37,7 +37,7 @@ def naming_what_would_fit(settings: SearchSettings, device: torch.device) -> Ite
 
 
 def _explained(text: str, settings: SearchSettings, device: torch.device) -> StepOutOfMemory:
-    """Activations shrink with the micro-batch, so the next power of two of `accumulate` halves what they need."""
+    """Suggest the next power of two of `accumulate`: smaller micro-batches need about half the activations."""
     seen = re.search(r"allocate ([\d.]+) (GiB|MiB|KiB|bytes|B)", text)
     requested = int(float(seen[1]) * _UNITS[seen[2]]) if seen else 0
     accumulate = 2 * settings.accumulate

@@ -1,7 +1,7 @@
 """SGD and Adam on one flat vector each, masked by a device-side flag: an unhealthy step changes nothing.
 
-PyTorch's optimisers keep Adam's step count on the host and cannot skip a step without reading the flag there; the
-update rules are theirs (torch.optim.SGD and torch.optim.Adam with L2 weight decay), and a test compares them.
+PyTorch's optimisers keep Adam's step count on the host and cannot skip a step without reading the flag there. The
+update rules are those of torch.optim.SGD and torch.optim.Adam with L2 weight decay; a test compares them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Sgd:
 
 
 class Adam:
-    """Adam with L2 weight decay; `count` is a device-side step count, so that a masked step does not advance it."""
+    """Adam with L2 weight decay; `count` is a device-side step count, which a masked step does not advance."""
 
     def __init__(self, settings: AlphaOptimiser, alphas: Tensor) -> None:
         self._settings = settings

@@ -1,7 +1,7 @@
-"""The number formats of a pass: parameters stay float32 (or float64), autocast and TF32 apply inside a pass only.
+"""The number formats of a pass: parameters stay float32 (or float64); autocast and TF32 apply only inside a pass.
 
-At radius 0.01 the finite difference moves a weight by some 6e-6: cast to bfloat16 or TF32 the step vanishes in
-rounding, so both of its passes ask for `full`: float32 or better.
+At radius 0.01 the finite difference moves a weight by about 6e-6, which rounding to bfloat16 or TF32 removes. So both
+of its passes use `full`: float32 or better.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def parameter_dtype(settings: SearchSettings) -> torch.dtype:
 def forward_autocast(
     settings: SearchSettings, device: torch.device, *, full: bool = False
 ) -> AbstractContextManager[object]:
-    """Autocast to bfloat16 around a forward pass where the setting asks for it."""
+    """Autocast a forward pass to bfloat16 if `search.precision` is bfloat16."""
     if settings.precision == "bfloat16" and not full:
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
@@ -30,7 +30,7 @@ def forward_autocast(
 
 @contextmanager
 def matmul_precision(settings: SearchSettings, *, full: bool = False) -> Iterator[None]:
-    """Allow TF32 for a forward pass and its backward where the setting asks for it; otherwise forbid it."""
+    """Allow TF32 for a forward pass and its backward pass if `search.precision` is tf32; otherwise forbid it."""
     tf32 = settings.precision == "tf32" and not full
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32

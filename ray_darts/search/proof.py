@@ -1,7 +1,7 @@
-"""The mathematics proved on the user's own machine in under a minute: what `ray-darts doctor` runs.
+"""Checks the mathematics on the user's own machine in under a minute; `ray-darts doctor` runs it.
 
-Each proof compares the code that searches with an independent reference, so a broken BLAS, a wrong build of PyTorch
-or a broken back end shows here and not in a genotype.
+Each check compares the code of the search with an independent reference, so it finds a broken BLAS, PyTorch build or
+communication back end before a search is run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Data = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Proof:
-    """One claim about the mathematics, whether it held here, and the figure seen."""
+    """One claim about the mathematics, whether it holds on this machine, and the measured figure."""
 
     name: str
     holds: bool
@@ -38,9 +38,9 @@ class Proof:
 
 
 class SmoothProblem:
-    """A bilevel problem on a small network that is smooth everywhere, so that every order has one right answer.
+    """A bilevel problem on a small network that is smooth everywhere, so that each order has one exact gradient.
 
-    Weights [5, 3], [5, 3], [2, 5]; alphas [2, 2] mix two branches and their products; 16 samples a side; float64.
+    Weights [5, 3], [5, 3], [2, 5]; alphas [2, 2] mix two branches and their products; 16 samples per half; float64.
     `shard`: (rank, world_size), of both data sets.
     """
 
@@ -67,7 +67,7 @@ class SmoothProblem:
         return error.square().mean()
 
     def objective(self, data: Data, micro_batches: int = 1) -> Objective:
-        """This shard's loss on `data` at the present content of the vectors, weighted by its share."""
+        """This shard's loss on `data` at the current values of the vectors, weighted by its share."""
         inputs, targets = data[0][self._part], data[1][self._part]
 
         def evaluate(full_precision: bool) -> Iterator[tuple[Tensor, Tensor]]:
@@ -79,12 +79,12 @@ class SmoothProblem:
         return evaluate
 
     def gradient(self, step: VirtualStep, hessian: Hessian, sum_: Sum, micro_batches: int = 1) -> Tensor:
-        """The second-order alpha gradient by the code that searches."""
+        """The second-order alpha gradient, computed by the code of the search."""
         training, validation = (self.objective(data, micro_batches) for data in (self.train, self.validation))
         return second_order(self.weights, self.alphas, training, validation, 0, sum_, step, hessian=hessian).gradient
 
     def reference_gradient(self, step: VirtualStep) -> Tensor:
-        """d/dalpha L_val(w'(alpha), alpha) by autograd straight through the virtual step, on all samples."""
+        """d/dalpha L_val(w'(alpha), alpha) by autograd through the virtual step, on all samples."""
         mix = self.alphas.tensors["mix"].detach().clone().requires_grad_()
         weights = {name: value.detach().clone().requires_grad_() for name, value in self.weights.tensors.items()}
         inner = torch.autograd.grad(self.loss_at(weights, mix, self.train), list(weights.values()), create_graph=True)
@@ -112,7 +112,7 @@ def _no_ranks(vector: Tensor) -> None:
 
 
 def prove_second_order() -> Iterator[Proof]:
-    """Both Hessians against autograd through the virtual step, float64."""
+    """Compare both Hessian settings with autograd through the virtual step, in float64."""
     bounds: dict[Hessian, float] = {"exact": 1e-12, "finite_difference": 1e-3}
     for hessian, bound in bounds.items():
         problem = SmoothProblem()
@@ -123,7 +123,7 @@ def prove_second_order() -> Iterator[Proof]:
 
 
 def prove_alphas_apart() -> Proof:
-    """One weight step moves every weight tensor's vector and no alpha."""
+    """Check that one weight step changes the vector of weights and no alpha."""
     config = load_config("digits", overrides=("space.channels=2", "space.nodes=2"))
     supernet = build_supernet(config, DataFacts(10, 1, 8), 0, torch.device("cpu"))
     step = BilevelStep(config, "first", supernet, 0, SingleRank(), torch.device("cpu"))
@@ -135,7 +135,7 @@ def prove_alphas_apart() -> Proof:
 
 
 def prove_ranks_agree(num_ranks: int = 2) -> Proof:
-    """Real gloo ranks, each with a part of the samples, against all samples at once."""
+    """Compare gloo processes that each have a part of the samples with one process that has all samples."""
     problem = SmoothProblem()
     wanted = problem.gradient(_STEP, "finite_difference", _no_ranks)
     context = multiprocessing.get_context("spawn")
@@ -162,7 +162,7 @@ def _on_rank(meeting: str, rank: int, num_ranks: int) -> list[float]:
 
 
 def all_proofs() -> Iterator[Proof]:
-    """Every proof, one after the other; the last starts processes."""
+    """Run every check in turn; the last one starts processes."""
     proofs: tuple[Callable[[], Proof], ...] = (prove_alphas_apart, prove_ranks_agree)
     yield from prove_second_order()
     for proof in proofs:

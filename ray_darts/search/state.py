@@ -1,4 +1,4 @@
-"""The whole device-side state of a search as named arrays, and back: one form, readable at any world size.
+"""Converts the whole device-side state of a search to named arrays and back; readable at any world size.
 
 Carries are gathered in global-batch order, so every rank calls `gather_tensors`; all else is equal on all ranks.
 """
@@ -18,7 +18,7 @@ Arrays = dict[str, NDArray[np.generic]]
 
 
 def gather_tensors(step: BilevelStep) -> Arrays:
-    """Copy everything a resume needs to the host; every rank calls it."""
+    """Copy everything that a resume needs to the host; every rank calls it."""
     arrays: Arrays = {
         **step.weights.to_host(step.weights.vector, "weights"),
         **step.weights.to_host(step.sgd.momentum_buffer, "momentum"),
@@ -37,7 +37,7 @@ def gather_tensors(step: BilevelStep) -> Arrays:
 
 
 def load_tensors_(step: BilevelStep, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Put `gather_tensors`' arrays in place on this rank, carries sliced to its shard.
+    """Load the arrays of `gather_tensors` on this rank; carries are sliced to its shard.
 
     Raises: KeyError, ValueError naming a tensor that is missing or does not fit.
     """

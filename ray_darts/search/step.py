@@ -1,7 +1,7 @@
-"""One bilevel step and all device-side state it moves: weights, alphas, optimisers, statistics, carries, health.
+"""One bilevel step and all device-side state that it changes: weights, alphas, optimisers, statistics, carries, health.
 
-The host reads nothing here. A step in which anything is not finite on any rank is a no-op on all of them, and so is
-every step after it: `healthy` stays on the device and masks each update; `num_healthy` says how far it held.
+The host reads nothing here. If any value is not finite on any rank, that step and all later steps change nothing on
+any rank: `healthy` stays on the device and masks each update; `num_healthy` counts the steps before.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ Half = Literal["training", "validation"]
 
 
 class BilevelStep:
-    """Moves one supernet; every rank holds bitwise equal weights, alphas, moments and statistics after each step.
+    """Updates one supernet; after each step all ranks have bitwise equal weights, alphas, moments and statistics.
 
-    `totals` float64 [2, len(sum_names)]: the supernet's sums of the alpha steps and of the weight steps since the
-    epoch began, over all ranks. Carries (`train_carry`, `validation_carry`) are this rank's samples.
+    `totals` float64 [2, len(sum_names)]: the supernet's sums over all ranks since the epoch began, of the alpha steps
+    and of the weight steps. Carries (`train_carry`, `validation_carry`) hold this rank's samples.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class BilevelStep:
         self.num_healthy.add_(self.healthy)
 
     def alpha_gradient(self, train: Batch, validation: Batch, rate: float) -> tuple[AlphaGradient, Tensor | None]:
-        """The global batch's alpha gradient, and the validation carry after the pass that made it."""
+        """The global batch's alpha gradient, and the validation carry after its forward pass."""
         carries: list[Tensor] = []
         validating = self.objective("validation", validation, self.validation_carry, Pass.ALPHA, carries)
         extras = 1 + len(self.supernet.sum_names)
@@ -132,7 +132,7 @@ class BilevelStep:
         purpose: Pass,
         carries: list[Tensor] | None = None,
     ) -> Objective:
-        """The loss on `batch` as an Objective; the new carries, micro-batch by micro-batch, are added to `carries`."""
+        """The loss on `batch` as an Objective; each micro-batch's new carry is appended to `carries`."""
         settings = self.config.search
 
         def evaluate(full: bool) -> Iterator[tuple[Tensor, Tensor]]:
@@ -154,8 +154,8 @@ class BilevelStep:
         return evaluate
 
     def _weight_step_(self, train: Batch, rate: float) -> Tensor:
-        """One SGD step; returns the global batch's sums. Running statistics ride on the same reduction: each rank
-        starts from the same ones, so the weighted mean of what each rank makes of them is again the same on all."""
+        """Do one SGD step; return the global batch's sums. The same reduction averages the running statistics: all
+        ranks start from equal ones, and the weighted mean of their updates is equal on all ranks again."""
         carries: list[Tensor] = []
         objective = self.objective("training", train, self.train_carry, Pass.WEIGHT, carries)
         num_extras = 1 + len(self.supernet.sum_names)

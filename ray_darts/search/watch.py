@@ -1,6 +1,6 @@
-"""Detects collapse into skip connections: what each epoch's alphas would decode to, and when to warn or to stop.
+"""Detects collapse into skip connections: decodes each epoch's alphas, and warns or stops the search.
 
-A cell whose kept edges turn to skip connections is the known way DARTS fails. Knows no tensors and no ranks.
+Cells whose kept edges become skip connections are DARTS's known failure. Knows no tensors and no ranks.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _log = logging.getLogger("ray_darts.search")
 
 
 class CollapseWatch:
-    """Remembers the last genotype worth keeping: of the newest epoch, or of the last before a collapse.
+    """Keeps the genotype of the newest epoch, or of the last epoch before a collapse.
 
-    `stop_on_skips`: a cell that keeps this many skip connections ends the run, once there is a genotype from before.
-    Without it the watch only warns, once per cell, when half of a cell's kept edges are skips.
+    `stop_on_skips`: the run ends when a cell keeps this many skip connections and an earlier epoch had fewer. Without
+    it the watch only warns, once per cell, when at least half of a cell's kept edges are skips.
     """
 
     def __init__(self, layout: SpaceLayout, method: Method, stop_on_skips: int | None) -> None:
@@ -40,7 +40,7 @@ class CollapseWatch:
     def observe(
         self, epoch: int, step: int, flat_alphas: Sequence[float], metric: float
     ) -> tuple[Decoding, str | None]:
-        """Take an epoch's alphas and ranking metric; return their description and a warning, if there is one.
+        """Decode an epoch's alphas and record its ranking metric; return the decoding and a warning, if there is one.
 
         Raises: NonFiniteAlphas.
         """
@@ -79,7 +79,7 @@ class CollapseWatch:
         return f"epoch {epoch}: {'; '.join(parts)}: the search may be collapsing (see search.stop_on_skips)"
 
     def answer(self, ranking: Ranking) -> dict[str, JsonValue]:
-        """The result of a finished search, JSON-able: genotype, the step it decodes from, the interim metric."""
+        """The result of a finished search, JSON-able: genotype, the step of its alphas, the interim metric."""
         assert self.genotype is not None
         metric: dict[str, JsonValue] = {
             "name": f"supernet_validation_{ranking.metric}",

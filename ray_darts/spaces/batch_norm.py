@@ -1,8 +1,8 @@
-"""Batch norm with a stated policy: whose statistics, and who may move the running ones.
+"""Batch norm with an explicit policy: which statistics normalise, and which passes update the running ones.
 
-Every batch norm of every space is a `BatchNorm`; `normalise` applies several of equal depth at once, so that
-synchronised statistics of all of them travel in one collective. How moments are summed over ranks is injected
-(`synchronise`); this module knows no ranks.
+Every batch norm of every space is a `BatchNorm`; `normalise` applies several of equal depth at once, so that one
+collective sums the synchronised statistics of all of them. The caller gives the sum over ranks (`synchronise`); this
+module knows no ranks.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _REDUCED = (torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Norm:
-    """Features [start, stop) of a `BatchNorm` for one forward pass, and what multiplies and shifts the result.
+    """Features [start, stop) of a `BatchNorm` for one forward pass, and the factor and offset of the result.
 
     `gain`, `bias`: [features] or None; a gain must be contiguous (torch's channels_last kernel reads it densely).
-    `on_copies`: move copies of the running statistics, not the buffers.
+    `on_copies`: update copies of the running statistics, not the buffers.
     """
 
     module: BatchNorm
@@ -68,7 +68,7 @@ class BatchNorm(nn.Module):
         self.kernel: Kernel | None = None
 
     def forward(self, inputs: Tensor, *, batch_statistics: bool, update: bool = False) -> Tensor:
-        """Normalise by the batch's statistics (moving the running ones if `update`), or by the running ones."""
+        """Normalise by the batch's statistics (updating the running ones if `update`), or by the running ones."""
         return normalise([self.norm()], [inputs], batch_statistics=batch_statistics, update=update)[0]
 
     def norm(self, start: int = 0, stop: int | None = None, *, gain: Tensor | None = None) -> Norm:
@@ -84,7 +84,7 @@ class BatchNorm(nn.Module):
         return Norm(self, start, stop, weight, bias)
 
     def extra_repr(self) -> str:
-        """Shown by `print(module)`."""
+        """Settings that `print(module)` shows."""
         return f"{self.num_features}, momentum={self.momentum}, affine={self.weight is not None}"
 
 
@@ -96,7 +96,7 @@ def synchronise(network: nn.Module, reducer: MomentsReducer) -> None:
 
 
 def use_kernel(network: nn.Module, kernel: Kernel) -> None:
-    """Make every `BatchNorm` of `network` normalise maps that fit by the compiled kernel."""
+    """Make every `BatchNorm` of `network` use the compiled kernel for the maps that it supports."""
     for module in network.modules():
         if isinstance(module, BatchNorm):
             module.kernel = kernel
@@ -107,7 +107,7 @@ def normalise(
 ) -> list[Tensor]:
     """Apply norms of equal depth to their inputs; with synchronised statistics, in one collective.
 
-    `batch_statistics`: normalise by the batch, else by the running statistics; `update`: move the running ones.
+    `batch_statistics`: normalise by the batch, else by the running statistics; `update`: update the running ones.
     """
     reducer = norms[0].module.moments_reducer if norms else None
     if batch_statistics and reducer is not None:
@@ -125,14 +125,14 @@ def _normalise_alone(norm: Norm, inputs: Tensor, batch_statistics: bool, update:
     if update or not batch_statistics:
         mean, var = norm.running()
     elif inputs.dtype in _REDUCED:
-        # The kernel keeps statistics in the dtype of the buffers that it is given.
+        # The kernel writes statistics in the dtype of the buffers given to it.
         mean, var = replace(norm, on_copies=True).running()
     momentum, epsilon = norm.module.momentum, norm.module.epsilon
     return F.batch_norm(inputs, mean, var, norm.gain, norm.bias, batch_statistics, momentum, epsilon)
 
 
 class _Compiled(torch.autograd.Function):
-    """Batch norm by the batch's statistics through the kernel; a second derivative goes through PyTorch's gradient."""
+    """Batch norm by the batch's statistics with the kernel; second derivatives use PyTorch's gradient."""
 
     @staticmethod
     def forward(
@@ -170,7 +170,7 @@ class _Compiled(torch.autograd.Function):
 def _normalise_globally(
     norms: Sequence[Norm], inputs: Sequence[Tensor], reducer: MomentsReducer, update: bool
 ) -> list[Tensor]:
-    """Moments are taken about the running mean, the same on all ranks, so that E[x^2] - E[x]^2 cancels little."""
+    """Take moments about the running mean (equal on all ranks), so that E[x^2] - E[x]^2 loses little precision."""
     wide = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in inputs]
     moments: list[Tensor] = []
     running = [norm.running() for norm in norms]

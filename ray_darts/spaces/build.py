@@ -1,4 +1,4 @@
-"""Builds the supernet a config asks for, seeded on the CPU so that every device starts from the same weights."""
+"""Builds the supernet of a config, seeded on the CPU so that every device starts from the same weights."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ray_darts.spaces.supernet import Supernet
 def build_supernet(config: SearchConfig, facts: DataFacts, seed: int, device: torch.device) -> Supernet:
     """Return a supernet, on the CPU, whose weights are a function of (config, facts, seed).
 
-    `device` is where it will run: it decides the formulation of the same function where the setting is "auto".
-    Weights start as PyTorch (or the space) starts them, in float32 for every precision. The global random state is
-    left as it was.
+    `device` is where it will run: it selects the formulation of the same function where the setting is "auto".
+    PyTorch (or the space) initialises the weights, in float32 for every precision. The global random state is
+    restored.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(seed, "weights").integers(2**63 - 1)))

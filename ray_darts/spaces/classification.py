@@ -1,4 +1,4 @@
-"""What supernets and networks that classify images have in common: the loss, its sums, and class scores.
+"""The loss, its sums and the class scores that all supernets and networks for image classification share.
 
 Knows no space. Suffixes: N samples, C channels, H W pixels.
 """
@@ -19,14 +19,14 @@ from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
 
 @dataclass(frozen=True)
 class Scores:
-    """Class scores [N, classes]; `auxiliary` in training with an auxiliary head only."""
+    """Class scores [N, classes]; `auxiliary` only in training with an auxiliary head."""
 
     final: Tensor
     auxiliary: Tensor | None
 
 
 class ClassifyingSupernet(Supernet, abc.ABC):
-    """A supernet that scores classes; trained by cross entropy, evaluated by running statistics."""
+    """A supernet that scores classes; trained with cross entropy, evaluated with running statistics."""
 
     sum_names = ("loss_sum", "correct", "samples")
 
@@ -35,12 +35,12 @@ class ClassifyingSupernet(Supernet, abc.ABC):
         """Class scores [N, classes], in float32 or better; the flags are those of `batch_norm.normalise`."""
 
     def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
-        """Cross entropy by the batch's statistics."""
+        """Cross entropy with the batch's statistics."""
         return self._output(batch, mixing, batch_statistics=True, update=purpose is Pass.WEIGHT)
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
-        """Cross entropy by running statistics."""
+        """Cross entropy with running statistics."""
         return self._output(batch, mixing, batch_statistics=False, update=False)
 
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:

@@ -1,6 +1,6 @@
-"""Genotypes as people write them: JSON, a space's text form, a published name. Imports no torch.
+"""Reads and writes genotypes as JSON, in a space's text form, or by a published name. Imports no torch.
 
-Names in a file are data: they are matched against what is known here, and nothing is imported because of them.
+Names in a file are only compared with the registered names; they never cause an import.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def known_space(genotype: Genotype) -> type[Space] | None:
 
 
 def space_of(genotype: Genotype) -> type[Space]:
-    """The space of a genotype. Raises: GenotypeError where it is not installed, naming what would bring it."""
+    """The space of a genotype. Raises: GenotypeError when it is not installed, saying how to install it."""
     space = known_space(genotype)
     if space is None:
         raise GenotypeError(
@@ -31,7 +31,7 @@ def space_of(genotype: Genotype) -> type[Space]:
 
 
 def checked(genotype: Genotype) -> Genotype:
-    """The genotype, checked against its space's layout where the space is installed. Raises: GenotypeError."""
+    """Check a genotype against its space's layout, if the space is installed; return it. Raises: GenotypeError."""
     space = known_space(genotype)
     layout = None if space is None else space.layout_of(genotype)
     if layout is not None:
@@ -40,7 +40,7 @@ def checked(genotype: Genotype) -> Genotype:
 
 
 def read_genotype(text: str) -> Genotype:
-    """Read JSON or the text form of any installed space. Raises: GenotypeError saying where it is wrong."""
+    """Read JSON or the text form of any installed space. Raises: GenotypeError naming the wrong place."""
     if text.lstrip().startswith(("{", "[")):
         return checked(Genotype.from_json(text))
     for space in _spaces():
@@ -54,7 +54,7 @@ def read_genotype(text: str) -> Genotype:
 
 
 def write_text(genotype: Genotype) -> str:
-    """The text form of the genotype's space. Raises: GenotypeError where there is none or it is not installed."""
+    """The text form of the genotype's space. Raises: GenotypeError when it has none or is not installed."""
     return space_of(genotype).to_text(genotype)
 
 
@@ -65,7 +65,7 @@ def published_names(space: str | None = None) -> list[str]:
 
 
 def published(name: str, space: str | None = None) -> Genotype:
-    """The published cell `name`, of `space` or of the first space that has one. Raises: GenotypeError."""
+    """The published cell `name` of `space`, or of the first space that has it. Raises: GenotypeError."""
     for each in _spaces() if space is None else iter([_named(space)]):
         if name in each.published:
             genotype = each.from_text(each.published[name])
@@ -75,7 +75,7 @@ def published(name: str, space: str | None = None) -> Genotype:
 
 
 def words_for(genotype: Genotype) -> CellWords:
-    """The space's names for a drawing, or plain ones where the space is not installed."""
+    """The space's names for a drawing, or default names if the space is not installed."""
     space = known_space(genotype)
     if space is not None:
         return space.words

@@ -1,6 +1,6 @@
-// What a search step on a CPU spends its time in, on dense [N, H, W, C] maps with C a multiple of 64 bytes: depthwise
-// and pointwise convolutions at stride 1 as one pass each way, and batch norm by the batch's statistics. One thread.
-// 64 bytes of channels are a vector; sums over rows are taken block by block, so that float32 loses little.
+// The most expensive operations of a search step on a CPU, on dense [N, H, W, C] maps with C a multiple of 64 bytes:
+// depthwise and pointwise convolution at stride 1, fused forward and backward, and batch norm by batch statistics.
+// One thread. 64 bytes of channels are one vector; rows are summed in blocks, so that float32 loses little precision.
 
 #include <cmath>
 #include <cstdlib>
@@ -11,13 +11,13 @@ namespace {
 template <typename T>
 using Lanes __attribute__((vector_size(64), aligned(sizeof(T)))) = T;
 
-constexpr long kRows = 8;       // rows that share a load of weights
+constexpr long kRows = 8;       // rows computed per load of weights
 constexpr long kBlock = 256;    // rows summed in T before they are added to a total
 
 template <typename T>
 constexpr long lanes = 64 / sizeof(T);
 
-// Scratch memory that lives as long as its thread.
+// Scratch memory that is freed when its thread ends.
 struct Scratch {
     void* memory = nullptr;
     size_t size = 0;
@@ -45,7 +45,7 @@ const Lanes<T>& at(const T* p) { return *reinterpret_cast<const Lanes<T>*>(p); }
 template <typename T>
 Lanes<T>& at(T* p) { return *reinterpret_cast<Lanes<T>*>(p); }
 
-// One vector of channels of one sample, framed by `reach` zeros: [H + 2 reach, W + 2 reach] vectors.
+// One vector of channels of one sample, padded by `reach` zeros: [H + 2 reach, W + 2 reach] vectors.
 template <typename T>
 const Lanes<T>* framed(const T* x, const Maps& m, long reach) {
     const long width = m.width + 2 * reach;
@@ -69,7 +69,7 @@ void tile(const Lanes<T>* frame, const Lanes<T>* taps, T* y, long width, long ch
     for (int b = 0; b < B; ++b) at(y + b * channels) = sums[b];
 }
 
-// Each channel of one framed vector by its own kernel.
+// Convolves each channel of one padded vector by its own kernel.
 template <typename T, int K>
 void depthwise(const Lanes<T>* frame, const Lanes<T>* taps, T* y, const Maps& m) {
     const long width = m.width + 2 * m.dilation * (K / 2);
@@ -144,7 +144,7 @@ void outer_product(const T* g, const T* x, T* total, long rows, long channels) {
     }
 }
 
-// taps [C / lanes, K K] vectors from weights [C, K, K], turned by half a circle if asked
+// taps [C / lanes, K K] vectors from weights [C, K, K], rotated by 180 degrees if asked
 template <typename T, int K>
 Lanes<T>* gathered(const T* weight, long channels, bool turned) {
     T* taps = table_scratch.of<T>(channels * K * K + channels * channels);
@@ -233,7 +233,7 @@ void batch_norm(const T* x, const T* gain, const T* bias, T* y, T* kept_mean, T*
             squares += offset * offset;
         });
         for (long l = 0; l < lanes<T>; ++l) {
-            const double rest = first[l] / rows, exact = double(mean[l]) + rest;   // what rounding left of the mean
+            const double rest = first[l] / rows, exact = double(mean[l]) + rest;   // `rest`: rounding error of `mean`
             const double var = second[l] / rows - rest * rest, deviation = 1 / std::sqrt(var + epsilon);
             kept_mean[c + l] = exact;
             kept_scale[c + l] = deviation;

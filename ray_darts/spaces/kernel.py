@@ -1,7 +1,7 @@
-"""An optional C++ kernel for what a step on a CPU spends its time in, built in a second where a compiler is.
+"""An optional C++ kernel for the most expensive operations of a step on a CPU; a C++ compiler builds it in a second.
 
-Nothing needs it: every caller has a form of its own in PyTorch. Built in a private folder and loaded per process, so
-there is no cache to go stale. One thread. Knows nothing of autograd.
+No code requires it: every caller also has a PyTorch implementation. Each process builds it in a private folder and
+loads it from there; nothing is cached. One thread. Knows nothing of autograd.
 
 Suffixes: N samples, C channels, H W pixels.
 """
@@ -35,7 +35,7 @@ _ARGUMENTS: dict[str, list[type]] = {
 
 
 class Kernel:
-    """The compiled kernel, for CPU maps that `fits`. Raises: ConfigError when it cannot be built here."""
+    """The compiled kernel, for CPU maps that `fits` accepts. Raises: ConfigError when it cannot be built here."""
 
     def __init__(self, compilers: tuple[str, ...] = _COMPILERS) -> None:
         compiler = next((found for name in compilers if (found := shutil.which(name))), None)
@@ -66,8 +66,8 @@ class Kernel:
         return function
 
     def fits(self, maps_NCHW: Tensor, kernel_size: int = 3) -> bool:
-        """Whether the kernel can do convolutions of `kernel_size` on these maps: on a CPU, float32 or float64, channels
-        in whole vectors of 64 bytes."""
+        """Whether the kernel supports convolutions of `kernel_size` on these maps: on a CPU, float32 or float64,
+        channels in whole vectors of 64 bytes."""
         if kernel_size not in _SIZES:
             return False
         if maps_NCHW.device.type != "cpu" or maps_NCHW.dim() != 4 or maps_NCHW.dtype not in _NAMES:
@@ -77,8 +77,10 @@ class Kernel:
     def separable(
         self, maps_NCHW: Tensor, weight: Tensor, mixing: Tensor, dilation: int, *, keep: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Depthwise by `weight` [C, 1, k, k], then pointwise by `mixing` [C, C, 1, 1], stride 1, size kept; and what
-        lies between the two if `keep`. k is 3 or 5."""
+        """Convolve depthwise by `weight` [C, 1, k, k], then pointwise by `mixing` [C, C, 1, 1], stride 1, same size.
+
+        With `keep` also return the result of the depthwise convolution. k is 3 or 5.
+        """
         maps = _dense(maps_NCHW)
         filtered = torch.empty_like(maps) if keep else None
         output = torch.empty_like(maps)
@@ -97,8 +99,8 @@ class Kernel:
         *,
         of_maps: bool,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Gradients of `separable` in its maps, its weight (where `maps_NCHW` is given) and its mixing (where what it
-        kept is)."""
+        """Gradients of `separable` in its maps, its weight (if `maps_NCHW` is given) and its mixing (if the kept
+        depthwise result is given)."""
         gradient = _dense(gradient_NCHW)
         maps = None if maps_NCHW is None else _dense(maps_NCHW)
         of_input = torch.empty_like(gradient) if of_maps else None
@@ -117,7 +119,7 @@ class Kernel:
         momentum: float,
         epsilon: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(normalised, mean [C], 1 / deviation [C]) by the batch's statistics; moves `running` (mean, variance)."""
+        """(normalised, mean [C], 1 / deviation [C]) by the batch's statistics; updates `running` (mean, variance)."""
         maps = _dense(maps_NCHW)
         output = torch.empty_like(maps)
         mean, scale = maps.new_empty(2, maps.shape[1]).unbind()

@@ -16,7 +16,7 @@ from ray_darts.genotype.layout import CellLayout
 
 @dataclass(frozen=True)
 class EdgeGroup:
-    """Sources known at the same time and the nodes that all of them feed; rows [start, stop) of the sorted edges."""
+    """Sources computed at the same time and the nodes that all of them feed; rows [start, stop) of the sorted edges."""
 
     sources: tuple[int, ...]
     nodes: tuple[int, ...]
@@ -25,7 +25,7 @@ class EdgeGroup:
 
 
 def edge_groups(layout: CellLayout) -> tuple[EdgeGroup, ...]:
-    """All inputs together, then each node but the last: after group i node i is complete."""
+    """One group for all inputs, then one for each node but the last: after group i, node i is complete."""
     groups: list[EdgeGroup] = []
     start = 0
     for node in range(layout.num_nodes):
@@ -49,7 +49,7 @@ def sort_rows(weights_EK: Tensor, rows: Sequence[int]) -> Tensor:
 
 
 def add_up(terms: Sequence[Tensor]) -> Tensor:
-    """Sum of equal shapes, without an allocation per term."""
+    """Sum tensors of equal shape, without an allocation per term."""
     if len(terms) == 1:
         return terms[0]
     total = terms[0] + terms[1]
@@ -59,7 +59,7 @@ def add_up(terms: Sequence[Tensor]) -> Tensor:
 
 
 def mix(plain: list[Tensor], weights: Tensor, num_targets: int) -> tuple[Tensor, ...]:
-    """Weighted sums of `plain` (operation by operation, source by source) into each target, as one product.
+    """Weighted sums of `plain` (ordered by operation, then source) for each target, as one product.
 
     `weights`: [operations, sources * T], a source's targets together.
     """

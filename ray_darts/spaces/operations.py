@@ -1,4 +1,4 @@
-"""Checks a list of operation names against what a space and its user bring. Knows no modules and no tensors."""
+"""Checks a list of operation names against those of the space and of plugins. Knows no modules and no tensors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ray_darts.protocols.registry import find_operation, names
 
 
 def check_operations(operations: tuple[str, ...], own: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
-    """Return `operations` when a search can mix them: each once, at least two besides none.
+    """Return `operations` if a search can mix them: no duplicates, at least two besides none.
 
-    `own`: the space's; `others`: operations of plugins and entry points are taken too. Raises: ValueError.
+    `own`: the space's; `others`: also accept operations of plugins and entry points. Raises: ValueError.
     """
     unknown = [name for name in operations if name not in own and not (others and _is_registered(name))]
     if unknown:
@@ -25,7 +25,7 @@ def check_operations(operations: tuple[str, ...], own: tuple[str, ...], *, other
 
 
 def parameter_free(operations: tuple[str, ...], own: frozenset[str], known: tuple[str, ...]) -> frozenset[str]:
-    """Which of `operations` have no weights: of the space's own (`known`) those in `own`, others say so themselves."""
+    """Which of `operations` have no weights: those in `own` among the space's (`known`), others by their attribute."""
     others = {name for name in operations if name not in known and find_operation(name).parameter_free}
     return (own & frozenset(operations)) | others
 

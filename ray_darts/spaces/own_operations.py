@@ -1,7 +1,7 @@
-"""Operations of a user's own inside a supernet: checks before a search, and batch norms that follow its policy.
+"""Users' operations inside a supernet: checks before a search, and batch norms that follow the search's policy.
 
-An operation is one ordinary module per edge. What would break a search silently is refused here: another shape, state
-outside parameters, random numbers of its own, a missing gradient. Knows no cells.
+An operation is one ordinary module per edge. Operations that would silently break a search are rejected: a wrong
+output shape, state outside parameters, random numbers of their own, a missing gradient. Knows no cells.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 @dataclass
 class PassPolicy:
-    """Which batch-norm statistics the present pass uses and moves; set by the cell before its modules are called."""
+    """Which batch-norm statistics the current pass uses and updates; the cell sets it before calling its modules."""
 
     batch_statistics: bool = True
     update: bool = False
@@ -32,7 +32,7 @@ class PassPolicy:
 
 
 class PolicyBatchNorm(nn.Module):
-    """Takes the place of an nn.BatchNorm2d of a user's module: normalises as the policy of the present pass says."""
+    """Replaces an nn.BatchNorm2d of a user's module and normalises by the policy of the current pass."""
 
     def __init__(self, original: nn.BatchNorm2d, policy: PassPolicy) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class PolicyBatchNorm(nn.Module):
 
 
 def build_operation(operation: Operation, channels: int, stride: int, policy: PassPolicy) -> nn.Module:
-    """A module of `operation` for a supernet. Raises: ConfigError naming the operation."""
+    """Build a module of `operation` for a supernet. Raises: ConfigError naming the operation."""
     name = operation.name
     try:
         module = operation.build(channels, stride)
@@ -67,7 +67,7 @@ def build_operation(operation: Operation, channels: int, stride: int, policy: Pa
 
 
 def check_operation(operation: Operation, channels: int) -> None:
-    """Try an operation on small maps, even and odd, at both strides. Raises: ConfigError naming it and the mistake."""
+    """Test an operation on small maps of even and odd size, at both strides. Raises: ConfigError with the mistake."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for stride in _STRIDES:
@@ -137,7 +137,7 @@ def _unregistered(module: nn.Module) -> str | None:
 
 
 def _state(module: nn.Module) -> dict[str, object]:
-    """What a forward pass must leave alone: plain attributes, and buffers besides those of batch norms."""
+    """State that a forward pass must not change: plain attributes, and buffers except those of batch norms."""
     state: dict[str, object] = {}
     for path, inner in module.named_modules():
         for name, value in vars(inner).items():

@@ -1,4 +1,4 @@
-"""What every space offers the search: a supernet with a loss. Knows no architecture parameters, optimisers or ranks."""
+"""The interface of every space's supernet. Knows no architecture parameters, optimisers or ranks."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ray_darts.genotype.layout import SpaceLayout
 from ray_darts.protocols.space import Ranking
 
 MixingWeights = Mapping[str, Tensor]
-"""{cell: [edges, operations]}, what a method makes of its architecture parameters for one pass."""
+"""{cell: [edges, operations]}, computed by a method from its architecture parameters for one pass."""
 
 
 class Pass(Enum):
-    """What a forward pass is for. Both use batch statistics (train mode)."""
+    """The purpose of a forward pass. Both purposes use batch statistics (train mode)."""
 
     WEIGHT = "weight"
-    """The weight step: updates running statistics, adds regularisers that only the weight step has."""
+    """The weight step: updates running statistics, adds the regularisers of the weight step."""
     ALPHA = "alpha"
-    """Any pass of the alpha step: running statistics stay as they are."""
+    """Any pass of the alpha step: does not update running statistics."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class LossOutput:
 
 
 class Supernet(nn.Module, abc.ABC):
-    """A network that mixes all candidate operations by weights that it is given with each pass.
+    """A network that mixes all candidate operations by the mixing weights given with each pass.
 
     All of its parameters are weights. The loop keeps weights and running statistics (buffers named running_mean,
-    running_var) in one flat vector each and makes parameters and buffers views of them, so a supernet never replaces
-    them after construction and never keeps references to values derived from them across passes.
+    running_var) in one flat vector each and makes parameters and buffers views of them. So a supernet must not replace
+    them after construction, and must not keep values derived from them across passes.
     """
 
     layout: SpaceLayout
@@ -60,11 +60,11 @@ class Supernet(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def evaluate(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
-        """The loss without dropout, under no_grad; the space says by which batch-norm statistics."""
+        """The loss without dropout, under no_grad; the space chooses the batch-norm statistics."""
 
     @abc.abstractmethod
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
-        """Metrics from `sums` added over shards and batches, named `<prefix>_loss` and so on."""
+        """Metrics from `sums` totalled over shards and batches, named `<prefix>_loss` and so on."""
 
     def begin_step(self) -> None:
-        """Forget anything cached for the previous step's batch. Called before each bilevel step."""
+        """Clear what is cached for the previous step's batch. Called before each bilevel step."""

@@ -1,4 +1,4 @@
-"""What a run executes: tasks, and the facts that a task reports. Knows no store and no Ray.
+"""Tasks, which runs execute, and the metrics that a task reports. Knows no store and no Ray.
 
 Import from the modules.
 """

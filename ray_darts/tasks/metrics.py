@@ -1,7 +1,7 @@
-"""What a task reports at the end of each epoch, as one typed object.
+"""The metrics that a task reports at the end of each epoch, as one typed object.
 
-Losses and rates have fixed names; quality metrics (accuracy, perplexity) are named by the space. Imports nothing but
-pydantic, so that the loop, the store and the reports can share it. Knows no tensors and no files.
+Losses and rates have fixed names; the space names quality metrics (accuracy, perplexity). Imports only pydantic, so
+that the loop, the store and the reports can share it. Knows no tensors and no files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pydantic import (
 
 Scalar = float | int | str | None
 
-# always written, null where the space does not define them; other quality metrics are written beside them
+# always written, null if the space does not define them; other quality metrics are written in further columns
 QUALITY_OF_EVERY_EPOCH: Mapping[str, str] = {
     "train_accuracy": "weight half, 0..1, as train_loss; images only",
     "train_perplexity": "exp(train_loss); text only",
@@ -71,14 +71,14 @@ class EpochMetrics(_Report):
     )
     quality: Mapping[str, float | None] = Field(default_factory=dict)
     alpha_step_loss: float | None = Field(None, description="alpha half, mean over the epoch's alpha steps")
-    weight_learning_rate: float | None = Field(None, description="of the weight optimiser in this epoch")
+    weight_learning_rate: float | None = Field(None, description="learning rate of the weights in this epoch")
     steps_per_s: float | None = Field(None, description="search steps per second of this epoch")
     peak_memory_bytes: int | None = Field(
         None, description="rank 0, so far: its device's allocator on CUDA, its process elsewhere"
     )
     cells: dict[str, CellMetrics] = Field(default_factory=dict)
     genotype: str | None = Field(None, description="JSON, decoded from the alphas at the epoch's end")
-    warning: str | None = Field(None, description="what the watch said of a collapsing cell")
+    warning: str | None = Field(None, description="the warning about a collapsing cell")
 
     @model_validator(mode="before")
     @classmethod
@@ -105,7 +105,7 @@ class EpochMetrics(_Report):
         return {**plain, **self.quality}
 
     def scalars(self) -> dict[str, Scalar]:
-        """What a status shows: top-level facts by name, a cell's as `<cell>.entropy` and so on."""
+        """The values that a status shows: top-level ones by name, a cell's as `<cell>.entropy` and so on."""
         plain = self.model_dump(exclude={"cells", "genotype"})
         flat: dict[str, Scalar] = {name: value for name, value in plain.items() if value is not None}
         for name, cell in self.cells.items():
@@ -120,7 +120,7 @@ def _is_quality_name(name: object, model: type[EpochMetrics]) -> bool:
 
 
 def _finite_or_none(value: object) -> object:
-    """Floats of any kind as Python's, None where not finite; sequences and mappings are searched for them."""
+    """Convert floats of any kind to Python's, non-finite ones to None; also inside sequences and mappings."""
     if isinstance(value, bool | int):
         return value
     if isinstance(value, Real):

@@ -1,4 +1,4 @@
-"""Settings that are fine alone and wrong together are refused, each with what to change."""
+"""Settings that are valid alone but conflict are rejected, with a hint what to change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes two commands one experiment. The literal digests here are names of users' results: they never change."""
+"""What makes two commands one experiment. The literal digests here name users' results and must never change."""
 
 import json
 import sys

@@ -8,7 +8,7 @@ from ray_darts.protocols.registry import names
 
 
 def mistakes_of(**settings: object) -> list[str]:
-    """The lines that a config's refusal tells, without its heading."""
+    """The lines of the error for a config, without its heading."""
     with pytest.raises(ConfigError) as refusal:
         validate_config(settings)
     heading, *lines = str(refusal.value).splitlines()

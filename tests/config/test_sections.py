@@ -1,4 +1,4 @@
-"""What each section refuses by rules that join fields, and what it derives."""
+"""Each section's rules across fields, and its derived values."""
 
 import pytest
 from pydantic import ValidationError

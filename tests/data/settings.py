@@ -37,7 +37,7 @@ def same(left: Tensor, right: Tensor) -> bool:
 
 
 def assert_union(whole: Batch, parts: Iterable[Batch]) -> None:
-    """The parts, in rank order, are the whole batch bit for bit, and their shares sum to 1."""
+    """Check that the parts, in rank order, equal the whole batch bit for bit, and that their shares sum to 1."""
     parts = list(parts)
     assert same(torch.cat([part.inputs for part in parts], whole.batch_dim), whole.inputs)
     assert same(torch.cat([part.targets for part in parts], whole.targets.dim() - 1), whole.targets)

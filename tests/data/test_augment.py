@@ -13,7 +13,7 @@ DRAWS = Draws(3, "train", 11, 0, 6, 6)
 
 
 def plain(draws: Draws, padding: int, flip: bool) -> torch.Tensor:
-    """One image at a time, as one would write it down: pad, cut out, mirror."""
+    """Augment one image at a time: pad, crop, mirror."""
     shifts = (draws.generator("crop").random((6, 2)) * (2 * padding + 1)).astype(int).tolist()
     mirrored = (draws.generator("flip").random(6) < 0.5).tolist()
     out = []

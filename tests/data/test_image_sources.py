@@ -83,7 +83,7 @@ def test_a_constant_channel_needs_a_given_std(tmp_path: Path) -> None:
 
 
 def test_cifar10_is_read_by_torchvision_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The published file names with small contents, whose MD5 sums torchvision is told to expect."""
+    """The published file names with small contents, whose MD5 sums torchvision is set to expect."""
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     pixels = random_pixels(40, size=32)

@@ -41,7 +41,7 @@ def test_the_document_comes_back_the_same() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "no JSON"),
+        ("{", "not valid JSON"),
         ("[]", "schema_version 1"),
         ('{"schema_version": 2, "words": ["<unk>", "<eos>"]}', "schema_version 1"),
         ('{"schema_version": 1, "words": "abc"}', "a list of strings"),

@@ -1,4 +1,4 @@
-"""Small real searches for tests: digits, three layers, two nodes; and sinks that remember."""
+"""Small real searches for tests: digits, three layers, two nodes; and a sink that records."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def tiny_loop(config: SearchConfig, order: Order, collectives: Collectives, seed
 
 
 class Remembering:
-    """A sink that keeps what it is given and asks for what it is told to, by step."""
+    """A sink that records what it is given and returns the given requests in turn."""
 
     def __init__(self, asks: Mapping[int, Wants] | None = None) -> None:
         self.snapshots: list[Snapshot] = []
@@ -66,7 +66,7 @@ class Remembering:
         self._asks = dict(asks or {})
 
     def wants(self) -> Wants:
-        """The n-th question (from 0) gets the n-th answer."""
+        """Return the n-th request at the n-th call (from 0)."""
         answer = self._asks.get(self.asked, Wants())
         self.asked += 1
         return answer

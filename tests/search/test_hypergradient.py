@@ -1,4 +1,4 @@
-"""The alpha gradient against a closed form, against autograd through the virtual step, and its promises."""
+"""The alpha gradient against a closed form, against autograd through the virtual step, and its guarantees."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plain_sgd(weights: Tensor, gradient: Tensor) -> Tensor:
 
 
 def settle(xi: float, hessian: Hessian) -> tuple[float, float]:
-    """Alternate alpha steps and exact minimisation of w on the paper's figure-2 problem until it stands still."""
+    """Alternate alpha steps and exact minimisation of w on the paper's figure-2 problem until convergence."""
     weights, alphas = scalars(w=-2.0), scalars(alpha=2.0)
     w, alpha = weights.tensors["w"], alphas.tensors["alpha"]
     training = objective(lambda: (w * w - 2 * alpha * w + alpha * alpha).sum())

@@ -202,7 +202,7 @@ def test_a_loss_that_is_not_finite_on_one_rank_ends_all_with_its_name(ranks: Ran
 
 
 def diverging_run(collectives: Collectives) -> Verdict:
-    """Move one alpha on the last rank behind everybody's back."""
+    """Change one alpha on the last rank only."""
     loop = tiny_loop(tiny_config(), "first", collectives)
     if collectives.shard.rank == 1:
         loop.bilevel.alphas.vector[0] += 1e-12
@@ -216,7 +216,7 @@ def test_ranks_that_differ_in_an_alpha_are_named(ranks: RankProcesses) -> None:
 
 
 def stopped_by(collectives: Collectives, asking: int, wants: Wants) -> tuple[str, int, int]:
-    """One rank asks at its second question."""
+    """One rank requests a stop at its second call of `wants`."""
     sink = Remembering({1: wants} if collectives.shard.rank == asking else None)
     verdict = tiny_loop(tiny_config(), "first", collectives).run(sink)
     return verdict.kind, verdict.step, len(sink.snapshots)

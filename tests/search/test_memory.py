@@ -1,4 +1,4 @@
-"""A step that does not fit says what was asked for and what would fit; any other error passes through."""
+"""An out-of-memory error of a step names the requested bytes and settings that would fit; other errors pass through."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.search.searches import CPU
 
 
 def failing(settings: SearchSettings) -> StepOutOfMemory:
-    """What an allocation of 400 TB inside a step becomes."""
+    """The error that an allocation of 400 TB inside a step raises."""
     with pytest.raises(StepOutOfMemory) as caught, naming_what_would_fit(settings, CPU):
         torch.empty(10**14)
     return caught.value

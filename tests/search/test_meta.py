@@ -1,4 +1,4 @@
-"""Ready for a GPU without one: whole steps at full size on the `meta` device, where any host read raises.
+"""Whole steps at full size on the `meta` device, where any host read raises; tests readiness for GPUs without one.
 
 The meta device holds no data, so `.item()`, `bool()`, `.cpu()` and any mix of devices are errors there.
 """

@@ -1,4 +1,4 @@
-"""The masked optimisers follow torch.optim, and an unhealthy step leaves every bit where it was."""
+"""The masked optimisers follow torch.optim, and an unhealthy step changes no bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bfloat16 passes leave the finite difference of a second-order step what it is in float32."""
+"""With bfloat16 passes, the finite difference of a second-order step equals that in float32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the README promises of the demo's preset, unchanged: it learns, and its alphas decide."""
+"""The README's claims about the demo's preset, unchanged: the loss falls, and the alphas separate."""
 
 from __future__ import annotations
 

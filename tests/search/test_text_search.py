@@ -78,7 +78,7 @@ def calls_of_a_step(collectives: Collectives, batch_norm: str) -> tuple[int, int
 
 
 def test_synchronised_statistics_cost_two_collectives_per_state_and_word(ranks: RankProcesses) -> None:
-    """1 + nodes normalised states a word, forward and backward, in the alpha and in the weight pass: for proofs.
+    """1 + nodes normalised states a word, forward and backward, in the alpha and in the weight pass.
 
     The alphas reach all but the very first state, so the alpha pass saves one.
     """

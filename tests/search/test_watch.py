@@ -1,4 +1,4 @@
-"""The watch keeps the last genotype worth keeping, whatever comes first."""
+"""The watch keeps the last genotype before a collapse, also when a collapsed epoch comes first."""
 
 from __future__ import annotations
 

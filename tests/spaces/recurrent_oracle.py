@@ -1,4 +1,4 @@
-"""The recurrent supernet as plainly as it can be written: one word at a time, one highway-gated activation per edge
+"""The recurrent supernet in its simplest form: one word at a time, one highway-gated activation per edge
 and operation, masks multiplied where the paper has them. Shares no code with the package beyond the batch.
 """
 

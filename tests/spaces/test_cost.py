@@ -41,7 +41,7 @@ class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.copies_off_device = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        """Count one and go on."""
+        """Count a call and execute it."""
         result = func(*args, **(kwargs or {}))
         self.names[str(func)] += 1
         if "_to_copy" in str(func) and result.device != args[0].device:
@@ -55,7 +55,7 @@ class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def a_batch(size: int, count: int, device: torch.device) -> Batch:
-    """Images and labels of no meaning."""
+    """Meaningless images and labels."""
     images = torch.zeros(count, 3, size, size, device=device).to(memory_format=torch.channels_last)
     return Batch(images, torch.zeros(count, dtype=torch.int64, device=device), Draws(0, "t", 0, 0, count, count))
 

@@ -1,4 +1,4 @@
-"""Genotypes as people write them, of spaces that are installed here and of spaces that are not."""
+"""Text forms of genotypes, of installed spaces and of spaces that are not installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compiled kernel and PyTorch are one function, and nothing needs a compiler."""
+"""The compiled kernel computes the same function as PyTorch, and no default setting needs a compiler."""
 
 from __future__ import annotations
 

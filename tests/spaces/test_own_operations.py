@@ -1,4 +1,4 @@
-"""Operations of a user's own: the same numbers as the space's own where they do the same, and refusals by name."""
+"""Users' operations: the same numbers as equal operations of the space, and errors that name rejected ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ray_darts.spaces.supernet import Pass
 
 
 class Made:
-    """An operation that builds what it is given."""
+    """An operation that builds its modules with a given function."""
 
     def __init__(
         self, build: Callable[[int, int], object], name: str = "made", *, parameter_free: bool = False

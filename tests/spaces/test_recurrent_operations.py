@@ -1,4 +1,4 @@
-"""The mix of highway-gated activations and the decoder's loss: algebra, both derivatives, and no work in vain."""
+"""The mix of highway-gated activations and the decoder's loss: algebra, both derivatives, and no unused work."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_mix_is_the_weighted_sum_of_all_candidates_but_none() -> None:
     ("function", "inputs"),
     [
         (lambda s, g, p: mixed_highway(s, g, p, OPERATIONS), mix_inputs()),
-        # The same source behind gate and state, as in a cell: a derivative must not take both ways twice.
+        # The same source behind gate and state, as in a cell: a derivative must not count both paths twice.
         (lambda s, p: mixed_highway(s, torch.cat([s, 2 * s], -1), p, OPERATIONS), (mix_inputs()[0], mix_inputs()[2])),
         (lambda rows, e, b: decoder_loss(rows, e, b, decoder_inputs()[3]), decoder_inputs()[:3]),
     ],

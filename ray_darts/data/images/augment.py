@@ -1,6 +1,6 @@
-"""Batched image augmentation on the device: pad, crop, flip, normalise; one gather, no Python per sample.
+"""Batched image augmentation on the device: pad, crop, flip, normalise; one gather, no Python loop over samples.
 
-Every choice is drawn for the global batch and sliced, so any world size and device sees the same pixels.
+Random choices are drawn for the global batch and sliced, so pixels are the same at any world size and on any device.
 Shapes: N samples of this shard, H = W pixels, C channels.
 """
 
@@ -15,9 +15,9 @@ from ray_darts.data.batch import Draws, to_device
 
 
 def crop_and_flip(images_NHWC: Tensor, draws: Draws, *, padding: int, flip: bool) -> Tensor:
-    """Shift each image by up to `padding` pixels (zeros come in) and mirror half of them.
+    """Shift each image by up to `padding` pixels (filled with zeros) and mirror half of the images.
 
-    The augmentation of arXiv:1806.09055, appendix A; all integer, dtype and shape are kept.
+    The augmentation of arXiv:1806.09055, appendix A; integer arithmetic only, same dtype and shape.
     """
     if padding == 0 and not flip:
         return images_NHWC
@@ -45,7 +45,7 @@ class Normalise:
         self.dtype = dtype
         scale = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float64)
         offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float64)
-        # repeated for a row of pixels, as a loop over three channels alone is too short to be fast
+        # repeated for a row of pixels: an inner loop over three channels would be too short to be fast
         self._scale, self._offset = (values.repeat(size).to(dtype) for values in (scale, offset))
         self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
@@ -54,6 +54,6 @@ class Normalise:
         if device not in self._on_device:
             self._on_device[device] = (self._scale.to(device), self._offset.to(device))
         scale, offset = self._on_device[device]
-        # two roundings, never a fused multiply-add, whose use would depend on the shard's size
+        # two roundings instead of a fused multiply-add, which PyTorch would use for some shard sizes only
         rows = images_NHWC.to(self.dtype).flatten(2).mul_(scale).add_(offset)
         return rows.view_as(images_NHWC).permute(0, 3, 1, 2)

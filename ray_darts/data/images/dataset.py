@@ -1,4 +1,4 @@
-"""Labelled images as settings: which ones, how they are split and augmented. Imports no torch until they are read."""
+"""The settings of labelled images: source, split, augmentation. Imports no torch until images are read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Images(Dataset):
     source: Literal["digits", "cifar10", "folder", "parquet"] = "digits"
     path: str | None = Field(None, description="folder or URI; for cifar10 the folder to download to")
     fraction: float = Field(1.0, gt=0, le=1, description="share of the training set that is used")
-    alpha_fraction: float = Field(0.5, gt=0, lt=1, description="share of it that trains alpha")
+    alpha_fraction: float = Field(0.5, gt=0, lt=1, description="share of the used images that trains alpha")
     split_seed: int = Field(0, ge=0, description="the same for every run of an experiment")
     padding: int = Field(0, ge=0, le=64, description="pixels of zero padding before the random crop")
     flip: bool = False
@@ -68,12 +68,12 @@ class Images(Dataset):
         return Batch(images, labels, Draws(0, "dummy", 0, 0, num_samples, num_samples))
 
     def size_unread(self, search: SearchSettings) -> tuple[DataFacts, int] | None:
-        """CIFAR-10 is known without a download."""
+        """The sizes of CIFAR-10, known without a download."""
         if self.source != "cifar10":
             return None
         weight_half = int(_CIFAR10_TRAINING_IMAGES * self.fraction * (1 - self.alpha_fraction))
         return DataFacts(10, 3, self.image_size or 32), search.epochs * (weight_half // search.batch_size)
 
     def mistakes(self, search: SearchSettings, workers: int) -> Iterator[str]:
-        """None beyond those of every data set."""
+        """Images have no further restrictions."""
         return iter(())

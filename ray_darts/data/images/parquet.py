@@ -1,6 +1,6 @@
-"""Labelled pictures in Parquet files, the layout that most hubs publish: local folders and any URI of Arrow's.
+"""Labelled pictures in Parquet files, as most hubs publish them, in local folders or at Arrow URIs.
 
-Labels are read whole, pictures row group by row group. Knows columns and rows, decodes nothing.
+Reads all labels at once, and pictures row group by row group. Knows columns and rows, decodes nothing.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class ParquetPictures:
 
 
 def _binary_column(field: pa.Field, file: str) -> str:
-    """The column (or struct member) that holds the encoded bytes, as Parquet names it."""
+    """Parquet's name of the column (or struct member) that holds the encoded bytes."""
     kind = field.type
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return str(field.name)

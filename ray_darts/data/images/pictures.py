@@ -1,6 +1,6 @@
-"""Encoded pictures to one uint8 array of one size: what is inferred, what is refused, and in whose name.
+"""Decodes pictures to one uint8 array of one size; infers the size, and rejects pictures that do not fit, by name.
 
-Knows Pillow; not where pictures come from.
+Knows Pillow, but not the sources of pictures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DECODED_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Picture:
-    """One sample as stored: `name` is what an error calls it, `content` (a reader of) encoded bytes or pixels.
+    """One stored sample: `name` for error messages, `content` encoded bytes (or a function that reads them) or pixels.
 
     Pixels are uint8 [H, W] or [H, W, C].
     """
@@ -39,7 +39,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureShape:
-    """What every picture is brought to: `size` x `size` pixels of `channels`, others fitted only where `resize`."""
+    """The shape of all pictures: `size` x `size` pixels of `channels`; with `resize`, other sizes are resized to it."""
 
     size: int
     channels: int
@@ -52,9 +52,9 @@ class PictureShape:
 
 
 def infer_shape(first: Picture, image_size: int | None, channels: int | None) -> PictureShape:
-    """Complete what the config left open from the first picture: its width, and 1 (grey) or 3 channels.
+    """Take what the config does not set from the first picture: its width, and 1 (grey) or 3 channels.
 
-    Raises: DataError when it is not square and no size is given, or too small.
+    Raises: DataError when it is not square and no size is given, or when it is too small.
     """
     image = _open(first)
     if image_size is None and image.width != image.height:
@@ -84,12 +84,12 @@ def decode_all(pictures: Iterator[Picture], count: int, shape: PictureShape) -> 
             for pixels in pool.map(lambda picture: _decode(picture, shape), group):
                 decoded[position] = pixels
                 position += 1
-    assert position == count, f"{position} pictures came, {count} were promised"
+    assert position == count, f"{position} pictures were read, {count} were expected"
     return decoded
 
 
 def _open(picture: Picture) -> Image.Image:
-    """Decode `picture` whole, so that a truncated one is found here."""
+    """Decode all of `picture`, so that a truncated file raises here."""
     content = picture.content
     try:
         if isinstance(content, np.ndarray):
@@ -116,6 +116,6 @@ def _decode(picture: Picture, shape: PictureShape) -> NDArray[np.uint8]:
         )
     image = image.convert(_MODES[shape.channels])
     if image.size != (shape.size, shape.size):
-        # the shorter side to `size`, then the middle: proportions are kept
+        # resize the shorter side to `size`, then crop the middle: keeps proportions
         image = ImageOps.fit(image, (shape.size, shape.size), Image.Resampling.BILINEAR)
     return np.asarray(image, np.uint8).reshape(shape.size, shape.size, shape.channels)

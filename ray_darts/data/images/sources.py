@@ -1,6 +1,6 @@
-"""Where labelled pictures come from: scikit-learn's digits, CIFAR-10, a folder of class folders.
+"""Sources of labelled pictures: scikit-learn's digits, CIFAR-10, a folder of class folders.
 
-A source tells all labels at once and hands out pictures by row; it decodes nothing and knows no split.
+A source returns all labels at once, and pictures by row; it decodes nothing and knows no split.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class ImageSource(Protocol):
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """One label per row; negative ones are refused later."""
+        """One label per row; the caller rejects negative ones."""
         ...
 
     def name(self, row: int) -> str:
-        """What an error calls the sample."""
+        """The sample's name in error messages."""
         ...
 
     def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
@@ -38,7 +38,7 @@ class ImageSource(Protocol):
 
 
 class PixelArray:
-    """Pictures that are in memory already: uint8 [N, H, W] or [N, H, W, C]."""
+    """Pictures in memory: uint8 [N, H, W] or [N, H, W, C]."""
 
     def __init__(self, origin: str, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
         self.origin = origin
@@ -54,7 +54,7 @@ class PixelArray:
 
 
 class ClassFolders:
-    """`<folder>/<class>/<picture>`; classes and pictures sorted by name. `train/` is taken where there is one."""
+    """`<folder>/<class>/<picture>`; classes and pictures sorted by name. A folder `train/` is preferred."""
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -99,19 +99,19 @@ def digits() -> PixelArray:
 
 
 def cifar10(folder: Path) -> PixelArray:
-    """The CIFAR-10 training set from `folder`, downloaded there by torchvision when it is not there.
+    """The CIFAR-10 training set from `folder`; torchvision downloads it there if it is missing.
 
-    torchvision unpickles only files whose MD5 sums are the published ones. Raises: DataError.
+    torchvision unpickles only files with the published MD5 sums. Raises: DataError.
     """
     from torchvision.datasets import CIFAR10
 
     try:
         data = CIFAR10(str(folder), train=True, download=False)
-    except RuntimeError:  # not there, or not whole
+    except RuntimeError:  # missing or incomplete
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with open(folder / ".download.lock", "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # workers of one machine: the first downloads, the others find it
+                fcntl.flock(lock, fcntl.LOCK_EX)  # of the workers of one machine the first downloads, the others wait
                 data = CIFAR10(str(folder), train=True, download=True)
         except (RuntimeError, OSError) as error:
             raise DataError(

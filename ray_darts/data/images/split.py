@@ -1,4 +1,4 @@
-"""Which samples train the weights and which train alpha: stratified by label, the same for every run of an experiment.
+"""Splits samples into the weight half and the alpha half, stratified by label, equally for all runs of an experiment.
 
 Knows labels and row numbers, no images.
 """
@@ -37,7 +37,7 @@ def stratified_split(
 ) -> Split:
     """Take `fraction` of each class, and `alpha_fraction` of that for alpha, rounded to whole samples.
 
-    Raises: DataError when a class has no sample in either half.
+    Raises: DataError when a class has no sample in one of the halves.
     """
     weight: list[NDArray[np.int64]] = []
     alpha: list[NDArray[np.int64]] = []

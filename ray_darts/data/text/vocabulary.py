@@ -1,6 +1,6 @@
 """Words and their numbers: the most frequent of the train text, `<unk>` and `<eos>`, as a JSON document with a hash.
 
-Knows lines of words, not where they come from.
+Knows lines of words, not their sources.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`words[i]` is word number i: `<unk>`, `<eos>`, then by falling frequency, ties in alphabetical order."""
+    """`words[i]` is word number i: `<unk>`, `<eos>`, then by decreasing frequency, ties in alphabetical order."""
 
     words: tuple[str, ...]
 
@@ -46,7 +46,7 @@ class Vocabulary:
         return np.fromiter((numbers.get(word, 0) for line in lines for word in (*line, END)), np.int32)
 
     def to_json(self) -> str:
-        """The document that is stored beside an experiment."""
+        """The JSON document that is stored with an experiment."""
         return json.dumps({"schema_version": _SCHEMA_VERSION, "words": self.words}, sort_keys=True, ensure_ascii=False)
 
     @classmethod
@@ -55,7 +55,7 @@ class Vocabulary:
         try:
             document = json.loads(text)
         except json.JSONDecodeError as error:
-            raise DataError(f"a vocabulary that is no JSON: {error}") from error
+            raise DataError(f"a vocabulary is not valid JSON: {error}") from error
         if not isinstance(document, dict) or document.get("schema_version") != _SCHEMA_VERSION:
             raise DataError(f"a vocabulary needs schema_version {_SCHEMA_VERSION}; is it from a newer ray-darts?")
         words = document.get("words")
@@ -71,7 +71,7 @@ class Vocabulary:
 def read_training_text(lines: Iterable[list[str]], vocabulary_size: int) -> tuple[NDArray[np.int32], Vocabulary]:
     """Number a text by its own `vocabulary_size` most frequent words, `<unk>` and `<eos>` included.
 
-    One pass: words are numbered as they come, counted, and renumbered by frequency.
+    One pass: words are numbered as they occur, counted, and renumbered by frequency.
     """
     first_seen = {UNKNOWN: 0, END: 1}
     tokens = np.fromiter(

@@ -21,12 +21,12 @@ from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.mixing import add_up
 
 Normalise = Callable[[Sequence[Norm], Sequence[Tensor]], list[Tensor]]
-"""`batch_norm.normalise` with its policy chosen."""
+"""`batch_norm.normalise` with its policy bound."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The first or second (depthwise, pointwise, batch norm) of B operations on E edges, operation by operation.
+    """The first or second (depthwise, pointwise, batch norm) of B operations on E edges, ordered by operation.
 
     `kernels`: [E * C, 1, k, k] and dilation of each operation; `pointwise`: [B * E * C, C, 1, 1]; `batch_norm` has
     their features from `start`; `gains` [B * E * C] multiply its results: alpha weights, or 1 before a second stage.
@@ -46,7 +46,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Branches:
-    """All convolutions of a group of edges; the second stage is that of the operations at `repeated` in the first."""
+    """All convolutions of a group of edges; operations at the indices `repeated` have a second stage."""
 
     first: Stage
     second: Stage | None
@@ -55,7 +55,7 @@ class Branches:
 
 @dataclass(frozen=True)
 class Normed:
-    """Tensors and the norms that are to be applied to them."""
+    """Tensors and the batch norms still to be applied to them."""
 
     norms: list[Norm]
     tensors: list[Tensor]
@@ -64,9 +64,9 @@ class Normed:
 Formulation = Callable[[list[Tensor], Branches, int, Normalise, Normed], tuple[list[list[Tensor]], list[Tensor]]]
 """(positives, branches, stride, normalise, beside) -> (terms, normalised).
 
-`positives`: the sources [N, C, H, W] after ReLU; `beside`: what else is normalised at the depth of the first stage,
-so that synchronised statistics share a collective, returned as `normalised`; `terms[t]`: tensors [N, C, H', W'] whose
-sum is the mixture of all convolutions on all of the group's edges into its target t.
+`positives`: the sources [N, C, H, W] after ReLU; `beside`: other tensors that are normalised together with the first
+stage, so that one collective sums all statistics, returned as `normalised`; `terms[t]`: tensors [N, C, H', W'] whose
+sum is the mixture of all convolutions on the group's edges into target t.
 """
 
 
@@ -80,7 +80,7 @@ def separate(
 ) -> tuple[list[list[Tensor]], list[Tensor]]:
     """One depthwise, one pointwise convolution and one batch norm per edge, operation and stage.
 
-    `kernel`: the compiled form of both convolutions, where maps fit.
+    `kernel`: computes both convolutions for the maps that it supports.
     """
     edges = branches.first.num_edges
     sources = [positive for positive in positives for _ in range(edges // len(positives))]
@@ -115,8 +115,8 @@ def _convolve_each(stage: Stage, positives: list[list[Tensor]], stride: int, ker
 def grouped(
     positives: list[Tensor], branches: Branches, stride: int, normalise: Normalise, beside: Normed
 ) -> tuple[list[list[Tensor]], list[Tensor]]:
-    """One depthwise call per operation and stage, one pointwise call and one batch norm per stage: edges, and for
-    pointwise convolutions operations too, are the groups."""
+    """One depthwise call per operation and stage, one pointwise call and one batch norm per stage. The groups are the
+    edges, and for pointwise convolutions also the operations."""
     edges = branches.first.num_edges
     targets = edges // len(positives)
     wide = torch.cat([positive.repeat(1, targets, 1, 1) for positive in positives], dim=1)

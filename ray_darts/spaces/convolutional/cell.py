@@ -1,8 +1,8 @@
-"""One cell of the supernet: every operation on every edge, mixed by weights, source by source.
+"""One cell of the supernet: every operation on every edge, mixed by weights, computed source by source.
 
-What depends on a source state alone (its ReLU, its pools and their batch norms) is computed once per state and mixed
-into all of the state's targets by one small product. `none` contributes nothing and is never computed; its share of
-the softmax is. Knows no network around it.
+Results that depend only on a source state (its ReLU, its pools and their batch norms) are computed once per state and
+mixed into all of its targets by one small product. `none` is zero and never computed, but it has its share of the
+softmax. Knows no network around it.
 
 Suffixes: N samples, C channels, H W pixels, E edges sorted by source, K operations, T targets.
 """
@@ -36,7 +36,7 @@ from ray_darts.spaces.own_operations import PassPolicy, build_operation
 
 @dataclass(frozen=True)
 class CellShape:
-    """`inputs`: channels of the two cells before; `halving`: the one before the previous one has larger maps."""
+    """`inputs`: channels of the two previous cells; `halving`: the older of the two has larger maps."""
 
     inputs: tuple[int, int]
     channels: int
@@ -57,7 +57,7 @@ class _Recomputing(AbstractContextManager[None]):
 
 
 class SearchCell(nn.Module):
-    """Two states in, the concatenation of all nodes out."""
+    """Maps two input states to the concatenation of all nodes."""
 
     def __init__(self, layout: CellLayout, shape: CellShape, formulation: Formulation) -> None:
         super().__init__()
@@ -130,14 +130,14 @@ class SearchCell(nn.Module):
         return [module for module in self.preprocess if isinstance(module, ReluConvBn)]
 
     def recomputing(self) -> AbstractContextManager[None]:
-        """Inside, running statistics move on copies: the forward pass is run again by activation checkpointing.
+        """Inside, only copies of running statistics are updated, as activation checkpointing repeats the forward pass.
 
-        May be entered any number of times: a graph that is walked twice is recomputed twice.
+        May be entered several times: two backward passes through one graph recompute it twice.
         """
         return _Recomputing(self)
 
     def _branches(self, columns: dict[str, Tensor]) -> list[Branches]:
-        """The weights of each group's convolutions: each stacked parameter is split once."""
+        """The weights of each group's convolutions; splits each stacked parameter once."""
         stages = [module for module in self.stages if isinstance(module, StackedStage)]
         if not stages:
             return []
@@ -215,7 +215,7 @@ class SearchCell(nn.Module):
         return terms
 
     def _pooled(self, group: EdgeGroup, sources: list[Tensor], stride: int) -> Normed:
-        """Pools of the sources, pool by pool, with the norms that they need."""
+        """Pools of the sources, ordered by pool, with their batch norms."""
         norms, tensors = [], []
         for name, module in self.pools.items():
             assert isinstance(module, BatchNorm)

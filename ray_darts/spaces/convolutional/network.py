@@ -104,7 +104,7 @@ class DerivedCell(nn.Module):
         )
 
     def forward(self, before: Tensor, previous: Tensor, kept: Tensor | None) -> Tensor:
-        """`kept` [edges, N, 1, 1, 1]: what drop-path multiplies each edge and sample by, or None."""
+        """`kept` [edges, N, 1, 1, 1]: the drop-path factor of each edge and sample, or None."""
         states = [module(state) for module, state in zip(self.preprocess, (before, previous), strict=True)]
         edge = 0
         for node in self._genotype.nodes:
@@ -124,7 +124,7 @@ class AuxiliaryHead(nn.Module):
     """A second classifier in the middle of the network, for training only.
 
     Five by five average pool (stride 3, ImageNet 2), 1x1 convolution to 128, 2x2 convolution to 768, linear.
-    Raises: ConfigError unless its 2x2 convolution sees a 2x2 map.
+    Raises: ConfigError unless the input of its 2x2 convolution is a 2x2 map.
     """
 
     def __init__(self, kind: StemKind, channels: int, map_size: int, num_classes: int) -> None:
@@ -169,7 +169,7 @@ class ConvolutionalNetwork(nn.Module):
 
     @classmethod
     def of(cls, genotype: Genotype, facts: DataFacts, options: NetworkOptions) -> ConvolutionalNetwork:
-        """The network with `options`."""
+        """Build the network of `genotype` with `options`."""
         return cls(
             genotype,
             facts,
@@ -210,7 +210,7 @@ class ConvolutionalNetwork(nn.Module):
     def forward(self, images_NCHW: Tensor, draws: Draws | None = None, drop_path: float = 0.0) -> Scores:
         """Score images; in training `drop_path` is the probability that an edge (identities excepted) drops a sample.
 
-        `draws`: the batch's random numbers, needed where paths are dropped.
+        `draws`: the batch's random numbers, needed with drop-path.
         """
         images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
         before, previous = self.stem(images_NCHW, batch_statistics=self.training, update=self.training)

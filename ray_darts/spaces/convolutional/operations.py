@@ -1,7 +1,7 @@
-"""Candidate operations (arXiv:1806.09055, section 3.1), each as one module for all edges of a cell that have it.
+"""Candidate operations (arXiv:1806.09055, section 3.1), each as one module for all edges of a cell.
 
-Weights of the same operation on E edges are stacked in one parameter each, edges sorted by source: one formulation
-reads them edge by edge, the other as the weights of a grouped convolution. Knows no alphas and no cells.
+The weights of an operation on E edges are stacked in one parameter, edges sorted by source: the separate formulation
+slices it by edge, the grouped one uses it as the weight of a grouped convolution. Knows no alphas and no cells.
 
 Suffixes: N samples, C channels, H W pixels, E edges.
 """
@@ -31,7 +31,7 @@ class Convolution:
 
     @property
     def padding(self) -> int:
-        """Keeps the size of the map at stride 1."""
+        """The padding that keeps the size of the map at stride 1."""
         return self.dilation * (self.kernel - 1) // 2
 
 
@@ -53,12 +53,12 @@ def pool(name: str, states_NCHW: Tensor, stride: int) -> Tensor:
 def halve(positive_NCHW: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Two 1x1 convolutions at stride 2, the second on the map shifted by one pixel; odd maps are padded with zeros.
 
-    A departure from the paper, which has no odd maps: there the halves would differ in size.
+    A departure from the paper, which has no odd maps: on those its two halves would differ in size.
     """
     height, width = positive_NCHW.shape[-2:]
     if height % 2 or width % 2:
         positive_NCHW = F.pad(positive_NCHW, (0, width % 2, 0, height % 2))
-    # Strided slices as the convolution's input would be read at stride 1 by the backward pass: subsample first.
+    # Subsample first: the backward pass of a strided convolution would read the whole map at stride 1.
     even, odd = positive_NCHW[:, :, ::2, ::2], positive_NCHW[:, :, 1::2, 1::2]
     return F.conv2d(even, first), F.conv2d(odd, second)
 
@@ -66,7 +66,7 @@ def halve(positive_NCHW: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor,
 class ReluConvBn(nn.Module):
     """ReLU, 1x1 convolution, batch norm without affine; `halving`: a factorised reduce in place of the convolution.
 
-    Calling it returns what the batch norm, applied by the caller, is to normalise.
+    Returns the input of the batch norm, which the caller applies.
     """
 
     def __init__(self, inputs: int, outputs: int, momentum: float, *, halving: bool = False) -> None:
@@ -84,7 +84,7 @@ class ReluConvBn(nn.Module):
 
 
 class StackedReduce(nn.Module):
-    """The factorised reduce on E edges: what `skip_connect` is at stride 2."""
+    """The factorised reduce on E edges: `skip_connect` at stride 2."""
 
     def __init__(self, edges: int, channels: int, momentum: float) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class StackedReduce(nn.Module):
         self.batch_norm = BatchNorm(edges * channels, momentum=momentum)
 
     def forward(self, positives: list[Tensor]) -> list[Tensor]:
-        """All edges of the sources [N, C, H, W], given after ReLU, before batch norm: [N, C, H/2, W/2] each."""
+        """Apply all edges to their sources [N, C, H, W] after ReLU; return [N, C, H/2, W/2] each, before batch norm."""
         channels = positives[0].shape[1]
         edges = len(self.first) // len(positives)
         outputs: list[Tensor] = []
@@ -107,10 +107,10 @@ class StackedReduce(nn.Module):
 
 
 class StackedStage(nn.Module):
-    """(depthwise, pointwise, batch norm) of several operations on all edges; the ReLU before belongs to the source.
+    """(depthwise, pointwise, batch norm) of several operations on all edges; the ReLU before is applied per source.
 
-    `pointwise` and the features of `batch_norm` stand group by group of edges, operation by operation, edge by edge,
-    so that each group's are one block; `depthwise` weights stand edge by edge.
+    `pointwise` and the features of `batch_norm` are ordered by group of edges, operation, edge, so that each group is
+    one block; `depthwise` weights are ordered by edge.
     """
 
     def __init__(self, names: Sequence[str], edges: int, channels: int, momentum: float) -> None:

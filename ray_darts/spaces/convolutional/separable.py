@@ -1,7 +1,7 @@
-"""Depthwise and pointwise convolutions; on CPUs with a backward pass of their own, where PyTorch's is slow.
+"""Depthwise and pointwise convolutions; on CPUs with a custom backward pass, as PyTorch's is slow there.
 
-One function in every mode: under autocast, a compiler, another device or where a second derivative is asked for,
-PyTorch's own convolutions make it. Measurements: benchmarks/README.md.
+Under autocast, under a compiler, on other devices and for second derivatives, PyTorch's own convolutions compute the
+same function. Measurements: benchmarks/README.md.
 
 Suffixes: N samples, C channels, H W pixels; R = N H W rows.
 """
@@ -17,7 +17,7 @@ from ray_darts.spaces.kernel import Kernel
 
 
 def depthwise(inputs_NCHW: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    """Convolve each channel by its own kernel of `weight` [C, 1, k, k], padded to keep the size at stride 1."""
+    """Convolve each channel with its kernel of `weight` [C, 1, k, k], padded to keep the size at stride 1."""
     inputs_NCHW, stride, dilation = _undilated(inputs_NCHW, stride, dilation)
     padding = dilation * (weight.shape[-1] - 1) // 2
     return F.conv2d(inputs_NCHW, weight, None, stride, padding, dilation, groups=weight.shape[0])
@@ -33,7 +33,7 @@ def separable(
 ) -> Tensor:
     """`depthwise` by `weight` [C, 1, k, k], then pointwise by `mixing` [C, C, 1, 1].
 
-    `kernel`: does all of it where the maps fit.
+    `kernel`: computes both for the maps that it supports.
     """
     inputs_NCHW, stride, dilation = _undilated(inputs_NCHW, stride, dilation)
     plain = torch.compiler.is_compiling() or inputs_NCHW.device.type != "cpu" or torch.is_autocast_enabled("cpu")
@@ -44,17 +44,17 @@ def separable(
 
 
 def _undilated(inputs_NCHW: Tensor, stride: int, dilation: int) -> tuple[Tensor, int, int]:
-    """At stride 2 all taps of dilation 2 fall on even rows and columns: an undilated convolution of those."""
+    """Rewrite dilation 2 at stride 2, which reads only even rows and columns, as an undilated convolution of those."""
     if stride == 2 and dilation == 2:
         return inputs_NCHW[:, :, ::2, ::2], 1, 1
     return inputs_NCHW, stride, dilation
 
 
 class _Separable(torch.autograd.Function):
-    """At stride 1, as one node: a step has thousands of these, small enough for bookkeeping to count.
+    """Both convolutions at stride 1 as one autograd node: a step has thousands, so autograd's overhead matters.
 
-    The input gradient of the depthwise convolution is the convolution by the turned kernel, which runs at the speed
-    of the forward pass (8 times that of PyTorch's backward where dilated); pointwise work is products of [R, C].
+    The input gradient of the depthwise convolution is a convolution with the rotated kernel, as fast as the forward
+    pass (8 times as fast as PyTorch's backward if dilated); pointwise convolutions are matrix products of [R, C].
     """
 
     @staticmethod
@@ -110,7 +110,7 @@ def _maps(rows_RC: Tensor, like_NCHW: Tensor) -> Tensor:
 def _differentiable_gradients(
     gradient: Tensor, inputs: Tensor | None, weight: Tensor, mixing: Tensor, dilation: int
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """All three, by operators that have derivatives of their own; without `inputs` that of the input alone."""
+    """All three gradients, by differentiable operators; without `inputs` only the input gradient."""
     if inputs is None:
         inner = F.conv2d(gradient, mixing.transpose(0, 1))
         return depthwise(inner, weight.flip(2, 3), 1, dilation), None, None
@@ -128,7 +128,7 @@ def _weight_gradient(gradient: Tensor, inputs: Tensor, weight: Tensor, dilation:
 
 
 def _phases(maps_NCHW: Tensor) -> Tensor:
-    """[N, C, H, W] to [4N, C, H/2, W/2], even and odd rows and columns apart: dilation 2 becomes dilation 1.
+    """[N, C, H, W] to [4N, C, H/2, W/2], separating even and odd rows and columns: dilation 2 becomes 1.
 
     Odd maps are padded with zeros.
     """

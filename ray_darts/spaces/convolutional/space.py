@@ -48,7 +48,7 @@ def convolutional_layout(nodes: int = 4, operations: tuple[str, ...] = OPERATION
 
 
 class ConvolutionalSpace(Space):
-    """Image cells (arXiv:1806.09055, section 3.1); input size, channels and classes come with the data."""
+    """Image cells (arXiv:1806.09055, section 3.1); the data give input size, channels and classes."""
 
     data_kinds: ClassVar[tuple[str, ...]] = ("images",)
     ranking: ClassVar[Ranking] = Ranking("accuracy", "max")
@@ -91,7 +91,7 @@ class ConvolutionalSpace(Space):
         return convolutional_layout(self.nodes, self.operations)
 
     def supernet(self, facts: DataFacts, runtime: OperationSettings, device: torch.device) -> Supernet:
-        """The supernet in the formulation that `runtime` asks for; on CUDA "auto" is "grouped"."""
+        """The supernet in the formulation of `runtime`; on CUDA "auto" is "grouped"."""
         from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
         from ray_darts.spaces.kernel import Kernel
 
@@ -108,7 +108,7 @@ class ConvolutionalSpace(Space):
         )
 
     def check_operations(self) -> None:
-        """Try the operations that are not the space's own. Raises: ConfigError naming one that cannot be searched."""
+        """Test the operations of plugins. Raises: ConfigError naming one that cannot be searched."""
         from ray_darts.spaces.own_operations import check_operation
 
         for name in self.operations:
@@ -124,7 +124,7 @@ class ConvolutionalSpace(Space):
 
     @classmethod
     def layout_of(cls, genotype: Genotype) -> SpaceLayout:
-        """As many nodes as the genotype has, and every operation known here."""
+        """A layout with the genotype's number of nodes and every known operation."""
         nodes = max(len(cell.nodes) for cell in genotype.cells)
         return convolutional_layout(nodes, (*OPERATIONS, *names("operation")))
 

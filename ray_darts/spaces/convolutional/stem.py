@@ -1,4 +1,4 @@
-"""What stands before the first cell, in the supernet and in derived networks alike: batch norms here are affine."""
+"""The layers before the first cell, in the supernet and in derived networks; batch norms here are affine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ StemKind = Literal["cifar", "imagenet"]
 
 
 class Stem(nn.Module):
-    """Makes the two states that the first cell reads.
+    """Computes the two input states of the first cell.
 
-    `cifar`: one convolution to 3C channels, given twice. `imagenet`: three of stride 2; the states are the second's
-    and the third's outputs, C channels at a quarter and an eighth of the size, so the first cell halves its first
-    input. `channels` are those of the two states, `halving` says whether their sizes differ.
+    `cifar`: one convolution to 3C channels; both states are its output. `imagenet`: three convolutions of stride 2; the
+    states are the outputs of the second and the third, C channels at a quarter and an eighth of the size, so the first
+    cell halves its first input. `channels`: of the two states; `halving`: whether their sizes differ.
     """
 
     def __init__(self, kind: StemKind, inputs: int, channels: int, momentum: float) -> None:

@@ -30,8 +30,8 @@ class ConvolutionalSupernet(ClassifyingSupernet):
     """Cells at layers // 3 and 2 * layers // 3 are reductions and double the channels.
 
     `formulation`: how convolutions are called; the function is the same. `checkpoint_cells`: keep only each cell's
-    inputs and compute the cell again in the backward pass, statistics counted once. `kernel`: does separable
-    convolutions (of the separate formulation) and batch norms where maps fit.
+    inputs and recompute the cell in the backward pass, updating statistics once. `kernel`: computes separable
+    convolutions (of the separate formulation) and batch norms for the maps that it supports.
     """
 
     ranking: Ranking = ConvolutionalSpace.ranking

@@ -41,9 +41,9 @@ def _operation(name: str, channels: int) -> nn.Module:
 
 
 class DerivedCell(nn.Module):
-    """One cell of a genotype. Edges that are `none` are absent; a node without any other is zeros.
+    """One cell of a genotype. Edges that are `none` are absent; a node with no other edges is zero.
 
-    Weights on edges that lead to no output get no gradient.
+    Weights of edges that do not reach the output get no gradient.
     """
 
     def __init__(self, genotype: CellGenotype, channels: int) -> None:

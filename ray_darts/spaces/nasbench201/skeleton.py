@@ -1,4 +1,4 @@
-"""What stands around the cells, in the supernet and in derived networks alike: batch norms here are affine.
+"""The network around the cells, in the supernet and in derived networks; batch norms here are affine.
 
 Stem, three stages of N cells, a residual block before the second and the third, head (arXiv:2001.00326, figure 1).
 Knows no alphas and no genotype. Suffixes: N samples, C channels, H W pixels.
@@ -31,7 +31,7 @@ class ResidualBlock(nn.Module):
     def forward(self, states_NCHW: Tensor, *, batch_statistics: bool, update: bool) -> Tensor:
         """[N, inputs, H, W] to [N, outputs, H / 2, W / 2], rounded up.
 
-        A departure from the benchmark, which has no odd maps: there the last row and column would be pooled alone.
+        A departure from the benchmark, which has no odd maps: on those the last row and column are pooled alone.
         """
         half = self.first(F.relu(states_NCHW), batch_statistics=batch_statistics, update=update)
         half = self.second(F.relu(half), batch_statistics=batch_statistics, update=update)
@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
 
 
 class Skeleton(nn.Module):
-    """A classifier around cells that `make_cell(channels)` makes, each a map from and to [N, channels, H, W]."""
+    """A classifier around the cells built by `make_cell(channels)`, each from [N, channels, H, W] to the same."""
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ def nasbench201_layout(operations: tuple[str, ...] = OPERATIONS) -> SpaceLayout:
 
 
 class NasBench201Space(Space):
-    """Image cells of NAS-Bench-201 (arXiv:2001.00326); input size, channels and classes come with the data."""
+    """Image cells of NAS-Bench-201 (arXiv:2001.00326); the data give input size, channels and classes."""
 
     data_kinds: ClassVar[tuple[str, ...]] = ("images",)
     ranking: ClassVar[Ranking] = Ranking("accuracy", "max")
@@ -67,7 +67,7 @@ class NasBench201Space(Space):
         return nasbench201_layout(self.operations)
 
     def supernet(self, facts: DataFacts, runtime: OperationSettings, device: torch.device) -> Supernet:
-        """The supernet; computed the same way on every device."""
+        """The supernet; the same computation on every device."""
         from ray_darts.spaces.kernel import Kernel
         from ray_darts.spaces.nasbench201.supernet import NasBench201Supernet
 

@@ -1,8 +1,8 @@
 """The NAS-Bench-201 supernet: every operation on every edge of the cells, mixed by weights (arXiv:2001.00326).
 
-What depends on a source state alone (its ReLU, its average pool) is computed once per state; a source's convolutions of
-one size into all of its targets are one call. `none` contributes nothing and is never computed; its share of the
-mixing weights is.
+Results that depend only on a source state (its ReLU, its average pool) are computed once per state; one call computes
+a source's convolutions of one size into all of its targets. `none` is zero and never computed, but it has its share of
+the mixing weights.
 
 Suffixes: N samples, C channels, H W pixels, E edges sorted by source, K operations, T targets.
 """
@@ -30,7 +30,7 @@ from ray_darts.spaces.supernet import MixingWeights
 
 
 class StackedConvolution(nn.Module):
-    """A ReLU-convolution-BN on all edges of a cell: weights [E * C, C, k, k] and features stand edge by edge."""
+    """A ReLU-convolution-BN on all edges of a cell: weights [E * C, C, k, k] and features are ordered by edge."""
 
     def __init__(self, size: int, edges: int, channels: int, momentum: float, *, affine: bool) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class _Branch:
 
 
 class SearchCell(nn.Module):
-    """One state in, the last node out."""
+    """Maps one input state to the last node."""
 
     def __init__(self, layout: CellLayout, channels: int, momentum: float, *, affine: bool) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class SearchCell(nn.Module):
         return state
 
     def _branches(self, columns: dict[str, Tensor]) -> list[list[_Branch]]:
-        """The convolutions of each group, of every size: each stacked tensor is split once."""
+        """The convolutions of each group, of every size; splits each stacked tensor once."""
         channels = self.channels
         widths = [(group.stop - group.start) * channels for group in self.groups]
         branches: list[list[_Branch]] = [[] for _ in self.groups]
@@ -112,7 +112,7 @@ class SearchCell(nn.Module):
 
 
 class NasBench201Supernet(ClassifyingSupernet):
-    """One mixture for all cells. `kernel`: does batch norms where maps fit."""
+    """All cells share one mixture. `kernel`: computes batch norms for the maps that it supports."""
 
     ranking: Ranking = NasBench201Space.ranking
 

@@ -1,4 +1,4 @@
-"""The decoder's loss over a whole sequence, with one tensor of the size of the logits. Knows no cell and no time.
+"""The decoder's loss over a whole sequence, keeping one tensor of the size of the logits. Knows no cell and no time.
 
 Suffixes: R rows (tokens), H hidden units, V words.
 """
@@ -13,13 +13,13 @@ from torch.nn import functional
 from ray_darts.spaces.recurrent.operations import wants_gradient
 
 _CACHED_ELEMENTS = 2**21
-"""Logits that are worked on at a time on a CPU, so that softmax finds them in its cache."""
+"""Logits processed at a time on a CPU, so that they fit the cache."""
 
 
 def decoder_loss(rows_RH: Tensor, embedding_VH: Tensor, bias_V: Tensor, targets_R: Tensor) -> Tensor:
     """Sum over rows of the cross entropy (nats) of softmax(rows embedding' + bias) at `targets_R`.
 
-    First derivatives are written out and second ones left to autograd.
+    First derivatives are explicit; autograd computes second derivatives.
     """
     weight_HV, bias_1V = embedding_VH.t(), bias_V.unsqueeze(0)
     if not torch.is_grad_enabled():
@@ -34,7 +34,7 @@ def _plain_decoder_loss(rows_RH: Tensor, weight_HV: Tensor, bias_1V: Tensor, tar
 
 
 def _totals(rows_RH: Tensor, weight_HV: Tensor, bias_1V: Tensor, targets_R: Tensor, excess_RV: Tensor | None) -> Tensor:
-    """The loss; `excess_RV` is filled with its derivative in the logits, softmax minus one at the target."""
+    """The loss; writes its derivative in the logits (softmax, minus one at the target) to `excess_RV`."""
     chunk = max(1, _CACHED_ELEMENTS // bias_1V.shape[1]) if rows_RH.device.type == "cpu" else max(1, len(rows_RH))
     parts = [rows_RH.new_zeros(())]
     for start in range(0, len(rows_RH), chunk):
@@ -53,7 +53,7 @@ def _totals(rows_RH: Tensor, weight_HV: Tensor, bias_1V: Tensor, targets_R: Tens
 
 
 class _DecoderLoss(torch.autograd.Function):
-    """Keeps the derivative in the logits from the forward pass: autograd would keep logits, their logarithms and it."""
+    """Keeps only the derivative in the logits for the backward pass; autograd would also keep logits and logarithms."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, rows_RH: Tensor, weight_HV: Tensor, bias_1V: Tensor, targets_R: Tensor) -> Tensor:

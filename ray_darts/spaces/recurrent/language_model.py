@@ -95,8 +95,8 @@ class LanguageModel(nn.Module):
     def embed(self, tokens_TN: Tensor, masks: Masks) -> Tensor:
         """Embedded words [T, N, E] with word, embedding and cell-input dropout.
 
-        A word that is dropped is dropped wherever it stands in the sequence; masking the rows looked up equals masking
-        the embedding first, without its copy.
+        A dropped word is dropped at every position of the sequence. Masking the rows after the look-up equals masking
+        the embedding before it, without a copy of the embedding.
         """
         embedded = nn.functional.embedding(tokens_TN, self.embedding)
         if masks.words_V is not None:
@@ -125,7 +125,7 @@ def token_outcome(batch: Batch, states_TNH: Tensor, loss: Tensor, loss_sum: Tens
 
 
 _LARGEST_EXPONENT = 709.0
-"""exp of more is no float64."""
+"""exp of a larger number overflows float64."""
 
 
 def summarise_tokens(totals: Sequence[float], prefix: str) -> dict[str, float]:

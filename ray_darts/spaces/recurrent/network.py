@@ -76,7 +76,7 @@ class NetworkOptions(Settings):
 
 
 class RecurrentNetwork(nn.Module):
-    """A language model whose cell is `genotype`'s; embedding and hidden size are one, `size`, as the tied decoder asks.
+    """A language model with the cell of `genotype`; embedding and hidden size are equal (`size`) for the tied decoder.
 
     `train()` and `eval()` switch the dropouts, as in any PyTorch module.
     """
@@ -100,7 +100,7 @@ class RecurrentNetwork(nn.Module):
 
     @classmethod
     def of(cls, genotype: Genotype, facts: DataFacts, options: NetworkOptions) -> RecurrentNetwork:
-        """The language model with `options`; `facts.num_classes` is the size of the vocabulary."""
+        """Build the language model with `options`; `facts.num_classes` is the size of the vocabulary."""
         dropouts = Dropouts(
             words=options.dropout_words,
             embedded=options.dropout_embedded,

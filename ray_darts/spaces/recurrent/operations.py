@@ -22,7 +22,7 @@ class Activation:
 
 
 def _tanh(candidate: Tensor) -> Tensor:
-    """2 sigmoid(2h) - 1: PyTorch's tanh costs a CPU core as much as six of its sigmoids."""
+    """2 sigmoid(2h) - 1: on a CPU, PyTorch's tanh takes as long as six of its sigmoids."""
     return torch.rsub(torch.sigmoid(candidate + candidate), -1, alpha=-2)
 
 
@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "sigmoid": Activation(torch.sigmoid, lambda value: value - value.square()),
     "identity": Activation(lambda candidate: candidate, lambda value: value.new_ones(())),
 }
-"""Every operation of the space but `none`, which contributes nothing."""
+"""Every operation of the space except `none`, which is zero."""
 
 
 def highway(state_H: Tensor, gated_2H: Tensor, operation: str) -> Tensor:
@@ -46,9 +46,9 @@ def mixed_highway(
 ) -> Tensor:
     """A node [N, H]: the sum over sources and operations of p_jk (s_j + c_j (f_k(h_j) - s_j)), `none` left out.
 
-    In algebraic form, with P_j the sum of p_jk over the operations that are there: the sum over j of
-    P_j s_j + c_j (sum_k p_jk f_k(h_j) - P_j s_j), one gate and one blend per source whatever the operations.
-    First derivatives are written out and second ones left to autograd.
+    Equals, with P_j the sum of p_jk over the operations except `none`, the sum over j of
+    P_j s_j + c_j (sum_k p_jk f_k(h_j) - P_j s_j): one gate and one blend per source for any number of operations.
+    First derivatives are explicit; autograd computes second derivatives.
     """
     node: Tensor = _MixedHighway.apply(states_JNH, gated_JN2H, probabilities_JK, operations)
     return node
@@ -64,18 +64,18 @@ def _plain_mixed_highway(
 
 
 def _present(probabilities_JK: Tensor, operations: tuple[str, ...]) -> list[tuple[str, Tensor]]:
-    """(name, p_k [J, 1, 1]) of every operation but `none`."""
+    """(name, p_k [J, 1, 1]) of every operation except `none`."""
     columns = probabilities_JK.unsqueeze(-1).unsqueeze(-1).unbind(1)
     return [(name, p) for name, p in zip(operations, columns, strict=True) if name != "none"]
 
 
 def _mass(probabilities_JK: Tensor, operations: tuple[str, ...]) -> Tensor:
-    """P [J, 1, 1]: the probability of all operations but `none`."""
+    """P [J, 1, 1]: the probability of all operations except `none`."""
     return torch.stack([p for _, p in _present(probabilities_JK, operations)]).sum(0)
 
 
 class _MixedHighway(torch.autograd.Function):
-    """`mixed_highway` in few passes over memory: autograd would keep and revisit one tensor per arithmetic sign."""
+    """`mixed_highway` in few passes over memory: autograd would keep one tensor per arithmetic operation."""
 
     @staticmethod
     def forward(
@@ -102,7 +102,7 @@ class _MixedHighway(torch.autograd.Function):
         operations: tuple[str, ...] = ctx.operations  # type: ignore[attr-defined]
         states, gated, probabilities, gate, excess, *values = ctx.saved_tensors  # type: ignore[attr-defined]
         if torch.is_grad_enabled():
-            # Views, so that a gradient does not also run from one input through another (`gated` comes from `states`).
+            # Differentiate in views: `gated` depends on `states`, whose gradient must not include that path.
             inputs = states.view_as(states), gated.view_as(gated), probabilities.view_as(probabilities)
             node = _plain_mixed_highway(*inputs, operations)
             return *torch.autograd.grad(node, inputs, gradient_NH, create_graph=True), None
@@ -126,9 +126,9 @@ class _MixedHighway(torch.autograd.Function):
 
 
 def wants_gradient(ctx: FunctionCtx, index: int) -> bool:
-    """Whether the running backward pass needs the gradient of input `index`; of a leaf it cannot tell and says yes.
+    """Whether the current backward pass needs the gradient of input `index`; always True for a leaf.
 
-    `needs_input_grad` says whether any pass might; the alpha step asks for alphas only, the weight step for weights.
+    `needs_input_grad` is True if any pass may need it; the alpha step needs alphas only, the weight step weights.
     """
     node = ctx.next_functions[index][0]  # type: ignore[attr-defined]
     if node is None or node.name() == "torch::autograd::AccumulateGrad":

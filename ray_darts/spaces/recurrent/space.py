@@ -29,7 +29,7 @@ _LITERAL = {"recurrent": LiteralFields("recurrent", "concat", 1, 1, as_range=Tru
 def recurrent_layout(nodes: int = 8, operations: tuple[str, ...] = OPERATIONS) -> SpaceLayout:
     """The recurrent cell of arXiv:1806.09055, section 3.2: state 0 is the gated input, one edge kept per node.
 
-    Every candidate activation shares its node's weights, so only `identity` counts as free of parameters.
+    All candidate activations of a node share its weights, so only `identity` counts as free of parameters.
     """
     cell = CellLayout("recurrent", 1, nodes, operations, 1)
     return SpaceLayout("recurrent", (cell,), _SKIP, frozenset({_SKIP}) & frozenset(operations))
@@ -84,7 +84,7 @@ class RecurrentSpace(Space):
         return recurrent_layout(self.nodes, self.operations)
 
     def supernet(self, facts: DataFacts, runtime: OperationSettings, device: torch.device) -> Supernet:
-        """The supernet; computed the same way on every device."""
+        """The supernet; the same computation on every device."""
         from ray_darts.spaces.recurrent.supernet import RecurrentSupernet
 
         return RecurrentSupernet(self, facts)
@@ -98,7 +98,7 @@ class RecurrentSpace(Space):
 
     @classmethod
     def layout_of(cls, genotype: Genotype) -> SpaceLayout:
-        """As many nodes as the genotype has."""
+        """A layout with the genotype's number of nodes."""
         return recurrent_layout(max(len(cell.nodes) for cell in genotype.cells))
 
     @classmethod

@@ -34,9 +34,9 @@ class SearchCell(nn.Module):
     """All candidates of all edges at once; one weight matrix per node, shared by its sources.
 
     A batch norm without affine is applied to s0 and to every node, with the statistics of that time step's N columns;
-    in the weight step each time step moves the running statistics. Those are kept for s0 and each node apart, a named
-    departure: the paper's code keeps one set for all, which in evaluation normalises each state by what is mostly
-    another's. Without affine, training is the same function either way.
+    in the weight step each time step updates the running statistics. A departure from the paper's code: s0 and each
+    node have their own running statistics. That code has one set for all, so in evaluation it normalises each state
+    mostly by the statistics of others. Without affine, training is the same function either way.
     """
 
     def __init__(self, space: RecurrentSpace) -> None:
@@ -92,9 +92,9 @@ class RecurrentSupernet(Supernet):
     """A language model whose cell mixes every operation on every edge.
 
     The carry is the hidden state [N, H]. Regularisers: temporal activation regularisation in the weight step alone.
-    The decoder's weight is the embedding, so it moves with w'. Evaluation uses no dropout and the statistics of its own
-    columns, a named departure: with fixed ones nothing holds an unbounded activation back over a thousand words, and a
-    search that trains well evaluates to infinity.
+    The decoder's weight is the embedding, so it changes with w'. Evaluation uses no dropout and, a departure from the
+    paper's code, the statistics of its own columns: with fixed statistics, unbounded activations can grow over a
+    thousand words, and a search that trains well would evaluate to infinity.
     """
 
     sum_names = ("loss_sum", "tokens")
@@ -115,11 +115,11 @@ class RecurrentSupernet(Supernet):
         return torch.zeros(num_samples, self._sizes[-1], dtype=self.language_model.embedding.dtype, device=device)
 
     def begin_step(self) -> None:
-        """Forget the masks of the last step's batches."""
+        """Clear the masks of the previous step's batches."""
         self._masks.clear()
 
     def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
-        """Cross entropy per token under dropout, all passes over one batch with the same masks."""
+        """Cross entropy per token with dropout; all passes over one batch use the same masks."""
         masks = self._masks_of(batch)
         update = purpose is Pass.WEIGHT
         states, loss_sum = self._unroll(batch, carry, masks, mixing, batch_statistics=True, update=update)
@@ -130,7 +130,7 @@ class RecurrentSupernet(Supernet):
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
-        """Cross entropy per token without dropout, by the statistics of these columns."""
+        """Cross entropy per token without dropout, with the statistics of these columns."""
         states, loss_sum = self._unroll(batch, carry, NO_MASKS, mixing, batch_statistics=True, update=False)
         return token_outcome(batch, states, loss_sum / max(batch.targets.numel(), 1), loss_sum)
 

@@ -72,7 +72,7 @@ class Keeping:
         return Wants(commit=self._commits)
 
     def epoch(self, metrics: object) -> None:
-        """Take no notice."""
+        """Discard the metrics."""
 
     def commit(self, snapshot: Snapshot) -> None:
         """Keep it."""
@@ -133,7 +133,7 @@ def test_one_two_and_three_workers_agree_in_every_alpha(ranks: RankProcesses, or
 
 
 def collectives_of_a_pass(collectives: Collectives) -> int:
-    """How often the ranks meet in one forward pass."""
+    """The number of collectives in one forward pass."""
     config = tiny("search.batch_norm=sync")
     loop = a_loop(config, "first", collectives)
     train, _ = streams(config).bilevel_batches(0, 0, collectives.shard, CPU)
