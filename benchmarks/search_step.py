@@ -63,7 +63,7 @@ def main() -> None:
 def measure(
     config: SearchConfig, order: Order, count: int, formulations: list[str], repeats: int, floor: float
 ) -> dict[str, object]:
-    """CPU seconds of each network's step, timed in turns, ratios to the oracle, counts, ratio to the time at peak FLOPS."""
+    """CPU seconds of each network's step, timed in turns, ratios to the oracle, counts, ratio to peak FLOPS."""
     facts, space = DataFacts(10, 3, 32), config.space
     assert isinstance(space, ConvolutionalSpace)
     builders: dict[str, Callable[[], Supernet]] = {"oracle": lambda: OracleSupernet(space, facts)}

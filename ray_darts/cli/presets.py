@@ -29,4 +29,4 @@ def presets(
 def _describe(text: str) -> str:
     """A preset's first comment, up to its first full stop or colon."""
     comment = " ".join(line.removeprefix("#").strip() for line in text.split("\n\n")[0].splitlines())
-    return textwrap.shorten(comment.split(". ")[0].rstrip("."), 100, placeholder=" …")
+    return textwrap.shorten(comment.split(". ")[0].rstrip("."), 96, placeholder=" …")

@@ -203,6 +203,11 @@ def test_an_operation_that_would_break_a_search_is_refused_by_name(case: str) ->
     assert "'my_operation'" in str(refused.value)
 
 
+def test_every_operation_that_the_package_brings_can_be_searched() -> None:
+    for name in registry.BUILT_IN["operation"]:
+        check_operation(registry.find_operation(name), 4)
+
+
 def test_parameters_of_an_operation_that_says_it_has_none_are_refused() -> None:
     with pytest.raises(ConfigError, match="it says parameter_free, but has parameters"):
         check_operation(Made(lambda c, s: nn.Conv2d(c, c, 1, s), parameter_free=True), 4)

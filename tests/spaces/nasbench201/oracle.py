@@ -180,9 +180,10 @@ def _cell_matches(cell: OracleCell, where: str) -> Iterator[Match]:
             if "conv" not in name:
                 continue
             plain, ours = f"{where}.edges.{row}.{name}", f"skeleton.{where}.convolutions.{name}"
-            channels = cast(nn.Conv2d, candidate[1]).out_channels
+            layers = cast(nn.Sequential, candidate)
+            channels = cast(nn.Conv2d, layers[1]).out_channels
             yield Match(f"{plain}.1.weight", f"{ours}.weight", part_of(row, channels))
-            for kind, _ in [*candidate[2].named_parameters(), *candidate[2].named_buffers()]:
+            for kind, _ in [*layers[2].named_parameters(), *layers[2].named_buffers()]:
                 if kind != "num_batches_tracked":
                     yield Match(f"{plain}.2.{kind}", f"{ours}.batch_norm.{kind}", part_of(row, channels))
 
