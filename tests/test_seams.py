@@ -19,7 +19,10 @@ METHODS = ("darts",)
 REGISTRATION = "protocols/registry.py"
 """Lists what the package brings; the one file that must name everything."""
 PACKAGE = "darts"
-"""A method that is called as the package is: identifiers and import paths that contain it say nothing."""
+"""A method that is called as the package is: of identifiers and import paths, only `METHOD_PATH` and `METHOD_CLASS` say
+that it is meant."""
+METHOD_PATH = "methods.darts"
+METHOD_CLASS = "Darts"
 
 OLD_NAMES: frozenset[str] = frozenset({"cli/best.py"})
 """`--format darts`, the name that `--format text` had in 0.1; it works until 0.3."""
@@ -50,11 +53,16 @@ def offences(text: str, refused: frozenset[str]) -> list[str]:
             continue
         constants, identifiers = _words(node)
         found += [(node, word) for word in constants if word in refused]
-        found += [
-            (node, word) for word in identifiers if any(name != PACKAGE and name in word.lower() for name in refused)
-        ]
+        found += [(node, word) for word in identifiers if any(_names(word, name) for name in refused)]
     lines = {(getattr(node, "lineno", 0), word) for node, word in found}
     return [f"{line}: {word}" for line, word in sorted(lines)]
+
+
+def _names(word: str, name: str) -> bool:
+    """Whether an identifier or dotted path names a space or method."""
+    if name == PACKAGE:
+        return METHOD_PATH in word or word.rpartition(".")[2] == METHOD_CLASS
+    return name in word.lower()
 
 
 def _words(node: ast.AST) -> tuple[list[str], list[str]]:
@@ -69,7 +77,7 @@ def _words(node: ast.AST) -> tuple[list[str], list[str]]:
         case ast.Import(names=aliases):
             return [], [alias.name for alias in aliases]
         case ast.ImportFrom(module=module, names=aliases):
-            return [], [module or "", *(alias.name for alias in aliases)]
+            return [], [f"{module or ''}.{alias.name}" for alias in aliases]
     return [], []
 
 
@@ -94,9 +102,15 @@ def test_an_old_name_is_one_place() -> None:
     ("text", "places"),
     [
         ('if space.kind == "recurrent":\n    pass\n', ["1: recurrent"]),
-        ("from ray_darts.spaces.convolutional.space import OPERATIONS\n", ["1: ray_darts.spaces.convolutional.space"]),
+        (
+            "from ray_darts.spaces.convolutional.space import OPERATIONS\n",
+            ["1: ray_darts.spaces.convolutional.space.OPERATIONS"],
+        ),
         ("import ray_darts.spaces.recurrent.space as space\n", ["1: ray_darts.spaces.recurrent.space"]),
-        ("from ray_darts.spaces import recurrent\n", ["1: recurrent"]),
+        ("from ray_darts.spaces import recurrent\n", ["1: ray_darts.spaces.recurrent"]),
+        ("from ray_darts.methods import darts\n", ["1: ray_darts.methods.darts"]),
+        ("import ray_darts.methods.darts as method\n", ["1: ray_darts.methods.darts"]),
+        ("def f(method):\n    return isinstance(method, Darts)\n", ["2: Darts"]),
         ("def f(space):\n    return isinstance(space, ConvolutionalSpace)\n", ["2: ConvolutionalSpace"]),
         ("def of(facts):\n    return facts.recurrent_cells\n", ["2: recurrent_cells"]),
         ("def read_nasbench201(file):\n    return open(file=file)\n", ["1: read_nasbench201"]),
