@@ -1,8 +1,9 @@
 """Finds spaces, methods, operations, data sets and tasks by name.
 
 It looks up built-in objects first, then entry points of installed packages (groups `ray_darts.spaces`, `.methods`,
-`.operations`, `.datasets`), then objects registered by the modules in the config's `plugins`. A name with two origins
-is an error. Only a config given to a command can name a plugin; names in a store or a genotype never cause an import.
+`.operations`, `.datasets`), then objects registered by the modules in the config's `plugins`. A plugin that registers
+a taken name is an error; an entry point with a built-in name is not used. Only a config given to a command can name a
+plugin; names in a store or a genotype never cause an import.
 """
 
 from __future__ import annotations
