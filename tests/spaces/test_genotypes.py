@@ -6,6 +6,7 @@ import pytest
 
 from ray_darts.errors import ConfigError, GenotypeError
 from ray_darts.genotype.genotype import CellGenotype, Connection, Genotype
+from ray_darts.protocols.registry import names
 from ray_darts.protocols.space import CellWords
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.genotypes import (
@@ -43,8 +44,8 @@ def test_only_what_needs_the_space_refuses_and_says_what_would_bring_it() -> Non
         with pytest.raises(GenotypeError) as refusal:
             asks(AUDIO)
         assert str(refusal.value) == (
-            "the genotype is of the space 'audio', which is not installed here (known are convolutional, recurrent): "
-            "install the package that brings it, or name its module in plugins"
+            "the genotype is of the space 'audio', which is not installed here (known are "
+            f"{', '.join(names('space'))}): install the package that brings it, or name its module in plugins"
         )
 
 
