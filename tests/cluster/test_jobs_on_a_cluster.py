@@ -46,7 +46,7 @@ def test_wrong_token_is_refused_and_the_right_one_works(cluster: LocalCluster, t
     wrong.write_text(right[::-1])
     refused = cluster.submit("--preset", "digits", token_file=wrong)
     assert refused.returncode == 2
-    assert "the cluster refused us" in refused.stderr
+    assert "the cluster refused the connection" in refused.stderr
     assert right not in refused.stderr
 
 
