@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 OLDEST_INSTALLED := $(OLDEST)/.installed
 # The layers below orchestration, whose dependencies have wide ranges (Ray's has not).
-LAYERS := tests/config tests/genotype tests/spaces tests/data tests/search tests/artifacts tests/report
+LAYERS := $(addprefix tests/,config protocols genotype tasks methods spaces data search artifacts report)
 STORE ?= results
 
 .PHONY: demo test test-slow test-oldest check bench clean

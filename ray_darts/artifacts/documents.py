@@ -31,7 +31,9 @@ class Facts(BaseModel):
     def _without_added_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         plain: dict[str, object] = handler(self)
         for name in self.ADDED:
-            if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
+            # pydantic 2.10 calls no default factory without validated_data, though these factories take none
+            default = type(self).model_fields[name].get_default(call_default_factory=True, validated_data={})
+            if getattr(self, name) == default:
                 plain.pop(name, None)
         return plain
 
