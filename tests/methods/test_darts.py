@@ -30,7 +30,10 @@ def test_the_decode_rule_agrees_with_the_weights() -> None:
     mixing = Darts().mixing(layout, flat.tolist())
     groups = {group.name: group for group in Darts().groups(layout)}
     sizes = [group.size for group in groups.values()]
-    parts = {name: part.view(groups[name].shape).double() for name, part in zip(groups, torch.split(flat, sizes), strict=True)}
+    parts = {
+        name: part.view(groups[name].shape).double()
+        for name, part in zip(groups, torch.split(flat, sizes), strict=True)
+    }
     for cell, weights in Darts().weights(parts, DRAWS, START).items():
         torch.testing.assert_close(torch.tensor(mixing[cell], dtype=torch.float64), weights, rtol=1e-14, atol=0)
 
