@@ -102,7 +102,7 @@ def _execute(
     if data.documents:
         register = partial(register_documents, store, assignment.experiment, assignment.run, data.documents)
         run_on_ranks(collectives, (lambda: retry_during_outage(register, give_up_s)) if is_rank_0 else None, device)
-    task = find_task(assignment.task).create(config, assignment.order, assignment.seed, data, collectives, device)
+    task = find_task(assignment.task)(config, assignment.order, assignment.seed, data, collectives, device)
     if checkpoint is not None:
         task.load_state_dict(checkpoint.tensors, checkpoint.state)
         logger.info("continuing after step %d of %d", task.step, task.total_steps)

@@ -96,17 +96,16 @@ class Task(Protocol):
     step: int
     total_steps: int
 
-    @classmethod
-    def create(
-        cls,
+    def __init__(
+        self,
         config: SearchConfig,
         order: Order,
         seed: int,
         data: SearchData,
         collectives: Collectives,
         device: torch.device,
-    ) -> Task:
-        """A task at its first step; every rank calls with the same config, order and seed."""
+    ) -> None:
+        """Start at the first step; every rank calls with the same config, order and seed."""
         ...
 
     def load_state_dict(self, tensors: Mapping[str, NDArray[np.generic]], state: Mapping[str, object]) -> None:

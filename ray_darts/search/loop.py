@@ -47,19 +47,6 @@ class SearchLoop:
     kind: ClassVar[str] = "search"
     documents: ClassVar[tuple[str, ...]] = ("genotype.json", "alpha_trace.parquet", "metrics.parquet")
 
-    @classmethod
-    def create(
-        cls,
-        config: SearchConfig,
-        order: Order,
-        seed: int,
-        data: SearchData,
-        collectives: Collectives,
-        device: torch.device,
-    ) -> SearchLoop:
-        """A search at its first step."""
-        return cls(config, order, seed, data, collectives, device)
-
     def __init__(
         self,
         config: SearchConfig,
