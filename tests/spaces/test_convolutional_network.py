@@ -11,7 +11,7 @@ from ray_darts.data.batch import Draws
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.spaces.convolutional.network import ConvolutionalNetwork, DerivedCell
+from ray_darts.spaces.convolutional.network import ConvolutionalNetwork, DerivedCell, NetworkOptions
 from ray_darts.spaces.convolutional.stem import StemKind
 from ray_darts.spaces.genotypes import published
 
@@ -26,7 +26,8 @@ def darts_v2() -> Genotype:
 def on_meta(facts: DataFacts, layers: int, channels: int, stem: StemKind, *, auxiliary: bool) -> ConvolutionalNetwork:
     """A network without data."""
     with torch.device("meta"):
-        return ConvolutionalNetwork(darts_v2(), facts, layers=layers, channels=channels, stem=stem, auxiliary=auxiliary)
+        options = NetworkOptions(layers=layers, channels=channels, stem=stem, auxiliary=auxiliary)
+        return ConvolutionalNetwork(darts_v2(), facts, options)
 
 
 def num_weights(network: nn.Module) -> int:
@@ -45,7 +46,7 @@ def small(*, auxiliary: bool = False) -> ConvolutionalNetwork:
     """A network that runs in milliseconds."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return ConvolutionalNetwork(darts_v2(), CIFAR, layers=3, channels=4, auxiliary=auxiliary)
+        return ConvolutionalNetwork(darts_v2(), CIFAR, NetworkOptions(layers=3, channels=4, auxiliary=auxiliary))
 
 
 @pytest.mark.parametrize(("auxiliary", "weights"), [(False, 3_349_342), (True, 3_825_768)])
@@ -80,7 +81,7 @@ def test_the_auxiliary_head_of_imagenet_fits_a_224_pixel_image() -> None:
 
 def test_an_auxiliary_head_on_a_map_it_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match="not 2: train without it"):
-        ConvolutionalNetwork(darts_v2(), DataFacts(10, 1, 8), layers=3, channels=4, auxiliary=True)
+        ConvolutionalNetwork(darts_v2(), DataFacts(10, 1, 8), NetworkOptions(layers=3, channels=4, auxiliary=True))
 
 
 def test_drop_path_is_a_function_of_the_draws_and_off_in_evaluation() -> None:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.genotypes import published
-from ray_darts.spaces.recurrent.language_model import Dropouts
-from ray_darts.spaces.recurrent.network import PAPER_DROPOUTS, RecurrentNetwork
+from ray_darts.spaces.recurrent.network import NetworkOptions, RecurrentNetwork
 from tests.spaces.test_recurrent_supernet import NUM_WORDS, tokens
 
 DARTS_V2 = (
@@ -23,8 +23,8 @@ DARTS_V2 = (
 )
 
 
-def network(dropouts: Dropouts = PAPER_DROPOUTS) -> RecurrentNetwork:
-    model = RecurrentNetwork(published("DARTS_V2", "recurrent"), NUM_WORDS, 6, dropouts=dropouts).double()
+def network() -> RecurrentNetwork:
+    model = RecurrentNetwork(published("DARTS_V2", "recurrent"), DataFacts(NUM_WORDS), NetworkOptions(size=6)).double()
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -38,7 +38,7 @@ def network(dropouts: Dropouts = PAPER_DROPOUTS) -> RecurrentNetwork:
 @pytest.mark.parametrize("name", ["DARTS_V1", "DARTS_V2"])
 def test_derived_networks_have_the_sizes_of_the_paper(name: str, num_words: int, size: int, weights: int) -> None:
     with torch.device("meta"):
-        model = RecurrentNetwork(published(name, "recurrent"), num_words, size)
+        model = RecurrentNetwork(published(name, "recurrent"), DataFacts(num_words), NetworkOptions(size=size))
     assert sum(parameter.numel() for parameter in model.parameters()) == weights
 
 
@@ -82,7 +82,7 @@ def test_the_published_cell_is_what_the_paper_draws(training: bool) -> None:
 
 
 def test_a_derived_network_has_no_batch_norm_and_starts_within_the_weight_range() -> None:
-    model = RecurrentNetwork(published("DARTS_V1", "recurrent"), NUM_WORDS, 6, weight_range=0.04)
+    model = RecurrentNetwork(published("DARTS_V1", "recurrent"), DataFacts(NUM_WORDS), NetworkOptions(size=6))
     assert not list(model.buffers())
     assert all(parameter.abs().max() <= 0.04 for parameter in model.parameters())
     assert model.language_model.decoder_bias.abs().max() == 0

@@ -167,29 +167,9 @@ class NetworkOptions(Settings):
 class ConvolutionalNetwork(nn.Module):
     """Stem, the genotype's cells with reductions at a third and two thirds of `layers`, classifier."""
 
-    @classmethod
-    def of(cls, genotype: Genotype, facts: DataFacts, options: NetworkOptions) -> ConvolutionalNetwork:
-        """Build the network of `genotype` with `options`."""
-        return cls(
-            genotype,
-            facts,
-            layers=options.layers,
-            channels=options.channels,
-            stem=options.stem,
-            auxiliary=options.auxiliary,
-        )
-
-    def __init__(
-        self,
-        genotype: Genotype,
-        facts: DataFacts,
-        *,
-        layers: int,
-        channels: int,
-        stem: StemKind = "cifar",
-        auxiliary: bool = False,
-    ) -> None:
+    def __init__(self, genotype: Genotype, facts: DataFacts, options: NetworkOptions) -> None:
         super().__init__()
+        layers, channels, stem = options.layers, options.channels, options.stem
         self.stem = Stem(stem, facts.channels, channels, 0.1)
         self.cells = nn.ModuleList()
         self.auxiliary: AuxiliaryHead | None = None
@@ -203,7 +183,7 @@ class ConvolutionalNetwork(nn.Module):
             cell = genotype.cell("reduction" if reduction else "normal")
             self.cells.append(DerivedCell(cell, (before, previous), channels, reduction=reduction, halving=halving))
             before, previous, halving = previous, channels * len(cell.outputs), reduction
-            if auxiliary and layer == self._auxiliary_layer:
+            if options.auxiliary and layer == self._auxiliary_layer:
                 self.auxiliary = AuxiliaryHead(stem, previous, size, facts.num_classes)
         self.classifier = nn.Linear(previous, facts.num_classes)
 

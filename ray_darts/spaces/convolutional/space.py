@@ -120,7 +120,7 @@ class ConvolutionalSpace(Space):
         """The network of a genotype; options: layers, channels, stem ("cifar" or "imagenet"), auxiliary."""
         from ray_darts.spaces.convolutional.network import ConvolutionalNetwork, NetworkOptions
 
-        return ConvolutionalNetwork.of(genotype, facts, read_settings(NetworkOptions, options, "network"))
+        return ConvolutionalNetwork(genotype, facts, read_settings(NetworkOptions, options, "network"))
 
     @classmethod
     def layout_of(cls, genotype: Genotype) -> SpaceLayout:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.spaces.recurrent.decoder import decoder_loss
-from ray_darts.spaces.recurrent.space import RecurrentSpace
 from ray_darts.spaces.supernet import LossOutput
+
+if TYPE_CHECKING:
+    from ray_darts.spaces.recurrent.network import NetworkOptions
+    from ray_darts.spaces.recurrent.space import RecurrentSpace
 
 
 @dataclass(frozen=True)
@@ -31,14 +35,14 @@ class Dropouts:
     output: float = 0.0
 
     @classmethod
-    def of(cls, space: RecurrentSpace) -> Dropouts:
-        """The dropouts of a search."""
+    def of(cls, settings: RecurrentSpace | NetworkOptions) -> Dropouts:
+        """The dropouts of a search or of a derived network."""
         return cls(
-            words=space.dropout_words,
-            embedded=space.dropout_embedded,
-            cell_input=space.dropout_cell_input,
-            hidden=space.dropout_hidden,
-            output=space.dropout_output,
+            words=settings.dropout_words,
+            embedded=settings.dropout_embedded,
+            cell_input=settings.dropout_cell_input,
+            hidden=settings.dropout_hidden,
+            output=settings.dropout_output,
         )
 
 

@@ -26,9 +26,6 @@ from ray_darts.spaces.recurrent.language_model import (
 from ray_darts.spaces.recurrent.operations import highway
 from ray_darts.spaces.supernet import LossOutput
 
-PAPER_DROPOUTS = Dropouts(words=0.1, embedded=0.2, cell_input=0.75, hidden=0.25, output=0.75)
-"""Of the paper's evaluation on PTB; on WikiText-2 `hidden` is 0.15."""
-
 
 class RecurrentCell(nn.Module):
     """One recurrent cell: state 0 is the gated input, the output is the mean of the genotype's output states."""
@@ -63,59 +60,34 @@ class RecurrentCell(nn.Module):
 
 
 class NetworkOptions(Settings):
-    """The sizes of a derived language model; the defaults are those of the paper's evaluation on Penn Treebank."""
+    """The sizes and dropouts of a derived language model; the defaults are those of the paper's evaluation on Penn
+    Treebank. On WikiText-2 `dropout_hidden` is 0.15."""
 
     size: int = Field(850, ge=1, description="of the embedding and of the hidden state")
-    dropout_words: float = Field(PAPER_DROPOUTS.words, ge=0, lt=1)
-    dropout_embedded: float = Field(PAPER_DROPOUTS.embedded, ge=0, lt=1)
-    dropout_cell_input: float = Field(PAPER_DROPOUTS.cell_input, ge=0, lt=1)
-    dropout_hidden: float = Field(PAPER_DROPOUTS.hidden, ge=0, lt=1)
-    dropout_output: float = Field(PAPER_DROPOUTS.output, ge=0, lt=1)
+    dropout_words: float = Field(0.1, ge=0, lt=1)
+    dropout_embedded: float = Field(0.2, ge=0, lt=1)
+    dropout_cell_input: float = Field(0.75, ge=0, lt=1)
+    dropout_hidden: float = Field(0.25, ge=0, lt=1)
+    dropout_output: float = Field(0.75, ge=0, lt=1)
     temporal_activation_regularisation: float = Field(1e-3, ge=0)
     weight_range: float = Field(0.04, gt=0, description="weights start uniform in +- this")
 
 
 class RecurrentNetwork(nn.Module):
-    """A language model with the cell of `genotype`; embedding and hidden size are equal (`size`) for the tied decoder.
+    """A language model with the cell of `genotype`; embedding and hidden size are equal for the tied decoder.
 
-    `train()` and `eval()` switch the dropouts, as in any PyTorch module.
+    `facts.num_classes` is the size of the vocabulary. `train()` and `eval()` switch the dropouts, as in any PyTorch
+    module.
     """
 
-    def __init__(
-        self,
-        genotype: Genotype,
-        num_words: int,
-        size: int,
-        *,
-        dropouts: Dropouts = PAPER_DROPOUTS,
-        temporal_activation_regularisation: float = 1e-3,
-        weight_range: float = 0.04,
-    ) -> None:
+    def __init__(self, genotype: Genotype, facts: DataFacts, options: NetworkOptions) -> None:
         super().__init__()
-        self.language_model = LanguageModel(num_words, size, weight_range)
-        self.cell = RecurrentCell(genotype.cell("recurrent"), size, weight_range)
-        self._dropouts = dropouts
+        num_words, size = facts.num_classes, options.size
+        self.language_model = LanguageModel(num_words, size, options.weight_range)
+        self.cell = RecurrentCell(genotype.cell("recurrent"), size, options.weight_range)
+        self._dropouts = Dropouts.of(options)
         self._sizes = (num_words, size, size)
-        self._regularisation = temporal_activation_regularisation
-
-    @classmethod
-    def of(cls, genotype: Genotype, facts: DataFacts, options: NetworkOptions) -> RecurrentNetwork:
-        """Build the language model with `options`; `facts.num_classes` is the size of the vocabulary."""
-        dropouts = Dropouts(
-            words=options.dropout_words,
-            embedded=options.dropout_embedded,
-            cell_input=options.dropout_cell_input,
-            hidden=options.dropout_hidden,
-            output=options.dropout_output,
-        )
-        return cls(
-            genotype,
-            facts.num_classes,
-            options.size,
-            dropouts=dropouts,
-            temporal_activation_regularisation=options.temporal_activation_regularisation,
-            weight_range=options.weight_range,
-        )
+        self._regularisation = options.temporal_activation_regularisation
 
     def initial_carry(self, num_samples: int, device: torch.device) -> Tensor:
         """Zeros [N, H]."""

@@ -94,7 +94,7 @@ class RecurrentSpace(Space):
         """The language model of a genotype; options: size, dropouts and regularisation as NetworkOptions names them."""
         from ray_darts.spaces.recurrent.network import NetworkOptions, RecurrentNetwork
 
-        return RecurrentNetwork.of(genotype, facts, read_settings(NetworkOptions, options, "network"))
+        return RecurrentNetwork(genotype, facts, read_settings(NetworkOptions, options, "network"))
 
     @classmethod
     def layout_of(cls, genotype: Genotype) -> SpaceLayout:
