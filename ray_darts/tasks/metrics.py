@@ -59,6 +59,8 @@ class CellMetrics(_Report):
 class EpochMetrics(_Report):
     """One epoch. Losses are means per sample (images) or per token (text), in nats.
 
+    The descriptions are stored in metrics.parquet, whose bytes `verify` computes again: do not reword them.
+
     `quality` maps names like `train_accuracy` (`train_` or `validation_`, then the space's own name) to values. As
     JSON, and in `model_dump`, its entries lie beside the other fields.
     """
@@ -71,14 +73,14 @@ class EpochMetrics(_Report):
     )
     quality: Mapping[str, float | None] = Field(default_factory=dict)
     alpha_step_loss: float | None = Field(None, description="alpha half, mean over the epoch's alpha steps")
-    weight_learning_rate: float | None = Field(None, description="learning rate of the weights in this epoch")
+    weight_learning_rate: float | None = Field(None, description="of the weight optimiser in this epoch")
     steps_per_s: float | None = Field(None, description="search steps per second of this epoch")
     peak_memory_bytes: int | None = Field(
         None, description="rank 0, so far: its device's allocator on CUDA, its process elsewhere"
     )
     cells: dict[str, CellMetrics] = Field(default_factory=dict)
     genotype: str | None = Field(None, description="JSON, decoded from the alphas at the epoch's end")
-    warning: str | None = Field(None, description="the warning about a collapsing cell")
+    warning: str | None = Field(None, description="what the watch said of a collapsing cell")
 
     @model_validator(mode="before")
     @classmethod
