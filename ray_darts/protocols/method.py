@@ -59,8 +59,10 @@ class Method(KindSettings, abc.ABC):
     def weights(self, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress) -> Mapping[str, Tensor]:
         """The mixing weights {cell: [edges, operations]} of one pass, differentiable in the parameters.
 
-        `parameters`: {name of a group: tensor}. Called once per pass. `draws` are equal at w, w', w+ and w- and on
-        all ranks; they are the only source of random numbers.
+        `parameters`: {name of a group: tensor}. Called once per pass, and once per micro-batch with search.accumulate;
+        all calls for the alpha step (at w, w', w+ and w-, on all ranks) get equal `draws`, those for the weight step
+        others. They are the only source of random numbers. The evaluation at an epoch's end has the `progress` of the
+        step just done.
         """
 
     @abc.abstractmethod
@@ -73,6 +75,7 @@ class Method(KindSettings, abc.ABC):
     def decode(self, layout: SpaceLayout, flat: Sequence[float]) -> Decoding:
         """Decode a flat vector of architecture parameters (arXiv:1806.09055, section 2.4).
 
+        The genotype must fit the layout: its operations, kept inputs per node and outputs.
         Raises: NonFiniteAlphas; GenotypeError when the vector does not fit.
         """
         return decode(layout, self.mixing(layout, flat))

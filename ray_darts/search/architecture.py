@@ -9,14 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from ray_darts.config import AlphaOptimiser
-from ray_darts.data.batch import Batch, Draws, generator
+from ray_darts.data.batch import Draws, generator
+from ray_darts.errors import ConfigError
 from ray_darts.genotype.layout import ParameterGroup, SpaceLayout
 from ray_darts.protocols.method import Method, Progress
 from ray_darts.search.flat import FlatVector
 
 
 class Architecture:
-    """`parameters` is the flat vector of all groups of `method`, in their order; its tensors are views of it."""
+    """`parameters` is the flat vector of all groups of `method`, in their order; its tensors are views of it.
+
+    Raises: ConfigError for groups that do not fit the layout.
+    """
 
     def __init__(
         self,
@@ -27,17 +31,36 @@ class Architecture:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.method, self.layout = method, layout
-        tensors = start_values(method.groups(layout), settings, seed)
+        self.method, self._seed = method, seed
+        groups = method.groups(layout)
+        _check_groups(method, groups, layout)
+        tensors = start_values(groups, settings, seed)
         self.parameters = FlatVector(
             {name: nn.Parameter(tensor.to(device=device, dtype=dtype)) for name, tensor in tensors.items()},
             aligned=False,
         )
 
-    def mixing(self, batch: Batch, stream: str, progress: Progress) -> Mapping[str, Tensor]:
-        """The mixing weights of a pass over `batch`; random draws depend only on its step and `stream`."""
-        draws = Draws(batch.draws.seed, f"architecture.{stream}", batch.draws.step, 0, 1, 1)
+    def mixing(self, stream: str, index: int, progress: Progress) -> Mapping[str, Tensor]:
+        """The mixing weights of a pass; random draws are a function of (seed, stream, index)."""
+        draws = Draws(self._seed, f"architecture.{stream}", index, 0, 1, 1)
         return self.method.weights(self.parameters.tensors, draws, progress)
+
+
+def _check_groups(method: Method, groups: tuple[ParameterGroup, ...], layout: SpaceLayout) -> None:
+    """Raises: ConfigError unless each group is [edges] or [edges, operations] of a cell, and its name its own."""
+    shapes = {cell.name: ((len(cell.edges),), cell.shape) for cell in layout.cells}
+    names = [group.name for group in groups]
+    for group in groups:
+        wanted = shapes.get(group.cell)
+        if wanted is None:
+            mistake = f"is of the cell {group.cell!r}; the space has {', '.join(shapes)}"
+        elif group.shape not in wanted:
+            mistake = f"has the shape {list(group.shape)}, wanted is {' or '.join(str(list(each)) for each in wanted)}"
+        elif names.count(group.name) > 1:
+            mistake = "is there twice"
+        else:
+            continue
+        raise ConfigError(f"method {method.kind!r}: the parameter group {group.name!r} {mistake}")
 
 
 def start_values(groups: tuple[ParameterGroup, ...], settings: AlphaOptimiser, seed: int) -> dict[str, Tensor]:

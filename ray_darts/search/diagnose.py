@@ -10,15 +10,19 @@ import torch
 from torch import Tensor
 
 from ray_darts.data.batch import Batch
+from ray_darts.protocols.method import Progress
 from ray_darts.search.flat import FlatVector
 from ray_darts.search.hypergradient import local_gradient
 from ray_darts.search.step import BilevelStep, Half
 from ray_darts.spaces.supernet import Pass
 
 
-def first_non_finite(step: BilevelStep, train: Batch, validation: Batch) -> dict[str, object]:
-    """Repeat one step's passes; return {"rank", "tensor"}, the same on every rank. Restores running statistics."""
-    own = _own_findings(step, train, validation)
+def first_non_finite(step: BilevelStep, train: Batch, validation: Batch, progress: Progress) -> dict[str, object]:
+    """Repeat the passes of the step at `progress`; restores running statistics.
+
+    Returns: {"rank", "tensor"}, the same on every rank.
+    """
+    own = _own_findings(step, train, validation, progress)
     names = ["", *own]
     found = next((index for index, name in enumerate(names) if name and own[name]), 0)
     rows = step.collectives.all_rows(torch.tensor([found], device=step.device)).flatten().tolist()
@@ -28,7 +32,7 @@ def first_non_finite(step: BilevelStep, train: Batch, validation: Batch) -> dict
     return {"rank": 0, "tensor": "alpha gradient (virtual step)" if step.order == "second" else "alphas"}
 
 
-def _own_findings(step: BilevelStep, train: Batch, validation: Batch) -> dict[str, bool]:
+def _own_findings(step: BilevelStep, train: Batch, validation: Batch, progress: Progress) -> dict[str, bool]:
     """{tensor name: is not finite}, in the same order on every rank."""
     findings: dict[str, bool] = {}
     statistics = step.statistics.vector.clone()
@@ -38,7 +42,8 @@ def _own_findings(step: BilevelStep, train: Batch, validation: Batch) -> dict[st
     )
     for name, batch, carry, purpose, part, prefix in passes:
         findings[f"{name} input"] = batch.inputs.is_floating_point() and not bool(torch.isfinite(batch.inputs).all())
-        buffer = local_gradient(step.objective(name, batch, carry, purpose), [part], 1 + len(step.supernet.sum_names))
+        objective = step.objective(name, batch, carry, purpose, progress)
+        buffer = local_gradient(objective, [part], 1 + len(step.supernet.sum_names))
         findings[f"{name} loss"] = not bool(torch.isfinite(buffer.extras[0]))
         for tensor, gradient in zip(part.tensors, part.views(buffer.gradients[0]), strict=True):
             findings[f"gradient of {prefix}{tensor} ({name} loss)"] = not bool(torch.isfinite(gradient).all())

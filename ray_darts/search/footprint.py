@@ -15,12 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ray_darts.config import SearchConfig
-from ray_darts.data.batch import Batch
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.protocols.method import Order, Progress
+from ray_darts.protocols.method import Order
 from ray_darts.search.collectives import SingleRank
 from ray_darts.search.precision import parameter_dtype
-from ray_darts.search.step import BilevelStep
+from ray_darts.search.step import ONLY_STEP, BilevelStep
 from ray_darts.spaces.build import build_supernet
 from ray_darts.spaces.supernet import Pass
 
@@ -58,9 +57,9 @@ def measure_footprint(config: SearchConfig, facts: DataFacts, order: Order, devi
     counter = _Counter()
     with counter:
         step.step_(train, validation, config.weights.learning_rate)
-    micro = train.split(settings.accumulate)[0]
-    carry = step.supernet.initial_carry(micro.num_samples, _CPU)
-    kept = _saved_bytes(lambda: _loss(step, micro, carry), step)
+    carry = step.supernet.initial_carry(train.num_samples, _CPU)
+    objective = step.objective("training", train, carry, Pass.WEIGHT, ONLY_STEP)
+    kept = _saved_bytes(lambda: next(objective(False)), step)
     return Footprint(
         num_weights=sum(weight.numel() for weight in step.weights.tensors.values()),
         num_alphas=step.alphas.size,
@@ -68,11 +67,6 @@ def measure_footprint(config: SearchConfig, facts: DataFacts, order: Order, devi
         operator_calls=counter.calls,
         activation_bytes=round(kept * scale),
     )
-
-
-def _loss(step: BilevelStep, batch: Batch, carry: Tensor | None) -> Tensor:
-    mixing = step.architecture.mixing(batch, Pass.WEIGHT.value, Progress(0, 1, 0, 1))
-    return step.supernet.loss(batch, carry, Pass.WEIGHT, mixing).loss
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -115,7 +109,7 @@ def _convolution_flops(output: object, weight: object) -> float:
     return 2.0 * output.numel() * weight[0].numel()
 
 
-def _saved_bytes(run: Callable[[], Tensor], step: BilevelStep) -> int:
+def _saved_bytes(run: Callable[[], object], step: BilevelStep) -> int:
     """Bytes that autograd keeps after `run`, without weights and alphas; each storage is counted once."""
     own = {step.weights.vector.untyped_storage()._cdata, step.alphas.vector.untyped_storage()._cdata}
     kept: dict[int, Tensor] = {}

@@ -124,8 +124,9 @@ class SearchLoop:
         self.step += 1
         self.index += 1
 
-    def _progress(self) -> Progress:
-        return Progress(self.step, self.total_steps, self.epoch, self.config.search.epochs)
+    def _progress(self, step: int | None = None) -> Progress:
+        """Of the next step, or of `step`, counted from 0 here."""
+        return Progress(self.step if step is None else step, self.total_steps, self.epoch, self.config.search.epochs)
 
     def _rate(self, epoch: int, scale: float) -> float:
         return learning_rate(self.config.weights, epoch, self.config.search.epochs) * scale
@@ -200,15 +201,16 @@ class SearchLoop:
         )
 
     def _evaluate(self) -> list[float]:
-        """The supernet's sums over the whole alpha half, over all ranks."""
+        """The supernet's sums over the whole alpha half, over all ranks, at the progress of the step just done."""
         totals = torch.zeros(len(self.supernet.sum_names), dtype=torch.float64, device=self._device)
+        progress = self._progress(self.step - 1)
         carry = None
         settings = self.config.search
         with torch.no_grad(), matmul_precision(settings), forward_autocast(settings, self._device):
-            for batch in self._data.evaluation_batches(self._collectives.shard, self._device):
+            for index, batch in enumerate(self._data.evaluation_batches(self._collectives.shard, self._device)):
                 if batch.starts_epoch:
                     carry = self.supernet.initial_carry(batch.num_samples, self._device)
-                mixing = self.bilevel.architecture.mixing(batch, "evaluation", self._progress())
+                mixing = self.bilevel.architecture.mixing(f"evaluation.{self.epoch}", index, progress)
                 output = self.supernet.evaluate(batch, carry, mixing)
                 carry = output.carry
                 totals += output.sums
@@ -251,7 +253,7 @@ class SearchLoop:
             self.step -= 1
         shard, device = self._collectives.shard, self._device
         train, validation = self._data.bilevel_batches(self.epoch, self.index, shard, device)
-        found = first_non_finite(self.bilevel, train, validation)
+        found = first_non_finite(self.bilevel, train, validation, self._progress())
         self._row_epochs = self._row_epochs[: bad - self._committed]
         self._commit(sink, bad)
         message = f"{found['tensor']} of rank {found['rank']} is not finite in step {bad + 1}"

@@ -33,6 +33,8 @@ from ray_darts.spaces.supernet import Pass, Supernet
 
 Half = Literal["training", "validation"]
 
+ONLY_STEP = Progress(step=0, total_steps=1, epoch=0, epochs=1)
+
 
 class BilevelStep:
     """Updates one supernet; after each step all ranks have bitwise equal weights, alphas, moments and statistics.
@@ -57,7 +59,6 @@ class BilevelStep:
         self.weights = FlatVector(dict(supernet.named_parameters()))
         self.architecture = Architecture(config.method, supernet.layout, config.alphas, seed, device, dtype)
         self.alphas = self.architecture.parameters
-        self._progress = Progress(0, 1, 0, config.search.epochs)
         statistics = {name: b for name, b in supernet.named_buffers() if name.endswith(("running_mean", "running_var"))}
         self.statistics = FlatVector(statistics)
         self.sgd = Sgd(config.weights, self.weights.vector)
@@ -75,10 +76,9 @@ class BilevelStep:
         rate: float,
         *,
         move_alphas: bool = True,
-        progress: Progress | None = None,
+        progress: Progress = ONLY_STEP,
     ) -> None:
         """Step alpha on `validation`, then the weights on `train`, at weight learning rate `rate`."""
-        self._progress = progress or self._progress
         self.supernet.begin_step()
         if train.starts_epoch:
             self.train_carry = self.supernet.initial_carry(train.num_samples, self.device)
@@ -89,11 +89,11 @@ class BilevelStep:
         sums = [torch.zeros_like(self.totals[0])]
         validation_carry = self.validation_carry
         if move_alphas:
-            gradient, validation_carry = self.alpha_gradient(train, validation, rate)
+            gradient, validation_carry = self.alpha_gradient(train, validation, rate, progress)
             finite = torch.isfinite(gradient.gradient).all() & torch.isfinite(gradient.extras[0])
             self.healthy = adam.step_(self.alphas.vector, gradient.gradient, self.healthy & finite)
             sums = [gradient.extras[1:].double()]
-        sums.append(self._weight_step_(train, rate))
+        sums.append(self._weight_step_(train, rate, progress))
         if validation_carry is not None and self.validation_carry is not None:
             self.validation_carry = torch.where(self.healthy, validation_carry, self.validation_carry)
         for tensor, old in zip(moved, before, strict=True):
@@ -101,10 +101,12 @@ class BilevelStep:
         self.totals.add_(torch.where(self.healthy, torch.stack(sums), 0.0))
         self.num_healthy.add_(self.healthy)
 
-    def alpha_gradient(self, train: Batch, validation: Batch, rate: float) -> tuple[AlphaGradient, Tensor | None]:
+    def alpha_gradient(
+        self, train: Batch, validation: Batch, rate: float, progress: Progress = ONLY_STEP
+    ) -> tuple[AlphaGradient, Tensor | None]:
         """The global batch's alpha gradient, and the validation carry after its forward pass."""
         carries: list[Tensor] = []
-        validating = self.objective("validation", validation, self.validation_carry, Pass.ALPHA, carries)
+        validating = self.objective("validation", validation, self.validation_carry, Pass.ALPHA, progress, carries)
         extras = 1 + len(self.supernet.sum_names)
         if self.order == "first":
             with self.weights.held():
@@ -114,7 +116,7 @@ class BilevelStep:
             gradient = second_order(
                 self.weights,
                 self.alphas,
-                self.objective("training", train, self.train_carry, Pass.ALPHA),
+                self.objective("training", train, self.train_carry, Pass.ALPHA, progress),
                 validating,
                 extras,
                 self.collectives.sum_,
@@ -130,6 +132,7 @@ class BilevelStep:
         batch: Batch,
         carry: Tensor | None,
         purpose: Pass,
+        progress: Progress,
         carries: list[Tensor] | None = None,
     ) -> Objective:
         """The loss on `batch` as an Objective; each micro-batch's new carry is appended to `carries`."""
@@ -143,7 +146,7 @@ class BilevelStep:
                 start += micro.num_samples
                 with matmul_precision(settings, full=full):
                     with forward_autocast(settings, self.device, full=full):
-                        mixing = self.architecture.mixing(micro, purpose.value, self._progress)
+                        mixing = self.architecture.mixing(purpose.value, progress.step, progress)
                         output = loss_of(micro, part, purpose, mixing)
                     if carries is not None and output.carry is not None:
                         carries.append(output.carry)
@@ -153,11 +156,11 @@ class BilevelStep:
 
         return evaluate
 
-    def _weight_step_(self, train: Batch, rate: float) -> Tensor:
+    def _weight_step_(self, train: Batch, rate: float, progress: Progress) -> Tensor:
         """Do one SGD step; return the global batch's sums. The same reduction averages the running statistics: all
         ranks start from equal ones, and the weighted mean of their updates is equal on all ranks again."""
         carries: list[Tensor] = []
-        objective = self.objective("training", train, self.train_carry, Pass.WEIGHT, carries)
+        objective = self.objective("training", train, self.train_carry, Pass.WEIGHT, progress, carries)
         num_extras = 1 + len(self.supernet.sum_names)
         statistics = self.statistics.vector.clone()
         with self.alphas.held():

@@ -42,9 +42,10 @@ class CollapseWatch:
     ) -> tuple[Decoding, str | None]:
         """Decode an epoch's alphas and record its ranking metric; return the decoding and a warning, if there is one.
 
-        Raises: NonFiniteAlphas.
+        Raises: NonFiniteAlphas; GenotypeError when the method's genotype does not fit the layout.
         """
         seen = self._method.decode(self._layout, flat_alphas)
+        seen.genotype.check(self._layout)
         limit = self._stop_on_skips
         worst = max(seen.skips, key=lambda cell: seen.skips[cell])
         met = limit is not None and seen.skips[worst] >= limit
