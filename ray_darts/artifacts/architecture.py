@@ -43,7 +43,7 @@ class RunArchitecture:
         except (ConfigError, ValidationError) as error:
             raise PluginError(
                 f"the run was searched with the method {(self.method or {}).get('kind')!r}, which cannot be used here: "
-                f"{error}. Install the package that brings it: its traces cannot be decoded without it"
+                f"{error}. Its traces cannot be decoded without it: install its package, or name its module (--plugin)"
             ) from error
 
     def mixing(self, flat: Sequence[float]) -> dict[str, list[list[float]]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Output, Store, StoreOverrides
+from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Output, Plugins, Store, StoreOverrides
 from ray_darts.cli.output import report_line, show_result, write_file
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def best(
         bool, typer.Option("--verify", help="Also read the finish record of its run, and compare.")
     ] = False,
     overrides: StoreOverrides = None,
+    plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Print the best genotype so far.
@@ -34,7 +35,9 @@ def best(
     """
     from ray_darts.api import Experiment, write_text
     from ray_darts.cli.stores import open_named_store
+    from ray_darts.protocols.registry import load_plugins
 
+    load_plugins(plugins or ())
     form = _known(form)
     found = Experiment(open_named_store(store, overrides), experiment).best(verify)
     text = write_text(found) if form == "text" else found.architecture().to_json()

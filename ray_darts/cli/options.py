@@ -22,6 +22,14 @@ StoreOverrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="store.KEY=VALUE", help="How to reach the store, such as store.region=eu-west-1."),
 ]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="MODULE",
+        help="Import a module that registers the space, method or operations in question; may be repeated.",
+    ),
+]
 Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="A preset (see `ray-darts presets`).")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A TOML file instead of a preset.")]
 Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to this file instead of stdout.")]

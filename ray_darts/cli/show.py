@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ray_darts.cli.options import Json
+from ray_darts.cli.options import Json, Plugins
 from ray_darts.cli.output import report_line, show_result, write_file
 
 
@@ -24,12 +24,15 @@ def show(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE.svg", help="Also write a drawing of the cells.")
     ] = None,
+    plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Show the cells of a genotype as text; with --output draw them."""
     from ray_darts.api import read_genotype
+    from ray_darts.protocols.registry import load_plugins
     from ray_darts.report.cells import cells_svg, cells_text
 
+    load_plugins(plugins or ())
     found = read_genotype(_source(genotype), space=_space(space, preset))
     if output is not None:
         write_file(output, cells_svg(found))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Store, StoreOverrides
+from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Plugins, Store, StoreOverrides
 from ray_darts.cli.output import report_line, show_result
 
 if TYPE_CHECKING:
@@ -23,12 +23,15 @@ def trace(
         Path | None, typer.Option("--output", metavar="FILE", help="Write the rows to this .parquet or .csv file.")
     ] = None,
     overrides: StoreOverrides = None,
+    plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Check and summarise the alpha histories, or export them."""
     from ray_darts.artifacts.export import export_traces
     from ray_darts.cli.stores import open_named_experiment
+    from ray_darts.protocols.registry import load_plugins
 
+    load_plugins(plugins or ())
     opened = open_named_experiment(store, experiment, overrides)
     histories = export_traces(opened.store, experiment, run, output)
     if output is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ray_darts.cli.exits import FAILED
-from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Store, StoreOverrides
+from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Plugins, Store, StoreOverrides
 from ray_darts.cli.output import show_result
 from ray_darts.report.amounts import bytes_text
 
@@ -23,6 +23,7 @@ def verify(
         bool, typer.Option("--repair", help="Write publications and best.json again from the log.")
     ] = False,
     overrides: StoreOverrides = None,
+    plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Read every object of an experiment again and check it.
@@ -32,7 +33,9 @@ def verify(
     """
     from ray_darts.artifacts.verify import verify_experiment
     from ray_darts.cli.stores import open_named_experiment
+    from ray_darts.protocols.registry import load_plugins
 
+    load_plugins(plugins or ())
     opened = open_named_experiment(store, experiment, overrides)
     report = verify_experiment(opened.store, experiment, repair)
     show_result(_text(report), {**asdict(report), "clean": report.clean}, as_json)

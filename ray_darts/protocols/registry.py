@@ -2,12 +2,13 @@
 
 It looks up built-in objects first, then entry points of installed packages (groups `ray_darts.spaces`, `.methods`,
 `.operations`, `.datasets`), then objects registered by the modules in the config's `plugins`. A plugin that registers
-a taken name is an error; an entry point with a built-in name is not used. Only a config given to a command can name a
-plugin; names in a store or a genotype never cause an import.
+a taken name is an error; an entry point with a built-in name is not used. Only a command names plugins, in its config
+or options. A name in a store or a genotype is compared with the known names; at most it loads an installed entry point.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from ray_darts.errors import ConfigError, PluginError
+from ray_darts.genotype.genotype import NONE
 from ray_darts.protocols.dataset import Dataset
 from ray_darts.protocols.method import Method
 from ray_darts.protocols.operation import Operation
@@ -75,7 +77,12 @@ def register(thing: type[Space] | type[Method] | type[Dataset] | Operation) -> N
 
 def names(kind: Kind) -> list[str]:
     """All known names of a kind: built-in ones, then those of entry points, then those of plugins."""
-    return [*_origins(kind), *(name for name in _registered[kind] if name not in _origins(kind))]
+    return list(dict.fromkeys([*_origins(kind), *_registered[kind]]))
+
+
+def is_registered(kind: Kind, name: str) -> bool:
+    """Whether a plugin has registered this name, or an entry point of this name has been loaded."""
+    return name in _registered[kind]
 
 
 def find(kind: Kind, name: object) -> object:
@@ -91,8 +98,8 @@ def find(kind: Kind, name: object) -> object:
             return _loaded_entry(kind, entry)
     known = ", ".join(names(kind)) or "none"
     raise ConfigError(
-        f'unknown {kind} {name!r}; known are {known}. One of your own needs `plugins = ["its_module"]` in the config, '
-        "or an installed package with an entry point",
+        f'unknown {kind} {name!r}; known are {known}. One of your own needs `plugins = ["its_module"]` in the config '
+        "(--plugin of the commands that read), or an installed package with an entry point",
         kind=kind,
         name=name,
     )
@@ -124,7 +131,7 @@ def find_task(name: object) -> type[Task]:
 
 
 def load_plugins(modules: Iterable[str]) -> None:
-    """Import the modules that a config names, from the import path or the working directory.
+    """Import the modules that a command names, from the import path or the working directory.
 
     Every process that validates the config calls this first. Raises: PluginError when a module is missing, fails to
     import, or registers a name that is taken.
@@ -159,8 +166,8 @@ def plugin_path(module: str) -> Path | None:
     """The file or package folder of a plugin's top-level package; None when it has none. The plugin is loaded."""
     top = sys.modules.get(module.partition(".")[0])
     file = getattr(top, "__file__", None)
-    if file is None:
-        return None
+    if file is None:  # a folder without __init__.py has a path only
+        return next((Path(folder) for folder in getattr(top, "__path__", ())), None)
     path = Path(file)
     return path.parent if path.name == "__init__.py" else path
 
@@ -187,6 +194,8 @@ def _kind_and_name(thing: object) -> tuple[Kind, str]:
         kind: Kind = "space" if issubclass(thing, Space) else "method" if issubclass(thing, Method) else "dataset"
         return kind, name
     if not isinstance(thing, type) and isinstance(thing, Operation):
+        if thing.name == NONE:
+            raise PluginError(f"{type(thing).__qualname__} is called {NONE!r}, which is the absence of an operation")
         if not isinstance(thing.name, str) or not thing.name.isidentifier():
             raise PluginError(
                 f"{type(thing).__qualname__} is called {thing.name!r}; an operation's name is an identifier"
@@ -211,7 +220,13 @@ def _origins(kind: Kind) -> dict[str, str]:
 
 
 def _entry_points(kind: Kind) -> tuple[metadata.EntryPoint, ...]:
-    return tuple(metadata.entry_points(group=GROUPS[kind])) if kind in GROUPS else ()
+    return _installed(GROUPS[kind], tuple(sys.path)) if kind in GROUPS else ()
+
+
+@functools.cache
+def _installed(group: str, _import_path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
+    """The entry points of the packages on the import path; a look takes tens of milliseconds."""
+    return tuple(metadata.entry_points(group=group))
 
 
 def _loaded_entry(kind: Kind, entry: metadata.EntryPoint) -> object:

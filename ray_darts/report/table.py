@@ -55,7 +55,7 @@ def quality_name(run: RunStatus) -> str:
     ]
     others = [name for name in names if name != "loss"]
     ranking = "" if run.metric is None else run.metric.name
-    return next((name for name in others if ranking.endswith(name)), others[0] if others else "")
+    return next((name for name in others if ranking.endswith(f"{_VALIDATION}{name}")), others[0] if others else "")
 
 
 def status_text(runs: Sequence[RunStatus]) -> str:

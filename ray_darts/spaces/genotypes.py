@@ -1,41 +1,53 @@
 """Reads and writes genotypes as JSON, in a space's text form, or by a published name. Imports no torch.
 
-Names in a file are only compared with the registered names; they never cause an import.
+Names in a file are compared with the known names; at most they load an installed entry point, never another module.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
-from ray_darts.errors import ConfigError, GenotypeError
+from ray_darts.errors import ConfigError, GenotypeError, PluginError
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.literal import is_literal, literal_fields
 from ray_darts.protocols.registry import find_space, names
 from ray_darts.protocols.space import CellWords, Space
 
+logger = logging.getLogger("ray_darts.spaces")
+
 
 def known_space(genotype: Genotype) -> type[Space] | None:
-    """The space of a genotype, None where it is not installed."""
-    return find_space(genotype.space) if genotype.space in names("space") else None
+    """The space of a genotype, None where it is not installed or its package cannot be imported."""
+    return _usable(genotype.space) if genotype.space in names("space") else None
 
 
 def space_of(genotype: Genotype) -> type[Space]:
-    """The space of a genotype. Raises: GenotypeError when it is not installed, saying how to install it."""
-    space = known_space(genotype)
-    if space is None:
+    """The space of a genotype.
+
+    Raises: GenotypeError when it is not installed, saying how to install it; PluginError when it cannot be imported.
+    """
+    if genotype.space not in names("space"):
         raise GenotypeError(
             f"the genotype is of the space {genotype.space!r}, which is not installed here (known are "
             f"{', '.join(names('space'))}): install the package that brings it, or name its module in plugins"
         )
-    return space
+    return find_space(genotype.space)
 
 
 def checked(genotype: Genotype) -> Genotype:
     """Check a genotype against its space's layout, if the space is installed; return it. Raises: GenotypeError."""
     space = known_space(genotype)
     layout = None if space is None else space.layout_of(genotype)
-    if layout is not None:
+    if layout is None:
+        return genotype
+    try:
         genotype.check(layout)
+    except GenotypeError as error:
+        known = {name for cell in layout.cells for name in cell.operations}
+        named = {operation for cell in genotype.cells for node in cell.nodes for operation, _ in node}
+        hint = " (an operation of your own is known once its plugin is loaded: --plugin)" if named - known else ""
+        raise GenotypeError(f"{error}{hint}") from error
     return genotype
 
 
@@ -91,4 +103,13 @@ def _named(space: str) -> type[Space]:
 
 
 def _spaces() -> Iterator[type[Space]]:
-    return (find_space(name) for name in names("space"))
+    return (space for space in map(_usable, names("space")) if space is not None)
+
+
+def _usable(name: str) -> type[Space] | None:
+    """The space called `name`; a package that cannot be imported must not stop commands that do without it."""
+    try:
+        return find_space(name)
+    except PluginError as error:
+        logger.warning("%s", error)
+        return None

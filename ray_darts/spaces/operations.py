@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import NONE
-from ray_darts.protocols.registry import find_operation, names
+from ray_darts.protocols.registry import find_operation, is_registered, names
 
 
 def check_operations(operations: tuple[str, ...], own: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
     """Return `operations` if a search can mix them: no duplicates, at least two besides none.
 
-    `own`: the space's; `others`: also accept operations of plugins and entry points. Raises: ValueError.
+    `own`: the space's; `others`: also accept operations that stand in the registry. Raises: ValueError.
     """
-    unknown = [name for name in operations if name not in own and not (others and _is_registered(name))]
+    unknown = [name for name in operations if name not in own and not (others and _is_known(name))]
     if unknown:
         known = [*own, *(names("operation") if others else ())]
         hint = '; one of your own needs `plugins = ["its_module"]` in the config' if others else ""
         raise ValueError(f"unknown {', '.join(unknown)}; known are {', '.join(known)}{hint}")
+    hidden = [name for name in operations if name in own and is_registered("operation", name)]
+    if hidden:
+        raise ValueError(f"a plugin registers {hidden[0]!r}, which is an operation of this space: choose another name")
     if len(set(operations)) != len(operations):
         raise ValueError("an operation is named twice")
     if len([name for name in operations if name != NONE]) < 2:
@@ -30,7 +33,7 @@ def parameter_free(operations: tuple[str, ...], own: frozenset[str], known: tupl
     return (own & frozenset(operations)) | others
 
 
-def _is_registered(name: str) -> bool:
+def _is_known(name: str) -> bool:
     try:
         find_operation(name)
     except ConfigError:

@@ -1,7 +1,8 @@
 """Users' operations inside a supernet: checks before a search, and batch norms that follow the search's policy.
 
 An operation is one ordinary module per edge. Operations that would silently break a search are rejected: a wrong
-output shape, state outside parameters, random numbers of their own, a missing gradient. Knows no cells.
+output shape, state outside parameters, random numbers of their own, statistics of the batch, a missing gradient. Knows
+no cells.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ray_darts.spaces.batch_norm import BatchNorm, normalise
 
 _SIZES = (8, 7)
 _STRIDES = (1, 2)
-_PLAIN = (bool, int, float, str, bytes, type(None))
+_PLAIN = (bool, int, float, str, bytes, type(None), list, tuple, dict, set)
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
@@ -69,11 +70,16 @@ def build_operation(operation: Operation, channels: int, stride: int, policy: Pa
 def check_operation(operation: Operation, channels: int) -> None:
     """Test an operation on small maps of even and odd size, at both strides. Raises: ConfigError with the mistake."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
         for stride in _STRIDES:
             for size in _SIZES:
-                module = build_operation(operation, channels, stride, PassPolicy())
-                mistake = next(_mistakes(operation, module, channels, size, stride), None)
+                torch.manual_seed(0)
+                twin = build_operation(operation, channels, stride, PassPolicy())
+                torch.manual_seed(0)
+                policy = PassPolicy()
+                module = build_operation(operation, channels, stride, policy)
+                mistake = _unequal(twin, module) or next(
+                    _mistakes(operation, module, policy, channels, size, stride), None
+                )
                 if mistake is not None:
                     where = f"on [2, {channels}, {size}, {size}] at stride {stride}"
                     raise ConfigError(f"operation {operation.name!r} cannot be searched: {mistake} ({where})")
@@ -88,12 +94,22 @@ def _follow(module: nn.Module, policy: PassPolicy) -> nn.Module:
     return module
 
 
-def _mistakes(operation: Operation, module: nn.Module, channels: int, size: int, stride: int) -> Iterator[str]:
+def _unequal(twin: nn.Module, module: nn.Module) -> str | None:
+    """Every rank builds its own module from torch's seed; nothing copies weights between ranks afterwards."""
+    for (name, first), (_, second) in zip(twin.state_dict().items(), module.state_dict().items(), strict=False):
+        if not torch.equal(first, second):
+            return f"its {name} differs between two calls of build with one torch seed: draw it from torch's generator"
+    return None
+
+
+def _mistakes(
+    operation: Operation, module: nn.Module, policy: PassPolicy, channels: int, size: int, stride: int
+) -> Iterator[str]:
     if operation.parameter_free and any(True for _ in module.parameters()):
         yield "it says parameter_free, but has parameters"
     unregistered = _unregistered(module)
     if unregistered is not None:
-        yield f"its attribute {unregistered} holds a tensor: register it as a parameter or a buffer"
+        yield f"its attribute {unregistered} holds a tensor or a module: register it, so that a search sees it"
     inputs = torch.randn(2, channels, size, size, requires_grad=True)
     kept = inputs.detach().clone()
     before = _state(module)
@@ -108,6 +124,9 @@ def _mistakes(operation: Operation, module: nn.Module, channels: int, size: int,
         seen = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
         yield f"it returns {seen}, wanted are maps of {list(wanted)}"
         return
+    if output.dtype != inputs.dtype:
+        yield f"it returns {output.dtype} for {inputs.dtype}"
+        return
     if not torch.equal(inputs.detach(), kept):
         yield "it changes its input in place, which other operations read too"
     if not torch.equal(output, again):
@@ -117,6 +136,14 @@ def _mistakes(operation: Operation, module: nn.Module, channels: int, size: int,
         yield f"its forward pass changes {changed[0]}, which no checkpoint holds"
     if not output.requires_grad or torch.autograd.grad(output.sum(), inputs, allow_unused=True)[0] is None:
         yield "its output has no gradient in its input"
+    policy.batch_statistics = False
+    with torch.no_grad():
+        whole, single = module(inputs)[:1], module(inputs[:1])
+    if not torch.allclose(whole, single, rtol=1e-3, atol=1e-4):
+        yield (
+            "its result for a sample depends on the other samples of the batch, which other workers may hold: only "
+            "nn.BatchNorm2d may look at the whole batch"
+        )
     yield from _host_reads(module, channels, size)
 
 
@@ -131,7 +158,7 @@ def _unregistered(module: nn.Module) -> str | None:
     for path, inner in module.named_modules():
         for name, value in vars(inner).items():
             values = value if isinstance(value, list | tuple) else [value]
-            if name not in _OF_EVERY_MODULE and any(isinstance(each, Tensor) for each in values):
+            if name not in _OF_EVERY_MODULE and any(isinstance(each, Tensor | nn.Module) for each in values):
                 return f"{path}.{name}".lstrip(".")
     return None
 
@@ -142,7 +169,7 @@ def _state(module: nn.Module) -> dict[str, object]:
     for path, inner in module.named_modules():
         for name, value in vars(inner).items():
             if name not in _OF_EVERY_MODULE and isinstance(value, _PLAIN):
-                state[f"attribute {path}.{name}".replace(" .", " ")] = value
+                state[f"attribute {path}.{name}".replace(" .", " ")] = repr(value)
         if not isinstance(inner, BatchNorm):
             for name, buffer in inner.named_buffers(recurse=False):
                 state[f"buffer {path}.{name}".replace(" .", " ")] = buffer.detach().cpu().numpy().tobytes()

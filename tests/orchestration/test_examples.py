@@ -16,9 +16,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-import tests.toys  # noqa: F401 - verify decodes with the toys' method
 from ray_darts import api
-from ray_darts.artifacts.verify import verify_experiment
 from tests.cluster.local_cluster import processes
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +26,7 @@ RUNS = {
     "own_space": "first-order-seed-0",
     "toys": "noisy-edges-first-order-seed-0",
 }
+PLUGINS = {"own_operation": "squeeze", "own_space": "dense", "toys": "toys"}
 TOYS = """
 plugins = ["toys"]
 space = { kind = "toy" }
@@ -39,17 +38,22 @@ search = { batch_size = 16 }
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def typed(folder: Path, store: Path, *words: str) -> subprocess.Popen[bytes]:
-    """`ray-darts search --config search.toml …` in the example's folder, which nothing else makes importable."""
+def typed(folder: Path, *words: str) -> subprocess.Popen[bytes]:
+    """`ray-darts …` in the example's folder, which nothing else makes importable."""
     main = "from ray_darts.cli import main; main()"
-    command = [sys.executable, "-P", "-c", main, "search", "--config", "search.toml", "--name", "mine"]
     return subprocess.Popen(
-        [*command, "--seeds", "1", "--orders", "first", "--store", str(store), *words],
+        [sys.executable, "-P", "-c", main, *words],
         cwd=folder,
         env={**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def search(folder: Path, store: Path, *words: str) -> subprocess.Popen[bytes]:
+    """One run of the example, of six epochs."""
+    chosen = ("--config", "search.toml", "--name", "mine", "--seeds", "1", "--orders", "first")
+    return typed(folder, "search", *chosen, "--store", str(store), "--set", "search.epochs=6", *words)
 
 
 def digest(store: Path, run: str) -> str:
@@ -82,7 +86,7 @@ def test_a_plugin_searches_and_continues_after_it_was_killed(name: str, tmp_path
     fast = ("--set", "operation.commit_every_s=0", "--set", "operation.agree_every_steps=2")
     killed, whole = tmp_path / "killed", tmp_path / "whole"
 
-    command = typed(folder, killed, *fast, "--set", "search.epochs=6")
+    command = search(folder, killed, *fast)
     deadline = time.monotonic() + PATIENCE_S
     while step_of(killed) < 4 and time.monotonic() < deadline:
         assert command.poll() is None, "the search ended before it was killed"
@@ -94,8 +98,12 @@ def test_a_plugin_searches_and_continues_after_it_was_killed(name: str, tmp_path
     command.wait()
     assert step_of(killed) >= 4
 
-    assert typed(folder, killed, *fast, "--set", "search.epochs=6").wait(PATIENCE_S) == 0
-    assert typed(folder, whole, "--set", "search.epochs=6").wait(PATIENCE_S) == 0
+    assert search(folder, killed, *fast).wait(PATIENCE_S) == 0
+    assert search(folder, whole).wait(PATIENCE_S) == 0
     assert digest(killed, RUNS[name]) == digest(whole, RUNS[name])
-    report = verify_experiment(api.open_experiment(killed, "mine").store, "mine")
-    assert report.clean, report.problems
+    read = ("mine", "--store", str(killed), "--plugin", PLUGINS[name])
+    assert typed(folder, "verify", *read).wait(PATIENCE_S) == 0
+    assert typed(folder, "best", *read, "--output", "best.json").wait(PATIENCE_S) == 0
+    drawn = ("--plugin", PLUGINS[name], "--output", "cells.svg")
+    assert typed(folder, "show", "best.json", *drawn).wait(PATIENCE_S) == 0
+    assert (folder / "cells.svg").read_text().startswith("<svg")

@@ -24,6 +24,7 @@ from ray_darts.orchestration.run_execution import RankContext, execute_run
 from ray_darts.orchestration.sweep import register_search
 from ray_darts.protocols.method import ORDERS, Order
 from ray_darts.report.cells import cells_svg, cells_text
+from tests.cli.running import ROOT, ray_darts_process
 
 EXPERIMENT = "toys"
 STEPS = 15
@@ -118,6 +119,24 @@ def test_toys_are_searched_published_verified_drawn_and_resumed_bit_for_bit(tmp_
     assert cells_svg(genotype).startswith("<svg")
     network = api.build_network(best, num_classes=10, image_channels=1, image_size=8)
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_commands_read_toys_when_the_plugin_is_named(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    search(assigned(store, "first"), store)
+    where = (EXPERIMENT, "--store", store.uri)
+    genotype = tmp_path / "genotype.json"
+    for words, wanted in (
+        (("verify", *where), "toys: all as written"),
+        (("trace", *where, "--output", str(tmp_path / "trace.csv")), "15 steps"),
+        (("best", *where, "--output", str(genotype), "--json"), '"noisy-edges"'),
+        (("show", str(genotype)), "dense cell"),
+    ):
+        ran = ray_darts_process(*words, "--plugin", "tests.toys", cwd=ROOT)
+        assert (ran.code, wanted in ran.stdout) == (0, True), ran
+    refused = ray_darts_process("verify", *where, cwd=ROOT)
+    assert refused.code == 1
+    assert "name its module (--plugin)" in refused.stdout
 
 
 def test_every_group_of_parameters_is_traced(tmp_path: Path) -> None:

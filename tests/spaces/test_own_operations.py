@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ray_darts.config import OperationSettings
 from ray_darts.data.batch import Batch, Draws
-from ray_darts.errors import ConfigError
+from ray_darts.errors import ConfigError, PluginError
 from ray_darts.protocols import registry
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.registry import register
@@ -123,7 +124,45 @@ def test_synchronised_statistics_reach_an_own_batch_norm() -> None:
     synchronised = supernet.loss(images(), None, Pass.ALPHA, mixing_of(supernet)).loss
     assert synchronised.item() == pytest.approx(loss.item(), rel=1e-12)
     assert own == 15
-    assert len(calls) > own
+    assert len(calls) == 16 + own, "one for each group of the space's own, and one for each of the operation's"
+
+
+class CountingInside(nn.Module):
+    """Keeps a count in a container."""
+
+    def __init__(self, calls: list[int] | dict[int, int]) -> None:
+        super().__init__()
+        self.calls = calls
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Identity."""
+        self.calls[0] += 1
+        return maps
+
+
+class HoldingModules(nn.Module):
+    """Keeps its layers in a plain list."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = [nn.Conv2d(channels, channels, 1)]
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The layer."""
+        result: Tensor = self.layers[0](maps)
+        return result
+
+
+class Unseeded(nn.Module):
+    """Draws its weights from the operating system."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.from_numpy(np.random.default_rng().normal(size=(1, channels, 1, 1))).float())
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """A gain per channel."""
+        return maps * self.weight
 
 
 class Counting(nn.Module):
@@ -188,6 +227,22 @@ REFUSED = {
         lambda c, s: _strided(Function(lambda x: x * float(x.detach().sum().item() > -1e9)), s),
         "reads values on the host",
     ),
+    "counts in a list": (lambda c, s: _strided(CountingInside([0]), s), "changes attribute 1.calls"),
+    "counts in a dict": (lambda c, s: _strided(CountingInside({0: 0}), s), "changes attribute 1.calls"),
+    "hides a module": (
+        lambda c, s: _strided(HoldingModules(c), s),
+        "its attribute 1.layers holds a tensor or a module",
+    ),
+    "another precision": (lambda c, s: _strided(Function(Tensor.double), s), "returns torch.float64 for torch.float32"),
+    "weights not from torch's seed": (lambda c, s: _strided(Unseeded(c), s), "1.weight differs between two calls"),
+    "centres over the batch": (
+        lambda c, s: _strided(Function(lambda x: x - x.mean((0, 2, 3), keepdim=True)), s),
+        "depends on the other samples of the batch",
+    ),
+    "batch norm of its own": (
+        lambda c, s: _strided(Function(lambda x: nn.functional.batch_norm(x, None, None, training=True)), s),
+        "depends on the other samples of the batch",
+    ),
     "own statistics": (
         lambda c, s: _strided(nn.InstanceNorm2d(c, track_running_stats=True), s),
         "changes buffer 1.running_mean",
@@ -203,14 +258,23 @@ def test_an_operation_that_would_break_a_search_is_refused_by_name(case: str) ->
     assert "'my_operation'" in str(refused.value)
 
 
-def test_every_operation_that_the_package_brings_can_be_searched() -> None:
-    for name in registry.BUILT_IN["operation"]:
-        check_operation(registry.find_operation(name), 4)
-
-
 def test_parameters_of_an_operation_that_says_it_has_none_are_refused() -> None:
     with pytest.raises(ConfigError, match="it says parameter_free, but has parameters"):
         check_operation(Made(lambda c, s: nn.Conv2d(c, c, 1, s), parameter_free=True), 4)
+
+
+def test_an_operation_may_be_called_as_an_attribute_of_a_module_is() -> None:
+    register(Made(pool_like_the_papers, "half", parameter_free=True))
+    supernet = supernet_with("half")
+    assert torch.isfinite(supernet.loss(images(), None, Pass.WEIGHT, mixing_of(supernet)).loss)
+
+
+def test_an_operation_that_hides_one_of_the_space_is_refused() -> None:
+    register(Made(pool_like_the_papers, "sep_conv_3x3", parameter_free=True))
+    with pytest.raises(ValueError, match="registers 'sep_conv_3x3', which is an operation of this space"):
+        ConvolutionalSpace()
+    with pytest.raises(PluginError, match="'none', which is the absence of an operation"):
+        register(Made(pool_like_the_papers, "none"))
 
 
 def test_a_supernet_is_not_built_with_a_refused_operation() -> None:

@@ -83,8 +83,9 @@ class SearchCell(nn.Module):
         reduces = shape.reduction and SKIP in layout.operations
         self.reduce = StackedReduce(self.groups[0].stop, channels, momentum) if reduces else None
         self.policy = PassPolicy()
+        # "_": a module has attributes of its own that an operation may be called after, such as half
         self.own = nn.ModuleDict(
-            {name: self._own_modules(name, layout) for name in layout.operations if name not in OPERATIONS}
+            {f"{name}_": self._own_modules(name, layout) for name in layout.operations if name not in OPERATIONS}
         )
 
     def forward(
@@ -202,7 +203,9 @@ class SearchCell(nn.Module):
             assert isinstance(modules, nn.ModuleList)
             for edge, module in enumerate(modules[group.start : group.stop]):
                 source = sources[edge // len(group.nodes)]
-                terms[edge % len(group.nodes)].append(module(source) * columns[name][group.start + edge])
+                terms[edge % len(group.nodes)].append(
+                    module(source) * columns[name.removesuffix("_")][group.start + edge]
+                )
         plain = normed[:num_pooled]
         names = list(self.pools)
         if stride == 1 and SKIP in columns:

@@ -43,8 +43,12 @@ _LITERAL = {
 
 def convolutional_layout(nodes: int = 4, operations: tuple[str, ...] = OPERATIONS) -> SpaceLayout:
     """Normal and reduction cells of arXiv:1806.09055, section 3.1: two inputs, two strongest edges kept per node."""
+    return _layout(nodes, operations, parameter_free(operations, _PARAMETER_FREE, OPERATIONS))
+
+
+def _layout(nodes: int, operations: tuple[str, ...], without_weights: frozenset[str]) -> SpaceLayout:
     cells = tuple(CellLayout(name, _NUM_INPUTS, nodes, operations, _KEPT_INPUTS) for name in _LITERAL)
-    return SpaceLayout("convolutional", cells, SKIP, parameter_free(operations, _PARAMETER_FREE, OPERATIONS))
+    return SpaceLayout("convolutional", cells, SKIP, without_weights)
 
 
 class ConvolutionalSpace(Space):
@@ -124,9 +128,10 @@ class ConvolutionalSpace(Space):
 
     @classmethod
     def layout_of(cls, genotype: Genotype) -> SpaceLayout:
-        """A layout with the genotype's number of nodes and every known operation."""
+        """A layout with the genotype's number of nodes and every known operation; loads none of them."""
         nodes = max(len(cell.nodes) for cell in genotype.cells)
-        return convolutional_layout(nodes, (*OPERATIONS, *names("operation")))
+        others = [name for name in names("operation") if name not in OPERATIONS]
+        return _layout(nodes, (*OPERATIONS, *others), _PARAMETER_FREE)
 
     @classmethod
     def to_text(cls, genotype: Genotype) -> str:

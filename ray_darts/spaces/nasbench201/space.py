@@ -55,7 +55,7 @@ class NasBench201Space(Space):
     @field_validator("operations")
     @classmethod
     def _known_operations(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
-        foreign = [name for name in operations if name in names("operation") and name not in OPERATIONS]
+        foreign = [name for name in operations if name not in OPERATIONS and name in names("operation")]
         if foreign:
             raise ValueError(
                 f"{', '.join(foreign)}: this space takes no operations of plugins, the benchmark has {OPERATIONS} alone"
