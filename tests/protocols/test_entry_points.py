@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from ray_darts.errors import ConfigError, PluginError
 from ray_darts.protocols import registry
 from ray_darts.protocols.registry import find_method, find_operation, load_plugins, names
-from tests.protocols.plugins import METHOD, OPERATION, write_plugin
+from ray_darts.spaces.genotypes import published, published_names, read_genotype, space_of
+from tests.protocols.plugins import DATASET, METHOD, OPERATION, SPACE, write_plugin
 
 PLAIN = OPERATION.replace("register(Blur())", "blur = Blur()")
 
@@ -88,3 +90,30 @@ def test_tasks_are_the_packages_own(here: Path, monkeypatch: pytest.MonkeyPatch)
     assert names("task") == list(registry.BUILT_IN["task"])
     with pytest.raises(ConfigError, match="unknown task 'retrain'"):
         registry.find_task("retrain")
+
+
+@pytest.mark.parametrize(("kind", "group", "text"), [("space", "spaces", SPACE), ("dataset", "datasets", DATASET)])
+def test_an_installed_space_or_data_set_is_found_by_name(
+    kind: registry.Kind, group: str, text: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = re.sub(r"\nregister\(.*\)\n", "\n", text)
+    found = "Melodies" if kind == "space" else "Sounds"
+    install(
+        here, "tunes", "tunes", bare.format(name="tune"), f"[ray_darts.{group}]\ntune = tunes:{found}\n", monkeypatch
+    )
+    assert getattr(registry.find(kind, "tune"), "__name__") == found  # noqa: B009 - of an object
+    assert "tune" in names(kind)
+
+
+def test_a_package_that_cannot_be_imported_stops_nothing_that_does_without_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = "[ray_darts.spaces]\nbroken = broken:Space\n[ray_darts.operations]\nfaulty = broken:operation\n"
+    install(here, "broken", "broken", "1 / 0\n", entries, monkeypatch)
+    assert "DARTS_V2" in published_names()
+    assert read_genotype(published("DARTS_V2").to_json()) == published("DARTS_V2")
+    assert "the space 'broken' of broken cannot be imported: ZeroDivisionError" in caplog.text
+    foreign = published("DARTS_V2").to_json().replace('"convolutional"', '"broken"')
+    assert read_genotype(foreign).space == "broken"
+    with pytest.raises(PluginError, match="cannot be imported"):
+        space_of(read_genotype(foreign))

@@ -183,6 +183,13 @@ def test_a_name_of_another_plugin_is_taken(here: Path) -> None:
     assert find_operation("blur") is before
 
 
+def test_a_plugin_in_a_folder_without_init_is_found_for_other_processes(here: Path) -> None:
+    (here / "bare").mkdir()
+    write_plugin(here / "bare", "inner", OPERATION.format(name="blur"))
+    load_plugins(["bare.inner"])
+    assert registry.plugin_path("bare.inner") == here / "bare"
+
+
 def test_a_plugin_is_imported_once_however_often_it_is_named(here: Path) -> None:
     module = write_plugin(here, "my_blur", OPERATION, "blur")
     load_plugins([module, module])
