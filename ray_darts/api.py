@@ -163,7 +163,7 @@ def read_genotype(source: Genotype | Best | str | Path, *, space: str | None = N
         found = source
     elif isinstance(source, Path):
         found = genotypes.read_genotype(_read_text(source))
-    elif source in genotypes.published_names():
+    elif source.isidentifier():
         return genotypes.published(source, space)
     else:
         found = genotypes.read_genotype(source)

@@ -6,7 +6,6 @@ searches. Imports no pyarrow.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Self
 
@@ -18,7 +17,7 @@ from ray_darts.errors import CorruptObject
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import ALPHAS, SpaceLayout
 
-__all__ = ["ALPHAS", "GENOTYPE", "SEARCH_DOCUMENTS", "SearchAnswer", "is_ranked", "metric_of"]
+__all__ = ["ALPHAS", "GENOTYPE", "SEARCH_DOCUMENTS", "SearchAnswer", "is_ranked"]
 
 GENOTYPE = "genotype.json"
 SEARCH_DOCUMENTS = (GENOTYPE, "alpha_trace.parquet", "metrics.parquet")
@@ -53,7 +52,7 @@ class SearchAnswer(Facts):
 
     def architecture(self, layout: SpaceLayout | None = None) -> Genotype:
         """The genotype, checked, also against a layout if one is given. Raises: GenotypeError."""
-        return Genotype.from_json(json.dumps(self.genotype), layout)
+        return Genotype.from_data(self.genotype, layout)
 
     def to_data(self) -> dict[str, JsonValue]:
         """The plain form that a finish record stores."""
@@ -64,17 +63,6 @@ class SearchAnswer(Facts):
 def is_ranked(record: Record) -> bool:
     """Whether a run takes part in `best.json`: it has finished and publishes a genotype."""
     return record.kind == "finish" and GENOTYPE in record.documents
-
-
-def metric_of(record: Record, key: str) -> Metric | None:
-    """The metric of the answer in a record read from `key`, None where there is none. Raises: CorruptObject."""
-    plain = (record.answer or {}).get("metric")
-    if plain is None:
-        return None
-    try:
-        return Metric.model_validate(plain)
-    except ValidationError as error:
-        raise CorruptObject(f"{key} has a metric that is none: {_mistakes(error)}", key=key) from error
 
 
 def _mistakes(error: ValueError) -> str:

@@ -6,7 +6,6 @@ does not matter. Imports no pyarrow.
 
 from __future__ import annotations
 
-import json
 from typing import ClassVar
 
 from pydantic import JsonValue
@@ -44,7 +43,7 @@ class Best(Document):
 
     def architecture(self) -> Genotype:
         """The genotype, checked. Raises: GenotypeError."""
-        return Genotype.from_json(json.dumps(self.genotype))
+        return Genotype.from_data(self.genotype)
 
     def beats(self, other: Best) -> bool:
         """The total order: selected before interim, then the metric (null last), then the lower run name."""

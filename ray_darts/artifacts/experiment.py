@@ -41,7 +41,7 @@ def register_experiment(
         identity=dict(identity),
         config_digest=config_digest,
         data_digests=dict(data_digests),
-        layout=_layout_facts(layout),
+        layout=layout_facts(layout),
         code=code,
     )
     there_bytes = create(store, keys.description, asked.to_bytes())
@@ -67,17 +67,23 @@ def check_same(
     one out of the identity while they have their default.
     """
     lines = list(_different_fields(dict(_flatten(there.identity)), dict(_flatten(asked.identity)), defaults))
-    lines += [
-        f"data {name}: digest {there.data_digests[name][:12]} there, {digest[:12]} asked"
-        for name, digest in sorted(asked.data_digests.items())
-        if there.data_digests.get(name, digest) != digest
-    ]
+    if there.layout != asked.layout:
+        lines.append(f"layout: {_layout_text(there.layout)} there, {_layout_text(asked.layout)} asked")
+    names = sorted(there.data_digests.keys() | asked.data_digests.keys())
+    pairs = [(name, there.data_digests.get(name, "none"), asked.data_digests.get(name, "none")) for name in names]
+    lines += [f"data {name}: digest {old[:12]} there, {new[:12]} asked" for name, old, new in pairs if old != new]
     if lines:
         raise ConfigError(
             f"experiment {asked.experiment!r} exists with another identity; give this one another --name:\n"
             + "\n".join(f"  {line}" for line in lines),
             experiment=asked.experiment,
         )
+
+
+def _layout_text(layout: LayoutFacts) -> str:
+    return "; ".join(
+        f"{cell.name} of {cell.num_nodes} nodes with {', '.join(cell.operations)}" for cell in layout.cells
+    )
 
 
 def _different_fields(
@@ -121,14 +127,20 @@ def register_run(
     method: Mapping[str, JsonValue] | None = None,
     groups: tuple[GroupFacts, ...] = (),
 ) -> RunDescription:
-    """Write `run.json`, or read an equal one. Raises: CorruptObject when the stored one differs."""
+    """Write `run.json`, or read the same run's. Raises: CorruptObject when it is another run.
+
+    The settings of `method` are part of the experiment's identity, which is compared with defaults in mind.
+    """
     keys = RunKeys(experiment, run)
     settings = None if method is None else dict(method)
     asked = RunDescription(run=run, seed=seed, order=order, method=settings, groups=groups)
     there = create(store, keys.description, asked.to_bytes())
-    if there is not None and RunDescription.from_bytes(there, keys.description) != asked:
+    if there is None:
+        return asked
+    described = RunDescription.from_bytes(there, keys.description)
+    if described.model_copy(update={"method": settings}) != asked:
         raise CorruptObject(f"{keys.description} is not {order} order, seed {seed}", key=keys.description)
-    return asked
+    return described
 
 
 def read_run(store: ObjectStore, experiment: str, run: str) -> RunDescription:
@@ -168,7 +180,7 @@ def space_layout(described: ExperimentDescription) -> SpaceLayout:
     return SpaceLayout(facts.space, cells, facts.skip, frozenset(facts.parameter_free))
 
 
-def _layout_facts(layout: SpaceLayout) -> LayoutFacts:
+def layout_facts(layout: SpaceLayout) -> LayoutFacts:
     cells = tuple(
         CellFacts(
             name=cell.name,

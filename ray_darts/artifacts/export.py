@@ -64,11 +64,6 @@ class _Table(Protocol):
     def write_table(self, table: pa.Table) -> None: ...
 
 
-class _Nowhere:
-    def write_table(self, table: pa.Table) -> None:
-        """Drop the rows, which have been read and checked."""
-
-
 class _Csv:
     """CSV of plain columns; dictionary columns become text."""
 
@@ -95,10 +90,10 @@ class _Wide:
 
 
 @contextmanager
-def _writing(output: Path | None, schema: pa.Schema) -> Iterator[_Table]:
+def _writing(output: Path | None, schema: pa.Schema) -> Iterator[_Table | None]:
     """A table to write to that becomes `output` when the block ends well, and leaves nothing otherwise."""
     if output is None:
-        yield _Nowhere()
+        yield None
         return
     if output.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"{output} ends neither in .parquet nor in .csv")
@@ -121,7 +116,7 @@ def _writing(output: Path | None, schema: pa.Schema) -> Iterator[_Table]:
 
 
 def _export_run(
-    store: ObjectStore, keys: RunKeys, run: RunDescription, architecture: RunArchitecture, table: _Table
+    store: ObjectStore, keys: RunKeys, run: RunDescription, architecture: RunArchitecture, table: _Table | None
 ) -> History:
     log = read_log(store, keys)
     first: Sequence[float] | None = None
@@ -131,7 +126,8 @@ def _export_run(
         first = rows.values[0].tolist() if first is None else first
         last = rows.values[-1].tolist()
         steps += len(rows.steps)
-        table.write_table(trace_table(architecture, run, rows))
+        if table is not None:
+            table.write_table(trace_table(architecture, run, rows))
     if first is None:
         return History(keys.run, 0, 0, {}, {})
     entropies = _entropy(architecture, first), _entropy(architecture, last)

@@ -52,7 +52,10 @@ def read_rows(store: ObjectStore, keys: RunKeys, log: Sequence[Entry], width: in
 
 
 def _consecutive(keys: RunKeys, log: Sequence[Entry]) -> Iterator[PartRef]:
-    """The parts of alphas in order. Raises: CorruptObject unless they hold every step up to each record's once."""
+    """The parts of alphas in order. Raises: CorruptObject unless there are none, or they hold every step up
+    to each record's once."""
+    if not any(ALPHAS in entry.record.streams for entry in log):
+        return  # a task without alphas
     step = 0
     for entry in log:
         key = keys.record(entry.record.n)

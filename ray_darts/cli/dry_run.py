@@ -18,6 +18,7 @@ from ray_darts.orchestration.capacity import Capacity, concurrent_runs
 from ray_darts.orchestration.connection import named_cluster, ray_connection
 from ray_darts.orchestration.plan import SweepRequest, plan_sweep, with_absolute_path
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
+from ray_darts.orchestration.sweep import search_device
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.report.cost import Estimate, Plan, StepSize, estimate
 from ray_darts.search.footprint import measure_footprint
@@ -79,7 +80,6 @@ def _concurrency(request: SweepRequest, num_runs: int) -> tuple[int, str]:
         own = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
         capacity = Capacity((own,))
     operation = request.config.operation
-    on_gpu = operation.device == "cuda" or (operation.device == "auto" and capacity.can_have("GPU"))
-    device = "cuda" if on_gpu else "cpu"
+    device = search_device(operation.device, capacity)
     demand = run_demand(operation, device)
     return concurrent_runs(capacity, demand, max(num_runs, 1), operation.max_concurrent), device

@@ -41,15 +41,16 @@ def show(
 
 
 def _source(word: str) -> str | Path:
-    """A published name, or else a file. Raises: ConfigError."""
+    """A file, or else a published name. Raises: ConfigError."""
     from ray_darts.errors import ConfigError
     from ray_darts.spaces.genotypes import published_names
 
-    if word in published_names():
-        return word
-    if not Path(word).is_file():
-        raise ConfigError(f"{word!r} is neither a file nor a published name ({', '.join(published_names())})")
-    return Path(word)
+    if Path(word).is_file():
+        return Path(word)
+    known = published_names()
+    if word not in known:
+        raise ConfigError(f"{word!r} is neither a file nor a published name ({', '.join(known)})")
+    return word
 
 
 def _space(space: str | None, preset: str | None) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ray_darts.config.kinds import SECTIONS, read_section
 from ray_darts.config.root import SearchConfig
@@ -58,6 +58,8 @@ def load_config(
         there = built.setdefault(section, {})
         if isinstance(there, dict):
             there.update(fields)
+        else:
+            mistakes.append(f"{section} = {there!r}: a section is wanted, to set {', '.join(fields)} in it")
     return validate_config(built, mistakes)
 
 
@@ -92,8 +94,12 @@ def validate_config(settings: Mapping[str, object], mistakes: Iterable[str] = ()
 
 
 def _copied(settings: Mapping[str, object]) -> dict[str, object]:
-    """Copy the settings and their sections, so that overrides do not change the caller's."""
-    return {name: _copied(value) if isinstance(value, Mapping) else value for name, value in settings.items()}
+    """Copy the settings and their sections as plain data, so that overrides do not change the caller's."""
+    plain = {
+        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        for name, value in settings.items()
+    }
+    return {name: _copied(value) if isinstance(value, Mapping) else value for name, value in plain.items()}
 
 
 def _plugins(settings: Mapping[str, object], mistakes: list[str]) -> list[str]:

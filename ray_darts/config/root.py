@@ -99,14 +99,15 @@ class SearchConfig(Settings):
     def identity_defaults(self) -> dict[str, JsonValue]:
         """The identity of a config that sets nothing but this one's kinds of space and data, every field spelled out.
 
-        A field that an older release did not know has this value for it; of methods it knew the default one alone.
+        A field that an older release did not know has this value for it. Of an experiment without a method that is the
+        default method, of one with a method this method's defaults.
         """
         data = _defaults(self.data)
         data.pop("path", None)
         return {
             "space": _defaults(self.space),
             "data": data,
-            "method": _defaults(read_method()),
+            "method": _defaults(self.method) | {"kind": read_method().kind},
             "weights": WeightOptimiser().model_dump(mode="json"),
             "alphas": AlphaOptimiser().model_dump(mode="json"),
             "search": SearchSettings().model_dump(mode="json"),

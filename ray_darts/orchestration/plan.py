@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray_darts.artifacts.experiment import check_same, read_experiment
+from ray_darts.artifacts.experiment import check_same, layout_facts, read_experiment
 from ray_darts.artifacts.keys import check_name
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import ExperimentDescription
@@ -128,4 +128,5 @@ def _check_identity(request: SweepRequest, store: ObjectStore) -> None:
 
 def check_identity(there: ExperimentDescription, config: SearchConfig) -> None:
     """Raise ConfigError unless a config is that of an experiment; the data's digests are compared once it is open."""
-    check_same(there, there.model_copy(update={"identity": config.identity()}), config.identity_defaults())
+    asked = {"identity": config.identity(), "layout": layout_facts(config.space.layout())}
+    check_same(there, there.model_copy(update=asked), config.identity_defaults())

@@ -137,6 +137,7 @@ def _claim(assignment: Assignment, store: ObjectStore, owner: Owner, environment
             owner,
             described.config_digest,
             environment,
+            task=assignment.task,
             retry_failed=assignment.retry_failed,
             keep_checkpoints=config.store.keep_checkpoints,
         )

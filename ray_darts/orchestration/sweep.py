@@ -7,7 +7,9 @@ when nothing is left to search.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +24,7 @@ from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.status import RunStatus
 from ray_darts.config import SearchConfig
-from ray_darts.errors import ClusterError, CorruptObject, MissingObject
+from ray_darts.errors import ClusterError, CorruptObject, GenotypeError, MissingObject
 from ray_darts.exit_codes import exit_code_of_outcomes
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_session
 from ray_darts.orchestration.capacity import Capacity, concurrent_runs
@@ -60,6 +62,12 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
 
     Raises: ConfigError, DataError, ClusterError (before anything is searched), ClusterLost, SweepCrashed, StoreError.
     """
+    stdout = sys.stdout
+
+    def observe(runs: list[RunStatus]) -> None:
+        with redirect_stdout(stdout):  # a connection to Ray sends it to the log
+            observer(runs)
+
     store = open_store(request.store_uri, request.config.store)
     plan = plan_sweep(request, store)
     outcomes: dict[str, RunOutcome] = {}
@@ -70,7 +78,7 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
         detail = "" if failure is None else f"{failure.kind}: {failure.detail}"
         outcomes[run.run] = RunOutcome("failed", f"{detail} (--retry-failed tries again)", run.status.step)
     if plan.to_search:
-        outcomes.update(_search(plan, store, observer))
+        outcomes.update(_search(plan, store, observe))
     try:
         best = read_best(store, request.experiment)
     except MissingObject:
@@ -82,7 +90,7 @@ def _publish_missing(store: ObjectStore, experiment: str, run: str, step: int) -
     """Publish what is missing of a finished run; a damaged run does not stop the others."""
     try:
         publish_run(store, experiment, run)
-    except (CorruptObject, MissingObject) as error:
+    except (CorruptObject, MissingObject, GenotypeError) as error:
         return RunOutcome("error", f"{error} (see ray-darts verify)", step)
     return RunOutcome("finished", step=step)
 
@@ -92,7 +100,7 @@ def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str
     with ray_connection(request.address, request.config.plugins) as is_own:
         capacity = cluster_capacity()
         config, operation = with_absolute_path(request.config), request.config.operation
-        device = _device(operation.device, capacity)
+        device = search_device(operation.device, capacity)
         demand = run_demand(operation, device)
         num_concurrent = concurrent_runs(capacity, demand, len(plan.to_search), operation.max_concurrent)
         if is_own:
@@ -120,7 +128,7 @@ def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str
         ).run()
 
 
-def _device(wanted: Literal["auto", "cpu", "cuda"], capacity: Capacity) -> Literal["cpu", "cuda"]:
+def search_device(wanted: Literal["auto", "cpu", "cuda"], capacity: Capacity) -> Literal["cpu", "cuda"]:
     """What every worker computes on. Raises: ClusterError."""
     if wanted == "cuda" and not capacity.can_have("GPU"):
         raise ClusterError(f"operation.device is 'cuda', but the cluster has {capacity.describe()}")

@@ -98,8 +98,8 @@ def find(kind: Kind, name: object) -> object:
             return _loaded_entry(kind, entry)
     known = ", ".join(names(kind)) or "none"
     raise ConfigError(
-        f'unknown {kind} {name!r}; known are {known}. One of your own needs `plugins = ["its_module"]` in the config '
-        "(--plugin of the commands that read), or an installed package with an entry point",
+        f'unknown {kind} {name!r}; known are {known}. One of your own needs `plugins = ["its_module"]` in the config, '
+        "or an installed package with an entry point",
         kind=kind,
         name=name,
     )

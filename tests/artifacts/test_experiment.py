@@ -8,8 +8,8 @@ import pytest
 from pydantic import JsonValue
 
 from ray_darts.artifacts.experiment import (
-    _layout_facts,
     check_same,
+    layout_facts,
     list_experiments,
     list_runs,
     read_experiment,
@@ -86,7 +86,7 @@ def identity_of(there: dict[str, JsonValue]) -> ExperimentDescription:
         identity=there,
         config_digest="0",
         data_digests={},
-        layout=_layout_facts(config.space.layout()),
+        layout=layout_facts(config.space.layout()),
         code="test",
     )
 

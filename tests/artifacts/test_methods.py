@@ -127,7 +127,7 @@ def test_verify_reports_a_run_whose_method_is_not_installed_and_reads_it_all_the
     [problem] = report.problems
     assert (problem.run, problem.repaired) == (RUN, False)
     assert "the method 'noisy-edges', which cannot be used here" in problem.detail
-    assert "Install the package" in problem.detail
+    assert "install its package, or name its module (--plugin)" in problem.detail
     assert [(run.run, run.state, run.step) for run in report.runs] == [(RUN, "finished", STEPS)]
     assert report.runs[0].num_bytes > 0
     assert store.objects == before

@@ -14,7 +14,7 @@ from ray_darts.cli.exits import exit_code, with_exit_codes
         (errors.ConfigError, 2),
         (errors.DataError, 2),
         (errors.GenotypeError, 2),
-        (errors.NonFiniteAlphas, 2),
+        (errors.NonFiniteAlphas, 1),
         (errors.StoreDenied, 2),
         (errors.ClusterError, 2),
         (errors.ClusterLost, 1),
