@@ -10,11 +10,13 @@ from pydantic import JsonValue
 from ray_darts.artifacts.answer import SEARCH_DOCUMENTS
 from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.collect import collect_experiment
+from ray_darts.artifacts.export import export_traces
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.log_rules import broken_rules
 from ray_darts.artifacts.parts import decode_part
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.run_log import read_log
+from ray_darts.artifacts.status import run_status
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.artifacts.writer import RunWriter, claim_run
 from ray_darts.errors import ConfigError, NonFiniteAlphas, StoreDenied, StoreUnavailable, Superseded
@@ -247,7 +249,7 @@ def test_a_genotype_of_a_step_that_is_not_durable_is_refused(store: MemoryStore,
 
 
 @pytest.mark.parametrize(
-    ("given", "documents", "told"),
+    ("given", "documents", "message"),
     [
         ({}, SEARCH_DOCUMENTS, "genotype"),
         ({"genotype": {}, "genotype_step": 2, "metric": {"name": "m", "value": 0.5}}, SEARCH_DOCUMENTS, "direction"),
@@ -256,12 +258,12 @@ def test_a_genotype_of_a_step_that_is_not_durable_is_refused(store: MemoryStore,
     ],
 )
 def test_an_answer_that_could_not_be_published_is_refused_before_it_is_put(
-    store: MemoryStore, given: dict[str, JsonValue], documents: tuple[str, ...], told: str
+    store: MemoryStore, given: dict[str, JsonValue], documents: tuple[str, ...], message: str
 ) -> None:
     writer = claimed(store)
     advance(writer, 2)
     before = dict(store.objects)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         writer.finish(given, documents)
     assert store.objects == before
 
@@ -271,7 +273,9 @@ def test_a_task_has_streams_of_its_own_and_an_answer_of_its_own(store: MemorySto
     writer = claim_run(store, EXPERIMENT, RUN, owner("a"), DIGEST, ENVIRONMENT, task="training")
     gates, losses = np.ones((2, 3), np.float32), np.zeros((2, 1), np.float32)
     writer.advance(2, {"gates": gates, "losses": losses}, np.zeros(2, np.int32), [], checkpoint_after(2))
-    writer.finish({"accuracy": 0.5}, ("metrics.parquet",))
+    writer.finish({"metric": 0.5}, ("metrics.parquet",))
+    assert run_status(store, EXPERIMENT, RUN).metric is None, "of a search alone"
+    assert export_traces(store, EXPERIMENT, RUN, None) == []
     (gates_ref,) = read_log(store, KEYS)[1].record.streams["gates"]
     part = decode_part(store.objects[gates_ref.key], gates_ref.key, 3, 1, 2, "gates")
     np.testing.assert_array_equal(part.values, gates)

@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from ray_darts.config import load_config, validate_config
+from ray_darts.config import OperationSettings, load_config, validate_config
+from ray_darts.data.text.dataset import Text
 from ray_darts.errors import ConfigError
 from ray_darts.protocols.registry import names
+from ray_darts.spaces.recurrent.space import RecurrentSpace
 
 
 def mistakes_of(**settings: object) -> list[str]:
@@ -184,3 +186,12 @@ def test_settings_are_frozen() -> None:
     config = load_config("digits")
     with pytest.raises(ValueError, match="frozen"):
         config.search.epochs = 3  # type: ignore[misc]
+
+
+def test_a_section_may_be_a_settings_object_and_takes_overrides_and_changes() -> None:
+    given = {"operation": OperationSettings(threads=2), "space": RecurrentSpace(nodes=3), "data": Text()}
+    config = load_config(settings=given, overrides=["space.nodes=5"], changes={"operation": {"max_hours": 1.0}})
+    assert (config.operation.threads, config.operation.max_hours) == (2, 1.0)
+    assert config.space == RecurrentSpace(nodes=5)
+    with pytest.raises(ConfigError, match="operation = 3: a section is wanted, to set workers in it"):
+        load_config(settings={"operation": 3}, changes={"operation": {"workers": 2}})

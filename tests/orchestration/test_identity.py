@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import Field
 
+from ray_darts.artifacts.experiment import check_same, read_experiment, register_run
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.config import SearchConfig
 from ray_darts.config.search import SearchSettings, WeightOptimiser
-from ray_darts.errors import ConfigError
-from ray_darts.orchestration.plan import SweepRequest, plan_sweep
+from ray_darts.errors import ConfigError, CorruptObject
+from ray_darts.methods.darts import Darts
+from ray_darts.orchestration.plan import SweepRequest, check_identity, plan_sweep
 from ray_darts.orchestration.run_execution import RankContext
+from ray_darts.protocols import registry
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from tests.orchestration.test_run_execution import Stopping, eager
 from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, published, search_here
 from tests.search.searches import TINY, tiny_config
@@ -112,3 +118,51 @@ def test_default_identities_have_the_same_kinds_and_every_field() -> None:
     assert recurrent.identity_defaults() == recurrent.identity() | method
     assert TINY, "the tiny config differs from the defaults"
     assert defaults != config.identity() | method
+
+
+def test_an_experiment_whose_space_has_reordered_its_operations_is_refused(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assigned(store, tiny_config())
+    layout = tiny_config().space.layout()
+    turned = tuple(replace(cell, operations=(*cell.operations[1:], cell.operations[0])) for cell in layout.cells)
+    monkeypatch.setattr(ConvolutionalSpace, "layout", lambda self: replace(layout, cells=turned))
+    with pytest.raises(ConfigError, match=r"layout: normal of 2 nodes with none, .* there, normal of .*, none"):
+        plan_sweep(request(store, tiny_config()), store)
+
+
+def test_data_of_other_digests_is_refused_whatever_their_names(store: LocalStore) -> None:
+    assigned(store, tiny_config())
+    there = read_experiment(store, EXPERIMENT)
+    with pytest.raises(ConfigError, match=r"data data: digest .* there, none asked\n +data split: .*\n +data train: "):
+        check_same(there, there.model_copy(update={"data_digests": {"train": "0" * 64}}))
+
+
+class Warming(Darts):
+    """A method as its later release has it: with a setting that came later."""
+
+    kind: Literal["warming"] = "warming"  # type: ignore[assignment]
+    warm: int = 0
+
+
+def test_a_methods_later_setting_continues_its_old_experiments_at_its_default_only(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._registered["method"], "warming", registry._Registered(Warming, "here"))
+
+    def later(warm: int) -> SearchConfig:
+        return tiny_config().model_copy(update={"method": Warming(warm=warm)})
+
+    assigned(store, later(0))
+    there = read_experiment(store, EXPERIMENT)
+    old = there.model_copy(update={"identity": {**there.identity, "method": {"kind": "warming"}}})
+    check_identity(old, later(0))
+    with pytest.raises(ConfigError, match=r"method\.warm: absent there, which means 0, 1 asked"):
+        check_identity(old, later(1))
+    bare = there.model_copy(update={"identity": {name: v for name, v in there.identity.items() if name != "method"}})
+    with pytest.raises(ConfigError, match=r"method\.kind: absent there, which means 'darts', 'warming' asked"):
+        check_identity(bare, later(0))
+    run = register_run(store, EXPERIMENT, "warming-0", 0, "first", method={"kind": "warming"})
+    assert register_run(store, EXPERIMENT, "warming-0", 0, "first", method={"kind": "warming", "warm": 0}) == run
+    with pytest.raises(CorruptObject, match="is not second order"):
+        register_run(store, EXPERIMENT, "warming-0", 0, "second", method={"kind": "warming"})

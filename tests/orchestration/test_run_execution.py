@@ -207,6 +207,14 @@ def test_other_data_than_the_commands_is_refused(store: LocalStore) -> None:
     assert "every node must see the same data" in outcome.detail
 
 
+def test_a_run_of_another_task_is_not_continued(store: LocalStore) -> None:
+    assignment = assigned(store, eager())
+    search_here(assignment, store, RankContext(hooks=Stopping(after=1)))
+    outcome = search_here(assignment.model_copy(update={"task": "training"}), store)
+    assert outcome.kind == "refused"
+    assert "log is of the task 'search', not 'training'" in outcome.detail
+
+
 class DeniedStore(LocalStore):
     """A folder that may be read and not written."""
 

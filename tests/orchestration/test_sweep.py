@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +65,14 @@ def swept(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> tuple[
     store = LocalStore(tmp_path_factory.mktemp("swept"))
     break_checkpoint(store, BROKEN)
     shown: list[int] = []
-    result = run_sweep(request(store), lambda statuses: shown.append(len(statuses)))
+
+    def observe(statuses: list[RunStatus]) -> None:
+        shown.append(len(statuses))
+        print("observed")
+
+    with redirect_stdout(StringIO()) as printed:
+        result = run_sweep(request(store), observe)
+    assert printed.getvalue() == "observed\n" * len(shown), "an observer's output, and nothing of Ray's"
     return store, result, shown
 
 
