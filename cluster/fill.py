@@ -20,7 +20,7 @@ SHAPES = {
     "CLUSTER": r"[a-z][a-z0-9-]{0,40}",
     "HEAD_PROFILE": r"[\w+=,.@-]{1,128}",
     "IMAGE": r"[a-z0-9][\w./:-]*(:(?!latest$)[\w.-]+|@sha256:[0-9a-f]{64})",
-    # One folder, not a path: Arrow, through which Ray writes, puts a marker for every folder above its own.
+    # One folder, not a path.
     "PREFIX": r"[A-Za-z0-9][A-Za-z0-9._-]*",
     "REGION": r"[a-z]{2}(-[a-z]+)+-\d",
     "ROLE_ARN": r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+",

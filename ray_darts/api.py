@@ -1,7 +1,7 @@
 """The Python API: search, read experiments, build networks of genotypes, decode architecture parameters.
 
-The command line calls it too. Every error is one of `ray_darts.errors`; nothing is printed and no logging is
-configured. Each function imports what it needs when it is called: reading a store imports neither torch nor Ray.
+The command line calls it too. Every error is one of `ray_darts.errors`; nothing is printed, and warnings go to the
+logger `ray_darts`. Each function imports what it needs when it is called: reading a store imports neither torch nor Ray.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def search(
 
     In the main thread a first SIGINT or SIGTERM makes all runs commit and end, a second one ends the call.
 
-    Raises: ConfigError (every mistake at once, before anything is written), DataError, ClusterError, StoreError.
+    Raises: ConfigError, before anything is written (every mistake at once; orders once the config is valid),
+    DataError, ClusterError, StoreError.
     """
     limits = {"max_concurrent": max_concurrent, "max_hours": max_hours, "max_worker_hours": max_worker_hours}
     request = read_request(

@@ -6,8 +6,9 @@ code  name            means                                                     
 0     DONE            every run has finished, or what was asked for was printed                -
 1     FAILED          some runs failed (not finite, divergence, processes lost too often, a    after a look at
                       bug), the cluster was lost, or what was checked is not in order          the log
-2     USAGE           the command, the config, the data or a right is wrong; a person must     no
-                      correct it. The same code whether the driver or a worker found it
+2     USAGE           the command, the config, the data or a right is wrong, or no cluster     no
+                      answers; a person must correct it. The same code whether the driver
+                      or a worker found it
 75    STORE_GIVEN_UP  the store did not answer for `give_up_s`; what was committed is safe     yes
 76    SUPERSEDED      a newer command holds the runs; a retry would displace it                no
 130   INTERRUPTED     a signal or a time limit; what was committed is safe                     yes

@@ -51,7 +51,8 @@ class Experiment:
         """The published alpha traces of all finished runs as a `pyarrow.dataset`; files are read when it is scanned.
 
         A row is one alpha after one step: run, order, seed, epoch, step, cell, edge, source, target, operation, alpha,
-        probability. Raises: StoreError.
+        probability; runs of other methods add method and parameter, and have null where a parameter is no alpha.
+        Raises: StoreError.
         """
         from pyarrow.dataset import dataset
 

@@ -37,7 +37,10 @@ TRACE_SCHEMA = pa.schema(
 
 METHOD_TRACE_SCHEMA = pa.schema(
     [
-        *(field.with_nullable(True) if field.name in ("operation", "probability") else field for field in TRACE_SCHEMA),
+        *(field for field in TRACE_SCHEMA if field.name not in ("operation", "alpha", "probability")),
+        pa.field("operation", _TEXT),
+        TRACE_SCHEMA.field("alpha"),
+        pa.field("probability", pa.float32(), metadata={"description": "by the method's decode rule"}),
         pa.field("method", _TEXT, metadata={"description": "null: the default method"}),
         pa.field("parameter", _TEXT, metadata={"description": "kind of the parameter; null: alphas"}),
     ],

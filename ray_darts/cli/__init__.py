@@ -1,4 +1,5 @@
-"""The command line `ray-darts`: parse, call one function, print. The only place that maps errors to exit codes.
+"""The command line `ray-darts`: parse, call one function, print. The only place that ends a process with one of
+`ray_darts.exit_codes`.
 
 Results go to stdout (text, or JSON with `--json`), progress and warnings to stderr. Each command imports what it needs
 when it runs, so `--help` is fast and `best` needs neither torch nor ray.

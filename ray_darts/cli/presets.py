@@ -27,6 +27,6 @@ def presets(
 
 
 def _describe(text: str) -> str:
-    """A preset's first comment, up to its first full stop or colon."""
+    """A preset's first comment, up to its first full stop that a space follows, cut to 96 characters."""
     comment = " ".join(line.removeprefix("#").strip() for line in text.split("\n\n")[0].splitlines())
     return textwrap.shorten(comment.split(". ")[0].rstrip("."), 96, placeholder=" …")

@@ -42,7 +42,10 @@ def submit(
         Path, typer.Option("--working-dir", help="Root of a checkout; ray_darts/ and jobs/ are sent with the job.")
     ] = Path(),
     installed: Annotated[
-        bool, typer.Option("--installed", help="Send nothing: run the package installed in the cluster's image.")
+        bool,
+        typer.Option(
+            "--installed", help="Send no checkout (plugins are sent): run the package installed in the image."
+        ),
     ] = False,
     dependencies: Annotated[
         bool, typer.Option("--dependencies", help="Install what the package needs first: for an image that lacks it.")

@@ -1,1 +1,1 @@
-"""Genotypes as plain data: the shape of a space, discretising alphas, JSON and the reference's text form."""
+"""Genotypes as plain data: the shape of a space, decoding mixing probabilities, JSON and the reference's text form."""

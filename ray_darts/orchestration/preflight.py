@@ -24,7 +24,7 @@ from ray_darts.orchestration.resources import living_nodes
 
 
 def data_digests(config: SearchConfig, seed: int) -> dict[str, str]:
-    """Open the data in this process; {"data": sha256, "split": sha256}. Raises: DataError."""
+    """Open the data in this process and return its digests. Raises: DataError."""
     return open_data(config, seed).digests
 
 

@@ -31,8 +31,8 @@ class DataFacts:
 class SearchData(Protocol):
     """Both halves of a bilevel search, as seeded streams; one object per run.
 
-    `facts` completes the config; `digests` name the bytes used ({"data": sha256, "split": sha256}) and are compared
-    between nodes and commands.
+    `facts` completes the config; `digests` name the bytes used ({"data": sha256} and, say, "split" or "vocabulary")
+    and are compared between nodes and commands.
     """
 
     @property

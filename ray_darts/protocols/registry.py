@@ -40,7 +40,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
 """{kind: {name: module:object}}: everything built into the package."""
 
 DEFAULTS: dict[Kind, str] = {"space": "convolutional", "method": "darts", "dataset": "images", "task": "search"}
-"""The kind that a config without the section gets."""
+"""The kind that a config without the section gets, and the task of a run."""
 
 GROUPS: dict[Kind, str] = {
     "space": "ray_darts.spaces",
@@ -121,7 +121,7 @@ def find_dataset(name: object) -> type[Dataset]:
 
 
 def find_operation(name: object) -> Operation:
-    """The operation called `name`, of a plugin or an entry point. Raises: ConfigError."""
+    """The operation called `name` that is not a space's own. Raises: ConfigError."""
     return cast(Operation, find("operation", name))
 
 

@@ -19,10 +19,10 @@ Measured on one thread for convolutions (1.6e10 to 2e10) and for the recurrent s
 CALL_S = {"cpu": 30e-6, "cuda": 6e-6}
 """{device: seconds per operator call}: the overhead of a call besides its arithmetic; it dominates small searches."""
 RUN_START_S = 40.0
-"""Ray's fixed cost of one run: a worker group, a process group, the data (DESIGN: 80 s for two waves of two)."""
+"""Ray's fixed cost of one run: a worker group, a process group, the data; an assumption."""
 PROCESS_BYTES = 690_000_000
 """Resident memory of one worker before its network."""
-BYTES_PER_ALPHA = 3.9 + 5.8
+BYTES_PER_ALPHA = 3.7 + 5.7
 """In a part and in alpha_trace.parquet, measured on a random walk (benchmarks/README.md): a part has only alphas, the
 trace also probabilities; the other columns are dictionary-encoded."""
 CHECKPOINTS_KEPT = 2

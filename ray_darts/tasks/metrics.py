@@ -48,7 +48,8 @@ class _Report(BaseModel):
 
 
 class CellMetrics(_Report):
-    """One kind of cell at an epoch's end, decoded from its alphas."""
+    """One kind of cell at an epoch's end, decoded from its alphas; of other methods than the default one, "softmax" in
+    the stored descriptions means the decode rule's probabilities."""
 
     entropy: float = Field(description="of softmax(alpha), nats, mean over edges; ln(operations) when undecided")
     skips: int = Field(description="skip connections among the kept edges")
