@@ -1,7 +1,7 @@
 """The Python API: search, read experiments, build networks of genotypes, decode architecture parameters.
 
 The command line calls it too. Every error is one of `ray_darts.errors`; nothing is printed, and warnings go to the
-logger `ray_darts`. Each function imports what it needs when it is called: reading a store imports neither torch nor Ray.
+logger `ray_darts`. Each function imports what it needs when it is called; reading a store needs neither torch nor Ray.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ray_darts.artifacts.status import RunStatus
     from ray_darts.config import StoreSettings
     from ray_darts.genotype.genotype import Genotype
-    from ray_darts.genotype.layout import ParameterGroup
     from ray_darts.orchestration.assignment import RunOutcome
     from ray_darts.orchestration.plan import SweepRequest
     from ray_darts.protocols.method import Method
@@ -144,6 +143,10 @@ def build_network(
     from ray_darts.protocols.dataset import DataFacts
     from ray_darts.spaces.genotypes import checked, space_of
 
+    sizes = {"num_classes": num_classes, "image_channels": image_channels, "image_size": image_size}
+    for name, value in sizes.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} = {value!r}: wanted is a whole number of at least 1")
     found = checked(read_genotype(genotype))
     return space_of(found).network(found, DataFacts(num_classes, image_channels, image_size), **options)
 
@@ -162,8 +165,10 @@ def read_genotype(source: Genotype | Best | str | Path, *, space: str | None = N
         found = source.architecture()
     elif isinstance(source, Genotype):
         found = source
+    elif not isinstance(source, str | Path):
+        raise GenotypeError(f"{source!r}: wanted is a genotype, its text, a published name or a Path")
     elif isinstance(source, Path):
-        found = genotypes.read_genotype(_read_text(source))
+        found = genotypes.read_genotype_file(source)
     elif source.isidentifier():
         return genotypes.published(source, space)
     else:
@@ -195,6 +200,7 @@ def decode(
     """
     from ray_darts.arguments import read_config
     from ray_darts.config.kinds import read_method
+    from ray_darts.genotype.layout import flatten
     from ray_darts.protocols.space import Space
 
     if isinstance(config_or_space, Space):
@@ -203,11 +209,13 @@ def decode(
         config = read_config(config_or_space)
         space, rule = config.space, method or config.method
     layout = space.layout()
-    flat: Sequence[float]
-    if isinstance(parameters, Mapping):
-        flat = _flatten(rule.groups(layout), parameters)
-    else:
-        flat = [float(value) for value in parameters]
+    try:
+        if isinstance(parameters, Mapping):
+            flat = flatten(rule.groups(layout), parameters)
+        else:
+            flat = [float(value) for value in parameters]
+    except (TypeError, ValueError) as error:
+        raise GenotypeError(f"architecture parameters are numbers, flat or rows per cell: {error}") from error
     return rule.decode(layout, flat).genotype
 
 
@@ -271,30 +279,3 @@ def run_request(request: SweepRequest, observer: Callable[[list[RunStatus]], Non
 
     result = run_sweep(request, observer or (lambda runs: None))
     return SearchResult(request.experiment, request.store_uri, result.outcomes, result.best, result.exit_code)
-
-
-def _flatten(groups: Sequence[ParameterGroup], rows: Mapping[str, Iterable[Iterable[float]]]) -> list[float]:
-    """The flat vector of {name of a group: rows}. Raises: GenotypeError naming the group that does not fit."""
-    names = [group.name for group in groups]
-    if set(rows) != set(names):
-        raise GenotypeError(f"architecture parameters of {sorted(rows)}; wanted are {names}")
-    flat: list[float] = []
-    for group in groups:
-        table = [[float(value) for value in row] for row in rows[group.name]]
-        height = group.size // group.shape[-1]
-        if len(table) != height or any(len(row) != group.shape[-1] for row in table):
-            shape = [len(table), sorted({len(row) for row in table})]
-            raise GenotypeError(f"{group.name} has shape {shape}, wanted is {[height, group.shape[-1]]}")
-        flat += [value for row in table for value in row]
-    return flat
-
-
-def _read_text(path: Path) -> str:
-    """A file that may hold a genotype, at most one byte more than one may have. Raises: ConfigError."""
-    from ray_darts.genotype.genotype import MAX_TEXT_BYTES
-
-    try:
-        with path.open(encoding="utf-8") as file:
-            return file.read(MAX_TEXT_BYTES + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error

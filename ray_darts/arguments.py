@@ -51,7 +51,9 @@ def check_arguments(
     some_seeds = _collect(found, lambda: _read_seeds(seeds))
     some_orders = None if config is None else _collect(found, lambda: _read_orders(orders, config.method))
     experiment = None
-    if name is not None:
+    if name is not None and not isinstance(name, str):
+        found.append(f"name = {name!r}: wanted is a string")
+    elif name is not None:
         experiment = _collect(found, lambda: check_name(name, "experiment"))
     elif config is not None:
         default = f"{_origin(source)}-{config.digest()[:8]}"
@@ -69,7 +71,7 @@ def read_config(
     Raises: ConfigError.
     """
     given = {field: value for field, value in (operation or {}).items() if value is not None}
-    if isinstance(overrides, str):
+    if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
         raise ConfigError(f"overrides = {overrides!r}: wanted is a list of section.key=value")
     if isinstance(source, SearchConfig):
         if not overrides and not given:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
@@ -155,6 +155,25 @@ def _float32(values: Sequence[float]) -> list[float]:
         return list(struct.unpack(form, struct.pack(form, *values)))
     except OverflowError:
         return [math.inf] if len(values) == 1 else [_float32([value])[0] for value in values]
+
+
+def flatten(groups: Sequence[ParameterGroup], rows: Mapping[str, Iterable[Iterable[float]]]) -> list[float]:
+    """The flat vector of {name of a group: rows}, the inverse of `SpaceLayout.rows`.
+
+    Raises: GenotypeError naming the group that does not fit; TypeError or ValueError for what is no number.
+    """
+    names = [group.name for group in groups]
+    if set(rows) != set(names):
+        raise GenotypeError(f"architecture parameters of {sorted(rows)}; wanted are {names}")
+    flat: list[float] = []
+    for group in groups:
+        table = [[float(value) for value in row] for row in rows[group.name]]
+        height = group.size // group.shape[-1]
+        if len(table) != height or any(len(row) != group.shape[-1] for row in table):
+            shape = [len(table), sorted({len(row) for row in table})]
+            raise GenotypeError(f"{group.name} has shape {shape}, wanted is {[height, group.shape[-1]]}")
+        flat += [value for row in table for value in row]
+    return flat
 
 
 def num_parameters(groups: Sequence[ParameterGroup]) -> int:

@@ -101,7 +101,7 @@ class Assignment(Settings):
         try:
             config = validate_config(_section(plain.get("config")))
             return cls.model_validate({**plain, "config": config})
-        except ValidationError as error:
+        except (ValidationError, ConfigError) as error:
             raise ConfigError(
                 f"ray_darts {ray_darts.__version__} on {socket.gethostname()} cannot use the assignment that the "
                 f"driver sent: {error}. Install the driver's version of ray_darts and its plugins on every node"

@@ -19,7 +19,7 @@ from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.config import SearchConfig, validate_config
 from ray_darts.data.open import open_data
-from ray_darts.errors import ConfigError, RayDartsError
+from ray_darts.errors import ClusterError, ConfigError, RayDartsError
 from ray_darts.orchestration.resources import living_nodes
 
 
@@ -39,9 +39,12 @@ def check_here(config: SearchConfig, seed: int, store: ObjectStore) -> dict[str,
 
 
 def check_from_worker(config: SearchConfig, seed: int, store_uri: str) -> dict[str, str]:
-    """The same in a Ray task on a node that can be a worker, with its rights. Raises: StoreError, DataError."""
+    """The same in a Ray task on a node that can be a worker, with its rights. Raises: also ClusterError."""
     task = ray.remote(num_cpus=config.operation.cpus_per_worker, max_retries=2)(_check)
-    answer: dict[str, str] | RayDartsError = ray.get(task.remote(config.model_dump(mode="json"), seed, store_uri))
+    try:
+        answer: dict[str, str] | RayDartsError = ray.get(task.remote(config.model_dump(mode="json"), seed, store_uri))
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"a worker could not check data and store: {error}") from error
     if isinstance(answer, RayDartsError):
         raise answer
     return answer

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 from ray_darts.errors import ConfigError, GenotypeError, PluginError
-from ray_darts.genotype.genotype import Genotype
+from ray_darts.genotype.genotype import MAX_TEXT_BYTES, Genotype
 from ray_darts.genotype.literal import is_literal, literal_fields
 from ray_darts.protocols.registry import find_space, names
 from ray_darts.protocols.space import CellWords, Space
@@ -63,6 +64,16 @@ def read_genotype(text: str) -> Genotype:
         seen = ", ".join(literal_fields(text)) or "none"
         raise GenotypeError(f"fields {seen} of Genotype(...): no space here has these")
     raise GenotypeError(f"neither the JSON of a genotype nor the text form of a space: {text[:40]!r}")
+
+
+def read_genotype_file(path: Path) -> Genotype:
+    """Read a file in either form. Raises: ConfigError when it cannot be read, GenotypeError."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_TEXT_BYTES + 1)  # one more than a genotype may have, which reading refuses
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    return read_genotype(text)
 
 
 def write_text(genotype: Genotype) -> str:

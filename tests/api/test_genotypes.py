@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,23 @@ def test_a_method_that_is_given_decodes() -> None:
 def test_a_file_that_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(errors.ConfigError, match="cannot read"):
         api.read_genotype(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: api.decode("digits", ["a"]), "architecture parameters are numbers"),  # type: ignore[list-item]
+        (lambda: api.decode("digits", None), "architecture parameters are numbers"),  # type: ignore[arg-type]
+        (lambda: api.decode("digits", {"normal": 3, "reduction": 3}), "numbers, flat or rows"),  # type: ignore[arg-type]
+        (lambda: api.read_genotype(3), "3: wanted is a genotype"),  # type: ignore[arg-type]
+        (lambda: api.build_network({}, num_classes=10), "{}: wanted is a genotype"),  # type: ignore[arg-type]
+        (lambda: api.build_network("DARTS_V2", num_classes="x"), "num_classes = 'x': wanted"),  # type: ignore[arg-type]
+        (lambda: api.build_network("DARTS_V2", num_classes=0), "num_classes = 0: wanted"),
+        (lambda: api.build_network("DARTS_V2", num_classes=2, image_size=0), "image_size = 0: wanted"),
+        (lambda: api.search("digits", name=3), "name = 3: wanted is a string"),  # type: ignore[arg-type]
+        (lambda: api.search("digits", overrides=[3]), r"overrides = \[3\]: wanted"),  # type: ignore[list-item]
+    ],
+)
+def test_arguments_of_a_wrong_type_are_errors_of_the_package(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(errors.RayDartsError, match=message):
+        call()

@@ -1,3 +1,5 @@
+import socket
+
 import pytest
 
 from ray_darts.errors import (
@@ -6,6 +8,7 @@ from ray_darts.errors import (
     CorruptObject,
     DataError,
     GenotypeError,
+    NonFiniteAlphas,
     RankFailed,
     RunFailed,
     RunFinished,
@@ -28,6 +31,7 @@ from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_o
         (DataError("missing"), "refused"),
         (ConfigError("no"), "refused"),
         (GenotypeError("no cell"), "refused"),
+        (NonFiniteAlphas("NaN"), "error"),
         (RankFailed("rank 1"), "error"),
         (RankFailed("rank 1", rank=1, kind="refused"), "refused"),
         (RankFailed("rank 1", rank=1, kind="great"), "error"),
@@ -58,3 +62,8 @@ def test_what_is_no_outcome_is_refused(plain: dict[str, object]) -> None:
 def test_an_assignment_that_a_node_cannot_read_is_a_config_error_that_names_the_field() -> None:
     with pytest.raises(ConfigError, match=r"cannot use the assignment(.|\n)*order(.|\n)*on every node"):
         Assignment.from_plain({"order": "third"})
+
+
+def test_a_plugin_that_a_worker_lacks_is_named_with_the_host() -> None:
+    with pytest.raises(ConfigError, match=rf"(?s){socket.gethostname()}.*plugin 'absent_plugin' is not installed"):
+        Assignment.from_plain({"config": {"plugins": ["absent_plugin"]}})
