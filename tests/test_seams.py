@@ -93,6 +93,13 @@ def test_no_room_names_a_space_or_a_method_of_another() -> None:
     assert {path: places for path, places in found.items() if places and path not in OLD_NAMES} == {}
 
 
+def test_no_file_is_longer_than_300_lines() -> None:
+    files = [file for room in (ROOT, Path(__file__).parent) for kind in ("*.py", "*.cpp") for file in room.rglob(kind)]
+    lengths = {str(file): len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+    assert len(lengths) > 300
+    assert {file: length for file, length in lengths.items() if length > 300} == {}
+
+
 def test_an_old_name_is_one_place() -> None:
     texts = dict(sources())
     assert {path: len(offences(texts[path], foreign(path))) for path in OLD_NAMES} == dict.fromkeys(OLD_NAMES, 1)

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,6 +63,7 @@ def submit(
     checked = search_words([*(words or []), "--store", store, *(["--preset", preset] if preset is not None else [])])
     plugins = check_search(checked).config.plugins
     checkout = None if installed else working_dir
+    check_config_travels(checked, checkout)
     with sent_packages(plugins, checkout) as packages:
         request = JobRequest(
             tuple(checked), checkout, requirements() if dependencies else (), stop_wait_s, packages=packages
@@ -86,13 +87,33 @@ def check_search(words: Sequence[str]) -> SweepRequest:
 
     Imports the plugins that the config names.
     """
-    from ray_darts.cli.app import app
     from ray_darts.cli.request import read_request
+
+    given = parsed(words)
+    return read_request(**{name: value for name, value in given.items() if name not in ("dry_run", "as_json")})
+
+
+def check_config_travels(words: Sequence[str], checkout: Path | None) -> None:
+    """Refuse a relative config file that is not sent: the job runs in the root of the checkout. Raises: ConfigError."""
+    config = parsed(words)["config"]
+    if checkout is None or not isinstance(config, Path):
+        return
+    if config.is_absolute():
+        report_line(f"warning: {config} is not sent; the job reads that path on its own node")
+    elif not (checkout / config).is_file():
+        raise ConfigError(
+            f"--config {config}: the job runs in the root of the checkout that is sent, {checkout.absolute()}; wanted "
+            "is the path of a file below it, relative to it"
+        )
+
+
+def parsed(words: Sequence[str]) -> dict[str, Any]:
+    """The parameters of `ray-darts search` in `words`. Raises: click.UsageError."""
+    from ray_darts.cli.app import app
 
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    given = group.commands["search"].make_context("search", list(words)).params
-    return read_request(**{name: value for name, value in given.items() if name not in ("dry_run", "as_json")})
+    return group.commands["search"].make_context("search", list(words)).params
 
 
 def read_token(token_file: Path | None) -> str | None:

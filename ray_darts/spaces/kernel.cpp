@@ -11,8 +11,7 @@ namespace {
 template <typename T>
 using Lanes __attribute__((vector_size(64), aligned(sizeof(T)))) = T;
 
-constexpr long kRows = 8;       // rows computed per load of weights
-constexpr long kBlock = 256;    // rows summed in T before they are added to a total
+constexpr long kRows = 8, kBlock = 256;  // rows computed per load of weights; summed in T before a total
 
 template <typename T>
 constexpr long lanes = 64 / sizeof(T);

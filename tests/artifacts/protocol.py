@@ -10,7 +10,6 @@ import copy
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from hypothesis import strategies as st
@@ -25,31 +24,13 @@ from ray_darts.artifacts.parts import decode_part
 from ray_darts.artifacts.records import ObjectRef, Record
 from ray_darts.artifacts.writer import RunWriter
 from ray_darts.errors import RunFailed, RunFinished, StoreError, StoreUnavailable, Superseded
-from tests.artifacts.memory_store import FAULTS, Fault, Killed, MemoryStore
+from tests.artifacts.memory_store import Fault, Killed, MemoryStore
+from tests.artifacts.moves import RUNS, Process, runs, schedules, works
 from tests.artifacts.runs import EXPERIMENT, LAYOUT, advance, alphas_after, claimed, finish, register
 
-RUNS = (("first-order-seed-0", 0), ("first-order-seed-1", 1))
 MAX_STEP = 12
 
 Answer = TypeVar("Answer")
-
-schedules: st.SearchStrategy[list[Fault | None]] = st.one_of(
-    st.just([]),
-    st.builds(lambda at, fault: [None] * at + [fault], st.integers(0, 5), st.sampled_from(FAULTS)),
-    st.lists(st.sampled_from((None, None, None, *FAULTS)), max_size=6),
-)
-works = st.sampled_from(["advance", "finish", "advance", "fail", "finish"])
-runs = st.sampled_from([run for run, _ in RUNS])
-
-
-@dataclass
-class Process:
-    """Somebody who holds, or believes to hold, a run. `owed` must be repeated before anything else."""
-
-    run: str
-    session: str
-    writer: RunWriter
-    owed: Callable[[RunWriter], None] | None = None
 
 
 class Protocol(RuleBasedStateMachine):

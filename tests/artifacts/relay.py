@@ -23,7 +23,7 @@ class Relay:
     """Forwards to `target`.
 
     `loses(method, path)` says of each request whether its reply is dropped, `replaces(method, status)` what status and
-    error code are told instead of the server's answer.
+    error code are sent instead of the server's answer.
     """
 
     def __init__(self, target: str, replaces: Replaces) -> None:

@@ -66,16 +66,16 @@ class _KeepsAll(MemoryStore):
 
 
 @pytest.mark.parametrize(
-    ("kind", "promise", "told"),
+    ("kind", "promise", "message"),
     [
         (_IgnoresIfNoneMatch, "conditional create", "If-None-Match is ignored"),
         (_IgnoresIfMatch, "compare and swap", "If-Match is ignored"),
         (_ReadsLate, "read after write", "instead of"),
     ],
 )
-def test_a_store_without_a_promise_is_refused(kind: type[MemoryStore], promise: str, told: str) -> None:
-    assert told in broken(kind())[promise]
-    with pytest.raises(StoreError, match=f"{promise}: .*{told}.*Without it"):
+def test_a_store_without_a_promise_is_refused(kind: type[MemoryStore], promise: str, message: str) -> None:
+    assert message in broken(kind())[promise]
+    with pytest.raises(StoreError, match=f"{promise}: .*{message}.*Without it"):
         check_store(kind())
 
 

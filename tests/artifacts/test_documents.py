@@ -48,7 +48,7 @@ def _with(data: bytes, **more: object) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda data: _with(data, schema_version=3), "schema version 3, this release reads up to 2"),
         (lambda data: _with(data, schema_version="1"), "schema version '1'"),
@@ -64,9 +64,9 @@ def _with(data: bytes, **more: object) -> bytes:
     ],
 )
 def test_another_document_is_refused_naming_key_and_field(
-    finish: bytes, change: Callable[[bytes], bytes], told: str
+    finish: bytes, change: Callable[[bytes], bytes], message: str
 ) -> None:
-    with pytest.raises(CorruptObject, match=told) as raised:
+    with pytest.raises(CorruptObject, match=message) as raised:
         Record.from_bytes(change(finish), "the-key")
     assert "the-key" in str(raised.value)
 

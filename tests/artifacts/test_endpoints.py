@@ -68,9 +68,9 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 
 
 def test_a_credential_in_the_url_is_refused_and_not_repeated() -> None:
-    with pytest.raises(ConfigError, match="own chain") as told:
+    with pytest.raises(ConfigError, match="own chain") as raised:
         check_endpoint("https://key:canary-secret@host", allow_http=False)
-    assert "canary" not in str(told.value)
+    assert "canary" not in str(raised.value)
 
 
 def test_an_endpoint_of_the_environment_is_checked_like_one_of_the_config(

@@ -67,16 +67,16 @@ def test_the_same_experiment_again_is_the_same_experiment(store: ObjectStore) ->
 def test_another_identity_is_refused_naming_every_field_that_differs(store: ObjectStore) -> None:
     write(store, validate_config({}), {"data": "1", "split": "2"})
     other = validate_config({"search": {"epochs": 3, "batch_size": 8}, "space": {"kind": "convolutional", "layers": 5}})
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         write(store, other, {"data": "9", "split": "2"})
-    lines = str(told.value).splitlines()[1:]
+    lines = str(raised.value).splitlines()[1:]
     assert [line.split(":")[0].strip() for line in lines] == [
         "search.batch_size",
         "search.epochs",
         "space.layers",
         "data data",
     ]
-    assert "search.epochs: 50 there, 3 asked" in str(told.value)
+    assert "search.epochs: 50 there, 3 asked" in str(raised.value)
 
 
 def identity_of(there: dict[str, JsonValue]) -> ExperimentDescription:
@@ -104,7 +104,7 @@ def test_a_field_that_came_later_may_be_asked_for_at_its_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "field", "value", "told"),
+    ("section", "field", "value", "message"),
     [
         ("search", "draws", 2, "search.draws: absent there, which means 1, 2 asked"),
         ("method", "temperature", 0.5, "method.temperature: absent there, which means 1.0, 0.5 asked"),
@@ -112,11 +112,13 @@ def test_a_field_that_came_later_may_be_asked_for_at_its_default() -> None:
         ("search", "epochs", 3, "search.epochs: 50 there, 3 asked"),
     ],
 )
-def test_a_field_that_came_later_is_refused_at_another_value(section: str, field: str, value: float, told: str) -> None:
+def test_a_field_that_came_later_is_refused_at_another_value(
+    section: str, field: str, value: float, message: str
+) -> None:
     asked = {**NEW, section: {**NEW[section], field: value}}  # type: ignore[dict-item]
     with pytest.raises(ConfigError) as raised:
         check_same(identity_of(OLD), identity_of(asked), NEW)
-    assert str(raised.value).splitlines()[1:] == [f"  {told}"]
+    assert str(raised.value).splitlines()[1:] == [f"  {message}"]
 
 
 def test_a_field_that_this_release_does_not_know_is_refused() -> None:

@@ -62,14 +62,14 @@ def test_a_swap_of_nothing_is_missing(store: ObjectStore) -> None:
 
 
 def test_a_missing_key_is_told_or_the_missing_right_is(store: ObjectStore, hides_missing: bool) -> None:
-    with pytest.raises(missing(hides_missing)) as told:
+    with pytest.raises(missing(hides_missing)) as raised:
         store.get("nothing/here")
     if hides_missing:
-        assert "s3:ListBucket" in str(told.value)
+        assert "s3:ListBucket" in str(raised.value)
         with pytest.raises(StoreDenied, match="s3:ListBucket"):
             store.exists("nothing/here")
     else:
-        assert told.value.key == "nothing/here"  # type: ignore[attr-defined]
+        assert raised.value.key == "nothing/here"  # type: ignore[attr-defined]
         assert not store.exists("nothing/here")
 
 

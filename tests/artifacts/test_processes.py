@@ -29,13 +29,13 @@ STEPS = 12
 class Searcher:
     """One process of `tests.artifacts.searcher`; always ended."""
 
-    def __init__(self, uri: str, told: StoreSettings, session: str, run: str = RUN, steps: int = STEPS) -> None:
+    def __init__(self, uri: str, settings: StoreSettings, session: str, run: str = RUN, steps: int = STEPS) -> None:
         command = [
             sys.executable,
             "-m",
             "tests.artifacts.searcher",
             uri,
-            told.model_dump_json(),
+            settings.model_dump_json(),
             session,
             run,
             str(steps),

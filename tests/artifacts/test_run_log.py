@@ -94,9 +94,9 @@ def test_the_newest_session_wins_and_names_whom_it_displaces(store: MemoryStore)
     assert second.displaced is not None
     assert second.displaced.session == "a"
     assert second.displaced_age_s is not None
-    with pytest.raises(Superseded, match="session b") as told:
+    with pytest.raises(Superseded, match="session b") as raised:
         advance(first, 4)
-    assert told.value.holder["session"] == "b"  # type: ignore[index]
+    assert raised.value.holder["session"] == "b"  # type: ignore[index]
 
 
 def test_a_displaced_session_never_claims_again(store: MemoryStore) -> None:
@@ -125,9 +125,9 @@ def test_five_idle_claims_end_the_run_and_a_retry_goes_on(store: MemoryStore) ->
     advance(claimed(store), 2)
     for _ in range(MAX_IDLE_CLAIMS):
         claimed(store)
-    with pytest.raises(RunFailed) as told:
+    with pytest.raises(RunFailed) as raised:
         claimed(store)
-    assert told.value.kind == "no_progress"
+    assert raised.value.kind == "no_progress"
     with pytest.raises(RunFailed):
         claimed(store, "b")
     writer = claimed(store, "b", retry_failed=True)

@@ -92,7 +92,9 @@ def test_a_wrong_secret_is_told_apart_from_a_wrong_key(
         open_store(fresh_uri(), settings(url)).put("a", b"one")
 
 
-def test_a_token_that_is_not_the_sessions_is_told(aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_is_not_the_sessions_is_reported(
+    aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with moto(tmp_path) as url:
         iam, sts, bucket = (
             boto3.client(name, endpoint_url=url, region_name="us-east-1") for name in ("iam", "sts", "s3")
@@ -111,7 +113,7 @@ def test_a_token_that_is_not_the_sessions_is_told(aws: None, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "kind", "told"),
+    ("status", "code", "kind", "message"),
     [
         (400, "ExpiredToken", StoreDenied, "session token has expired"),
         (403, "RequestTimeTooSkewed", StoreDenied, "clock is off"),
@@ -125,10 +127,10 @@ def test_a_token_that_is_not_the_sessions_is_told(aws: None, tmp_path: Path, mon
     ],
 )
 def test_what_may_be_tried_again_is_told_from_what_is_final(
-    aws: None, relay: tuple[Relay, str], status: int, code: str, kind: type[StoreError], told: str
+    aws: None, relay: tuple[Relay, str], status: int, code: str, kind: type[StoreError], message: str
 ) -> None:
     relay[0].replaces = lambda method, seen: (status, code)
-    with pytest.raises(kind, match=told) as raised:
+    with pytest.raises(kind, match=message) as raised:
         open_store(fresh_uri(), settings(relay[1], attempts=2)).put_if_absent("a", b"one")
     assert type(raised.value) is kind
     tried_again = kind is StoreUnavailable and code != "BadDigest"
@@ -147,7 +149,7 @@ def test_a_missing_bucket_is_no_missing_key(aws: None, s3_server: str) -> None:
         open_store("s3://nowhere/prefix", settings(s3_server)).get("a")
 
 
-def test_an_unknown_profile_is_told(aws: None) -> None:
+def test_an_unknown_profile_is_reported(aws: None) -> None:
     with pytest.raises(ConfigError, match="nobody"):
         open_store("s3://bucket", StoreSettings(profile="nobody"))
 
@@ -184,16 +186,16 @@ def failing_run(relay: tuple[Relay, str]) -> str:
     store = open_store(fresh_uri(), settings(relay[1], attempts=2))
     register(store)
     relay[0].loses = lambda method, path: "/parts/" in path
-    with pytest.raises(StoreUnavailable) as told:
+    with pytest.raises(StoreUnavailable) as raised:
         whole_run(store)
-    return f"{told.value} {told.value.facts} {store!r}"
+    return f"{raised.value} {raised.value.facts} {store!r}"
 
 
 def test_no_secret_and_no_signature_reaches_a_log(
     aws: None, relay: tuple[Relay, str], talkative: pytest.LogCaptureFixture
 ) -> None:
-    told = failing_run(relay)
-    assert "canary" not in talkative.text + told
+    message = failing_run(relay)
+    assert "canary" not in talkative.text + message
     assert "AWS4-HMAC-SHA256" not in talkative.text
 
 

@@ -21,7 +21,7 @@ def exposure_faults(path: Path) -> list[str]:
         if BY_NAME.search(code):
             faults.append(f"{path.name}:{number}: ends processes by name")
         if OPEN_ADDRESS.search(code):
-            reason = any(REASON.search(told) for told in (line, lines[number - 2] if number > 1 else ""))
+            reason = any(REASON.search(text) for text in (line, lines[number - 2] if number > 1 else ""))
             if not token:
                 faults.append(f"{path.name}:{number}: open to everybody without a token")
             if not reason:

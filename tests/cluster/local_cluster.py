@@ -82,7 +82,7 @@ class LocalCluster:
     def submit(
         self, *words: str, token_file: Path | None = None, store: ObjectStore | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """`ray-darts submit` to this cluster, in a process that knows only what it is told; `store`: not the folder."""
+        """`ray-darts submit` to this cluster, in a process that knows only its options; `store`: not the folder."""
         return subprocess.run(
             self._submission(words, token_file or self.token_file, store),
             cwd=ROOT,
@@ -109,8 +109,8 @@ class LocalCluster:
         ):
             assert followed.stderr is not None
             try:
-                told = next(match for line in followed.stderr if (match := SUBMITTED.match(line)))
-                yield followed, told[1]
+                submitted = next(match for line in followed.stderr if (match := SUBMITTED.match(line)))
+                yield followed, submitted[1]
             finally:
                 followed.kill()
 

@@ -29,8 +29,8 @@ def test_opened_copy_is_refused(tmp_path: Path, old: str, new: str, fault: str) 
     assert old in text
     copy = tmp_path / "aws.yaml"
     copy.write_text(text.replace(old, new), encoding="utf-8")
-    [told] = exposure_faults(copy)
-    assert fault in told
+    [reported] = exposure_faults(copy)
+    assert fault in reported
 
 
 def test_open_address_needs_both_token_and_reason(tmp_path: Path) -> None:

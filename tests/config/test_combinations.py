@@ -9,7 +9,7 @@ from ray_darts.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("preset", "overrides", "told"),
+    ("preset", "overrides", "message"),
     [
         ("digits", ["search.accumulate=2", "search.batch_norm=sync"], "'sync' needs search.accumulate 1"),
         ("digits", ["search.accumulate=32", "operation.workers=4"], "exceeds the 16 samples of a worker's shard"),
@@ -38,8 +38,8 @@ from ray_darts.errors import ConfigError
         ("digits", ["operation.compile=['training']", "search.batch_norm=sync"], "needs search.batch_norm 'local'"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(preset: str, overrides: list[str], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_settings_that_do_not_go_together_are_refused(preset: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         load_config(preset, overrides=overrides)
 
 

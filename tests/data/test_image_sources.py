@@ -62,7 +62,7 @@ def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
         load_folder(tmp_path)
 
 
-def test_folders_that_are_no_data_set_are_told(tmp_path: Path) -> None:
+def test_folders_that_are_no_data_set_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="gone is no folder"):
         load_folder(tmp_path / "gone")
     (tmp_path / "one").mkdir()
@@ -108,7 +108,7 @@ def test_cifar10_is_read_by_torchvision_from_its_folder(tmp_path: Path, monkeypa
     assert data.labels.tolist() == labels
 
 
-def test_cifar10_that_can_not_be_had_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar10_that_can_not_be_had_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
     with pytest.raises(DataError, match=r"neither in .* nor could it be downloaded there: .*; set data\.path"):
         load_images(Images(source="cifar10", path=str(tmp_path)), 10**9)

@@ -125,6 +125,6 @@ def test_a_damaged_page_is_named(tmp_path: Path) -> None:
         ("nothing://bucket/key", "nothing://bucket/key cannot be reached"),
     ],
 )
-def test_a_path_that_leads_nowhere_is_told(path: str, message: str) -> None:
+def test_a_path_that_leads_nowhere_is_reported(path: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(path)

@@ -186,6 +186,6 @@ def test_a_fraction_keeps_the_first_rows_of_all_columns() -> None:
     assert streams(text_config(4, fraction=0.001), 0).num_steps(0) == 1
 
 
-def test_too_little_memory_for_a_text_is_told(tmp_path: Path) -> None:
+def test_too_little_memory_for_a_text_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the text \(\d+ bytes\) needs .* use less text"):
         load_data(files_config(write_texts(tmp_path)), memory_limit_bytes=1000)

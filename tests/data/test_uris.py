@@ -51,6 +51,6 @@ def test_texts_are_read_from_a_bucket(bucket: str) -> None:
     assert source.num_bytes("valid") == len("the valid text\n")
 
 
-def test_a_place_in_a_bucket_that_holds_nothing_is_told(bucket: str) -> None:
+def test_a_place_in_a_bucket_that_holds_nothing_is_reported(bucket: str) -> None:
     with pytest.raises(DataError, match=r"s3://data/nothing holds no \.parquet files"):
         load_images(Images(source="parquet", path=f"{bucket}/nothing"), 10**9)

@@ -16,7 +16,7 @@ from ray.dashboard.modules.job.pydantic_models import JobType
 from ray.job_submission import JobDetails, JobStatus
 from ray.runtime_env import RuntimeEnv
 
-from ray_darts.cli.submit import check_search, read_token, requirements
+from ray_darts.cli.submit import check_config_travels, check_search, read_token, requirements
 from ray_darts.errors import ClusterError, ConfigError
 from ray_darts.orchestration.plugin_packages import sent_packages
 from ray_darts.orchestration.submit import JobRequest, connect, exit_code_of, follow_job, run_without_retry
@@ -118,6 +118,19 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
+
+
+def test_a_config_file_that_the_job_would_not_find_is_refused(
+    plugins: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "checkout").mkdir()
+    with pytest.raises(ConfigError, match=r"--config sent.toml: the job runs in the root of the checkout .*checkout;"):
+        check_config_travels(["--config", "sent.toml"], tmp_path / "checkout")
+    check_config_travels(["--config", "sent.toml"], plugins)
+    check_config_travels(["--config", "sent.toml"], None)
+    assert capsys.readouterr().err == ""
+    check_config_travels(["--config", str(plugins / "sent.toml")], tmp_path / "checkout")
+    assert "is not sent; the job reads that path on its own node" in capsys.readouterr().err
 
 
 def test_plugins_of_the_config_are_sent_as_packages_that_can_be_imported(plugins: Path) -> None:

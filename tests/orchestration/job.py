@@ -44,7 +44,7 @@ class Job:
         self, store: ObjectStore, seeds: int, overrides: Sequence[str], environment: Mapping[str, str], log: Path
     ) -> None:
         self._path, self._log = log, log.open("w")
-        self._told: str | None = None
+        self._printed: str | None = None
         settings = [word for override in (*TINY, *JOB, *overrides) for word in ("--set", override)]
         words = ["--preset", "digits", "--name", EXPERIMENT, "--store", store.uri, "--orders", "first", "--json"]
         main = "from ray_darts.cli import main; main()"
@@ -60,10 +60,10 @@ class Job:
 
     def end(self) -> tuple[int, dict[str, dict[str, object]]]:
         """Wait for its exit code and how each run ended ({} where it was killed)."""
-        if self._told is None:
-            self._told, _ = self.process.communicate(timeout=PATIENCE_S)
+        if self._printed is None:
+            self._printed, _ = self.process.communicate(timeout=PATIENCE_S)
             self._log.close()
-        return self.process.returncode, json.loads(self._told)["outcomes"] if self._told else {}
+        return self.process.returncode, json.loads(self._printed)["outcomes"] if self._printed else {}
 
     def last_lines(self) -> str:
         """The end of its log: what a failing test shows."""

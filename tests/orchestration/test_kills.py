@@ -126,9 +126,9 @@ def test_of_two_live_commands_the_newer_wins_and_the_older_exits_76(store: Local
     older = start_job(store, longer, "operation.agree_every_steps=1")
     until(store, lambda status: status.step >= 2, older)
     newer = start_job(store, longer, "operation.agree_every_steps=30", "operation.commit_every_s=30")
-    older_code, older_told = older.end()
-    newer_code, newer_told = newer.end()
-    assert (older_code, newer_code) == (76, 0), (older_told, newer_told)
+    older_code, older_outcomes = older.end()
+    newer_code, newer_outcomes = newer.end()
+    assert (older_code, newer_code) == (76, 0), (older_outcomes, newer_outcomes)
     sessions = [entry.record.owner.session for entry in read_log(store, RunKeys(EXPERIMENT, RUN))]
     assert len(set(sessions)) == 2
     assert sorted(sessions, key=sessions.index) == sessions, "the older one wrote after the newer one"

@@ -4,12 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.errors import ConfigError
 from ray_darts.orchestration.plan import SweepPlan, SweepRequest, plan_sweep
+from ray_darts.orchestration.preflight import check_here
 from ray_darts.orchestration.run_execution import RankContext
+from ray_darts.protocols import registry
 from tests.orchestration.test_run_execution import Stopping
 from tests.orchestration.tiny import EXPERIMENT, assigned, search_here
 from tests.search.searches import tiny_config
@@ -32,6 +35,35 @@ def test_a_new_experiment_is_planned_longest_runs_first_and_nothing_is_written(t
         "first-order-seed-0",
         "first-order-seed-1",
     ]
+    assert not (tmp_path / "store").exists()
+
+
+class Blind:
+    """An operation whose result has no gradient."""
+
+    name, parameter_free = "blind", True
+
+    def build(self, channels: int, stride: int) -> torch.nn.Module:
+        """A pool that is detached."""
+        return torch.nn.Sequential(torch.nn.AvgPool2d(3, stride, 1), Detached())
+
+
+class Detached(torch.nn.Module):
+    """Stops the gradient."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Identity."""
+        return maps.detach()
+
+
+def test_an_operation_that_cannot_be_searched_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._registered["operation"], "blind", registry._Registered(Blind(), "here"))
+    config = tiny_config('space.operations=["none","skip_connect","blind"]')
+    store = LocalStore(tmp_path / "store")
+    with pytest.raises(ConfigError, match="operation 'blind' cannot be searched: its output has no gradient"):
+        check_here(config, 0, store)
     assert not (tmp_path / "store").exists()
 
 

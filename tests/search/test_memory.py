@@ -26,14 +26,14 @@ def test_a_real_allocation_that_fails_names_its_size_and_the_next_accumulate() -
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (SearchSettings(batch_size=4, accumulate=4), "single samples already"),
         (SearchSettings(batch_norm="sync"), "use more workers"),
     ],
 )
-def test_advice_is_never_a_setting_that_would_be_refused(settings: SearchSettings, told: str) -> None:
-    assert told in str(failing(settings))
+def test_advice_is_never_a_setting_that_would_be_refused(settings: SearchSettings, message: str) -> None:
+    assert message in str(failing(settings))
     assert "search.accumulate=" not in str(failing(settings))
 
 

@@ -1,7 +1,5 @@
 """The convolutional supernet as the paper draws it: edge by edge, a module call per operation, NCHW, all operations.
-
-Independent of the package's operations, cells and batch norm; only settings, layout and the Supernet protocol are
-shared, so that the same search step runs around either network.
+Shares only settings, layout and the Supernet protocol, so that the same search step runs around either network.
 """
 
 from __future__ import annotations

@@ -25,11 +25,11 @@ class Split:
 
     def digest(self) -> str:
         """SHA-256 (hex) of both halves' row numbers."""
-        told = hashlib.sha256()
+        digest = hashlib.sha256()
         for half in (self.weight, self.alpha):
-            told.update(len(half).to_bytes(8, "little"))
-            told.update(half.astype("<i8").tobytes())
-        return told.hexdigest()
+            digest.update(len(half).to_bytes(8, "little"))
+            digest.update(half.astype("<i8").tobytes())
+        return digest.hexdigest()
 
 
 def stratified_split(
