@@ -36,7 +36,7 @@ class ToySupernet(ClassifyingSupernet):
 
     def __init__(self, space: ToySpace, facts: DataFacts) -> None:
         super().__init__()
-        self.layout, self.ranking = space.layout(), space.ranking
+        self.layout = space.layout()
         self.first = nn.Linear(facts.channels * facts.image_size**2, space.hidden)
         self.normalise = BatchNorm(space.hidden, affine=True)
         self.layers = nn.ModuleList([nn.Linear(space.hidden, space.hidden) for _ in self.layout.cells[0].edges])

@@ -15,7 +15,7 @@ class DenseSupernet(ClassifyingSupernet):
 
     def __init__(self, space: "DenseSpace", inputs: int, classes: int) -> None:
         super().__init__()
-        self.layout, self.ranking = space.layout(), space.ranking
+        self.layout = space.layout()
         self.edges = self.layout.cells[0].edges
         self.first = nn.Linear(inputs, space.hidden)
         self.layers = nn.ModuleList(nn.Linear(space.hidden, space.hidden) for _ in self.edges)

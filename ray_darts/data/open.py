@@ -18,6 +18,6 @@ def load_data(config: SearchConfig, memory_limit_bytes: int | None = None) -> Lo
     return config.data.load(available_memory_bytes() if memory_limit_bytes is None else memory_limit_bytes)
 
 
-def open_data(config: SearchConfig, seed: int, memory_limit_bytes: int | None = None) -> SearchData:
+def open_data(config: SearchConfig, seed: int) -> SearchData:
     """Load the data of `config` and return the streams of one seed. Raises: DataError."""
-    return load_data(config, memory_limit_bytes).streams(config.search, seed)
+    return load_data(config).streams(config.search, seed)

@@ -88,10 +88,6 @@ class ReductionBuffer:
         *self.gradients, self.extras = torch.split(self.vector, [*sizes, extras])
         self._views = [view for part, flat in zip(parts, self.gradients, strict=True) for view in part.views(flat)]
 
-    def clear_(self) -> None:
-        """Set everything to zero."""
-        self.vector.zero_()
-
     def add_(self, gradients: Sequence[Tensor | None]) -> None:
         """Add one micro-batch's gradients, in the order of the parts' tensors; None counts as zero."""
         pairs = [(view, g) for view, g in zip(self._views, gradients, strict=True) if g is not None]

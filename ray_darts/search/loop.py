@@ -110,7 +110,7 @@ class SearchLoop:
                 if verdict is not None:
                     return verdict
         detail = "stopped on skips" if self._watch.collapsed else ""
-        return Verdict("finished", self.step, detail, answer=self._watch.answer(self.supernet.ranking))
+        return Verdict("finished", self.step, detail, answer=self._watch.answer(self.config.space.ranking))
 
     def _advance_(self) -> None:
         """Do one bilevel step; the host reads nothing from the device."""
@@ -173,7 +173,7 @@ class SearchLoop:
         alpha_sums, train_sums = self.bilevel.totals.tolist()
         quality = {**supernet.summarise(train_sums, "train"), **supernet.summarise(self._evaluate(), "validation")}
         flat = self._rows[-1][-1].tolist()
-        ranking = quality[f"validation_{supernet.ranking.metric}"]
+        ranking = quality[f"validation_{self.config.space.ranking.metric}"]
         seen, warning = self._watch.observe(self.epoch, self.step, flat, ranking)
         began, first = self._epoch_clock
         alpha_step_loss = supernet.summarise(alpha_sums, "alpha_step")["alpha_step_loss"] if alpha_sums[-1] else None

@@ -32,7 +32,7 @@ class ClassifyingSupernet(Supernet, abc.ABC):
 
     @abc.abstractmethod
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
-        """Class scores [N, classes], in float32 or better; the flags are those of `batch_norm.normalise`."""
+        """Class scores [N, classes]; the flags are those of `batch_norm.normalise`."""
 
     def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
         """Cross entropy with the batch's statistics."""
@@ -50,6 +50,7 @@ class ClassifyingSupernet(Supernet, abc.ABC):
 
     def _output(self, batch: Batch, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> LossOutput:
         scores = self.logits(batch.inputs, mixing, batch_statistics=batch_statistics, update=update)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         loss_sum = F.cross_entropy(scores, batch.targets, reduction="sum")
         count = batch.num_samples
         correct = (scores.detach().argmax(dim=1) == batch.targets).sum().to(scores.dtype)

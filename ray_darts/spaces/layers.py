@@ -20,6 +20,28 @@ def convolution_weight(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
+POOLS = ("max_pool_3x3", "avg_pool_3x3")
+
+
+def pool(name: str, states_NCHW: Tensor, stride: int) -> Tensor:
+    """3x3 pooling with padding 1; the average does not count padding."""
+    if name == "max_pool_3x3":
+        return F.max_pool2d(states_NCHW, 3, stride, 1)
+    return F.avg_pool2d(states_NCHW, 3, stride, 1, count_include_pad=False)
+
+
+class Pool(nn.Module):
+    """A pool without batch norm."""
+
+    def __init__(self, name: str, stride: int) -> None:
+        super().__init__()
+        self._name, self._stride = name, stride
+
+    def forward(self, inputs_NCHW: Tensor) -> Tensor:
+        """[N, C, H / stride, W / stride], rounded up."""
+        return pool(self._name, inputs_NCHW, self._stride)
+
+
 class ConvBn(nn.Module):
     """A 3x3 convolution with padding 1, then an affine batch norm."""
 

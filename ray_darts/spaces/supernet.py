@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ray_darts.data.batch import Batch
 from ray_darts.genotype.layout import SpaceLayout
-from ray_darts.protocols.space import Ranking
 
 MixingWeights = Mapping[str, Tensor]
 """{cell: [edges, operations]}, computed by a method from its architecture parameters for one pass."""
@@ -46,7 +45,6 @@ class Supernet(nn.Module, abc.ABC):
     """
 
     layout: SpaceLayout
-    ranking: Ranking
     sum_names: tuple[str, ...]
     """Names of `LossOutput.sums`; the last is the number of samples (or tokens)."""
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch, Draws
-from ray_darts.protocols.space import Ranking
 from ray_darts.search import hypergradient
 from ray_darts.search.collectives import SingleRank
 from ray_darts.search.step import BilevelStep
@@ -26,7 +25,6 @@ class SmoothSupernet(Supernet):
     step of a recurrent search v itself is off by half its size, as float32 is off by 3e-5 there."""
 
     sum_names = ("loss_sum", "samples")
-    ranking = Ranking("loss", "min")
 
     def __init__(self, config: SearchConfig) -> None:
         super().__init__()

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from ray_darts.data.batch import Batch
 from ray_darts.genotype.layout import CellLayout, Edge
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.protocols.space import Ranking
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
 
@@ -150,7 +149,6 @@ class OracleSupernet(Supernet):
     """Stem, cells, classifier."""
 
     sum_names = ("loss_sum", "correct", "samples")
-    ranking = Ranking("accuracy", "max")
 
     def __init__(self, space: ConvolutionalSpace, facts: DataFacts) -> None:
         super().__init__()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
@@ -73,7 +72,3 @@ class Images(Dataset):
             return None
         weight_half = int(_CIFAR10_TRAINING_IMAGES * self.fraction * (1 - self.alpha_fraction))
         return DataFacts(10, 3, self.image_size or 32), search.epochs * (weight_half // search.batch_size)
-
-    def mistakes(self, search: SearchSettings, workers: int) -> Iterator[str]:
-        """Images have no further restrictions."""
-        return iter(())

@@ -23,13 +23,12 @@ from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise
 from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normalise, Normed, Stage
 from ray_darts.spaces.convolutional.operations import (
     CONVOLUTIONS,
-    POOLS,
     ReluConvBn,
     StackedReduce,
     StackedStage,
-    pool,
 )
 from ray_darts.spaces.convolutional.space import OPERATIONS, SKIP
+from ray_darts.spaces.layers import POOLS, pool
 from ray_darts.spaces.mixing import EdgeGroup, add_up, edge_groups, mix
 from ray_darts.spaces.own_operations import PassPolicy, build_operation
 

@@ -19,10 +19,10 @@ from ray_darts.protocols.registry import find_operation
 from ray_darts.protocols.settings import Settings
 from ray_darts.spaces.batch_norm import BatchNorm
 from ray_darts.spaces.classification import Scores
-from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, POOLS, halve, pool
-from ray_darts.spaces.convolutional.space import SKIP
+from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, halve
+from ray_darts.spaces.convolutional.space import SKIP, reduction_layers
 from ray_darts.spaces.convolutional.stem import Stem, StemKind
-from ray_darts.spaces.layers import Layers
+from ray_darts.spaces.layers import POOLS, Layers, Pool
 
 
 class Halve(nn.Module):
@@ -36,18 +36,6 @@ class Halve(nn.Module):
     def forward(self, inputs_NCHW: Tensor) -> Tensor:
         """Half the height and width, rounded up."""
         return torch.cat(halve(inputs_NCHW, self.first.weight, self.second.weight), dim=1)
-
-
-class Pool(nn.Module):
-    """A pool without batch norm."""
-
-    def __init__(self, name: str, stride: int) -> None:
-        super().__init__()
-        self._name, self._stride = name, stride
-
-    def forward(self, inputs_NCHW: Tensor) -> Tensor:
-        """[N, C, H / stride, W / stride], rounded up."""
-        return pool(self._name, inputs_NCHW, self._stride)
 
 
 def _preprocessing(inputs: int, outputs: int, *, halving: bool = False) -> Layers:
@@ -175,9 +163,9 @@ class ConvolutionalNetwork(nn.Module):
         self.auxiliary: AuxiliaryHead | None = None
         before, previous = self.stem.channels
         halving, size = self.stem.halving, facts.image_size if stem == "cifar" else -(-facts.image_size // 8)
-        self._auxiliary_layer = 2 * layers // 3
+        self._auxiliary_layer = reduction_layers(layers)[1]
         for layer in range(layers):
-            reduction = layer in (layers // 3, 2 * layers // 3)
+            reduction = layer in reduction_layers(layers)
             if reduction:
                 channels, size = 2 * channels, -(-size // 2)
             cell = genotype.cell("reduction" if reduction else "normal")

@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from ray_darts.spaces.batch_norm import BatchNorm
 from ray_darts.spaces.layers import convolution_weight
 
-POOLS = ("max_pool_3x3", "avg_pool_3x3")
-
 
 @dataclass(frozen=True)
 class Convolution:
@@ -41,13 +39,6 @@ CONVOLUTIONS = {
     "dil_conv_3x3": Convolution(kernel=3, dilation=2, repeats=1),
     "dil_conv_5x5": Convolution(kernel=5, dilation=2, repeats=1),
 }
-
-
-def pool(name: str, states_NCHW: Tensor, stride: int) -> Tensor:
-    """3x3 pooling with padding 1; the average does not count padding."""
-    if name == "max_pool_3x3":
-        return F.max_pool2d(states_NCHW, 3, stride, 1)
-    return F.avg_pool2d(states_NCHW, 3, stride, 1, count_include_pad=False)
 
 
 def halve(positive_NCHW: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

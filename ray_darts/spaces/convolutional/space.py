@@ -51,6 +51,11 @@ def _layout(nodes: int, operations: tuple[str, ...], without_weights: frozenset[
     return SpaceLayout("convolutional", cells, SKIP, without_weights)
 
 
+def reduction_layers(layers: int) -> tuple[int, int]:
+    """Which cells halve the maps, counted from 0."""
+    return layers // 3, 2 * layers // 3
+
+
 class ConvolutionalSpace(Space):
     """Image cells (arXiv:1806.09055, section 3.1); the data give input size, channels and classes."""
 

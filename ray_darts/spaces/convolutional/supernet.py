@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.protocols.space import Ranking
 from ray_darts.spaces.batch_norm import use_kernel
 from ray_darts.spaces.classification import ClassifyingSupernet
 from ray_darts.spaces.convolutional.branches import grouped, separate
 from ray_darts.spaces.convolutional.cell import CellShape, SearchCell
-from ray_darts.spaces.convolutional.space import ConvolutionalSpace
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace, reduction_layers
 from ray_darts.spaces.convolutional.stem import Stem
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.mixing import rows_by_source, sort_rows
@@ -33,8 +32,6 @@ class ConvolutionalSupernet(ClassifyingSupernet):
     inputs and recompute the cell in the backward pass, updating statistics once. `kernel`: computes separable
     convolutions (of the separate formulation) and batch norms for the maps that it supports.
     """
-
-    ranking: Ranking = ConvolutionalSpace.ranking
 
     def __init__(
         self,
@@ -67,7 +64,7 @@ class ConvolutionalSupernet(ClassifyingSupernet):
             use_kernel(self, kernel)
 
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
-        """Class scores [N, classes], in float32 or better."""
+        """Class scores [N, classes]."""
         images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
         before, previous = self.stem(images_NCHW, batch_statistics=batch_statistics, update=update)
         mixtures = {name: sort_rows(weights, self._rows) for name, weights in mixing.items()}
@@ -76,7 +73,7 @@ class ConvolutionalSupernet(ClassifyingSupernet):
             mixture = mixtures["reduction" if cell.shape.reduction else "normal"]
             before, previous = previous, self._run(cell, before, previous, mixture, batch_statistics, update)
         scores: Tensor = self.classifier(previous.mean((2, 3)))
-        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+        return scores
 
     def _run(self, cell: SearchCell, *inputs: object) -> Tensor:
         if not (self._checkpoint_cells and torch.is_grad_enabled()):
@@ -88,8 +85,3 @@ class ConvolutionalSupernet(ClassifyingSupernet):
         return checkpoint(  # type: ignore[no-any-return]
             cell, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
         )
-
-
-def reduction_layers(layers: int) -> tuple[int, int]:
-    """Which cells halve the maps, counted from 0."""
-    return layers // 3, 2 * layers // 3

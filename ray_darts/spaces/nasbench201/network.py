@@ -15,26 +15,18 @@ from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.settings import Settings
 from ray_darts.spaces.batch_norm import BatchNorm
 from ray_darts.spaces.classification import Scores
-from ray_darts.spaces.layers import Layers
+from ray_darts.spaces.layers import Layers, Pool
 from ray_darts.spaces.mixing import add_up
-from ray_darts.spaces.nasbench201.operations import CONVOLUTIONS, average_pool
+from ray_darts.spaces.nasbench201.operations import AVERAGE_POOL, CONVOLUTIONS
 from ray_darts.spaces.nasbench201.skeleton import Skeleton
 from ray_darts.spaces.nasbench201.space import SKIP
-
-
-class AveragePool(nn.Module):
-    """3x3, without batch norm."""
-
-    def forward(self, states_NCHW: Tensor) -> Tensor:
-        """[N, C, H, W] to the same."""
-        return average_pool(states_NCHW)
 
 
 def _operation(name: str, channels: int) -> nn.Module:
     if name == SKIP:
         return nn.Identity()
     if name not in CONVOLUTIONS:
-        return AveragePool()
+        return Pool(AVERAGE_POOL, 1)
     size = CONVOLUTIONS[name]
     convolution = nn.Conv2d(channels, channels, size, padding=size // 2, bias=False)
     return Layers(nn.ReLU(), convolution, BatchNorm(channels, affine=True))

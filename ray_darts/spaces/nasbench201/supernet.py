@@ -17,13 +17,12 @@ from torch import Tensor, nn
 
 from ray_darts.genotype.layout import CellLayout
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.protocols.space import Ranking
 from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise, use_kernel
 from ray_darts.spaces.classification import ClassifyingSupernet
 from ray_darts.spaces.kernel import Kernel
-from ray_darts.spaces.layers import convolution_weight
+from ray_darts.spaces.layers import convolution_weight, pool
 from ray_darts.spaces.mixing import EdgeGroup, add_up, edge_groups, mix, rows_by_source, sort_rows
-from ray_darts.spaces.nasbench201.operations import AVERAGE_POOL, CONVOLUTIONS, average_pool
+from ray_darts.spaces.nasbench201.operations import AVERAGE_POOL, CONVOLUTIONS
 from ray_darts.spaces.nasbench201.skeleton import Skeleton
 from ray_darts.spaces.nasbench201.space import SKIP, NasBench201Space
 from ray_darts.spaces.supernet import MixingWeights
@@ -104,7 +103,7 @@ class SearchCell(nn.Module):
         if SKIP in columns:
             tensors[SKIP] = state
         if AVERAGE_POOL in columns:
-            tensors[AVERAGE_POOL] = average_pool(state)
+            tensors[AVERAGE_POOL] = pool(AVERAGE_POOL, state, 1)
         if not tensors:
             return []
         weights = torch.stack([columns[name][group.start : group.stop] for name in tensors])
@@ -113,8 +112,6 @@ class SearchCell(nn.Module):
 
 class NasBench201Supernet(ClassifyingSupernet):
     """All cells share one mixture. `kernel`: computes batch norms for the maps that it supports."""
-
-    ranking: Ranking = NasBench201Space.ranking
 
     def __init__(self, space: NasBench201Space, facts: DataFacts, *, kernel: Kernel | None = None) -> None:
         super().__init__()
@@ -131,11 +128,11 @@ class NasBench201Supernet(ClassifyingSupernet):
             use_kernel(self, kernel)
 
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
-        """Class scores [N, classes], in float32 or better."""
+        """Class scores [N, classes]."""
         mixture = sort_rows(mixing[self._name], self._rows)
 
         def run(cell: nn.Module, state: Tensor) -> Tensor:
             return cell(state, mixture, batch_statistics, update)  # type: ignore[no-any-return]
 
         scores: Tensor = self.skeleton(images_NCHW, run, batch_statistics=batch_statistics, update=update)
-        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+        return scores

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.protocols.space import Ranking
 from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise
 from ray_darts.spaces.recurrent.language_model import (
     NO_MASKS,
@@ -98,7 +97,6 @@ class RecurrentSupernet(Supernet):
     """
 
     sum_names = ("loss_sum", "tokens")
-    ranking: Ranking = RecurrentSpace.ranking
 
     def __init__(self, space: RecurrentSpace, facts: DataFacts) -> None:
         super().__init__()
