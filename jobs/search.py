@@ -8,14 +8,14 @@ from __future__ import annotations
 import sys
 
 from ray_darts.cli.app import app
-from ray_darts.cli.exits import exit_code
 from ray_darts.cli.job_file import search_words
 from ray_darts.errors import RayDartsError
+from ray_darts.exit_codes import exit_code_of_error
 
 if __name__ == "__main__":
     try:
         words = search_words(sys.argv[1:])
     except RayDartsError as error:
         sys.stderr.write(f"ray-darts: {error}\n")
-        sys.exit(exit_code(error))
+        sys.exit(exit_code_of_error(error))
     app(["search", *words])

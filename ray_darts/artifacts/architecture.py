@@ -46,10 +46,6 @@ class RunArchitecture:
                 f"{error}. Its traces cannot be decoded without it: install its package, or name its module (--plugin)"
             ) from error
 
-    def mixing(self, flat: Sequence[float]) -> dict[str, list[list[float]]]:
-        """{cell: mixing probabilities [edge][operation]} of a row. Raises: as `decoder`."""
-        return self.decoder().mixing(self.layout, flat)
-
 
 def architecture_of(layout: SpaceLayout, run: RunDescription) -> RunArchitecture:
     """The architecture of a run of an experiment with this layout."""

@@ -5,7 +5,6 @@ Only for finished runs; `export` reads any run through its log. Refuses a file w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -23,14 +22,13 @@ from ray_darts.artifacts.trace_schema import METHOD_TRACE_SCHEMA, TRACE_SCHEMA
 from ray_darts.errors import ConfigError, CorruptObject, MissingObject
 
 
-def trace_dataset(store: ObjectStore, experiment: str, runs: Sequence[str] | None = None) -> ds.Dataset:
-    """The traces of `runs` (default: of every run that has published one); nothing but footers is read yet.
+def trace_dataset(store: ObjectStore, experiment: str) -> ds.Dataset:
+    """The traces of every run that has published one; nothing but footers is read yet.
 
     Raises: MissingObject when there is none, CorruptObject on another schema.
     """
-    named = list_runs(store, experiment) if runs is None else runs
-    keys = [RunKeys(experiment, run).alpha_trace for run in named]
-    published = [key for key in keys if runs is not None or store.exists(key)]
+    keys = [RunKeys(experiment, run).alpha_trace for run in list_runs(store, experiment)]
+    published = [key for key in keys if store.exists(key)]
     if not published:
         raise MissingObject(f"no run of {experiment!r} has published its trace", key=f"{experiment}/")
     filesystem, root = _filesystem(store)

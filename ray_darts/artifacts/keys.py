@@ -70,10 +70,6 @@ class ExperimentKeys:
         check_name(self.experiment, "experiment")
 
     @property
-    def root(self) -> str:
-        return f"{self.experiment}/"
-
-    @property
     def description(self) -> str:
         return f"{self.experiment}/experiment.json"
 
@@ -84,9 +80,6 @@ class ExperimentKeys:
     @property
     def runs(self) -> str:
         return f"{self.experiment}/runs/"
-
-    def run(self, run: str) -> RunKeys:
-        return RunKeys(self.experiment, run)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ray_darts.cli.exits import FAILED
 from ray_darts.cli.options import Json, StoreOverrides
 from ray_darts.cli.output import report_line, show_result
+from ray_darts.exit_codes import FAILED
 
 if TYPE_CHECKING:
     from ray_darts.cli.examination import DoctorLine

@@ -10,21 +10,9 @@ from typing import ParamSpec
 import typer
 
 from ray_darts.errors import RayDartsError
-from ray_darts.exit_codes import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    STORE_GIVEN_UP,
-    SUPERSEDED,
-    USAGE,
-    exit_code_of_error,
-)
-
-__all__ = ["DONE", "FAILED", "INTERRUPTED", "STORE_GIVEN_UP", "SUPERSEDED", "USAGE", "exit_code", "with_exit_codes"]
+from ray_darts.exit_codes import INTERRUPTED, exit_code_of_error
 
 _Parameters = ParamSpec("_Parameters")
-
-exit_code = exit_code_of_error
 
 
 def with_exit_codes(command: Callable[_Parameters, None]) -> Callable[_Parameters, None]:
@@ -36,7 +24,7 @@ def with_exit_codes(command: Callable[_Parameters, None]) -> Callable[_Parameter
             command(*args, **kwargs)
         except RayDartsError as error:
             sys.stderr.write(f"ray-darts: {error}\n")
-            raise typer.Exit(exit_code(error)) from error
+            raise typer.Exit(exit_code_of_error(error)) from error
         except KeyboardInterrupt as interrupt:
             raise typer.Exit(INTERRUPTED) from interrupt
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ray_darts.cli.exits import INTERRUPTED
 from ray_darts.cli.options import Preset
 from ray_darts.cli.output import report_line
 from ray_darts.errors import ConfigError
+from ray_darts.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
     from ray_darts.orchestration.plan import SweepRequest

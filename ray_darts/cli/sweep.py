@@ -9,9 +9,9 @@ from contextlib import contextmanager, redirect_stdout
 
 from ray_darts import api
 from ray_darts.cli.best import metric_text
-from ray_darts.cli.exits import DONE, INTERRUPTED, STORE_GIVEN_UP
 from ray_darts.cli.output import report_line
 from ray_darts.errors import GenotypeError
+from ray_darts.exit_codes import DONE, INTERRUPTED, STORE_GIVEN_UP
 from ray_darts.orchestration.plan import SweepRequest
 from ray_darts.report.amounts import counted
 from ray_darts.report.table import LiveTable

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ray_darts.cli.exits import FAILED
 from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Plugins, Store, StoreOverrides
 from ray_darts.cli.output import show_result
+from ray_darts.exit_codes import FAILED
 from ray_darts.report.amounts import bytes_text
 
 if TYPE_CHECKING:

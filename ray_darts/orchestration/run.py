@@ -28,6 +28,7 @@ from ray_darts.orchestration.ray_internals import (
     TuneReportCallback,
     WorkerGroupError,
 )
+from ray_darts.orchestration.resources import run_demand
 from ray_darts.orchestration.runtime_hooks import read_stop_request
 from ray_darts.orchestration.telemetry import start_run_log
 from ray_darts.orchestration.worker import run_worker
@@ -117,9 +118,6 @@ def _trainer(assignment: Assignment, plain: Mapping[str, object]) -> TorchTraine
     config, operation = assignment.config, assignment.config.operation
     lowest, highest = operation.worker_range
     start_attempts = _ELASTIC_START_ATTEMPTS if is_elastic(operation) else operation.start_attempts
-    resources = {"CPU": float(operation.cpus_per_worker)}
-    if assignment.device == "cuda":
-        resources["GPU"] = 1.0
     return TorchTrainer(
         run_worker,
         train_loop_config=dict(plain),
@@ -127,7 +125,7 @@ def _trainer(assignment: Assignment, plain: Mapping[str, object]) -> TorchTraine
         scaling_config=ScalingConfig(
             num_workers=(lowest, highest) if is_elastic(operation) else lowest,
             use_gpu=assignment.device == "cuda",
-            resources_per_worker=resources,
+            resources_per_worker=dict(run_demand(operation, assignment.device).worker),
             placement_strategy=operation.placement,
             elastic_resize_monitor_interval_s=operation.resize_check_s,
         ),

@@ -5,7 +5,8 @@ import typer
 
 import ray_darts.errors as errors
 from ray_darts.cli.app import app
-from ray_darts.cli.exits import exit_code, with_exit_codes
+from ray_darts.cli.exits import with_exit_codes
+from ray_darts.exit_codes import exit_code_of_error
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_a_subclass_has_its_parents_code() -> None:
     class Special(errors.StoreUnavailable):
         pass
 
-    assert exit_code(Special("gone")) == 75
+    assert exit_code_of_error(Special("gone")) == 75
 
 
 def test_an_interrupt_is_130() -> None:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import pytest
 
 from ray_darts.artifacts.answer import SEARCH_DOCUMENTS
-from ray_darts.artifacts.keys import ExperimentKeys, probe_key
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, probe_key
 from tests.cluster.files import VALUES
 from tests.cluster.policies import Statement, allows, policy, policy_faults, statements
 
 BUCKET = f"arn:aws:s3:::{VALUES['BUCKET']}"
 STORE = f"{BUCKET}/{VALUES['PREFIX']}"
 EXPERIMENT = ExperimentKeys("digits-0a1b2c3d")
-RUN = EXPERIMENT.run("second-order-seed-3")
+RUN = RunKeys(EXPERIMENT.experiment, "second-order-seed-3")
 UUID = "6f" * 16
 LOG = f"{STORE}/{RUN.record(7)}"
 CHECKPOINT = f"{STORE}/{RUN.checkpoint(120, 2, UUID).tensors}"
@@ -85,7 +85,9 @@ def test_too_wide_copy_is_refused(fault: str) -> None:
 
 def test_trainer_creates_what_is_written_once_and_never_replaces_it() -> None:
     trainer = policy("trainer")
-    for key in (LOG, PART, CHECKPOINT, f"{STORE}/{EXPERIMENT.description}", f"{STORE}/{RUN.description}"):
+    vocabulary = RUN.document("vocabulary.json")  # of a run on text
+    described = [f"{STORE}/{key}" for key in (EXPERIMENT.description, RUN.description, vocabulary)]
+    for key in (LOG, PART, CHECKPOINT, *described):
         assert allows(trainer, "s3:PutObject", key, CREATE)
         assert not allows(trainer, "s3:PutObject", key)
         assert not allows(trainer, "s3:PutObject", key, SWAP)
@@ -107,7 +109,7 @@ def test_trainer_publishes_and_deletes_nothing_but_checkpoints_and_probes() -> N
     probe = f"{STORE}/{probe_key(UUID)}"
     assert allows(trainer, "s3:PutObject", probe)
     assert allows(trainer, "s3:DeleteObject", probe)
-    assert not allows(trainer, "s3:PutObject", f"{STORE}/{EXPERIMENT.root}notes")
+    assert not allows(trainer, "s3:PutObject", f"{STORE}/{EXPERIMENT.experiment}/notes")
 
 
 def test_reader_reads_and_lists_its_prefix_and_changes_nothing() -> None:
