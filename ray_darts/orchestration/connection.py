@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import socket
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from typing import TextIO, cast
 
 import ray
 
 from ray_darts.errors import ClusterError
 from ray_darts.orchestration.plugin_packages import import_folders, sent_packages
+from ray_darts.orchestration.ray_internals import RAY_THREADS
 
 logger = logging.getLogger("ray_darts.orchestration")
 
@@ -45,10 +48,19 @@ def ray_connection(address: str | None, plugins: Sequence[str] = ()) -> Iterator
     Raises: ClusterError when nothing answers at the address.
     """
     reduce_ray_output()
-    if ray.is_initialized():
-        yield False
-        return
-    target = named_cluster(address)
+    with redirect_stdout(cast("TextIO", _StdoutWithoutRay(sys.stdout))):
+        if ray.is_initialized():
+            yield False
+            return
+        target = named_cluster(address)
+        _connect(target, plugins)
+        try:
+            yield target is None
+        finally:
+            ray.shutdown()
+
+
+def _connect(target: str | None, plugins: Sequence[str]) -> None:
     try:
         if target is None:
             _start_local_cluster(import_folders(plugins))
@@ -57,11 +69,6 @@ def ray_connection(address: str | None, plugins: Sequence[str] = ()) -> Iterator
             _join_cluster(target, plugins)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(f"no Ray cluster answers at {target or 'this machine'}: {error}", address=target) from error
-    try:
-        with redirect_stdout(_StdoutToLog()):
-            yield target is None
-    finally:
-        ray.shutdown()
 
 
 def _check_reachable(target: str) -> None:
@@ -81,14 +88,25 @@ def _check_reachable(target: str) -> None:
         socket.create_connection((own, int(port)), _CONNECT_TIMEOUT_S).close()
 
 
-class _StdoutToLog(io.TextIOBase):
-    """Writes what Ray prints to this process's stdout, where only a result belongs, to the debug log."""
+class _StdoutWithoutRay:
+    """This process's stdout, where only a result belongs: what Ray's threads print there goes to the debug log.
+
+    Ray reports what happens in its own processes from a thread in this one, at any moment.
+    """
+
+    def __init__(self, stdout: TextIO) -> None:
+        self._stdout = stdout
 
     def write(self, text: str) -> int:
+        if not threading.current_thread().name.startswith(RAY_THREADS):
+            return self._stdout.write(text)
         for line in text.splitlines():
             if line.strip():
                 logger.debug("ray: %s", line)
         return len(text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stdout, name)
 
 
 def _join_cluster(target: str, plugins: Sequence[str]) -> None:

@@ -19,11 +19,15 @@ from ray.tune.integration.ray_train import TuneReportCallback
 RAY_VERSION = "2.60"
 """The version that these names were read in."""
 
+RAY_THREADS = "ray_"
+"""How the names of the threads begin in which Ray prints on its own account (`ray_listen_error_messages`)."""
+
 TorchBackend = _TorchBackend
 cluster_state = state
 kv_delete, kv_get, kv_put = _internal_kv_del, _internal_kv_get, _internal_kv_put
 
 __all__ = [
+    "RAY_THREADS",
     "BaseWorkerGroup",
     "FailureConfig",
     "LoggingConfig",

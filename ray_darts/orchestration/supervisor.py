@@ -94,7 +94,7 @@ class Supervisor:
         Raises: ClusterLost; SweepCrashed with the type and text of any other exception of the sweep's thread.
         """
         self._started_at = self._last_pass = time.monotonic()
-        thread = threading.Thread(target=self._fit, daemon=True, name="sweep")
+        thread = threading.Thread(target=self._fit, daemon=True, name="ray_tune")  # it prints as Ray
         with self._signals():
             thread.start()
             try:

@@ -7,9 +7,7 @@ when nothing is left to search.
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,12 +60,6 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
 
     Raises: ConfigError, DataError, ClusterError (before anything is searched), ClusterLost, SweepCrashed, StoreError.
     """
-    stdout = sys.stdout
-
-    def observe(runs: list[RunStatus]) -> None:
-        with redirect_stdout(stdout):  # a connection to Ray sends it to the log
-            observer(runs)
-
     store = open_store(request.store_uri, request.config.store)
     plan = plan_sweep(request, store)
     outcomes: dict[str, RunOutcome] = {}
@@ -78,7 +70,7 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
         detail = "" if failure is None else f"{failure.kind}: {failure.detail}"
         outcomes[run.run] = RunOutcome("failed", f"{detail} (--retry-failed tries again)", run.status.step)
     if plan.to_search:
-        outcomes.update(_search(plan, store, observe))
+        outcomes.update(_search(plan, store, observer))
     try:
         best = read_best(store, request.experiment)
     except MissingObject:

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import ray
 from numpy.typing import NDArray
+from ray._private.utils import push_error_to_driver
 
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.local import LocalStore
@@ -69,6 +71,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> tuple[
     def observe(statuses: list[RunStatus]) -> None:
         shown.append(len(statuses))
         print("observed")
+        push_error_to_driver(ray._private.worker.global_worker, "test", "a report of Ray's own processes")
 
     with redirect_stdout(StringIO()) as printed:
         result = run_sweep(request(store), observe)
