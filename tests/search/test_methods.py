@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import ClassVar, Literal, NamedTuple
 
 import pytest
@@ -110,6 +111,12 @@ def recorded(collectives: Collectives, space: str, accumulate: int, *, renumber:
     return list(Recording.calls)
 
 
+@cache
+def alone(space: str, accumulate: int = 1, *, renumber: bool = False) -> list[Call]:
+    """The calls on a single rank."""
+    return recorded(SingleRank(), space, accumulate, renumber=renumber)
+
+
 def of_steps(calls: list[Call], stream: str) -> dict[int, list[float]]:
     """{step: numbers drawn in that step's calls with `stream`}."""
     drawn: dict[int, list[float]] = {}
@@ -119,10 +126,12 @@ def of_steps(calls: list[Call], stream: str) -> dict[int, list[float]]:
     return drawn
 
 
-@pytest.mark.parametrize("renumber", [False, True])
-@pytest.mark.parametrize(("space", "accumulate"), [("images", 1), ("images", 2), ("text", 1)])
+@pytest.mark.parametrize(
+    ("space", "accumulate", "renumber"),
+    [("images", 1, False), ("images", 1, True), ("images", 2, True), ("text", 1, True)],
+)
 def test_all_passes_of_a_step_draw_the_same_and_every_step_anew(space: str, accumulate: int, renumber: bool) -> None:
-    calls = recorded(SingleRank(), space, accumulate, renumber=renumber)
+    calls = alone(space, accumulate, renumber=renumber)
     alpha, weight = of_steps(calls, "alpha"), of_steps(calls, "weight")
     for step, drawn in alpha.items():
         assert len(drawn) == 4 * accumulate, "at w, w', w+ and w-"
@@ -136,12 +145,11 @@ def test_all_passes_of_a_step_draw_the_same_and_every_step_anew(space: str, accu
 def test_all_ranks_draw_the_same(ranks: RankProcesses) -> None:
     first, second = ranks.run(2, recorded, "images", 1)
     assert first == second
-    alone = recorded(SingleRank(), "images", 1)
-    assert first == alone
+    assert first == alone("images")
 
 
 def test_progress_counts_steps_and_epochs_from_0_and_evaluation_belongs_to_the_step_before() -> None:
-    calls = recorded(SingleRank(), "images", 1)
+    calls = alone("images")
     steps = [call.progress for call in calls if call.stream == "architecture.weight"]
     assert [(progress.step, progress.epoch) for progress in steps] == [(step, step // 3) for step in range(9)]
     assert {(progress.total_steps, progress.epochs) for progress in steps} == {(9, 3)}
