@@ -114,7 +114,7 @@ def test_a_dry_run_says_what_it_takes_of_the_data_and_counts_its_memory(tmp_path
     assert "data: folder Train taken as the training data\ndata: 1 folders left out: Test (test)\n" in ran.stderr
     assert "data: 2 classes, 40 + 40 samples (weight half + alpha half): c0 20 + 20, c1 20 + 20\n" in ran.stderr
     assert memory[0] < PROCESS_BYTES + 20_000_000
-    assert 0 <= memory[1] - PROCESS_BYTES - 3000 * 3000 * 12 < 1_000_000, "decoding one original of 3,000 pixels"
+    assert 0 <= memory[1] - PROCESS_BYTES - 3000 * 3000 * 4 < 1_000_000, "decoding one original of 3,000 pixels"
 
 
 def test_a_dry_run_uses_the_cluster_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
@@ -113,11 +114,11 @@ def test_unreadable_parquet_files_are_named_at_once(tmp_path: Path) -> None:
 
 def test_a_picture_that_decoding_has_no_memory_for_is_named_before_it_is_decoded() -> None:
     large = Picture("large.png", png(np.zeros((1000, 2000, 3), np.uint8)))
-    decode_all(iter([large]), 1, COLOUR, 24_000_000)
+    decode_all(iter([large]), 1, COLOUR, 8_000_000)
     with pytest.raises(DataError) as caught:
-        decode_all(iter([large]), 1, COLOUR, 23_999_999)
+        decode_all(iter([large]), 1, COLOUR, 7_999_999)
     assert str(caught.value) == (
-        "decoding large.png of 2000x1000 pixels needs 0.024 GB beside the data set's 1.92e-07 GB, 0.024 GB are left: "
+        "decoding large.png of 2000x1000 pixels needs 0.008 GB beside the data set's 1.92e-07 GB, 0.008 GB are left: "
         "make it smaller"
     )
 
@@ -130,14 +131,36 @@ def test_the_memory_of_decoding_counts_the_largest_pictures_of_all_threads(tmp_p
         Image.fromarray(np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)).save(target)
     about = load(tmp_path, image_size=8).facts.description
     threads = min(os.cpu_count() or 1, len(sizes))
-    costs = sorted((width * height * 12 for width, height in sizes), reverse=True)
+    costs = sorted((width * height * 4 for width, height in sizes), reverse=True)
     assert about.memory_bytes == 8 * 8 * 8 * 3
     assert about.loading_bytes == about.memory_bytes + sum(costs[:threads])
 
 
+@pytest.mark.parametrize(
+    ("mode", "orientation", "channels", "copies"),
+    [
+        ("RGB", 1, 3, 4),
+        ("RGB", 6, 3, 8),
+        ("L", 6, 1, 2),
+        ("L", 1, 3, 5),
+        ("P", 1, 3, 10),
+        ("RGBA", 1, 3, 9),
+        ("LA", 6, 3, 17),
+        ("RGBA", 1, 4, 8),
+    ],
+)
+def test_each_step_of_decoding_counts_its_copy(mode: str, orientation: int, channels: int, copies: int) -> None:
+    """The numbers are those measured with one picture of 36 million pixels, in bytes a pixel."""
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.new("RGBA", (30, 20)).convert(mode).save(buffer, "PNG", exif=exif)
+    image = open_picture(Picture("a", buffer.getvalue()))
+    assert decoding_bytes(image, PictureShape(8, channels, resize=True)) == 30 * 20 * copies
+
+
 def test_threads_wait_until_their_pictures_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    cost = decoding_bytes(open_picture(Picture("a", png(random_pixels(1, 16)[0]))))
+    cost = decoding_bytes(open_picture(Picture("a", png(random_pixels(1, 16)[0]))), COLOUR)
     guard, running, most = threading.Lock(), 0, 0
 
     def watched(*arguments: object) -> object:

@@ -99,7 +99,9 @@ class _Decoding:
         """Decode one picture into its place; return what is wrong with it."""
         try:
             image = open_picture(picture)
-            with self._memory(decoding_bytes(image), f"{picture.name} of {image.width}x{image.height} pixels"):
+            with self._memory(
+                decoding_bytes(image, self.shape), f"{picture.name} of {image.width}x{image.height} pixels"
+            ):
                 pixels, transparent = decode_picture(image, picture.name, self.shape)
         except DataError as error:
             return error

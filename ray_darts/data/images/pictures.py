@@ -35,8 +35,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What undoes each EXIF orientation."""
-_COPIES = 3
-"""Of a picture's pixels while it is decoded, turned, composited and converted."""
+_ONE_BYTE_MODES = ("1", "L", "P")
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,22 @@ def open_picture(picture: Picture) -> Image.Image:
     return image
 
 
-def decoding_bytes(image: Image.Image) -> int:
-    """Memory that `decode_picture` takes at most; Pillow keeps one byte a pixel in grey, else four."""
-    return image.width * image.height * (1 if image.mode in ("1", "L") else 4) * _COPIES
+def decoding_bytes(image: Image.Image, shape: PictureShape) -> int:
+    """Memory that `decode_picture` takes at its peak for an opened picture: each step makes another copy.
+
+    Pillow keeps one byte a pixel of grey levels and palette indices, else four.
+    """
+    stored = 1 if image.mode in _ONE_BYTE_MODES else 4
+    copies = stored
+    if (image.format != "PNG" or "exif" in image.info) and _turn(image) is not None:
+        copies += stored
+    if shape.channels in (1, 3) and _has_transparency(image):
+        copies += (0 if image.mode == "RGBA" else 4) + 1 + 4  # as RGBA, its alpha, the canvas
+    elif image.mode != _MODES[shape.channels]:
+        copies += 1 if shape.channels == 1 else 4
+    if shape.channels in (2, 4) and shape.resize:
+        copies += 4  # resized with its colours multiplied by alpha
+    return image.width * image.height * copies
 
 
 def decode_picture(image: Image.Image, name: str, shape: PictureShape) -> tuple[NDArray[np.uint8], bool]:
@@ -157,21 +169,32 @@ def decode_picture(image: Image.Image, name: str, shape: PictureShape) -> tuple[
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """`image` turned as its EXIF orientation says; unreadable EXIF data is as none."""
+    turn = _turn(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How to turn `image` as its EXIF orientation says; unreadable EXIF data is as none.
+
+    Of a PNG without EXIF data before its pixels, this decodes the pixels.
+    """
     if image.format is None:  # made of an array
-        return image
+        return None
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except _MALFORMED:
-        return image
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+        return None
+    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+
+
+def _has_transparency(image: Image.Image) -> bool:
+    palette = image.palette.mode if image.mode == "P" and image.palette is not None else ""
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info or palette.endswith("A")
 
 
 def _opaque(image: Image.Image, background: str) -> Image.Image:
     """Composite transparent pixels on `background`, in RGB; the same object where no pixel is transparent."""
-    palette = image.palette.mode if image.mode == "P" and image.palette is not None else ""
-    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info and not palette.endswith("A"):
+    if not _has_transparency(image):
         return image
     layers = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha = layers.getchannel("A")
