@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ray_darts.artifacts.best import Best
     from ray_darts.artifacts.objects import ObjectStore
-    from ray_darts.artifacts.records import RunDescription
+    from ray_darts.artifacts.records import DataSummary, RunDescription
     from ray_darts.artifacts.status import RunStatus
 
 
@@ -30,6 +30,12 @@ class Experiment:
         from ray_darts.artifacts.status import experiment_status
 
         return experiment_status(self.store, self.name)
+
+    def data(self) -> DataSummary | None:
+        """Classes, size, mean and deviation of the data; None for text, and where 0.1 began it. Raises: StoreError."""
+        from ray_darts.artifacts.experiment import read_experiment
+
+        return read_experiment(self.store, self.name).data
 
     def best(self, verify: bool = False) -> Best:
         """The best finished run; `best().architecture()` is its genotype.

@@ -5,6 +5,7 @@ The same name with another identity is refused; more runs may be added at any ti
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
@@ -12,11 +13,20 @@ from pydantic import JsonValue
 
 from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, is_name
 from ray_darts.artifacts.objects import ObjectStore, create
-from ray_darts.artifacts.records import CellFacts, ExperimentDescription, GroupFacts, LayoutFacts, RunDescription
+from ray_darts.artifacts.records import (
+    CellFacts,
+    DataSummary,
+    ExperimentDescription,
+    GroupFacts,
+    LayoutFacts,
+    RunDescription,
+)
 from ray_darts.errors import ConfigError, CorruptObject
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
+from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order
 
+_LONGEST_VALUE = 600
 _NO_DEFAULTS: Mapping[str, JsonValue] = MappingProxyType({})
 
 
@@ -30,10 +40,12 @@ def register_experiment(
     data_digests: Mapping[str, str],
     code: str,
     defaults: Mapping[str, JsonValue] = _NO_DEFAULTS,
+    data: DataSummary | None = None,
 ) -> ExperimentDescription:
     """Write `experiment.json`, or read it and check that it describes the same experiment; returns the stored one.
 
-    `defaults` as in `check_same`. Raises: ConfigError naming the fields that differ.
+    `data` is written with a new experiment and is not compared. `defaults` as in `check_same`.
+    Raises: ConfigError naming the fields that differ.
     """
     keys = ExperimentKeys(experiment)
     asked = ExperimentDescription(
@@ -43,6 +55,7 @@ def register_experiment(
         data_digests=dict(data_digests),
         layout=layout_facts(layout),
         code=code,
+        data=data,
     )
     there_bytes = create(store, keys.description, asked.to_bytes())
     if there_bytes is None:
@@ -62,22 +75,67 @@ def check_same(
     Identities are compared field by field; digests are names and are not compared. A field that both have must be
     equal. A field that only `asked` has came after the experiment was written and must have its default in
     `defaults`: this release's identity with every setting at its default, for the same kinds of space and data. That
-    default must be what releases without the field computed. A field that only `there` has is unknown to this
-    release, which cannot know its default, and is refused: a release therefore leaves fields added after the first
-    one out of the identity while they have their default.
+    default must be what releases without the field computed. A field that only `there` has must have its default, too;
+    one without a default here is unknown to this release and is refused: a release therefore leaves fields added after
+    the first one out of the identity while they have their default.
     """
     lines = list(_different_fields(dict(_flatten(there.identity)), dict(_flatten(asked.identity)), defaults))
     if there.layout != asked.layout:
         lines.append(f"layout: {_layout_text(there.layout)} there, {_layout_text(asked.layout)} asked")
     names = sorted(there.data_digests.keys() | asked.data_digests.keys())
     pairs = [(name, there.data_digests.get(name, "none"), asked.data_digests.get(name, "none")) for name in names]
-    lines += [f"data {name}: digest {old[:12]} there, {new[:12]} asked" for name, old, new in pairs if old != new]
+    changed = [f"data {name}: digest {old[:12]} there, {new[:12]} asked" for name, old, new in pairs if old != new]
+    if changed:
+        lines += [*changed, *_data_changes(there.data, asked.data)]
     if lines:
         raise ConfigError(
             f"experiment {asked.experiment!r} exists with another identity; give this one another --name:\n"
             + "\n".join(f"  {line}" for line in lines),
             experiment=asked.experiment,
         )
+
+
+def data_summary(facts: DataFacts | None) -> DataSummary | None:
+    """The facts of the data that `experiment.json` keeps; None where the data has no classes."""
+    if facts is None or not facts.description.classes:
+        return None
+    about = facts.description
+    return DataSummary(
+        classes=about.classes,
+        samples=about.samples,
+        image_size=facts.image_size,
+        channels=facts.channels,
+        mean=about.mean,
+        std=about.std,
+    )
+
+
+def _data_changes(there: DataSummary | None, asked: DataSummary | None) -> Iterator[str]:
+    """Lines that say what is another in data of another digest, as far as it is recorded."""
+    if asked is None:
+        return
+    if there is not None:
+        for name in ("classes", "samples", "image_size", "channels"):
+            old, new = getattr(there, name), getattr(asked, name)
+            if old != new:
+                yield f"data {name}: {_cut(old)} there, {_cut(new)} asked"
+        return
+    yield (
+        "the files, or how they are read, have changed; 0.2 reads splits, transparency, EXIF orientation and hidden "
+        "files otherwise than 0.1 did (CHANGELOG)"
+    )
+    as_text = sorted(asked.classes)
+    if list(asked.classes) != as_text:
+        yield (
+            f"the classes are in the order {_cut(asked.classes)}; 0.1 sorted class folders as text: to continue what "
+            f"it began, set data.classes={_cut(as_text)}"
+        )
+
+
+def _cut(value: object) -> str:
+    """`value` as JSON, which is TOML here, cut to a line that can be read."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}… ({len(text)} characters)"
 
 
 def _layout_text(layout: LayoutFacts) -> str:
@@ -91,8 +149,11 @@ def _different_fields(
 ) -> Iterator[str]:
     known = dict(_flatten(dict(defaults)))
     for name in sorted(there.keys() | asked.keys()):
-        if name not in asked:
+        if name not in asked and name not in known:
             yield f"{name}: {there[name]!r} there, a field that this release does not know"
+        elif name not in asked:
+            if there[name] != known[name]:
+                yield f"{name}: {there[name]!r} there, absent in this config, which means {known[name]!r}"
         elif name in there:
             if there[name] != asked[name]:
                 yield f"{name}: {there[name]!r} there, {asked[name]!r} asked"

@@ -197,8 +197,44 @@ class LayoutFacts(Facts):
     parameter_free: tuple[str, ...]
 
 
+_MOST_CLASSES = 12
+
+
+class DataSummary(Facts):
+    """What a reader needs to use a result on other data of the same kind: how the classes are numbered, and in which
+    form the network took the pictures.
+
+    `samples`: used samples of each class, in the order of `classes`; `mean` and `std` of pixels in [0, 1].
+    """
+
+    classes: tuple[str, ...]
+    samples: tuple[int, ...]
+    image_size: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def line(self) -> str:
+        """One line for people."""
+        names = self.classes if len(self.classes) <= _MOST_CLASSES else (*self.classes[: _MOST_CLASSES - 1], "…")
+        shown = ", ".join(name if name.isprintable() else repr(name) for name in names)
+        numbers = "; ".join(
+            f"{what} {', '.join(f'{value:.4g}' for value in values)}"
+            for what, values in (("mean", self.mean), ("deviation", self.std))
+        )
+        return (
+            f"data: {len(self.classes)} classes ({shown}), {sum(self.samples)} samples, "
+            f"{self.image_size}x{self.image_size} pixels, {self.channels} channels; {numbers}"
+        )
+
+
 class ExperimentDescription(Document):
-    """What all runs of an experiment share: the config's identity and its digest, the layout, the data's digests."""
+    """What all runs of an experiment share: the config's identity and its digest, the layout, the data's digests.
+
+    `data` is None where the data has no classes, and in experiments of ray_darts 0.1.
+    """
+
+    ADDED: ClassVar[frozenset[str]] = frozenset({"data"})
 
     experiment: str
     identity: dict[str, JsonValue]
@@ -206,3 +242,4 @@ class ExperimentDescription(Document):
     data_digests: dict[str, str]
     layout: LayoutFacts
     code: str
+    data: DataSummary | None = None

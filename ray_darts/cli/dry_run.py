@@ -58,6 +58,8 @@ def estimate_request(request: SweepRequest) -> Estimate:
             device=device,
             threads=operation.threads,
             commit_every_s=operation.commit_every_s,
+            data_bytes=facts.description.memory_bytes,
+            loading_bytes=facts.description.loading_bytes,
         )
     )
 
@@ -68,6 +70,9 @@ def _data_size(config: SearchConfig, seed: int) -> tuple[DataFacts, int]:
     if known is not None:
         return known
     data = open_data(config, seed)
+    about = data.facts.description
+    for line in (*(f"data: {note}" for note in about.notes), *(f"warning: {text}" for text in about.warnings)):
+        report_line(line)
     return data.facts, sum(data.num_steps(epoch) for epoch in range(config.search.epochs))
 
 

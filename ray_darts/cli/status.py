@@ -34,7 +34,10 @@ def status(
         _watch(experiment, opened.status, as_json)
         return
     runs = opened.status()
-    show_result(status_text(runs), [run_data(run) for run in runs], as_json)
+    data = opened.data()
+    show_result(
+        status_text(runs) + ("" if data is None else f"\n{data.line()}"), [run_data(run) for run in runs], as_json
+    )
 
 
 def run_data(run: RunStatus) -> dict[str, object]:

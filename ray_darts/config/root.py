@@ -88,10 +88,12 @@ class SearchConfig(Settings):
     def identity(self) -> dict[str, JsonValue]:
         """What is computed, as JSON-able data, without the location of the data (`data.path`).
 
-        Sections added after the first release are left out at their defaults: older releases do not know them.
+        Sections and fields of the data added after the first release are left out at their defaults: older releases do
+        not know them.
         """
         whole = self.model_dump(mode="json", include=set(_FIRST_SECTIONS))
-        whole["data"].pop("path", None)
+        for name in self.data.left_out_of_identity():
+            whole["data"].pop(name, None)
         if self.method != read_method():
             whole["method"] = self.method.model_dump(mode="json")
         return whole
@@ -103,10 +105,9 @@ class SearchConfig(Settings):
         default method, of one with a method this method's defaults.
         """
         data = _defaults(self.data)
-        data.pop("path", None)
         return {
             "space": _defaults(self.space),
-            "data": data,
+            "data": {name: value for name, value in data.items() if name not in self.data.UNCOMPARED},
             "method": _defaults(self.method) | {"kind": read_method().kind},
             "weights": WeightOptimiser().model_dump(mode="json"),
             "alphas": AlphaOptimiser().model_dump(mode="json"),

@@ -5,14 +5,15 @@ A URI's credentials and endpoint come from that service's standard settings (for
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 from pyarrow import fs
 
+from ray_darts.data.splits import choose_training
+from ray_darts.data.summary import listed
 from ray_darts.errors import DataError
-
-_HELD_OUT = ("test", "val")
 
 
 def locate(path: str) -> tuple[fs.FileSystem, str]:
@@ -26,35 +27,44 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
     return filesystem, str(root)
 
 
-def list_training_files(path: str, suffix: str) -> tuple[fs.FileSystem, list[str]]:
-    """Return the file system of `path` and the files of this suffix at or below it, sorted, without hidden ones.
+def list_training_files(path: str, suffix: str) -> tuple[fs.FileSystem, list[str], tuple[str, ...]]:
+    """Return the file system of `path`, its training files of this suffix, sorted, and lines on what was left out.
 
-    Skips held-out data: if files or folders are named `train…`, only those are taken; those named `test…` or `val…`
-    never are, unless `path` is the file itself. Raises: DataError when no file is left, or `path` cannot be reached.
+    Hidden files are left out, and held-out data: if files or folders name a train split, only those are taken; those
+    that name a validation or test split never are, unless `path` is the file itself.
+    Raises: DataError when no file is left, or `path` cannot be reached.
     """
     filesystem, root = locate(path)
     try:
         info = filesystem.get_file_info(root)
         if info.type == fs.FileType.File:
-            return filesystem, [root]
+            return filesystem, [root], ()
         found = []
         if info.type == fs.FileType.Directory:
             found = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
     except (pa.ArrowException, OSError) as error:
         raise _unreachable(path, error) from error
     files = sorted(entry.path for entry in found if entry.type == fs.FileType.File and entry.path.endswith(suffix))
-    names = {file: PurePosixPath(file).relative_to(root).parts for file in files}
-    visible = [file for file in files if not _any_starts_with(names[file], (".", "_"))]
-    train = [file for file in visible if _any_starts_with(names[file], ("train",))]
-    chosen = train or [file for file in visible if not _any_starts_with(names[file], _HELD_OUT)]
+    parts = {file: PurePosixPath(file).relative_to(root).parts for file in files}
+    hidden = [file for file in files if any(name.startswith((".", "_")) for name in parts[file])]
+    chosen, left_out = choose_training({file: parts[file] for file in sorted({*files} - {*hidden})})
     if not chosen:
-        held_out = f" to train on, only {', '.join(visible)}" if visible else ""
+        held_out = f" to train on, only {listed(left_out)}" if left_out else ""
         raise DataError(f"data.path {path} holds no {suffix} files{held_out}")
-    return filesystem, chosen
+    return filesystem, chosen, _choice_lines(parts, chosen, left_out, hidden)
 
 
-def _any_starts_with(names: tuple[str, ...], starts: tuple[str, ...]) -> bool:
-    return any(name.startswith(starts) for name in names)
+def _choice_lines(
+    parts: Mapping[str, tuple[str, ...]], chosen: list[str], left_out: Mapping[str, str], hidden: list[str]
+) -> tuple[str, ...]:
+    """What was taken and what was left out, for people."""
+    taken = [f"{len(chosen)} files taken: {listed('/'.join(parts[file]) for file in chosen)}"]
+    if left_out:
+        shown = listed(f"{'/'.join(parts[file])} ({split})" for file, split in left_out.items())
+        taken.append(f"{len(left_out)} files left out: {shown}")
+    if hidden:
+        taken.append(f"{len(hidden)} hidden files left out: {listed('/'.join(parts[file]) for file in hidden)}")
+    return tuple(taken)
 
 
 def _unreachable(path: str, error: Exception) -> DataError:

@@ -22,13 +22,14 @@ def check_memory(needed_bytes: int, limit_bytes: int, what: str, advice: str) ->
     """Raise DataError with `advice` when `what` would take more than `limit_bytes`."""
     if needed_bytes > limit_bytes:
         raise DataError(
-            f"{what} needs {_gigabytes(needed_bytes)} GB, has {_gigabytes(limit_bytes)}; {advice}",
+            f"{what} needs {gigabytes(needed_bytes)} GB, has {gigabytes(limit_bytes)}; {advice}",
             needed_bytes=needed_bytes,
             limit_bytes=limit_bytes,
         )
 
 
-def _gigabytes(num_bytes: int) -> str:
+def gigabytes(num_bytes: int) -> str:
+    """`num_bytes` in GB, three digits."""
     return f"{num_bytes / 1e9:.3g}"
 
 

@@ -7,6 +7,7 @@ Runs where the search will run: in this process on a cluster of its own, as a Ra
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 from uuid import uuid4
 
 import ray
@@ -21,6 +22,14 @@ from ray_darts.config import SearchConfig, validate_config
 from ray_darts.data.open import open_data
 from ray_darts.errors import ClusterError, ConfigError, RayDartsError
 from ray_darts.orchestration.resources import living_nodes
+from ray_darts.protocols.dataset import DataFacts
+
+
+class OpenedData(NamedTuple):
+    """What a check found when it opened the data: the digests to compare, the facts to show and to record."""
+
+    digests: dict[str, str]
+    facts: DataFacts
 
 
 def data_digests(config: SearchConfig, seed: int) -> dict[str, str]:
@@ -28,21 +37,22 @@ def data_digests(config: SearchConfig, seed: int) -> dict[str, str]:
     return open_data(config, seed).digests
 
 
-def check_here(config: SearchConfig, seed: int, store: ObjectStore) -> dict[str, str]:
-    """Try the space's operations, probe the store and open the data in this process; return the data's digests.
+def check_here(config: SearchConfig, seed: int, store: ObjectStore) -> OpenedData:
+    """Try the space's operations, probe the store and open the data in this process.
 
     Raises: ConfigError naming an operation, StoreError naming each check that the store fails, DataError.
     """
     config.space.check_operations()
     check_store(store)
-    return data_digests(config, seed)
+    data = open_data(config, seed)
+    return OpenedData(data.digests, data.facts)
 
 
-def check_from_worker(config: SearchConfig, seed: int, store_uri: str) -> dict[str, str]:
+def check_from_worker(config: SearchConfig, seed: int, store_uri: str) -> OpenedData:
     """The same in a Ray task on a node that can be a worker, with its rights. Raises: also ClusterError."""
     task = ray.remote(num_cpus=config.operation.cpus_per_worker, max_retries=2)(_check)
     try:
-        answer: dict[str, str] | RayDartsError = ray.get(task.remote(config.model_dump(mode="json"), seed, store_uri))
+        answer: OpenedData | RayDartsError = ray.get(task.remote(config.model_dump(mode="json"), seed, store_uri))
     except ray.exceptions.RayError as error:
         raise ClusterError(f"a worker could not check data and store: {error}") from error
     if isinstance(answer, RayDartsError):
@@ -79,7 +89,7 @@ def _sees(store_uri: str, probe: str) -> bool:
     return open_store(store_uri).exists(probe)
 
 
-def _check(config: Mapping[str, object], seed: int, store_uri: str) -> dict[str, str] | RayDartsError:
+def _check(config: Mapping[str, object], seed: int, store_uri: str) -> OpenedData | RayDartsError:
     try:
         checked = validate_config(config)
         return check_here(checked, seed, open_store(store_uri, checked.store))

@@ -16,7 +16,7 @@ import ray
 import ray_darts
 from ray_darts.artifacts.architecture import group_facts
 from ray_darts.artifacts.best import Best, read_best
-from ray_darts.artifacts.experiment import register_experiment, register_run
+from ray_darts.artifacts.experiment import data_summary, register_experiment, register_run
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.publish import publish_run
@@ -32,6 +32,7 @@ from ray_darts.orchestration.preflight import check_from_worker, check_here, che
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
 from ray_darts.orchestration.supervisor import Limits, Supervisor
 from ray_darts.orchestration.tune_sweep import TuneSweep
+from ray_darts.protocols.dataset import DataDescription, DataFacts
 from ray_darts.protocols.method import Order
 from ray_darts.report.amounts import counted
 
@@ -96,13 +97,14 @@ def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str
         demand = run_demand(operation, device)
         num_concurrent = concurrent_runs(capacity, demand, len(plan.to_search), operation.max_concurrent)
         if is_own:
-            digests = check_here(config, request.seeds[0], store)
+            data = check_here(config, request.seeds[0], store)
         else:
             check_store_is_shared(store)
-            digests = check_from_worker(config, request.seeds[0], store.uri)
-        assignments = _assignments(plan, config, store.uri, device, digests)
+            data = check_from_worker(config, request.seeds[0], store.uri)
+        log_data(data.facts.description)
+        assignments = _assignments(plan, config, store.uri, device, data.digests)
         runs = [(run.run, run.seed, run.order) for run in plan.to_search]
-        register_search(store, request.experiment, config, digests, runs)
+        register_search(store, request.experiment, config, data.digests, runs, data.facts)
         logger.info(
             "%s to search, %d at a time, each %s; %s",
             counted(len(assignments), "run"),
@@ -118,6 +120,14 @@ def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str
             observer,
             Limits(operation.max_hours, operation.max_worker_hours),
         ).run()
+
+
+def log_data(description: DataDescription) -> None:
+    """Log what was taken of the data and what was left out, and warnings."""
+    for line in description.notes:
+        logger.info("data: %s", line)
+    for line in description.warnings:
+        logger.warning("warning: %s", line)
 
 
 def search_device(wanted: Literal["auto", "cpu", "cuda"], capacity: Capacity) -> Literal["cpu", "cuda"]:
@@ -155,8 +165,9 @@ def register_search(
     config: SearchConfig,
     digests: Mapping[str, str],
     runs: Iterable[tuple[str, int, Order]],
+    facts: DataFacts | None = None,
 ) -> None:
-    """Write experiment.json and the run.json of each (run, seed, order), or find them equal.
+    """Write experiment.json, with `facts` of the data, and the run.json of each (run, seed, order), or find them equal.
 
     Raises: ConfigError naming each difference, StoreError.
     """
@@ -170,6 +181,7 @@ def register_search(
         data_digests=digests,
         code=f"ray_darts {ray_darts.__version__}",
         defaults=config.identity_defaults(),
+        data=data_summary(facts),
     )
     method = identity.get("method")
     groups = group_facts(config.method.groups(layout), layout)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ray_darts.protocols.settings import KindSettings
 
@@ -20,12 +20,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class DataDescription:
+    """What people are shown of the data that was read; a data set leaves empty what it does not have.
+
+    `classes`: names in the order of their labels; `samples`: used samples of each; `mean` and `std`: of pixels in
+    [0, 1]. `memory_bytes`: what a worker holds; `loading_bytes`: its peak while it reads. `notes`: lines on what was
+    taken and left out; `warnings`: lines on what is probably a mistake.
+    """
+
+    classes: tuple[str, ...] = ()
+    samples: tuple[int, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    memory_bytes: int = 0
+    loading_bytes: int = 0
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class DataFacts:
     """The facts of the data that a network needs; `num_classes` is the vocabulary size for text."""
 
     num_classes: int
     channels: int = 0
     image_size: int = 0
+    description: DataDescription = DataDescription()
 
 
 class SearchData(Protocol):
@@ -79,10 +99,20 @@ class LoadedData(Protocol):
 class Dataset(KindSettings, abc.ABC):
     """A kind of data, with its settings; found by `kind`.
 
-    `path`, where the data lies, is not part of an experiment's identity.
+    `UNCOMPARED` names the fields outside an experiment's identity: where the data lies, and what only chooses among
+    data whose digests are compared. `ADDED` names those that came after the first release: at their defaults they are
+    left out of the identity, as older releases do not know them.
     """
 
+    UNCOMPARED: ClassVar[frozenset[str]] = frozenset({"path"})
+    ADDED: ClassVar[frozenset[str]] = frozenset()
+
     path: str | None = None
+
+    def left_out_of_identity(self) -> frozenset[str]:
+        """The fields that an experiment's identity does not have."""
+        fields = type(self).model_fields
+        return self.UNCOMPARED | {name for name in self.ADDED if getattr(self, name) == fields[name].default}
 
     @abc.abstractmethod
     def load(self, memory_limit_bytes: int) -> LoadedData:

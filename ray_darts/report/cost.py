@@ -21,7 +21,7 @@ CALL_S = {"cpu": 30e-6, "cuda": 6e-6}
 RUN_START_S = 40.0
 """Ray's fixed cost of one run: a worker group, a process group, the data; an assumption."""
 PROCESS_BYTES = 690_000_000
-"""Resident memory of one worker before its network."""
+"""Resident memory of one worker before its data and its network."""
 BYTES_PER_ALPHA = 3.7 + 5.7
 """In a part and in alpha_trace.parquet, measured on a random walk (benchmarks/README.md): a part has only alphas, the
 trace also probabilities; the other columns are dictionary-encoded."""
@@ -68,6 +68,10 @@ class Plan:
     device: str
     threads: int
     commit_every_s: float
+    data_bytes: int = 0
+    """What a worker holds of the data."""
+    loading_bytes: int = 0
+    """The peak of a worker's memory for the data while it reads them."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ def _estimate_order(plan: Plan, order: str, size: StepSize) -> OrderEstimate:
         num_runs=plan.num_runs[order],
         step_s=step_s,
         run_s=RUN_START_S + search_s,
-        worker_memory_bytes=PROCESS_BYTES + network,
+        worker_memory_bytes=PROCESS_BYTES + max(plan.data_bytes + network, plan.loading_bytes),
         commits=commits,
         store_bytes=traces + checkpoints + commits * RECORD_BYTES,
         store_requests=commits * REQUESTS_PER_COMMIT + REQUESTS_PER_RUN,

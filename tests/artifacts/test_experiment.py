@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from ray_darts.artifacts.experiment import (
 )
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
-from ray_darts.artifacts.records import ExperimentDescription
+from ray_darts.artifacts.records import DataSummary, ExperimentDescription
 from ray_darts.artifacts.status import experiment_status, run_status
 from ray_darts.config import SearchConfig, validate_config
 from ray_darts.errors import ConfigError, CorruptObject, MissingObject
@@ -62,6 +63,68 @@ def test_the_same_experiment_again_is_the_same_experiment(store: ObjectStore) ->
     before = store.get("exp/experiment.json").data
     write(store, config, {"data": "1"})
     assert store.get("exp/experiment.json").data == before
+
+
+PICTURES = DataSummary(classes=("1", "2", "10"), samples=(4, 5, 6), image_size=8, channels=1, mean=(0.5,), std=(0.25,))
+
+
+def describe(store: ObjectStore, data: DataSummary | None, digest: str = "1") -> ExperimentDescription:
+    config = validate_config({})
+    return register_experiment(
+        store,
+        "exp",
+        identity=config.identity(),
+        config_digest=config.digest(),
+        layout=config.space.layout(),
+        data_digests={"data": digest},
+        code="test",
+        data=data,
+    )
+
+
+def test_classes_size_mean_and_deviation_of_the_data_are_kept(store: ObjectStore) -> None:
+    describe(store, PICTURES)
+    assert json.loads(store.get("exp/experiment.json").data)["data"] == {
+        "classes": ["1", "2", "10"],
+        "samples": [4, 5, 6],
+        "image_size": 8,
+        "channels": 1,
+        "mean": [0.5],
+        "std": [0.25],
+    }
+    assert read_experiment(store, "exp").data == PICTURES
+
+
+def test_an_experiment_without_facts_of_its_data_goes_on_and_keeps_its_bytes(store: ObjectStore) -> None:
+    describe(store, None)
+    before = store.get("exp/experiment.json").data
+    assert "data" not in json.loads(before)
+    assert describe(store, PICTURES).data is None
+    assert store.get("exp/experiment.json").data == before
+
+
+def test_other_data_are_refused_saying_what_is_another(store: ObjectStore) -> None:
+    describe(store, PICTURES)
+    text = PICTURES.model_copy(update={"classes": ("1", "10", "2"), "mean": (0.75,)})
+    with pytest.raises(ConfigError) as raised:
+        describe(store, text, digest="2")
+    assert str(raised.value).splitlines()[1:] == [
+        "  data data: digest 1 there, 2 asked",
+        '  data classes: ["1", "2", "10"] there, ["1", "10", "2"] asked',
+    ]
+
+
+def test_other_data_than_release_0_1_read_are_refused_with_the_order_that_continues(store: ObjectStore) -> None:
+    describe(store, None)
+    with pytest.raises(ConfigError) as raised:
+        describe(store, PICTURES, digest="2")
+    _, digest, reading, order = str(raised.value).splitlines()
+    assert digest == "  data data: digest 1 there, 2 asked"
+    assert reading.startswith("  the files, or how they are read, have changed; 0.2 reads splits, transparency")
+    assert order == (
+        '  the classes are in the order ["1", "2", "10"]; 0.1 sorted class folders as text: to continue what it began, '
+        'set data.classes=["1", "10", "2"]'
+    )
 
 
 def test_another_identity_is_refused_naming_every_field_that_differs(store: ObjectStore) -> None:

@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.orchestration.assignment import RunOutcome
 from ray_darts.orchestration.plan import SweepRequest
 from ray_darts.orchestration.sweep import Observer, SweepResult
+from ray_darts.report.cost import PROCESS_BYTES
 from tests.api.finished import write_ended_runs
 from tests.cli.running import Ran, ray_darts
-from tests.data.files import random_pixels, write_class_folders
+from tests.data.files import png, random_pixels, write_class_folders
 
 TINY = ("space.channels=2", "space.nodes=2", "search.epochs=2", "data.fraction=0.2")
 SETS = [word for override in TINY for word in ("--set", override)]
@@ -96,6 +98,23 @@ def test_a_dry_run_finds_data_in_the_home_folder(tmp_path: Path, monkeypatch: py
     words = [word for override in sets for word in ("--set", override)]
     ran = ray_darts("search", "--dry-run", "--json", "--store", str(tmp_path / "store"), *SETS, *words)
     assert json.loads(ran.stdout)["steps_per_run"] == 2 * (40 // 8)
+
+
+def test_a_dry_run_says_what_it_takes_of_the_data_and_counts_its_memory(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "data" / "Train", random_pixels(80))
+    write_class_folders(tmp_path / "data" / "Test", random_pixels(8))
+    sets = ("data.source=folder", f"data.path={tmp_path}/data", "data.fraction=1", "search.batch_size=8")
+    words = [word for override in sets for word in ("--set", override)]
+    memory = []
+    for _ in range(2):
+        more = ("--set", "data.image_size=8", "--orders", "first", "--json")
+        ran = ray_darts("search", "--dry-run", "--store", str(tmp_path / "store"), *SETS, *words, *more)
+        memory.append(json.loads(ran.stdout)["orders"]["first"]["worker_memory_bytes"])
+        (tmp_path / "data" / "Train" / "c0" / "0000.png").write_bytes(png(np.zeros((3000, 3000, 3), np.uint8)))
+    assert "data: folder Train taken as the training data\ndata: 1 folders left out: Test (test)\n" in ran.stderr
+    assert "data: 2 classes, 40 + 40 samples (weight half + alpha half): c0 20 + 20, c1 20 + 20\n" in ran.stderr
+    assert memory[0] < PROCESS_BYTES + 20_000_000
+    assert 0 <= memory[1] - PROCESS_BYTES - 3000 * 3000 * 4 < 1_000_000, "decoding one original of 3,000 pixels"
 
 
 def test_a_dry_run_uses_the_cluster_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,17 @@ def test_status_shows_every_run(folder: Path) -> None:
     assert f"{FAILED} failed: the loss of rank 0 is not finite in step 1" in ran.stdout
 
 
+def test_status_shows_the_classes_and_the_form_of_the_pictures(folder: Path) -> None:
+    file = folder / EXPERIMENT / "experiment.json"
+    plain = json.loads(file.read_text())
+    numbers = {"samples": [5] * 20, "image_size": 32, "channels": 3, "mean": [0.5, 0.25, 0.125], "std": [0.1, 0.2, 0.3]}
+    file.write_text(json.dumps(plain | {"data": {"classes": [str(n) for n in range(20)], **numbers}}))
+    assert ray_darts("status", EXPERIMENT, "--store", str(folder)).stdout.endswith(
+        "\ndata: 20 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …), 100 samples, 32x32 pixels, 3 channels; "
+        "mean 0.5, 0.25, 0.125; deviation 0.1, 0.2, 0.3\n"
+    )
+
+
 def test_status_as_json_has_owner_and_age(folder: Path) -> None:
     runs = json.loads(ray_darts("status", EXPERIMENT, "--store", str(folder), "--json").stdout)
     half = next(run for run in runs if run["run"] == HALF)

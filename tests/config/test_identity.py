@@ -66,8 +66,23 @@ def test_identity_defaults_are_those_of_the_same_kinds(preset: str) -> None:
     defaults = config.identity_defaults()
     kinds = {name: {"kind": section(defaults, name)["kind"]} for name in ("space", "data")}
     assert kinds == {name: {"kind": getattr(config, name).kind} for name in kinds}
-    assert validate_config(kinds).identity() == {name: value for name, value in defaults.items() if name != "method"}
+    identity = validate_config(kinds).identity()
+    later = {name: section(defaults, "data")[name] for name in config.data.ADDED}
+    assert identity | {"data": section(identity, "data") | later, "method": defaults["method"]} == defaults
     assert defaults["method"] == {"kind": "darts"}
+
+
+def test_fields_of_the_data_that_came_later_are_absent_at_their_defaults() -> None:
+    plain = section(load_config("digits").identity(), "data")
+    assert not {"classes", "background"} & plain.keys(), "release 0.1 refuses fields that it does not know"
+    other = load_config("digits", overrides=["data.background=black"])
+    assert section(other.identity(), "data") == plain | {"background": "black"}
+
+
+def test_the_order_of_classes_is_compared_by_the_digest_of_the_data_alone() -> None:
+    named = load_config("digits", overrides=['data.classes=["cat","dog"]'])
+    assert named.identity() == load_config("digits").identity()
+    assert named.digest() != load_config("digits").digest(), "two orders have two names by default"
 
 
 def test_plugins_are_no_part_of_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +126,8 @@ OTHERS: dict[str, object] = {
     "data.image_size": 16,
     "data.channels": 3,
     "data.num_classes": 10,
+    "data.classes": ["cat", "dog"],
+    "data.background": "black",
     "data.alpha_fraction": 0.4,
     "data.fraction": 0.9,
     "weights.schedule": "constant",

@@ -11,7 +11,7 @@ from torchvision.datasets import CIFAR10
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import ImageSet, load_images
 from ray_darts.errors import DataError
-from tests.data.files import png, random_pixels, write_class_folders
+from tests.data.files import random_pixels, write_class_folders
 
 PIXELS = random_pixels(12)
 
@@ -25,52 +25,6 @@ def test_a_folder_of_class_folders_is_read_in_sorted_order(tmp_path: Path) -> No
     assert data.labels.tolist() == [0] * 6 + [1] * 6
     assert np.array_equal(data.images_NHWC.numpy(), np.concatenate([PIXELS[0::2], PIXELS[1::2]]))
     assert (data.facts.num_classes, data.facts.channels, data.facts.image_size) == (2, 3, 8)
-
-
-def test_only_the_train_folder_is_read_where_there_is_one(tmp_path: Path) -> None:
-    write_class_folders(tmp_path / "train", PIXELS)
-    write_class_folders(tmp_path / "val", random_pixels(20))
-    assert len(load_folder(tmp_path).labels) == 12
-
-
-def test_train_is_a_class_among_other_classes(tmp_path: Path) -> None:
-    write_class_folders(tmp_path, PIXELS)
-    (tmp_path / "c0").rename(tmp_path / "train")
-    (tmp_path / "c1").rename(tmp_path / "plane")
-    assert np.array_equal(load_folder(tmp_path).images_NHWC.numpy()[6:], PIXELS[0::2])
-
-
-def test_files_that_are_no_pictures_are_passed_over(tmp_path: Path) -> None:
-    write_class_folders(tmp_path, PIXELS)
-    (tmp_path / "c0" / "notes.txt").write_text("x")
-    (tmp_path / ".cache").mkdir()
-    assert len(load_folder(tmp_path).labels) == 12
-
-
-def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
-    write_class_folders(tmp_path, PIXELS)
-    (tmp_path / "c1" / "0005.png").write_bytes(png(PIXELS[5])[:70])
-    with pytest.raises(DataError, match=r"c1/0005\.png cannot be read as an image"):
-        load_folder(tmp_path)
-
-
-def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
-    write_class_folders(tmp_path, PIXELS)
-    (tmp_path / "c1" / "0007.png").unlink()
-    (tmp_path / "c1" / "0007.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(DataError, match=r"c1/0007\.png cannot be read as an image: .*No such file"):
-        load_folder(tmp_path)
-
-
-def test_folders_that_are_no_data_set_are_reported(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="gone is no folder"):
-        load_folder(tmp_path / "gone")
-    (tmp_path / "one").mkdir()
-    with pytest.raises(DataError, match="has 1 class folders; one folder per class is wanted"):
-        load_folder(tmp_path)
-    (tmp_path / "two").mkdir()
-    with pytest.raises(DataError, match=r"class folder .*one holds no picture"):
-        load_folder(tmp_path)
 
 
 def test_a_constant_channel_needs_a_given_std(tmp_path: Path) -> None:

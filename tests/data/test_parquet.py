@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ray_darts.data.images.dataset import Images
@@ -55,6 +57,60 @@ def test_held_out_files_are_left_alone(tmp_path: Path, held_out: str) -> None:
     assert len(load(tmp_path).labels) == 10
     write_parquet(tmp_path / "data" / "train-00000.parquet", ENCODED[:8], LABELS[:8])
     assert len(load(tmp_path).labels) == 8
+
+
+@pytest.mark.parametrize(
+    ("train", "others"),
+    [
+        ("cifar10-train.parquet", ["cifar10-test.parquet"]),
+        ("TRAIN/0.parquet", ["TEST/0.parquet", "README/more.parquet"]),
+        ("mnist_train.parquet", ["mnist_test.parquet"]),
+        ("valley.parquet", ["default-validation-0.parquet"]),
+        ("images.parquet", ["Dev.parquet"]),
+    ],
+)
+def test_one_split_is_read_and_it_is_said_which(tmp_path: Path, train: str, others: list[str]) -> None:
+    write_parquet(tmp_path / train, ENCODED, LABELS)
+    for name in [*others, "_cache.parquet"]:
+        write_parquet(tmp_path / name, [b"never looked at"], [0])
+    data = load(tmp_path)
+    assert np.array_equal(data.images_NHWC.numpy(), PIXELS)
+    taken, left_out, hidden, _ = data.facts.description.notes
+    assert taken == f"1 files taken: {train}"
+    assert left_out.startswith(f"{len(others)} files left out: ")
+    assert all(f"{name} (" in left_out for name in others)
+    assert hidden == "1 hidden files left out: _cache.parquet"
+
+
+def with_hub_names(file: Path, names: object) -> Path:
+    """A Parquet file whose schema's metadata names the labels as hubs do."""
+    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+    table = pq.read_table(write_parquet(file, ENCODED, LABELS))
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(metadata), file)
+    return file
+
+
+def test_classes_have_the_names_of_the_hub(tmp_path: Path) -> None:
+    file = with_hub_names(tmp_path / "a.parquet", ["cat", "dog"])
+    about = load(file).facts.description
+    assert (about.classes, about.samples) == (("cat", "dog"), (5, 5))
+    assert about.notes == ("2 classes, 6 + 4 samples (weight half + alpha half): cat 3 + 2, dog 3 + 2",)
+    assert load(file, classes=["cat", "dog"]).facts.description.classes == ("cat", "dog")
+    assert load(file, classes=["Katze", "Hund"]).facts.description.classes == ("Katze", "Hund")
+    with pytest.raises(DataError, match=r"another order than the data does: labels 0 to 1 there are cat, dog"):
+        load(file, classes=["dog", "cat"])
+
+
+@pytest.mark.parametrize("names", [None, ["only one"], "text", [1, 2]])
+def test_classes_without_names_are_named_by_their_labels(tmp_path: Path, names: object) -> None:
+    assert load(with_hub_names(tmp_path / "a.parquet", names)).facts.description.classes == ("0", "1")
+
+
+def test_named_classes_bound_the_labels(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", ENCODED, [0, 2] * 5)
+    with pytest.raises(DataError, match=r"a\.parquet row 1 has label 2, wanted are 0 to 1 .* see .*data\.classes"):
+        load(tmp_path, classes=["cat", "dog"])
 
 
 def test_columns_have_the_names_that_are_given(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ray_darts.data.images.pictures import Picture, PictureShape, decode_all, infer_shape
+from ray_darts.data.images.decoding import decode_all
+from ray_darts.data.images.pictures import Picture, PictureShape, infer_shape
 from ray_darts.errors import DataError
 from tests.data.files import png, random_pixels
 
@@ -19,25 +20,29 @@ def picture(image: Image.Image, name: str = "a.png") -> Picture:
 
 
 def decode(*pictures: Picture, shape: PictureShape) -> NDArray[np.uint8]:
-    return decode_all(iter(pictures), len(pictures), shape)
+    return decode_all(iter(pictures), len(pictures), shape, 10**9).images_NHWC
+
+
+def inferred(first: Picture, image_size: int | None = None, channels: int | None = None) -> PictureShape:
+    return infer_shape(iter([first]), image_size, channels)
 
 
 def test_pictures_come_out_as_they_went_in_and_in_order() -> None:
     pixels = random_pixels(1100)
-    out = decode_all((Picture(str(n), png(p)) for n, p in enumerate(pixels)), 1100, PictureShape(8, 3, resize=False))
+    out = decode(*(Picture(str(n), png(p)) for n, p in enumerate(pixels)), shape=PictureShape(8, 3, resize=False))
     assert np.array_equal(out, pixels)
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("1", 1), ("RGB", 3), ("P", 3), ("RGBA", 3)])
 def test_channels_follow_the_first_picture(mode: str, channels: int) -> None:
-    shape = infer_shape(picture(Image.new("RGB", (9, 9)).convert(mode)), None, None)
+    shape = inferred(picture(Image.new("RGB", (9, 9)).convert(mode)))
     assert shape == PictureShape(9, channels, resize=False)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_given_channels_win(channels: int) -> None:
     first = picture(Image.new("L", (8, 8), 7))
-    shape = infer_shape(first, None, channels)
+    shape = inferred(first, None, channels)
     assert shape.picture_bytes == 64 * channels
     assert decode(first, shape=shape).shape == (1, 8, 8, channels)
 
@@ -74,16 +79,102 @@ def test_a_first_picture_that_gives_no_size_is_named(
     size: tuple[int, int], image_size: int | None, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        infer_shape(picture(Image.new("RGB", size)), image_size, None)
+        inferred(picture(Image.new("RGB", size)), image_size)
 
 
 def test_sixteen_bit_pictures_are_refused() -> None:
     deep = picture(Image.fromarray(np.full((8, 8), 40_000, np.uint16)), "deep.png")
     with pytest.raises(DataError, match=r"deep\.png holds 'I;16' pixels"):
-        infer_shape(deep, None, None)
+        inferred(deep)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", png(random_pixels(1)[0])[:90]])
 def test_a_corrupt_picture_is_named(content: bytes) -> None:
     with pytest.raises(DataError, match=r"broken\.png cannot be read as an image"):
         decode(Picture("broken.png", content), shape=PictureShape(8, 3, resize=False))
+
+
+def coloured(mode: str, drawn: str = "black") -> Image.Image:
+    """An 8x8 picture whose left half is drawn and whose right half is transparent, with black below it."""
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    image.paste(drawn, (0, 0, 4, 8))
+    if mode == "P":
+        palette = Image.new("P", (8, 8), 1)
+        palette.putpalette([0, 0, 0, 0, 0, 0])
+        palette.paste(0, (0, 0, 4, 8))
+        palette.info["transparency"] = 1
+        return palette
+    if mode == "tRNS":
+        keyed = Image.new("RGB", (8, 8), (9, 9, 9))
+        keyed.paste((0, 0, 0), (0, 0, 4, 8))
+        keyed.info["transparency"] = (9, 9, 9)
+        return keyed
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "tRNS"])
+@pytest.mark.parametrize(("background", "colour"), [("white", (255, 255, 255)), ("#102030", (16, 32, 48))])
+def test_transparent_pixels_take_the_background(mode: str, background: str, colour: tuple[int, int, int]) -> None:
+    image = coloured(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **({"transparency": image.info["transparency"]} if image.info else {}))
+    (out,) = decode(Picture("a.png", buffer.getvalue()), shape=PictureShape(8, 3, False, background))
+    assert np.all(out[:, :4] == 0)
+    assert np.all(out[:, 4:] == colour)
+
+
+def test_half_transparent_pixels_are_mixed_with_the_background() -> None:
+    half = picture(Image.new("RGBA", (8, 8), (100, 0, 200, 51)))
+    (out,) = decode(half, shape=PictureShape(8, 3, False, "white"))
+    assert out[0, 0].tolist() == [224, 204, 244], "51/255 of the colour, 204/255 of white"
+
+
+def test_a_grey_transparent_picture_becomes_grey() -> None:
+    (out,) = decode(picture(coloured("LA")), shape=PictureShape(8, 1, False, "white"))
+    assert out[0, :, 0].tolist() == [0, 0, 0, 0, 255, 255, 255, 255]
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(2, "LA"), (4, "RGBA")])
+def test_channels_of_transparency_are_kept_where_they_are_asked_for(channels: int, mode: str) -> None:
+    (out,) = decode(picture(coloured("RGBA")), shape=PictureShape(8, channels, False))
+    assert np.array_equal(out, np.asarray(coloured("RGBA").convert(mode)))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L", "CMYK"])
+def test_an_opaque_picture_has_the_pixels_that_pillow_converts_it_to(mode: str) -> None:
+    pixels = Image.fromarray(random_pixels(1)[0])
+    image = pixels.convert(mode) if mode != "P" else pixels.quantize(16)
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF" if mode == "CMYK" else "PNG")
+    (out,) = decode(Picture("a", buffer.getvalue()), shape=PictureShape(8, 3, False))
+    assert np.array_equal(out, np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_a_picture_is_turned_as_its_exif_orientation_says(orientation: int, kind: str) -> None:
+    upright = random_pixels(1)[0]
+    stored = {  # what a camera stores for each orientation, so that undoing it gives `upright`
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(stored)).save(buffer, kind, exif=exif)
+    (out,) = decode(Picture("a", buffer.getvalue()), shape=PictureShape(8, 3, False))
+    assert np.array_equal(out, upright)
+
+
+def test_damaged_exif_data_is_as_none() -> None:
+    pixels = random_pixels(1)[0]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", exif=b"Exif\x00\x00no TIFF header")
+    (out,) = decode(Picture("a", buffer.getvalue()), shape=PictureShape(8, 3, False))
+    assert np.array_equal(out, pixels)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ray_darts.protocols.dataset import DataFacts, Dataset, LoadedData
+from ray_darts.protocols.dataset import DataDescription, DataFacts, Dataset, LoadedData
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,14 @@ _CIFAR10_TRAINING_IMAGES = 50_000
 
 
 class Images(Dataset):
-    """Images with one label each; sizes, mean and std are inferred or computed where not given."""
+    """Images with one label each; sizes, mean and std are inferred or computed where not given.
+
+    `classes` names class folders, or the labels 0, 1, … of the other sources. It is no part of the identity, where an
+    experiment of another order of classes has another digest of its data.
+    """
+
+    UNCOMPARED: ClassVar[frozenset[str]] = Dataset.UNCOMPARED | {"classes"}
+    ADDED: ClassVar[frozenset[str]] = frozenset({"background"})
 
     kind: Literal["images"] = "images"
     source: Literal["digits", "cifar10", "folder", "parquet"] = "digits"
@@ -33,6 +40,14 @@ class Images(Dataset):
     image_size: int | None = Field(None, ge=8)
     channels: int | None = Field(None, ge=1, le=4)
     num_classes: int | None = Field(None, ge=2)
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=2, description="names of the classes in the order of their labels; for folders also which"
+    )
+    background: str = Field(
+        "white",
+        pattern=r"^(white|black|#[0-9a-fA-F]{6})$",
+        description="colour of transparent pixels where channels is 1 or 3: white, black or #rrggbb",
+    )
     image_column: str = "image"
     label_column: str = "label"
 
@@ -47,6 +62,11 @@ class Images(Dataset):
                 raise ValueError(f"{len(self.mean)} means but {len(self.std)} standard deviations")
             if min(self.std) <= 0:
                 raise ValueError("a standard deviation is not positive")
+        if self.classes is not None:
+            if len(set(self.classes)) < len(self.classes):
+                raise ValueError("classes names a class twice")
+            if self.num_classes not in (None, len(self.classes)):
+                raise ValueError(f"classes names {len(self.classes)} classes, num_classes is {self.num_classes}")
         return self
 
     def load(self, memory_limit_bytes: int) -> LoadedData:
@@ -71,4 +91,6 @@ class Images(Dataset):
         if self.source != "cifar10":
             return None
         weight_half = int(_CIFAR10_TRAINING_IMAGES * self.fraction * (1 - self.alpha_fraction))
-        return DataFacts(10, 3, self.image_size or 32), search.epochs * (weight_half // search.batch_size)
+        size = self.image_size or 32
+        held = DataDescription(memory_bytes=int(_CIFAR10_TRAINING_IMAGES * self.fraction) * 3 * size * size)
+        return DataFacts(10, 3, size, held), search.epochs * (weight_half // search.batch_size)

@@ -5,7 +5,8 @@ Reads all labels at once, and pictures row group by row group. Knows columns and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -14,21 +15,34 @@ from numpy.typing import NDArray
 
 from ray_darts.data.images.pictures import Picture
 from ray_darts.data.locations import list_training_files
+from ray_darts.data.summary import MOST_PROBLEMS, raise_together
 from ray_darts.errors import DataError
 
 
 class ParquetPictures:
-    """All rows of the training files under `path`, file by file in the order of their paths."""
+    """All rows of the training files under `path`, file by file in the order of their paths.
+
+    Raises: DataError naming up to ten files that cannot be read.
+    """
 
     def __init__(self, path: str, image_column: str, label_column: str) -> None:
-        self.filesystem, self.files = list_training_files(path, ".parquet")
+        self.filesystem, self.files, self.notes = list_training_files(path, ".parquet")
         self.image_column = image_column
         self.label_column = label_column
+        self.classes: tuple[str, ...] = ()
         labels: list[NDArray[np.int64]] = []
+        problems: list[DataError] = []
         self.starts = [0]
         for file in self.files:
-            labels.append(self._labels_of(file))
+            try:
+                labels.append(self._labels_of(file))
+            except DataError as error:
+                problems.append(error)
+                if len(problems) == MOST_PROBLEMS:
+                    break
+                continue
             self.starts.append(self.starts[-1] + len(labels[-1]))
+        raise_together(problems, "Parquet files cannot be used")
         self.labels = np.concatenate(labels)
 
     def name(self, row: int) -> str:
@@ -61,6 +75,7 @@ class ParquetPictures:
         if not pa.types.is_integer(kind):
             raise DataError(f"{file}: label column {self.label_column!r} is {kind}, integers from 0 are wanted")
         column = self._read(parquet, file, None, self.label_column)
+        self.classes = self.classes or _class_names(schema, self.label_column)
         if column.null_count:
             row = column.is_null().to_pylist().index(True)
             raise DataError(f"{file} row {row} has no label", name=file, row=row)
@@ -78,9 +93,7 @@ class ParquetPictures:
                 for row, scalar in zip(here.tolist(), column, strict=True):
                     value = scalar.as_py()
                     content = value["bytes"] if isinstance(value, dict) else value
-                    if content is None:
-                        raise DataError(f"{file} row {row} has no image bytes", name=file, row=row)
-                    yield Picture(f"{file} row {row}", content)
+                    yield Picture(f"{file} row {row}", _absent(file, row) if content is None else content)
             start = stop
 
     def _read(self, parquet: pq.ParquetFile, file: str, group: int | None, leaf: str) -> pa.ChunkedArray:
@@ -91,6 +104,25 @@ class ParquetPictures:
         except (pa.ArrowException, OSError) as error:
             where = file if group is None else f"{file} row group {group}"
             raise DataError(f"{where}: column {leaf!r} cannot be read: {error}", name=file) from error
+
+
+def _absent(file: str, row: int) -> Callable[[], bytes]:
+    """The content of a row without image bytes: it raises when it is read, with all other bad pictures."""
+
+    def read() -> bytes:
+        raise DataError(f"{file} row {row} has no image bytes", name=file, row=row)
+
+    return read
+
+
+def _class_names(schema: pa.Schema, label_column: str) -> tuple[str, ...]:
+    """The names of the labels 0, 1, …, where a hub wrote them into the schema's metadata."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        names = features[label_column]["names"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
 
 
 def _binary_column(field: pa.Field, file: str) -> str:

@@ -1,29 +1,41 @@
-"""Decodes pictures to one uint8 array of one size; infers the size, and rejects pictures that do not fit, by name.
+"""Decodes one picture to uint8 pixels of one size: turned upright, transparency composited on a stated colour.
 
-Knows Pillow, but not the sources of pictures.
+Infers the size, and rejects pictures that do not fit, by name. Knows Pillow, but not the sources of pictures.
 """
 
 from __future__ import annotations
 
 import io
-import os
-import warnings
+import struct
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 
+from ray_darts.data.summary import MOST_PROBLEMS, raise_together
 from ray_darts.errors import DataError
 
 SMALLEST_SIZE = 8
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _GREY_MODES = ("1", "L", "LA")
 _EIGHT_BIT_MODES = (*_GREY_MODES, "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-_DECODED_AT_ONCE = 512
+_MALFORMED = (OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError, TypeError, struct.error)
+"""What Pillow raises on files that are no pictures or damaged ones."""
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
+_ONE_BYTE_MODES = ("1", "L", "P")
 
 
 @dataclass(frozen=True)
@@ -39,11 +51,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureShape:
-    """The shape of all pictures: `size` x `size` pixels of `channels`; with `resize`, other sizes are resized to it."""
+    """The shape of all pictures: `size` x `size` pixels of `channels`; with `resize`, other sizes are resized to it.
+
+    With 1 or 3 channels, transparent pixels are composited on `background`; 2 and 4 channels keep the transparency.
+    """
 
     size: int
     channels: int
     resize: bool
+    background: str = "white"
 
     @property
     def picture_bytes(self) -> int:
@@ -51,71 +67,148 @@ class PictureShape:
         return self.size * self.size * self.channels
 
 
-def infer_shape(first: Picture, image_size: int | None, channels: int | None) -> PictureShape:
-    """Take what the config does not set from the first picture: its width, and 1 (grey) or 3 channels.
+def infer_shape(
+    pictures: Iterator[Picture], image_size: int | None, channels: int | None, background: str = "white"
+) -> PictureShape:
+    """Take what the config does not set from the first readable picture: its width, and 1 (grey) or 3 channels.
 
-    Raises: DataError when it is not square and no size is given, or when it is too small.
+    Raises: DataError when it is not square and no size is given, or when it is too small, or when none is readable.
     """
-    image = _open(first)
+    unreadable: list[DataError] = []
+    for first in pictures:
+        try:
+            image = open_picture(first)
+        except DataError as error:
+            unreadable.append(error)
+            if len(unreadable) == MOST_PROBLEMS:
+                break
+            continue
+        return _shape_of(image, first.name, image_size, channels, background)
+    raise_together(unreadable, "pictures cannot be used")
+    raise DataError("the data set has no pictures")
+
+
+def _shape_of(
+    image: Image.Image, name: str, image_size: int | None, channels: int | None, background: str
+) -> PictureShape:
     if image_size is None and image.width != image.height:
         raise DataError(
-            f"{first.name} is {image.width}x{image.height} pixels, not square; set data.image_size to fit all images"
+            f"{name} is {image.width}x{image.height} pixels, not square; set data.image_size to fit all images"
         )
     size = image.width if image_size is None else image_size
     if size < SMALLEST_SIZE:
         raise DataError(
-            f"{first.name} is {size}x{size} pixels; at least {SMALLEST_SIZE}x{SMALLEST_SIZE} is needed: "
-            "set data.image_size"
+            f"{name} is {size}x{size} pixels; at least {SMALLEST_SIZE}x{SMALLEST_SIZE} is needed: set data.image_size"
         )
     if channels is None:
         channels = 1 if image.mode in _GREY_MODES else 3
-    return PictureShape(size, channels, resize=image_size is not None)
+    return PictureShape(size, channels, resize=image_size is not None, background=background)
 
 
-def decode_all(pictures: Iterator[Picture], count: int, shape: PictureShape) -> NDArray[np.uint8]:
-    """Return `count` pictures as uint8 [count, size, size, channels], decoded on all cores, in order.
-
-    Raises: DataError naming the first picture that is missing, corrupt or of another size.
-    """
-    decoded = np.empty((count, shape.size, shape.size, shape.channels), np.uint8)
-    position = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while group := list(islice(pictures, _DECODED_AT_ONCE)):
-            for pixels in pool.map(lambda picture: _decode(picture, shape), group):
-                decoded[position] = pixels
-                position += 1
-    assert position == count, f"{position} pictures were read, {count} were expected"
-    return decoded
-
-
-def _open(picture: Picture) -> Image.Image:
-    """Decode all of `picture`, so that a truncated file raises here."""
+def open_picture(picture: Picture) -> Image.Image:
+    """Read the header of `picture`: its format, mode and size; most formats decode no pixel. Raises: DataError."""
     content = picture.content
-    try:
-        if isinstance(content, np.ndarray):
-            return Image.fromarray(content)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content() if callable(content) else content))
-            image.load()
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{picture.name} cannot be read as an image: {error}", name=picture.name) from error
+    if isinstance(content, np.ndarray):
+        return Image.fromarray(content)
+    with _named(picture.name):
+        image = Image.open(io.BytesIO(content() if callable(content) else content))
     if image.mode not in _EIGHT_BIT_MODES:
-        raise DataError(f"{picture.name} holds {image.mode!r} pixels; images of 8 bits per channel are wanted")
+        raise DataError(
+            f"{picture.name} holds {image.mode!r} pixels; images of 8 bits per channel are wanted", name=picture.name
+        )
     return image
 
 
-def _decode(picture: Picture, shape: PictureShape) -> NDArray[np.uint8]:
-    image = _open(picture)
+def decoding_bytes(image: Image.Image, shape: PictureShape) -> int:
+    """Memory that `decode_picture` takes at its peak for an opened picture: each step makes another copy.
+
+    Pillow keeps one byte a pixel of grey levels and palette indices, else four.
+    """
+    stored = 1 if image.mode in _ONE_BYTE_MODES else 4
+    copies = stored
+    if (image.format != "PNG" or "exif" in image.info) and _turn(image) is not None:
+        copies += stored
+    if shape.channels in (1, 3) and _has_transparency(image):
+        copies += (0 if image.mode == "RGBA" else 4) + 1 + 4  # as RGBA, its alpha, the canvas
+    elif image.mode != _MODES[shape.channels]:
+        copies += 1 if shape.channels == 1 else 4
+    if shape.channels in (2, 4) and shape.resize:
+        copies += 4  # resized with its colours multiplied by alpha
+    return image.width * image.height * copies
+
+
+def decode_picture(image: Image.Image, name: str, shape: PictureShape) -> tuple[NDArray[np.uint8], bool]:
+    """Decode an opened picture to [size, size, channels]; True where transparent pixels were composited.
+
+    Raises: DataError, also for a truncated file.
+    """
+    with _named(name):
+        image.load()
+    if image.mode not in _EIGHT_BIT_MODES:
+        raise DataError(f"{name} holds {image.mode!r} pixels; images of 8 bits per channel are wanted", name=name)
+    image = _upright(image)
     if shape.channels == 1 and image.mode not in _GREY_MODES:
-        raise DataError(f"{picture.name} is in colour, the first image is grey; set data.channels = 3 (or convert it)")
+        raise DataError(
+            f"{name} is in colour, the first image is grey; set data.channels = 3 (or convert it)", name=name
+        )
     if image.size != (shape.size, shape.size) and not shape.resize:
         raise DataError(
-            f"{picture.name} is {image.width}x{image.height} pixels, the first image {shape.size}x{shape.size}; "
-            "set data.image_size to fit all images"
+            f"{name} is {image.width}x{image.height} pixels, the first image {shape.size}x{shape.size}; "
+            "set data.image_size to fit all images",
+            name=name,
         )
-    image = image.convert(_MODES[shape.channels])
+    opaque = image if shape.channels in (2, 4) else _opaque(image, shape.background)
+    transparent = opaque is not image
+    image = opaque
+    if image.mode != _MODES[shape.channels]:
+        image = image.convert(_MODES[shape.channels])
     if image.size != (shape.size, shape.size):
         # resize the shorter side to `size`, then crop the middle: keeps proportions
         image = ImageOps.fit(image, (shape.size, shape.size), Image.Resampling.BILINEAR)
-    return np.asarray(image, np.uint8).reshape(shape.size, shape.size, shape.channels)
+    return np.asarray(image, np.uint8).reshape(shape.size, shape.size, shape.channels), transparent
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turn = _turn(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How to turn `image` as its EXIF orientation says; unreadable EXIF data is as none.
+
+    Of a PNG without EXIF data before its pixels, this decodes the pixels.
+    """
+    if image.format is None:  # made of an array
+        return None
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except _MALFORMED:
+        return None
+    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+
+
+def _has_transparency(image: Image.Image) -> bool:
+    palette = image.palette.mode if image.mode == "P" and image.palette is not None else ""
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info or palette.endswith("A")
+
+
+def _opaque(image: Image.Image, background: str) -> Image.Image:
+    """Composite transparent pixels on `background`, in RGB; the same object where no pixel is transparent."""
+    if not _has_transparency(image):
+        return image
+    layers = image if image.mode == "RGBA" else image.convert("RGBA")
+    alpha = layers.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return image
+    canvas = Image.new("RGB", image.size, ImageColor.getrgb(background))
+    canvas.paste(layers, mask=alpha)
+    return canvas
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Raise DataError naming the picture for whatever Pillow or the file system raises."""
+    try:
+        yield
+    except (*_MALFORMED, Image.DecompressionBombError) as error:
+        raise DataError(f"{name} cannot be read as an image: {error}", name=name) from error

@@ -1,4 +1,4 @@
-"""Sources of labelled pictures: scikit-learn's digits, CIFAR-10, a folder of class folders.
+"""Sources of labelled pictures: opens the one that the settings name; scikit-learn's digits and CIFAR-10.
 
 A source returns all labels at once, and pictures by row; it decodes nothing and knows no split.
 """
@@ -13,15 +13,27 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ray_darts.data.images.dataset import Images
+from ray_darts.data.images.folders import ClassFolders
+from ray_darts.data.images.parquet import ParquetPictures
 from ray_darts.data.images.pictures import Picture
 from ray_darts.errors import DataError
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
-_SPLIT_FOLDERS = {"train", "test", "val", "valid", "validation"}
+_CIFAR10_FOLDER = Path("~/.cache/ray_darts/cifar10")
 
 
 class ImageSource(Protocol):
     """Labelled pictures by row number."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels 0, 1, …; () where the source has none."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for people: which files were taken and which were left out."""
+        ...
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -37,11 +49,33 @@ class ImageSource(Protocol):
         ...
 
 
+def open_source(settings: Images) -> ImageSource:
+    """The source that `settings` name, with its labels read. Raises: DataError."""
+    if settings.source == "digits":
+        return digits()
+    if settings.source == "cifar10":
+        return cifar10(Path(settings.path) if settings.path is not None else _CIFAR10_FOLDER.expanduser())
+    assert settings.path is not None, "the config demands data.path for these sources"
+    if settings.source == "folder":
+        if "://" in settings.path:
+            raise DataError(
+                f"data.path {settings.path}: class folders are read from a mounted folder; at an address, keep the "
+                "pictures in Parquet files (data.source = 'parquet')"
+            )
+        return ClassFolders(Path(settings.path), settings.classes)
+    return ParquetPictures(settings.path, settings.image_column, settings.label_column)
+
+
 class PixelArray:
     """Pictures in memory: uint8 [N, H, W] or [N, H, W, C]."""
 
-    def __init__(self, origin: str, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+    notes = ()
+
+    def __init__(
+        self, origin: str, pixels: NDArray[np.uint8], labels: NDArray[np.int64], classes: tuple[str, ...]
+    ) -> None:
         self.origin = origin
+        self.classes = classes
         self.pixels = pixels
         self.labels = labels
 
@@ -53,40 +87,6 @@ class PixelArray:
             yield Picture(self.name(row), self.pixels[row])
 
 
-class ClassFolders:
-    """`<folder>/<class>/<picture>`; classes and pictures sorted by name. A folder `train/` is preferred."""
-
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise DataError(f"data.path {folder} is no folder; a folder of class folders is wanted")
-        names = _subfolders(folder)
-        if "train" in names and set(names) <= _SPLIT_FOLDERS:
-            folder = folder / "train"
-            names = _subfolders(folder)
-        if len(names) < 2:
-            raise DataError(f"{folder} has {len(names)} class folders; one folder per class is wanted, at least 2")
-        self.files: list[Path] = []
-        labels: list[int] = []
-        for label, name in enumerate(names):
-            files = sorted(file for file in (folder / name).rglob("*") if file.suffix.lower() in _SUFFIXES)
-            if not files:
-                raise DataError(f"class folder {folder / name} holds no picture ({' '.join(_SUFFIXES)})")
-            self.files += files
-            labels += [label] * len(files)
-        self.labels = np.array(labels, np.int64)
-
-    def name(self, row: int) -> str:
-        return str(self.files[row])
-
-    def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
-        for row in rows.tolist():
-            yield Picture(self.name(row), self.files[row].read_bytes)
-
-
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
 def digits() -> PixelArray:
     """scikit-learn's 1,797 real 8x8 digits, grey. Raises: DataError when scikit-learn is missing."""
     try:
@@ -95,7 +95,7 @@ def digits() -> PixelArray:
         raise DataError("the data set digits needs scikit-learn: pip install 'ray-darts[demo]'") from error
     bunch = load_digits()
     pixels = np.rint(np.asarray(bunch.images) * (255 / 16)).astype(np.uint8)
-    return PixelArray("digits", pixels, np.asarray(bunch.target).astype(np.int64))
+    return PixelArray("digits", pixels, np.asarray(bunch.target).astype(np.int64), tuple(map(str, range(10))))
 
 
 def cifar10(folder: Path) -> PixelArray:
@@ -118,4 +118,5 @@ def cifar10(folder: Path) -> PixelArray:
                 f"CIFAR-10 is neither in {folder} nor could it be downloaded there: {error}; set data.path to a folder "
                 "that holds cifar-10-batches-py, or use a copy in Parquet files with data.source = 'parquet'"
             ) from error
-    return PixelArray(f"CIFAR-10 in {folder}", np.asarray(data.data), np.array(data.targets, np.int64))
+    labels = np.array(data.targets, np.int64)
+    return PixelArray(f"CIFAR-10 in {folder}", np.asarray(data.data), labels, tuple(data.classes))

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,17 +18,19 @@ from ray_darts.config.search import SearchSettings
 from ray_darts.data.batch import Batch, Draws, Shard, to_device
 from ray_darts.data.images.augment import Normalise, crop_and_flip
 from ray_darts.data.images.dataset import Images
-from ray_darts.data.images.parquet import ParquetPictures
-from ray_darts.data.images.pictures import decode_all, infer_shape
-from ray_darts.data.images.sources import ClassFolders, ImageSource, cifar10, digits
+from ray_darts.data.images.decoding import DecodedPictures, decode_all
+from ray_darts.data.images.labels import check_labels, describe
+from ray_darts.data.images.pictures import infer_shape
+from ray_darts.data.images.sources import open_source
 from ray_darts.data.images.split import Split, stratified_split
 from ray_darts.data.memory import check_memory
 from ray_darts.data.streams import ShuffledRows
 from ray_darts.errors import DataError
 from ray_darts.protocols.dataset import DataFacts
 
-_CIFAR10_FOLDER = Path("~/.cache/ray_darts/cifar10")
 _STATISTICS_CHUNK = 4096
+_MOST_FLAT = 0.01
+"""Share of the pictures that may be one flat colour without a warning."""
 
 
 @dataclass(frozen=True)
@@ -59,36 +60,42 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
 
     Raises: DataError naming the file, row or setting at fault.
     """
-    source = _source(settings)
-    num_classes = _check_labels(source, settings.num_classes)
+    source = open_source(settings)
+    classes = check_labels(source, settings)
     split = stratified_split(
         source.labels,
-        num_classes,
+        len(classes),
         fraction=settings.fraction,
         alpha_fraction=settings.alpha_fraction,
         split_seed=settings.split_seed,
     )
     rows = np.sort(np.concatenate([split.weight, split.alpha]))
-    shape = infer_shape(next(source.pictures(rows[:1])), settings.image_size, settings.channels)
+    shape = infer_shape(source.pictures(rows), settings.image_size, settings.channels, settings.background)
+    num_bytes = len(rows) * shape.picture_bytes
     check_memory(
-        len(rows) * shape.picture_bytes,
+        num_bytes,
         memory_limit_bytes,
         f"the data set ({len(rows)} images of {shape.size}x{shape.size}x{shape.channels} bytes)",
         "see data.fraction",
     )
-    images_NHWC = decode_all(source.pictures(rows), len(rows), shape)
+    decoded = decode_all(source.pictures(rows), len(rows), shape, memory_limit_bytes - num_bytes)
     weight_rows = np.searchsorted(rows, split.weight)
-    mean, std = _mean_and_std(settings, images_NHWC, weight_rows)
+    mean, std = _mean_and_std(settings, decoded, weight_rows)
     labels = source.labels[rows]
+    description = describe(
+        source, split, classes, mean, std, memory_bytes=num_bytes, loading_bytes=num_bytes + decoded.peak_bytes
+    )
+    if decoded.num_flat > _MOST_FLAT * len(rows):
+        description = replace(description, warnings=(decoded.flat_text(settings.background),))
     return ImageSet(
-        images_NHWC=torch.from_numpy(images_NHWC),
+        images_NHWC=torch.from_numpy(decoded.images_NHWC),
         labels=torch.from_numpy(labels),
         weight_rows=weight_rows,
         alpha_rows=np.searchsorted(rows, split.alpha),
         mean=mean,
         std=std,
-        facts=DataFacts(num_classes=num_classes, channels=shape.channels, image_size=shape.size),
-        digests=_digests(images_NHWC, labels, split),
+        facts=DataFacts(len(classes), shape.channels, shape.size, description),
+        digests=_digests(decoded.images_NHWC, labels, split),
         settings=settings,
     )
 
@@ -173,40 +180,11 @@ class ImageStreams:
         )
 
 
-def _source(settings: Images) -> ImageSource:
-    if settings.source == "digits":
-        return digits()
-    if settings.source == "cifar10":
-        return cifar10(Path(settings.path) if settings.path is not None else _CIFAR10_FOLDER.expanduser())
-    assert settings.path is not None, "the config demands data.path for these sources"
-    if settings.source == "folder":
-        return ClassFolders(Path(settings.path))
-    return ParquetPictures(settings.path, settings.image_column, settings.label_column)
-
-
-def _check_labels(source: ImageSource, num_classes: int | None) -> int:
-    """Return the number of classes: the given one, or the largest label plus one."""
-    labels = source.labels
-    if len(labels) == 0:
-        raise DataError("the data set has no samples")
-    known = int(labels.max()) + 1 if num_classes is None else num_classes
-    if known < 2:
-        raise DataError(f"all labels are 0 in {source.name(0)} and the rest; at least 2 classes are needed")
-    wrong = np.flatnonzero((labels < 0) | (labels >= known))
-    if len(wrong):
-        row = int(wrong[0])
-        raise DataError(
-            f"{source.name(row)} has label {labels[row]}, wanted are 0 to {known - 1} ({len(wrong)} rows are wrong); "
-            "see data.num_classes and data.label_column",
-            row=row,
-        )
-    return known
-
-
 def _mean_and_std(
-    settings: Images, images_NHWC: NDArray[np.uint8], weight_rows: NDArray[np.int64]
+    settings: Images, decoded: DecodedPictures, weight_rows: NDArray[np.int64]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per channel, of pixels in [0, 1]; computed on the weight half in integers, without rounding."""
+    images_NHWC = decoded.images_NHWC
     channels = images_NHWC.shape[3]
     if settings.mean is not None and settings.std is not None:
         if len(settings.mean) != channels:
@@ -220,6 +198,8 @@ def _mean_and_std(
     count = len(weight_rows) * images_NHWC.shape[1] * images_NHWC.shape[2]
     mean = [int(total) / count for total in totals]
     variance = [(int(s) * count - int(t) ** 2) / count**2 for s, t in zip(squares, totals, strict=True)]
+    if min(variance) <= 0 and decoded.all_flat:
+        raise DataError(decoded.flat_text(settings.background))
     if min(variance) <= 0:
         raise DataError(f"channel {variance.index(min(variance))} is the same everywhere; set data.mean and data.std")
     return tuple(m / 255 for m in mean), tuple(v**0.5 / 255 for v in variance)

@@ -1,0 +1,140 @@
+"""A folder of class folders as a source of labelled pictures: which folders are classes, which files are pictures.
+
+Decodes nothing. A folder of a validation or test split never becomes a class unless it is named as one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_darts.data.images.pictures import Picture
+from ray_darts.data.splits import TRAIN, natural_key, split_folders
+from ray_darts.data.summary import counted_reasons, listed, shown_name
+from ray_darts.errors import DataError
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+_SYSTEM_FOLDERS = ("__MACOSX",)
+
+
+class ClassFolders:
+    """`<folder>/<class>/<picture>`, the pictures of a class sorted by path; of splits the train folder is taken.
+
+    `classes`: the class folders and their order; without it all, sorted naturally (1, 2, 10).
+    Raises: DataError.
+    """
+
+    def __init__(self, folder: Path, classes: tuple[str, ...] | None = None) -> None:
+        if not os.path.isdir(folder):  # unlike Path.is_dir also False for a name that is too long
+            raise DataError(f"data.path {folder} is no folder; a folder of class folders is wanted")
+        self.notes: tuple[str, ...] = ()
+        names = _subfolders(folder)
+        if classes is None or not set(classes) <= set(names):
+            folder, names = self._training_folder(folder, names)
+        self.classes = tuple(names) if classes is None else classes
+        absent = [name for name in self.classes if name not in names]
+        if absent:
+            raise DataError(f"{folder} has no folder {listed(absent)} (data.classes), only {listed(names)}")
+        if len(self.classes) < 2:
+            raise DataError(
+                f"{folder} has {len(self.classes)} class folders; one folder per class is wanted, at least 2"
+            )
+        left_out = [name for name in names if name not in self.classes]
+        if left_out:
+            self.notes += (f"{len(left_out)} folders left out, not in data.classes: {listed(left_out)}",)
+        self.files: list[Path] = []
+        self._passed_over: list[str] = []
+        labels: list[int] = []
+        for label, name in enumerate(self.classes):
+            files = sorted(self._pictures_below(folder / name))
+            if not files:
+                raise DataError(f"class folder {folder / name} holds no picture ({' '.join(_SUFFIXES)})")
+            self.files += files
+            labels += [label] * len(files)
+        self.labels = np.array(labels, np.int64)
+        if self._passed_over:
+            kinds = counted_reasons(self._passed_over)
+            self.notes += (f"{len(self._passed_over)} files left out that are no pictures: {kinds}",)
+
+    def name(self, row: int) -> str:
+        return str(self.files[row])
+
+    def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
+        for row in rows.tolist():
+            yield Picture(self.name(row), self.files[row].read_bytes)
+
+    def _training_folder(self, folder: Path, names: list[str]) -> tuple[Path, list[str]]:
+        """Step into the one folder of a train split; the folder itself where none of `names` is a split.
+
+        Raises: DataError when splits lie beside classes, or when it is not clear which split is to be trained on.
+        """
+        splits = split_folders(names)
+        if not splits:
+            return folder, names
+        others = [name for name in names if name not in splits]
+        train = [name for name, split in splits.items() if split == TRAIN]
+        classes = _subfolders(folder / train[0]) if len(train) == 1 else []
+        beside = [name for name in others if next(_files_below(folder / name, pictures_only=True), None) is not None]
+        if len(classes) < 2 or beside:
+            found = listed(f"{name} ({split})" for name, split in splits.items())
+            also = f", and beside them {listed(beside)}" if beside else ""
+            advice = f"data.path to {folder / train[0]}" if classes else "data.path to the folder of one split"
+            raise DataError(
+                f"{folder} has folders named like splits of a data set: {found}{also}; set {advice}, or, where these "
+                "are classes, name all classes in data.classes"
+            )
+        left_out = [f"{name} ({splits.get(name, 'no split')})" for name in names if name != train[0]]
+        self.notes += (f"folder {shown_name(train[0])} taken as the training data",)
+        if left_out:
+            self.notes += (f"{len(left_out)} folders left out: {listed(left_out)}",)
+        return folder / train[0], classes
+
+    def _pictures_below(self, folder: Path) -> Iterator[Path]:
+        """The pictures at any depth; whatever else lies there is counted."""
+        for file in _files_below(folder):
+            if file.name.startswith(".") or _is_hidden(file.parent, folder):
+                self._passed_over.append("hidden")
+            elif file.suffix.lower() not in _SUFFIXES:
+                self._passed_over.append(shown_name(file.suffix) or "without a suffix")
+            elif file.is_file():
+                yield file
+            else:
+                self._passed_over.append("dangling links" if file.is_symlink() else "no regular files")
+
+
+def _subfolders(folder: Path) -> list[str]:
+    """Names of the visible folders below `folder`, sorted naturally. Raises: DataError."""
+    try:
+        names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror or error}", name=str(folder)) from error
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"folder {name!r} in {folder} has no name in UTF-8: rename it") from error
+    return sorted((name for name in names if not _hides(name)), key=natural_key)
+
+
+def _files_below(folder: Path, *, pictures_only: bool = False) -> Iterator[Path]:
+    """All that is no folder at any depth; links to folders are not followed. Raises: DataError."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be listed: {error.strerror or error}", name=error.filename) from error
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        for name in names:
+            if not pictures_only or (not _hides(name) and name.lower().endswith(_SUFFIXES)):
+                yield Path(parent, name)
+
+
+def _hides(name: str) -> bool:
+    return name.startswith(".") or name in _SYSTEM_FOLDERS
+
+
+def _is_hidden(folder: Path, root: Path) -> bool:
+    return any(_hides(part) for part in folder.relative_to(root).parts)

@@ -1,0 +1,67 @@
+"""Checks the labels of a source, names its classes, and describes for people what was read. Knows no pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ray_darts.data.images.dataset import Images
+from ray_darts.data.images.sources import ImageSource
+from ray_darts.data.images.split import Split
+from ray_darts.data.summary import classes_line, listed
+from ray_darts.errors import DataError
+from ray_darts.protocols.dataset import DataDescription
+
+
+def check_labels(source: ImageSource, settings: Images) -> tuple[str, ...]:
+    """Return the names of the classes in the order of their labels; a class without a name is named by its label.
+
+    The number of classes is the given one, or the largest label plus one. Raises: DataError.
+    """
+    labels = source.labels
+    if len(labels) == 0:
+        raise DataError("the data set has no samples")
+    known = settings.num_classes or len(settings.classes or ()) or int(labels.max()) + 1
+    if known < 2:
+        raise DataError(f"all labels are {known - 1} in {source.name(0)} and the rest; at least 2 classes are needed")
+    wrong = np.flatnonzero((labels < 0) | (labels >= known))
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(
+            f"{source.name(row)} has label {labels[row]}, wanted are 0 to {known - 1} ({len(wrong)} rows are wrong); "
+            "see data.num_classes, data.classes and data.label_column",
+            row=row,
+        )
+    own = source.classes[:known]
+    if settings.classes is not None:
+        if set(settings.classes) == set(own) and settings.classes != own:
+            raise DataError(
+                f"data.classes names the classes in another order than the data does: labels 0 to {known - 1} there "
+                f"are {listed(own, 10)}; leave data.classes out, or give them in that order"
+            )
+        return settings.classes
+    return own if len(own) == known else tuple(map(str, range(known)))
+
+
+def describe(
+    source: ImageSource,
+    split: Split,
+    classes: tuple[str, ...],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    *,
+    memory_bytes: int,
+    loading_bytes: int,
+) -> DataDescription:
+    """What was taken, what was left out, and the samples of each class in each half."""
+    weight, alpha = (
+        np.bincount(source.labels[rows], minlength=len(classes)).tolist() for rows in (split.weight, split.alpha)
+    )
+    return DataDescription(
+        classes=classes,
+        samples=tuple(w + a for w, a in zip(weight, alpha, strict=True)),
+        mean=mean,
+        std=std,
+        memory_bytes=memory_bytes,
+        loading_bytes=loading_bytes,
+        notes=(*source.notes, classes_line(classes, weight, alpha)),
+    )
