@@ -49,6 +49,11 @@ class ObjectStore(Protocol):
         """Where the store lies, as it was named; never holds a credential."""
         ...
 
+    @property
+    def server(self) -> str:
+        """The store and, where one answers for it, its server, for messages."""
+        return self.uri
+
     def get(self, key: str) -> Stored:
         """Raises: MissingObject."""
         ...

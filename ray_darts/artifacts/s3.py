@@ -31,7 +31,7 @@ from ray_darts.artifacts.endpoints import check_endpoint
 from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore, Stored
 from ray_darts.artifacts.s3_errors import is_concurrent, translated
 from ray_darts.config.operation import StoreSettings
-from ray_darts.errors import ConfigError, MissingObject, StoreDenied
+from ray_darts.errors import ConfigError, MissingObject, StoreDenied, StoreError
 
 _MAX_POOL_CONNECTIONS = 16
 _BACKOFF_S = 0.1
@@ -71,6 +71,10 @@ class S3Store(ObjectStore):
     @property
     def uri(self) -> str:
         return self._uri
+
+    @property
+    def server(self) -> str:
+        return f"{self._uri} at {self._client.meta.endpoint_url}"
 
     def get(self, key: str) -> Stored:
         def read() -> Stored:
@@ -147,13 +151,19 @@ class S3Store(ObjectStore):
         self._ask("put", key, lambda: self._client.put_object(**request, Body=data, ChecksumSHA256=checksum))
 
     def _pages(self, prefix: str, more: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        token: dict[str, str] = {}
-        while True:
-            page = self._page(prefix, {**more, **token})
+        seen: set[str] = set()
+        page = self._page(prefix, more)
+        yield page
+        while page.get("IsTruncated"):
+            token = page.get("NextContinuationToken", "")
+            if not token or token in seen:
+                raise StoreError(
+                    f"{self.server} lists {self._prefix}{prefix} without an end: its page is not the last "
+                    f"one, and names {token!r} as the next, which is no new one"
+                )
+            seen.add(token)
+            page = self._page(prefix, {**more, "ContinuationToken": token})
             yield page
-            if not page.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _page(self, prefix: str, more: Mapping[str, str | int]) -> dict[str, Any]:
         address = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._owner(), **more}

@@ -56,6 +56,10 @@ class Relay:
         """After the server's answer: what is sent instead of it, if anything."""
         return self.replaces(method, status)
 
+    def header(self, name: str, value: str) -> str:
+        """The value that is sent for a header of the server's answer."""
+        return value
+
     def settle(self, method: str, path: str) -> bool:
         """Note a request; whether its reply is to be lost."""
         with self._lock:
@@ -130,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, data: bytes, headers: Iterable[tuple[str, str]] = (), length: str = "0") -> None:
         self.send_response_only(status)
         for name, value in headers:
-            self.send_header(name, value)
+            self.send_header(name, self.owner.header(name, value))
         self.send_header("Content-Length", length if self.command == "HEAD" else str(len(data)))
         self.end_headers()
         if self.command != "HEAD":
