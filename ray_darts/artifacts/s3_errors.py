@@ -16,11 +16,13 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    ReadTimeoutError,
     SSOTokenLoadError,
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
 from urllib3.exceptions import HTTPError as TransportError
+from urllib3.exceptions import ReadTimeoutError as BodyReadTimeoutError
 
 from ray_darts.artifacts.objects import Conflict
 from ray_darts.errors import ConfigError, MissingObject, RayDartsError, StoreDenied, StoreError, StoreUnavailable
@@ -50,13 +52,19 @@ _DENYING = (
     UnauthorizedSSOTokenError,
 )
 _ASKING = (NoRegionError, ParamValidationError, ProfileNotFound, MissingParametersError)
-_TRY_AGAIN = frozenset({"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"})
-_CONCURRENT = frozenset({"ConditionalRequestConflict", "OperationAborted"})
-
-
-def is_concurrent(error: Exception) -> bool:
-    """Whether the server wants the same request again because another one was on its way (409)."""
-    return isinstance(error, ClientError) and _code(error) in _CONCURRENT
+_TRY_AGAIN = frozenset(
+    {
+        "BadDigest",
+        "IncompleteBody",
+        "RequestTimeout",
+        "XAmzContentSHA256Mismatch",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+    }
+)
 
 
 def translated(error: ClientError | BotoCoreError | TransportError, right: str, key: str, uri: str) -> RayDartsError:
@@ -67,7 +75,8 @@ def translated(error: ClientError | BotoCoreError | TransportError, right: str, 
         return StoreDenied(f"{uri}: no usable credentials on this node: {error}", key=key)
     if isinstance(error, _ASKING):
         return ConfigError(f"{uri} cannot be asked: {error}")
-    return StoreUnavailable(f"{uri} does not answer for {key or 'a listing'}: {error}", key=key)
+    longer = "; a server that needs longer wants a greater store.read_timeout_s" if _is_read_timeout(error) else ""
+    return StoreUnavailable(f"{uri} does not answer for {key or 'a listing'}: {error}{longer}", key=key)
 
 
 def _answer(error: ClientError, right: str, key: str, uri: str) -> RayDartsError:
@@ -93,6 +102,10 @@ def _answer(error: ClientError, right: str, key: str, uri: str) -> RayDartsError
         )
     message = error.response.get("Error", {}).get("Message", "")
     return StoreError(f"{uri} refuses {key or 'a listing'}: {status} {code}: {message}", key=key)
+
+
+def _is_read_timeout(error: Exception) -> bool:
+    return isinstance(error, ReadTimeoutError | BodyReadTimeoutError)
 
 
 def _code(error: ClientError) -> str:
