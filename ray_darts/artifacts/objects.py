@@ -90,6 +90,10 @@ class ObjectStore(Protocol):
         """The store's own clock, with a time zone."""
         ...
 
+    def refuses_damage(self, key: str) -> bool | None:
+        """Put an object with a wrong SHA-256 under `key`: whether it is refused; None where no server compares."""
+        return None
+
 
 def create(store: ObjectStore, key: str, data: bytes) -> bytes | None:
     """Create an object that is never replaced; None when `data` lies there now, else the bytes that were first.

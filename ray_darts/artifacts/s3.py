@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from ray_darts.artifacts.endpoints import check_endpoint
 from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore, Stored
+from ray_darts.artifacts.s3_errors import is_bad_request
 from ray_darts.artifacts.s3_requests import Requests
 from ray_darts.config.operation import StoreSettings
 from ray_darts.errors import ConfigError, MissingObject, StoreDenied, StoreError
@@ -121,6 +122,20 @@ class S3Store(ObjectStore):
     def server_time(self) -> datetime:
         return _server_time(self._page("", {"MaxKeys": 1}))
 
+    def refuses_damage(self, key: str) -> bool | None:
+        request = {**self._address(key), **self._owner(), **self._encryption()}
+
+        def put() -> bool:
+            try:
+                self._client.put_object(**request, Body=b"damaged", ChecksumSHA256=_checksum(b"whole"))
+            except ClientError as error:
+                if is_bad_request(error):
+                    return True
+                raise
+            return False
+
+        return self._requests.ask("put", key, put)
+
     def access(self) -> Access:
         """What another S3 client of this process needs; the credentials are those of this moment."""
         # botocore has no public way from a client to its resolved credentials
@@ -132,9 +147,20 @@ class S3Store(ObjectStore):
         return Access(meta.endpoint_url, meta.region_name, frozen.access_key, frozen.secret_key, frozen.token)
 
     def _put(self, key: str, data: bytes, condition: Mapping[str, str]) -> None:
-        checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        checksum = _checksum(data)
         request = {**self._address(key), **self._owner(), **self._encryption(), **condition}
-        self._requests.ask("put", key, lambda: self._client.put_object(**request, Body=data, ChecksumSHA256=checksum))
+        try:
+            self._requests.ask(
+                "put", key, lambda: self._client.put_object(**request, Body=data, ChecksumSHA256=checksum)
+            )
+        except StoreError as error:
+            if type(error) is not StoreError or self._settings.encryption == "none":
+                raise
+            raise StoreError(
+                f"{error}. The request asks for store.encryption={self._settings.encryption}; a server that does not "
+                "know it, or lacks the key, wants store.encryption=none",
+                key=key,
+            ) from error
 
     def _pages(self, prefix: str, more: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         seen: set[str] = set()
@@ -208,6 +234,10 @@ def _quiet_botocore() -> None:
         library = logging.getLogger(name)
         if library.getEffectiveLevel() < logging.INFO:
             library.setLevel(logging.INFO)
+
+
+def _checksum(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
 def _server_time(answer: Mapping[str, Any]) -> datetime:

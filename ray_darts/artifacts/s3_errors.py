@@ -56,8 +56,8 @@ _TRY_AGAIN = frozenset(
     {
         "BadDigest",
         "IncompleteBody",
-        "RequestTimeout",
         "XAmzContentSHA256Mismatch",
+        "RequestTimeout",
         "SlowDown",
         "Throttling",
         "ThrottlingException",
@@ -65,6 +65,11 @@ _TRY_AGAIN = frozenset(
         "TooManyRequestsException",
     }
 )
+
+
+def is_bad_request(error: ClientError) -> bool:
+    """Whether the server answers 400: the request contradicts itself, as an object and another one's checksum do."""
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400
 
 
 def translated(error: ClientError | BotoCoreError | TransportError, right: str, key: str, uri: str) -> RayDartsError:
@@ -92,7 +97,7 @@ def _answer(error: ClientError, right: str, key: str, uri: str) -> RayDartsError
         return Conflict(f"{key} in {uri} exists already or has changed", key=key)
     if status in (401, 403):
         return StoreDenied(
-            f"{uri} denies {key or 'a listing'} ({code}): the right {_RIGHTS[right]} is missing", key=key
+            f"{uri} denies {key or 'a listing'} ({code}): the right {_RIGHTS[right]} is missing", key=key, right=right
         )
     if (status >= 500 and status != 501) or status in (408, 409, 425, 429) or code in _TRY_AGAIN:
         return StoreUnavailable(f"{uri} answers {status} {code} for {key or 'a listing'}", key=key)
@@ -100,8 +105,9 @@ def _answer(error: ClientError, right: str, key: str, uri: str) -> RayDartsError
         return StoreError(
             f"{uri} does not know a request that this store needs ({code}); see ray-darts doctor", key=key
         )
-    message = error.response.get("Error", {}).get("Message", "")
-    return StoreError(f"{uri} refuses {key or 'a listing'}: {status} {code}: {message}", key=key)
+    message = error.response.get("Error", {}).get("Message")
+    reason = f"{status} {code}: {message}" if message else f"{status} {code}"
+    return StoreError(f"{uri} refuses {key or 'a listing'}: {reason}", key=key)
 
 
 def _is_read_timeout(error: Exception) -> bool:

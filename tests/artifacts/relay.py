@@ -100,7 +100,8 @@ def relaying(target: str, replaces: Replaces = nothing, kind: type[Relay] = Rela
 
 
 def _refusal(status: int, code: str) -> tuple[int, bytes]:
-    return status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+    """An answer of S3's form, without a message, which some servers do not give."""
+    return status, f"<Error><Code>{code}</Code><Message/></Error>".encode()
 
 
 class _Handler(BaseHTTPRequestHandler):
