@@ -69,7 +69,7 @@ _TRY_AGAIN = frozenset(
 
 def is_bad_request(error: ClientError) -> bool:
     """Whether the server answers 400: the request contradicts itself, as an object and another one's checksum do."""
-    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400
+    return bool(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400)
 
 
 def translated(error: ClientError | BotoCoreError | TransportError, right: str, key: str, uri: str) -> RayDartsError:
