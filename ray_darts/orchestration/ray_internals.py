@@ -6,6 +6,9 @@ Read in Ray 2.60. With another version, check here first: each name below may ha
 
 from __future__ import annotations
 
+from ray._common.utils import get_default_ray_temp_dir
+from ray._private.gcs_utils import create_gcs_channel
+from ray._private.services import canonicalize_bootstrap_address
 from ray._private.state import state
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 from ray.train._internal.base_worker_group import BaseWorkerGroup
@@ -19,6 +22,12 @@ from ray.tune.integration.ray_train import TuneReportCallback
 RAY_VERSION = "2.60"
 """The version that these names were read in."""
 
+CHECK_HEAD, CHECK_CLIENT_SERVER = "/ray.rpc.NodeInfoGcsService/CheckAlive", "/ray.rpc.RayletDriver/ClusterInfo"
+"""gRPC methods of the head and of the server behind `ray://`, which any request calls without effect."""
+
+SOCKET_PATH = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1"
+"""The longest path that Ray appends to its temporary folder for a unix socket."""
+
 RAY_THREADS = "ray_"
 """How the names of the threads begin in which Ray prints on its own account (`ray_listen_error_messages`)."""
 
@@ -27,7 +36,10 @@ cluster_state = state
 kv_delete, kv_get, kv_put = _internal_kv_del, _internal_kv_get, _internal_kv_put
 
 __all__ = [
+    "CHECK_CLIENT_SERVER",
+    "CHECK_HEAD",
     "RAY_THREADS",
+    "SOCKET_PATH",
     "BaseWorkerGroup",
     "FailureConfig",
     "LoggingConfig",
@@ -40,7 +52,10 @@ __all__ = [
     "TrainingFailedError",
     "TuneReportCallback",
     "WorkerGroupError",
+    "canonicalize_bootstrap_address",
     "cluster_state",
+    "create_gcs_channel",
+    "get_default_ray_temp_dir",
     "kv_delete",
     "kv_get",
     "kv_put",
