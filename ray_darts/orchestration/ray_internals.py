@@ -1,4 +1,4 @@
-"""Every import from a private module of Ray, in one place; no other file of the package imports one.
+"""Every use of a private module of Ray, in one place; no other file of the package imports one.
 
 Read in Ray 2.60. With another version, check here first: each name below may have moved or changed without notice.
 `ray.train.v2` is what `ray.train` exports at run time; its types are only seen through these paths.
@@ -10,6 +10,7 @@ from ray._common.utils import get_default_ray_temp_dir
 from ray._private.gcs_utils import create_gcs_channel
 from ray._private.services import canonicalize_bootstrap_address
 from ray._private.state import state
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 from ray.train._internal.base_worker_group import BaseWorkerGroup
 from ray.train.torch.config import TorchConfig, _TorchBackend
@@ -35,7 +36,26 @@ TorchBackend = _TorchBackend
 cluster_state = state
 kv_delete, kv_get, kv_put = _internal_kv_del, _internal_kv_get, _internal_kv_put
 
+CONTROLLER_CLASS = "TrainController"
+"""The class of Ray Train's controller, the actor that reserves the places of a worker group."""
+
+
+def placement_groups_of_dead_actors(job_id: str, class_name: str) -> list[str]:
+    """Ids of the groups that actors of this class and job, dead by now, have reserved; Ray frees them with the job."""
+    accessor = state._connect_and_get_accessor()
+    groups = [PlacementGroupTableData.FromString(plain) for plain in accessor.get_placement_group_table()]
+    return [
+        group.placement_group_id.hex()
+        for group in groups
+        if group.creator_job_id.hex() == job_id
+        and group.creator_actor_dead
+        and group.state != PlacementGroupTableData.REMOVED
+        and state.actor_table(group.creator_actor_id.hex()).get("ActorClassName") == class_name
+    ]
+
+
 __all__ = [
+    "CONTROLLER_CLASS",
     "CHECK_CLIENT_SERVER",
     "CHECK_HEAD",
     "RAY_THREADS",
@@ -59,4 +79,5 @@ __all__ = [
     "kv_delete",
     "kv_get",
     "kv_put",
+    "placement_groups_of_dead_actors",
 ]

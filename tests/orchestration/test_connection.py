@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent import futures
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
-import grpc
 import pytest
 import ray
 
@@ -25,6 +21,7 @@ from ray_darts.orchestration.connection import named_cluster, ray_connection
 from ray_darts.orchestration.head import ANSWER_TIMEOUT_S, check_head
 from ray_darts.orchestration.ray_internals import SOCKET_PATH
 from tests.cli.running import ROOT
+from tests.orchestration.sockets import full_backlog, listening, other_grpc_server
 
 BOUND_S = 10.0
 
@@ -35,54 +32,6 @@ if __name__ == "__main__":
     with ray_connection(None) as is_own:
         print(is_own, ray.cluster_resources()["CPU"] > 0)
 """
-
-
-@contextmanager
-def listening(answer: bytes | None) -> Iterator[str]:
-    """A server that accepts everything and sends `answer` once it has read something; None never answers."""
-    server = socket.create_server(("127.0.0.1", 0))
-    accepted: list[socket.socket] = []
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            accepted.append(connection)
-            if answer is not None:
-                connection.recv(64)
-                connection.sendall(answer)
-
-    threading.Thread(target=serve, daemon=True).start()
-    yield f"127.0.0.1:{server.getsockname()[1]}"
-    server.shutdown(socket.SHUT_RDWR)
-    server.close()
-    for connection in accepted:
-        connection.close()
-
-
-@contextmanager
-def full_backlog() -> Iterator[str]:
-    """A listening socket that accepts nothing and whose queue is full: the system drops further SYN packets."""
-    server = socket.create_server(("127.0.0.1", 0), backlog=0)
-    waiting = [socket.socket() for _ in range(4)]
-    for client in waiting:
-        client.setblocking(False)
-        client.connect_ex(server.getsockname())
-    time.sleep(0.1)
-    yield f"127.0.0.1:{server.getsockname()[1]}"
-    for each in (*waiting, server):
-        each.close()
-
-
-@contextmanager
-def other_grpc_server() -> Iterator[str]:
-    server = grpc.server(futures.ThreadPoolExecutor(1))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(None).wait()
 
 
 HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
