@@ -72,7 +72,7 @@ def _connect(target: str | None, plugins: Sequence[str]) -> None:
     if target is None:
         try:
             _start_local_cluster(import_folders(plugins))
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises a bare Exception when its processes do not start in time
             raise ClusterError(f"no Ray cluster could be started on this machine: {error}") from error
         return
     try:

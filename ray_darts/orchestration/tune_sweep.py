@@ -16,6 +16,7 @@ from ray.tune.search import Searcher
 
 from ray_darts.errors import ClusterLost
 from ray_darts.orchestration.assignment import Assignment, RunOutcome
+from ray_darts.orchestration.losses import describe_loss
 from ray_darts.orchestration.resources import (
     HEAD_RESOURCE,
     cluster_capacity,
@@ -81,7 +82,9 @@ class TuneSweep:
         try:
             results = self._tuner().fit()
         except (RayError, TuneError, ConnectionError) as error:
-            raise ClusterLost(f"Ray ended before the sweep did, the same command continues it: {error}") from error
+            raise ClusterLost(
+                f"Ray ended before the sweep did, the same command continues it: {describe_loss(error)}"
+            ) from error
         outcomes = {}
         for result in (results[index] for index in range(len(results))):
             if result.config:
@@ -147,4 +150,5 @@ class TuneSweep:
         plain = (result.metrics or {}).get(OUTCOME)
         if isinstance(plain, Mapping):
             return RunOutcome.from_plain(plain)
-        return RunOutcome("lost", f"its trial process died more than {self._max_failures} times: {result.error}")
+        last = describe_loss(result.error)
+        return RunOutcome("lost", f"its trial process died more than {self._max_failures} times, at last: {last}")
