@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,16 +13,23 @@ from typing import TextIO, cast
 import ray
 
 from ray_darts.errors import ClusterError
+from ray_darts.orchestration.head import check_head
 from ray_darts.orchestration.plugin_packages import import_folders, sent_packages
-from ray_darts.orchestration.ray_internals import RAY_THREADS
+from ray_darts.orchestration.ray_internals import (
+    RAY_THREADS,
+    SOCKET_PATH,
+    canonicalize_bootstrap_address,
+    get_default_ray_temp_dir,
+)
 
 logger = logging.getLogger("ray_darts.orchestration")
 
 _ADDRESS_VARIABLE = "RAY_ADDRESS"
 _NOTICES_VARIABLE = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-_CONNECT_TIMEOUT_S = 10.0
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_OWN = "local"
+_SHORT_FOLDER = "/tmp/ray"
+_MAX_SOCKET_PATH_BYTES = 103  # 107 on Linux, 103 on macOS
 _OUTPUT_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -33,8 +39,9 @@ _OUTPUT_SETTINGS = {
 
 
 def named_cluster(address: str | None) -> str | None:
-    """`address`, else RAY_ADDRESS (`ray job submit` sets it); None means a cluster of this machine."""
-    return address or os.environ.get(_ADDRESS_VARIABLE)
+    """`address`, else RAY_ADDRESS (`ray job submit` sets it); None, as of `local`, means a cluster of this machine."""
+    named = address or os.environ.get(_ADDRESS_VARIABLE)
+    return None if named in ("", _OWN) else named
 
 
 @contextmanager
@@ -43,9 +50,10 @@ def ray_connection(address: str | None, plugins: Sequence[str] = ()) -> Iterator
 
     The code of `plugins` (loaded modules) can be imported in every process that Ray starts for this command.
     `named_cluster` names it (`auto`: the one that runs on this machine); without a name a cluster of this machine's
-    cores and GPUs is started. An existing connection is used and kept. In the block Ray prints nothing to stdout.
+    cores and GPUs is started, whatever other clusters run or have run here. An existing connection is used and kept.
+    In the block Ray prints nothing to stdout.
 
-    Raises: ClusterError when nothing answers at the address.
+    Raises: ClusterError when nothing answers at the address, after `head.ANSWER_TIMEOUT_S` at the latest.
     """
     reduce_ray_output()
     with redirect_stdout(cast("TextIO", _StdoutWithoutRay(sys.stdout))):
@@ -61,31 +69,17 @@ def ray_connection(address: str | None, plugins: Sequence[str] = ()) -> Iterator
 
 
 def _connect(target: str | None, plugins: Sequence[str]) -> None:
-    try:
-        if target is None:
+    if target is None:
+        try:
             _start_local_cluster(import_folders(plugins))
-        else:
-            _check_reachable(target)
-            _join_cluster(target, plugins)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"no Ray cluster answers at {target or 'this machine'}: {error}", address=target) from error
-
-
-def _check_reachable(target: str) -> None:
-    """Open and close a connection to `host:port`: Ray itself needs minutes to report that nothing listens there.
-
-    For a loopback address Ray connects to the node's own address, so either may answer. Raises: OSError.
-    """
-    host, _, port = target.rpartition("://")[2].rpartition(":")
-    if not port.isdecimal():
+        except Exception as error:  # Ray raises a bare Exception when its processes do not start in time
+            raise ClusterError(f"no Ray cluster could be started on this machine: {error}") from error
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
-    except OSError:
-        if host not in _LOOPBACK:
-            raise
-        own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        socket.create_connection((own, int(port)), _CONNECT_TIMEOUT_S).close()
+        check_head(str(canonicalize_bootstrap_address(target)) if target == "auto" else target)
+        _join_cluster(target, plugins)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(f"no Ray cluster answers at {target}: {error}", address=target) from error
 
 
 class _StdoutWithoutRay:
@@ -120,12 +114,29 @@ def _join_cluster(target: str, plugins: Sequence[str]) -> None:
 def _start_local_cluster(folders: Sequence[str]) -> None:
     """Start a cluster whose processes can import from `folders`.
 
-    Without Ray's preemption watcher: nobody drains its node, and each run has one process less.
+    The address `local` makes Ray ignore the file that a crashed or foreign cluster has left in its folder. Ray's
+    preemption watcher is off: nobody drains the node, and each run has one process less.
     """
     path = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
     notices = os.environ.get(_NOTICES_VARIABLE, "0")
     with _environment({_NOTICES_VARIABLE: notices, **({"PYTHONPATH": path} if folders else {})}):
-        ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=_OWN,
+            num_cpus=os.cpu_count(),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=_temporary_folder(),
+        )
+
+
+def _temporary_folder() -> str | None:
+    """Where Ray keeps logs and sockets; None is its own choice, unless the path of a socket would be too long there."""
+    folder: str = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
+    if len(os.fsencode(folder + SOCKET_PATH)) <= _MAX_SOCKET_PATH_BYTES:
+        return None
+    logger.warning("Ray uses the folder %s: the path of a socket in %s would be too long", _SHORT_FOLDER, folder)
+    return _SHORT_FOLDER
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Every import from a private module of Ray, in one place; no other file of the package imports one.
+"""Every use of a private module of Ray, in one place; no other file of the package imports one.
 
 Read in Ray 2.60. With another version, check here first: each name below may have moved or changed without notice.
 `ray.train.v2` is what `ray.train` exports at run time; its types are only seen through these paths.
@@ -6,7 +6,11 @@ Read in Ray 2.60. With another version, check here first: each name below may ha
 
 from __future__ import annotations
 
+from ray._common.utils import get_default_ray_temp_dir
+from ray._private.gcs_utils import create_gcs_channel
+from ray._private.services import canonicalize_bootstrap_address
 from ray._private.state import state
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 from ray.train._internal.base_worker_group import BaseWorkerGroup
 from ray.train.torch.config import TorchConfig, _TorchBackend
@@ -19,6 +23,12 @@ from ray.tune.integration.ray_train import TuneReportCallback
 RAY_VERSION = "2.60"
 """The version that these names were read in."""
 
+CHECK_HEAD, CHECK_CLIENT_SERVER = "/ray.rpc.NodeInfoGcsService/CheckAlive", "/ray.rpc.RayletDriver/ClusterInfo"
+"""gRPC methods of the head and of the server behind `ray://`, which any request calls without effect."""
+
+SOCKET_PATH = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1"
+"""The longest path that Ray appends to its temporary folder for a unix socket."""
+
 RAY_THREADS = "ray_"
 """How the names of the threads begin in which Ray prints on its own account (`ray_listen_error_messages`)."""
 
@@ -26,8 +36,30 @@ TorchBackend = _TorchBackend
 cluster_state = state
 kv_delete, kv_get, kv_put = _internal_kv_del, _internal_kv_get, _internal_kv_put
 
+CONTROLLER_CLASS = "TrainController"
+"""The class of Ray Train's controller, the actor that reserves the places of a worker group."""
+
+
+def placement_groups_of_dead_actors(job_id: str, class_name: str) -> list[str]:
+    """Ids of the groups that actors of this class and job, dead by now, have reserved; Ray frees them with the job."""
+    accessor = state._connect_and_get_accessor()
+    groups = [PlacementGroupTableData.FromString(plain) for plain in accessor.get_placement_group_table()]
+    return [
+        group.placement_group_id.hex()
+        for group in groups
+        if group.creator_job_id.hex() == job_id
+        and group.creator_actor_dead
+        and group.state != PlacementGroupTableData.REMOVED
+        and state.actor_table(group.creator_actor_id.hex()).get("ActorClassName") == class_name
+    ]
+
+
 __all__ = [
+    "CONTROLLER_CLASS",
+    "CHECK_CLIENT_SERVER",
+    "CHECK_HEAD",
     "RAY_THREADS",
+    "SOCKET_PATH",
     "BaseWorkerGroup",
     "FailureConfig",
     "LoggingConfig",
@@ -40,8 +72,12 @@ __all__ = [
     "TrainingFailedError",
     "TuneReportCallback",
     "WorkerGroupError",
+    "canonicalize_bootstrap_address",
     "cluster_state",
+    "create_gcs_channel",
+    "get_default_ray_temp_dir",
     "kv_delete",
     "kv_get",
     "kv_put",
+    "placement_groups_of_dead_actors",
 ]

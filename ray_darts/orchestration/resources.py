@@ -1,4 +1,4 @@
-"""Reads from a Ray cluster what it has, what it can grow to, and the demand that waits for resources.
+"""Reads from a Ray cluster what it has, what it can grow to, and the demand that waits; frees what nobody uses.
 
 Ray's open release does not publish the autoscaler's bounds: they are read from the cluster file where the head has
 one (`RAY_DARTS_CLUSTER_FILE`, or the one that `ray up` leaves). Under KubeRay without one they are unknown, and a
@@ -15,12 +15,13 @@ from typing import Any
 
 import ray
 import yaml
-from ray.util import placement_group_table
+from ray.util import placement_group_table, remove_placement_group
+from ray.util.placement_group import PlacementGroup
 
 from ray_darts.config import OperationSettings
 from ray_darts.errors import ConfigError
 from ray_darts.orchestration.capacity import Capacity, Demand, NodeGroup
-from ray_darts.orchestration.ray_internals import cluster_state
+from ray_darts.orchestration.ray_internals import CONTROLLER_CLASS, cluster_state, placement_groups_of_dead_actors
 
 HEAD_RESOURCE = "node:__internal_head__"
 CLUSTER_FILE_VARIABLE = "RAY_DARTS_CLUSTER_FILE"
@@ -69,6 +70,19 @@ def waiting_demand() -> dict[str, float]:
             for bundle in group["bundles"].values():
                 waiting.update({name: bundle.get(name, 0.0) for name in _COUNTED})
     return {name: amount for name, amount in waiting.items() if amount > 0}
+
+
+def free_places_of_lost_controllers() -> int:
+    """Free what killed controllers of this job have reserved for their workers; returns the number of groups.
+
+    Ray frees such a group when the job ends. Its own cleaner asks the dashboard which controllers live, and a cluster
+    of our own has none: each lost controller would cost its workers' CPUs and GPUs for the rest of the sweep.
+    """
+    job_id: str = ray.get_runtime_context().get_job_id()
+    lost = placement_groups_of_dead_actors(job_id, CONTROLLER_CLASS)
+    for group in lost:
+        remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group))))
+    return len(lost)
 
 
 def _groups() -> tuple[NodeGroup, ...] | None:

@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 from ray_darts.config import OperationSettings
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
 from ray_darts.orchestration.interfaces import ProcessGroupConfig
+from ray_darts.orchestration.losses import describe_loss
 from ray_darts.orchestration.ray_internals import (
     FailureConfig,
     LoggingConfig,
@@ -67,13 +68,14 @@ def _fit(plain: Mapping[str, object]) -> RunOutcome:
         returned: object = getattr(_trainer(assignment, plain).fit(), "return_value", None)
     except WorkerGroupError as error:
         ranks, limit = ", ".join(str(rank) for rank in sorted(error.worker_failures)), operation.max_failures
+        last = describe_loss(next(iter(error.worker_failures.values()), error))
         logger.error("ranks %s were lost more than %d times: %s", ranks, limit, error)
         return RunOutcome(
-            "lost", f"ranks {ranks} died more than {limit} times (operation.max_failures), at last: {error}"
+            "lost", f"ranks {ranks} died more than {limit} times (operation.max_failures), at last: {last}"
         )
     except TrainingFailedError as error:
         logger.error("Ray Train gave up: %s", error)
-        return RunOutcome("lost", str(error))
+        return RunOutcome("lost", f"Ray Train gave up: {describe_loss(getattr(error, 'controller_failure', error))}")
     if not isinstance(returned, Mapping):
         return RunOutcome("error", f"Ray Train returned {returned!r} instead of the outcome of rank 0")
     return RunOutcome.from_plain(returned)

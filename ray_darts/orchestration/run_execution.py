@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -73,17 +73,24 @@ def execute_run(
     Returns: the outcome on rank 0; None on another rank, unless a rank failed.
     Raises: RankLost, and what a broken device raises: a restart goes on from the last durable step.
     """
+    writer: RunWriter | None = None
     try:
-        return _execute(assignment, store, owner, environment, context)
+        writer = _claim_on_rank_0(assignment, store, owner, environment, context)
+        return _execute(assignment, store, writer, context)
     except RankLost:
         posted = None if context.mailbox is None else context.mailbox.read()
         if posted is None:
             raise
-        return posted
+        return _at_durable_step(posted, writer)
     except torch.AcceleratorError:
         raise
     except Exception as error:  # noqa: BLE001 - Ray would repeat whatever is raised; a retry would fail alike
-        return post_failure(error, context.mailbox)
+        return _at_durable_step(post_failure(error, context.mailbox), writer)
+
+
+def _at_durable_step(outcome: RunOutcome, writer: RunWriter | None) -> RunOutcome:
+    """The outcome with the last step that is in the log, which rank 0 knows."""
+    return outcome if writer is None else replace(outcome, step=writer.step)
 
 
 def post_failure(error: Exception, mailbox: FailureMailbox | None) -> RunOutcome:
@@ -96,17 +103,24 @@ def post_failure(error: Exception, mailbox: FailureMailbox | None) -> RunOutcome
     return outcome
 
 
-def _execute(
+def _claim_on_rank_0(
     assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment, context: RankContext
-) -> RunOutcome | None:
-    config, collectives, device = assignment.config, context.collectives, context.device
-    is_rank_0 = collectives.shard.rank == 0
-    patient = _Patience(config.operation.give_up_s, context.hooks)
+) -> RunWriter | None:
+    """Claim on rank 0 while the others wait; every rank calls, rank 0 gets the writer."""
+    patient = _Patience(assignment.config.operation.give_up_s, context.hooks)
 
     def claim() -> RunWriter:
         return patient(lambda: _claim(assignment, store, owner, environment), "the claim of the run")
 
-    writer = run_on_ranks(collectives, claim if is_rank_0 else None, device)
+    return run_on_ranks(context.collectives, claim if context.collectives.shard.rank == 0 else None, context.device)
+
+
+def _execute(
+    assignment: Assignment, store: ObjectStore, writer: RunWriter | None, context: RankContext
+) -> RunOutcome | None:
+    config, collectives, device = assignment.config, context.collectives, context.device
+    is_rank_0 = writer is not None
+    patient = _Patience(config.operation.give_up_s, context.hooks)
     checkpoint = _shared_checkpoint(writer, patient, context)
     data = run_on_ranks(collectives, lambda: open_data(config, assignment.seed), device)
     assert data is not None

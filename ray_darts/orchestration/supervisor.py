@@ -11,19 +11,22 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Protocol
 
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.status import RunStatus, run_status
-from ray_darts.errors import ClusterLost, StoreError, SweepCrashed
+from ray_darts.artifacts.status import RunStatus
+from ray_darts.errors import ClusterLost, SweepCrashed
 from ray_darts.orchestration.assignment import Assignment, RunOutcome
+from ray_darts.orchestration.status_reader import StatusReader
 from ray_darts.protocols.task import StopReason
 
 logger = logging.getLogger("ray_darts.orchestration")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LOG_STOPPING_S = 10.0
+_UNFINISHED = ("waiting", "claimed", "searching")
 
 
 class Sweep(Protocol):
@@ -50,17 +53,23 @@ class Sweep(Protocol):
         """One line about the resources that runs wait for; None when nothing waits."""
         ...
 
+    def free_lost_places(self) -> None:
+        """Free the resources that lost processes have reserved."""
+        ...
+
 
 @dataclass(frozen=True)
 class Limits:
     """When a sweep is stopped, and how often the Supervisor looks; None is no limit.
 
+    `status_timeout_s`: how long it waits for the statuses in the store before it goes on with those that it knows.
     `stop_grace_s`: how long runs may take to commit and end after a stop before the command ends without them.
     """
 
     max_hours: float | None = None
     max_worker_hours: float | None = None
     observe_s: float = 2.0
+    status_timeout_s: float = 2.0
     log_waiting_s: float = 30.0
     stop_grace_s: float = 180.0
 
@@ -77,10 +86,12 @@ class Supervisor:
         observer: Callable[[list[RunStatus]], None],
         limits: Limits,
     ) -> None:
-        self._sweep, self._store, self._observer, self._limits = sweep, store, observer, limits
+        self._sweep, self._observer, self._limits = sweep, observer, limits
         self._runs = [assignment.run for assignment in assignments]
-        self._experiment, self._session = assignments[0].experiment, assignments[0].session.uuid
-        self._statuses = {status.run: status for status in statuses}
+        self._session = assignments[0].session.uuid
+        self._statuses = StatusReader(
+            store, assignments[0].experiment, statuses, self._runs, lambda: self._sweep.started
+        )
         self._reason: StopReason | None = None
         self._stopped_at: float | None = None
         self._outcomes: Mapping[str, RunOutcome] = {}
@@ -101,6 +112,7 @@ class Supervisor:
                 while thread.is_alive() and not self._grace_is_over():
                     thread.join(self._limits.observe_s)
                     self._observe()
+                self._statuses.refresh(self._limits.status_timeout_s)
             finally:
                 self._sweep.clear_stop()
         if isinstance(self._crash, ClusterLost):
@@ -110,7 +122,9 @@ class Supervisor:
                 f"the sweep ended with an unexpected error, {type(self._crash).__name__}: {self._crash}. What was "
                 "committed is safe; please report this error with the log"
             ) from self._crash
-        return {run: self._outcomes.get(run, self._unanswered()) for run in self._runs}
+        if thread.is_alive():
+            logger.warning("the runs have not ended %g s after the stop: going on without", self._limits.stop_grace_s)
+        return {run: self._outcome(run) for run in self._runs}
 
     def stop(self, reason: StopReason) -> None:
         """Ask every run to commit and end; a second call changes nothing."""
@@ -124,6 +138,11 @@ class Supervisor:
         except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
             self._crash = error
 
+    def _outcome(self, run: str) -> RunOutcome:
+        """How a run ended; its step is the last one that is known to be durable, whoever reported the end."""
+        outcome = self._outcomes.get(run, self._unanswered())
+        return replace(outcome, step=max(outcome.step, self._statuses.of(run).step))
+
     def _unanswered(self) -> RunOutcome:
         """The outcome of a run that the sweep has not reported."""
         if self._reason is None:
@@ -131,12 +150,14 @@ class Supervisor:
         return RunOutcome(self._reason, "ended before the run began or answered")
 
     def _observe(self) -> None:
-        """Read the status of the started runs, show all to the observer, and stop where a limit has passed."""
-        workers = sum(self._num_workers(self._read_status(run)) for run in self._runs)
+        """Refresh the status of the started runs, show all to the observer, and stop where a limit has passed."""
+        self._statuses.refresh(self._limits.status_timeout_s)
+        self._sweep.free_lost_places()
+        workers = sum(self._num_workers(self._statuses.of(run)) for run in self._runs)
         now = time.monotonic()
         self._worker_s += workers * (now - self._last_pass)
         self._last_pass = now
-        self._observer(list(self._statuses.values()))
+        self._observer(self._statuses.all())
         max_hours, max_worker_hours = self._limits.max_hours, self._limits.max_worker_hours
         if max_hours is not None and (now - self._started_at) / 3600 >= max_hours:
             self.stop("time_limit")
@@ -150,23 +171,27 @@ class Supervisor:
             return 0
         return status.environment.world_size if status.owner.session == self._session else 0
 
-    def _read_status(self, run: str) -> RunStatus:
-        status = self._statuses[run]
-        if run not in self._sweep.started or status.state == "finished":
-            return status
-        try:
-            status = self._statuses[run] = run_status(self._store, self._experiment, run)
-        except StoreError as error:  # a status is only shown; the run itself reports what the store refuses
-            logger.info("the status of %s cannot be read now: %s", run, error)
-        return status
-
     def _log_waiting(self) -> None:
-        if time.monotonic() - self._last_waiting < self._limits.log_waiting_s:
+        every_s = self._limits.log_waiting_s
+        if self._stopped_at is not None:
+            every_s = min(every_s, _LOG_STOPPING_S)
+        if time.monotonic() - self._last_waiting < every_s:
             return
         self._last_waiting = time.monotonic()
-        waiting = self._sweep.describe_waiting()
+        waiting = self._sweep.describe_waiting() if self._stopped_at is None else self._describe_stopping()
         if waiting is not None:
             logger.info("%s", waiting)
+
+    def _describe_stopping(self) -> str:
+        """What a stopped command still waits for, and for how long at most."""
+        assert self._stopped_at is not None
+        statuses = [self._statuses.of(run) for run in self._runs if run in self._sweep.started]
+        steps = [f"{status.run} (step {status.step} is durable)" for status in statuses if status.state in _UNFINISHED]
+        left = max(0.0, self._limits.stop_grace_s - (time.monotonic() - self._stopped_at))
+        return (
+            f"waiting up to {left:.0f} s for the last commit of {', '.join(steps) or 'the runs'}; a second signal "
+            "(Ctrl-C) ends this command at once"
+        )
 
     def _grace_is_over(self) -> bool:
         return self._stopped_at is not None and time.monotonic() - self._stopped_at > self._limits.stop_grace_s

@@ -16,7 +16,13 @@ from ray.tune.search import Searcher
 
 from ray_darts.errors import ClusterLost
 from ray_darts.orchestration.assignment import Assignment, RunOutcome
-from ray_darts.orchestration.resources import HEAD_RESOURCE, cluster_capacity, waiting_demand
+from ray_darts.orchestration.losses import describe_loss
+from ray_darts.orchestration.resources import (
+    HEAD_RESOURCE,
+    cluster_capacity,
+    free_places_of_lost_controllers,
+    waiting_demand,
+)
 from ray_darts.orchestration.run import ASSIGNMENT, OUTCOME, RAY_PATH, ray_filesystem, run_trial
 from ray_darts.orchestration.runtime_hooks import clear_stop, request_stop
 from ray_darts.protocols.task import StopReason
@@ -76,7 +82,9 @@ class TuneSweep:
         try:
             results = self._tuner().fit()
         except (RayError, TuneError, ConnectionError) as error:
-            raise ClusterLost(f"Ray ended before the sweep did, the same command continues it: {error}") from error
+            raise ClusterLost(
+                f"Ray ended before the sweep did, the same command continues it: {describe_loss(error)}"
+            ) from error
         outcomes = {}
         for result in (results[index] for index in range(len(results))):
             if result.config:
@@ -110,6 +118,16 @@ class TuneSweep:
         amounts = " and ".join(f"{amount:g} {name}s" for name, amount in sorted(waiting.items(), reverse=True))
         return f"waiting for {amounts}; {capacity.describe()}"
 
+    def free_lost_places(self) -> None:
+        """Free what killed controllers have reserved, so that their runs can start again."""
+        try:
+            num_freed = free_places_of_lost_controllers()
+        except RayError as error:
+            logger.info("what lost controllers have reserved cannot be read now: %s", error)
+            return
+        if num_freed:
+            logger.warning("the controller of a run was lost: the resources of its workers are free again")
+
     def _tuner(self) -> tune.Tuner:
         first = self._assignments[0]
         return tune.Tuner(
@@ -132,4 +150,5 @@ class TuneSweep:
         plain = (result.metrics or {}).get(OUTCOME)
         if isinstance(plain, Mapping):
             return RunOutcome.from_plain(plain)
-        return RunOutcome("lost", f"its trial process died more than {self._max_failures} times: {result.error}")
+        last = describe_loss(result.error)
+        return RunOutcome("lost", f"its trial process died more than {self._max_failures} times, at last: {last}")

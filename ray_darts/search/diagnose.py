@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch
 from ray_darts.protocols.method import Progress
 from ray_darts.search.flat import FlatVector
@@ -30,6 +31,17 @@ def first_non_finite(step: BilevelStep, train: Batch, validation: Batch, progres
         if index:
             return {"rank": rank, "tensor": names[int(index)]}
     return {"rank": 0, "tensor": "alpha gradient (virtual step)" if step.order == "second" else "alphas"}
+
+
+def likely_cause(tensor: str, config: SearchConfig) -> str:
+    """What makes this tensor non-finite as a rule, with the settings to change."""
+    if tensor.endswith("input"):
+        return "the data hold values that are not finite: check data.path"
+    weights, alphas = (
+        f"weights.learning_rate ({config.weights.learning_rate:g})",
+        f"alphas.learning_rate ({config.alphas.learning_rate:g})",
+    )
+    return f"as a rule {weights} or {alphas} is too high, or the data are not normalised"
 
 
 def _own_findings(step: BilevelStep, train: Batch, validation: Batch, progress: Progress) -> dict[str, bool]:

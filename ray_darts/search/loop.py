@@ -24,7 +24,7 @@ from ray_darts.protocols.task import Sink, Snapshot, Verdict
 from ray_darts.search.agreement import Agreement, agree
 from ray_darts.search.batch_norm import moments_reducer
 from ray_darts.search.collectives import Collectives
-from ray_darts.search.diagnose import first_non_finite
+from ray_darts.search.diagnose import first_non_finite, likely_cause
 from ray_darts.search.memory import naming_what_would_fit, peak_bytes
 from ray_darts.search.optimisers import learning_rate
 from ray_darts.search.precision import forward_autocast, matmul_precision
@@ -256,8 +256,23 @@ class SearchLoop:
         found = first_non_finite(self.bilevel, train, validation, self._progress())
         self._row_epochs = self._row_epochs[: bad - self._committed]
         self._commit(sink, bad)
-        message = f"{found['tensor']} of rank {found['rank']} is not finite in step {bad + 1}"
+        tensor, verb = str(found["tensor"]), "are" if found["tensor"] in ("alphas", "weights") else "is"
+        message = (
+            f"{tensor} of rank {found['rank']} {verb} not finite in step {bad + 1}; "
+            f"{likely_cause(tensor, self.config)}. The steps of epoch {self.epoch} before it: {self._describe_sums()}"
+        )
         return _failed("non_finite", bad, NonFiniteStep(message, **found, step=bad + 1))
+
+    def _describe_sums(self) -> str:
+        """The metrics of the epoch's finite steps so far."""
+        alpha_sums, train_sums = self.bilevel.totals.tolist()
+        if not train_sums[-1]:
+            return "none"
+        metrics = dict(self.supernet.summarise(train_sums, "train"))
+        if alpha_sums[-1]:
+            metrics["alpha_step_loss"] = self.supernet.summarise(alpha_sums, "alpha_step")["alpha_step_loss"]
+        largest = float(self.bilevel.alphas.vector.abs().max())
+        return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()) + f", largest |alpha| {largest:.4g}"
 
 
 def _failed(kind: Literal["non_finite", "divergence"], step: int, error: SearchError) -> Verdict:

@@ -192,6 +192,8 @@ def test_nan_is_a_final_failure_with_its_reason_that_leaves_no_genotype(store: L
     outcome = search_here(assignment, store)
     assert outcome.kind == "failed"
     assert "NonFiniteStep" in outcome.detail
+    assert "as a rule weights.learning_rate (1e+200) or alphas.learning_rate (0.1) is too high" in outcome.detail
+    assert "before it: train_loss " in outcome.detail
     assert not store.exists(RunKeys(EXPERIMENT, RUN).genotype)
     assert not store.exists(ExperimentKeys(EXPERIMENT).best)
     again = search_here(assigned(store, config), store)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,42 +11,22 @@ from pathlib import Path
 import pytest
 
 from ray_darts.artifacts.local import LocalStore
-from ray_darts.artifacts.status import RunStatus
+from ray_darts.artifacts.status import RunStatus, run_status
 from ray_darts.artifacts.writer import claim_run
 from ray_darts.errors import ClusterLost, SweepCrashed
 from ray_darts.exit_codes import exit_code_of_error
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, owner_of
-from ray_darts.orchestration.supervisor import Limits, Supervisor
-from ray_darts.protocols.task import StopReason
-from tests.orchestration.tiny import ALONE, EXPERIMENT, assigned
-
-RUNS = ("first-order-seed-0", "first-order-seed-1")
-HOUR_S = 3600.0
-BOUND_S = 20.0
-
-
-class ScriptedSweep:
-    """A sweep that does what `act` does in `fit`, and remembers what it was asked."""
-
-    def __init__(self, act: Callable[[ScriptedSweep], Mapping[str, RunOutcome]]) -> None:
-        self.started = set(RUNS)
-        self.stopped = threading.Event()
-        self.reasons: list[StopReason] = []
-        self.cleared = 0
-        self._act = act
-
-    def fit(self) -> Mapping[str, RunOutcome]:
-        return self._act(self)
-
-    def request_stop(self, reason: StopReason) -> None:
-        self.reasons.append(reason)
-        self.stopped.set()
-
-    def clear_stop(self) -> None:
-        self.cleared += 1
-
-    def describe_waiting(self) -> str | None:
-        return "waiting for 2 CPUs"
+from ray_darts.orchestration.supervisor import Limits
+from tests.orchestration.scripted import (
+    BOUND_S,
+    HOUR_S,
+    RUNS,
+    ScriptedSweep,
+    never_ends,
+    supervise,
+    until_stopped,
+)
+from tests.orchestration.tiny import ALONE, EXPERIMENT, assigned, search_here
 
 
 @pytest.fixture
@@ -59,32 +38,6 @@ def store(tmp_path: Path) -> LocalStore:
 def assignments(store: LocalStore) -> list[Assignment]:
     first = assigned(store)
     return [first.model_copy(update={"run": run, "seed": seed}) for seed, run in enumerate(RUNS)]
-
-
-def ignore(statuses: list[RunStatus]) -> None:
-    """Show nothing."""
-
-
-def supervise(
-    sweep: ScriptedSweep,
-    assignments: list[Assignment],
-    store: LocalStore,
-    limits: Limits,
-    observer: Callable[[list[RunStatus]], None] = ignore,
-) -> Supervisor:
-    statuses = [RunStatus(run, "waiting") for run in RUNS]
-    return Supervisor(sweep, assignments, store, statuses, observer, limits)
-
-
-def until_stopped(sweep: ScriptedSweep) -> Mapping[str, RunOutcome]:
-    """Every run ends when it is asked to."""
-    assert sweep.stopped.wait(BOUND_S), "the sweep was not stopped"
-    return {run: RunOutcome("time_limit", "resumable after step 4", 4) for run in RUNS}
-
-
-def never_ends(sweep: ScriptedSweep) -> Mapping[str, RunOutcome]:
-    threading.Event().wait(BOUND_S)
-    return {}
 
 
 def raises(error: BaseException) -> Callable[[ScriptedSweep], Mapping[str, RunOutcome]]:
@@ -214,6 +167,25 @@ def test_the_first_signal_stops_the_sweep_and_the_second_ends_the_command(
     assert sweep.reasons == ["interrupted"]
     assert sweep.cleared == 1
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_the_step_of_an_outcome_is_the_durable_one_whoever_reports_the_end(
+    store: LocalStore, assignments: list[Assignment]
+) -> None:
+    search_here(assignments[0], store)
+    durable = run_status(store, EXPERIMENT, RUNS[0]).step
+    sweep = ScriptedSweep(lambda sweep: {RUNS[0]: RunOutcome("lost", "its process died")})
+    outcomes = supervise(sweep, assignments, store, QUICK).run()
+    assert durable > 0
+    assert outcomes[RUNS[0]] == RunOutcome("lost", "its process died", durable)
+
+
+def test_what_lost_processes_have_reserved_is_freed_in_every_pass(
+    store: LocalStore, assignments: list[Assignment]
+) -> None:
+    sweep = ScriptedSweep(until_stopped)
+    supervise(sweep, assignments, store, Limits(max_hours=0.05 / HOUR_S, observe_s=0.001)).run()
+    assert sweep.passes > 1
 
 
 def test_waiting_demand_is_logged(

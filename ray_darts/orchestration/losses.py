@@ -1,0 +1,27 @@
+"""Says in one line why Ray lost a process. Ray's own texts are pages of ids and statistics; they stay in the log."""
+
+from __future__ import annotations
+
+import re
+
+_MEMORY = re.compile(r"Memory on the node \(IP: ([^,)]+).*?\) was ([\d.]+) ?GB.*?/ ?([\d.]+) ?GB", re.DOTALL)
+_DETAIL = re.compile(r"(?:Worker exit detail: |The actor (?:is dead|died) because (?!.*Worker exit detail))(.+)")
+_ADVICE = "Some common causes include"
+_LONGEST = 300
+
+
+def describe_loss(error: BaseException | None) -> str:
+    """The cause that Ray names, in one line, with what to change where the node's memory was full."""
+    text = str(error)
+    memory = _MEMORY.search(text)
+    if memory is not None:
+        node, used, limit = memory.groups()
+        return (
+            f"a process was killed: node {node} ran out of memory ({float(used):.1f} of {float(limit):.1f} GB); use "
+            "fewer runs at a time (operation.max_concurrent), or more CPUs per worker (operation.cpus_per_worker), so "
+            "that fewer workers share a node"
+        )
+    details = _DETAIL.findall(text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    line = str((details or lines or [type(error).__name__])[0]).partition(_ADVICE)[0].strip()
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
