@@ -28,7 +28,7 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError as TransportError
 
 from ray_darts.artifacts.endpoints import check_endpoint
-from ray_darts.artifacts.objects import Listed, ObjectStore, Stored
+from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore, Stored
 from ray_darts.artifacts.s3_errors import is_concurrent, translated
 from ray_darts.config.operation import StoreSettings
 from ray_darts.errors import ConfigError, MissingObject, StoreDenied
@@ -66,6 +66,7 @@ class S3Store(ObjectStore):
         self._settings = settings
         self._uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
         self._client = make_client(settings, self._uri)
+        self._requotes: bool | None = None  # whether If-Match needs the other quoting; None: no swap was accepted yet
 
     @property
     def uri(self) -> str:
@@ -93,7 +94,22 @@ class S3Store(ObjectStore):
         self._put(key, data, {"IfNoneMatch": "*"})
 
     def compare_and_swap(self, key: str, data: bytes, etag: str) -> None:
-        self._put(key, data, {"IfMatch": etag})
+        """As the contract says, also where If-Match must be sent without the ETag's quotes.
+
+        Ceph RGW and DigitalOcean Spaces refuse the quoted tag that they sent themselves, and answer 412 for an absent
+        key. So after a 412 the object is read, and if it still has the expected ETag the swap is sent once more with
+        the other quoting. The condition is part of both requests. A server that has accepted a tag as it was sent
+        costs one request per swap, whether it holds or not.
+        """
+        tag, other = (requoted(etag), etag) if self._requotes else (etag, requoted(etag))
+        try:
+            self._put(key, data, {"IfMatch": tag})
+        except Conflict:
+            if self._requotes is False or self.get(key).etag != etag or tag == other:
+                raise
+            self._put(key, data, {"IfMatch": other})
+            tag = other
+        self._requotes = tag != etag
 
     def delete(self, key: str) -> None:
         self._ask("delete", key, lambda: self._client.delete_object(**self._address(key), **self._owner()))
@@ -199,6 +215,13 @@ def make_client(settings: StoreSettings, uri: str) -> Any:
         raise ConfigError(f"{uri} cannot be asked: {error}") from error
     check_endpoint(client.meta.endpoint_url, settings.allow_http)
     return client
+
+
+def requoted(etag: str) -> str:
+    """The ETag without its quotes, or with them where it has none; a weak one (`W/"…"`) stays as it is."""
+    if etag.startswith("W/"):
+        return etag
+    return etag[1:-1] if len(etag) > 1 and etag[0] == etag[-1] == '"' else f'"{etag}"'
 
 
 def _quiet_botocore() -> None:

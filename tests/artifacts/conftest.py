@@ -10,6 +10,7 @@ import pytest
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from tests.artifacts.buckets import fresh_uri, settings
+from tests.artifacts.gateway import gateway
 from tests.artifacts.relay import Relay, hide_missing, relaying
 
 
@@ -26,9 +27,9 @@ def relay(s3_server: str) -> Iterator[tuple[Relay, str]]:
         yield both
 
 
-@pytest.fixture(params=["local", "s3", "s3-without-list"])
+@pytest.fixture(params=["local", "s3", "s3-without-list", "s3-bare-tags"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
-    """Every kind of store in turn; the last one is not told of missing keys."""
+    """Every kind of store in turn; `s3-without-list` hides missing keys, `s3-bare-tags` behaves as Ceph RGW does."""
     if request.param == "local":
         yield open_store(str(tmp_path / "store"))
         return
@@ -37,8 +38,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStor
     if request.param == "s3":
         yield open_store(fresh_uri(), settings(url))
         return
-    with relaying(url, hide_missing) as (_, hidden):
-        yield open_store(fresh_uri(), settings(hidden))
+    front = relaying(url, hide_missing) if request.param == "s3-without-list" else gateway(url)
+    with front as (_, fronted):
+        yield open_store(fresh_uri(), settings(fronted))
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 Loses = Callable[[str, str], bool]
 
 Replaces = Callable[[str, int], tuple[int, str] | None]
-_HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length", "date", "server"}
+_HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive"}
 
 
 class Relay:
@@ -48,6 +48,14 @@ class Relay:
 
         self.loses = loses
 
+    def enter(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str] | None:
+        """Before a request is forwarded: may change its headers, or return the status and code to answer with."""
+        return None
+
+    def leave(self, method: str, path: str, status: int) -> tuple[int, str] | None:
+        """After the server's answer: what is sent instead of it, if anything."""
+        return self.replaces(method, status)
+
     def settle(self, method: str, path: str) -> bool:
         """Note a request; whether its reply is to be lost."""
         with self._lock:
@@ -68,9 +76,9 @@ def hide_missing(method: str, status: int) -> tuple[int, str] | None:
 
 
 @contextlib.contextmanager
-def relaying(target: str, replaces: Replaces = nothing) -> Iterator[tuple[Relay, str]]:
+def relaying(target: str, replaces: Replaces = nothing, kind: type[Relay] = Relay) -> Iterator[tuple[Relay, str]]:
     """Run a relay; yields it and its URL."""
-    relay = Relay(target, replaces)
+    relay = kind(target, replaces)
 
     class Handler(_Handler):
         owner = relay
@@ -87,6 +95,10 @@ def relaying(target: str, replaces: Replaces = nothing) -> Iterator[tuple[Relay,
         thread.join()
 
 
+def _refusal(status: int, code: str) -> tuple[int, bytes]:
+    return status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+
+
 class _Handler(BaseHTTPRequestHandler):
     owner: Relay
     protocol_version = "HTTP/1.1"
@@ -94,26 +106,32 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        upstream = http.client.HTTPConnection(*self.owner.target, timeout=30)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("expect", "connection")}
+        replaced = self.owner.enter(self.command, self.path, headers)
+        if replaced is not None:
+            self.owner.settle(self.command, self.path)
+            self._send(*_refusal(*replaced))
+            return
+        upstream = http.client.HTTPConnection(*self.owner.target, timeout=30)
         upstream.request(self.command, self.path, body, headers)
         answer = upstream.getresponse()
         data = answer.read()
         upstream.close()
+        replaced = self.owner.leave(self.command, self.path, answer.status)
         if self.owner.settle(self.command, self.path):
             self.close_connection = True
             return
         status = answer.status
-        replaced = self.owner.replaces(self.command, status)
         if replaced is not None:
-            status, code = replaced
-            data = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+            status, data = _refusal(*replaced)
+        kept = [pair for pair in answer.getheaders() if pair[0].lower() not in _HOP_BY_HOP | {"content-length"}]
+        self._send(status, data, kept, answer.getheader("Content-Length", "0"))
+
+    def _send(self, status: int, data: bytes, headers: Iterable[tuple[str, str]] = (), length: str = "0") -> None:
         self.send_response_only(status)
-        for name, value in answer.getheaders():
-            if name.lower() not in _HOP_BY_HOP or name.lower() in ("date", "server"):
-                self.send_header(name, value)
-        length = answer.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(data))
-        self.send_header("Content-Length", length)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", length if self.command == "HEAD" else str(len(data)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)

@@ -129,7 +129,7 @@ def together(number: int, act: Callable[[int], None]) -> None:
         list(threads.map(run, range(number)))
 
 
-@pytest.mark.parametrize("store", ["local", "s3"], indirect=True)
+@pytest.mark.parametrize("store", ["local", "s3", "s3-bare-tags"], indirect=True)
 def test_of_8_writers_racing_for_a_key_one_wins_each_of_50_times(store: ObjectStore) -> None:
     for n in range(50):
         won: list[int] = []
@@ -143,7 +143,7 @@ def test_of_8_writers_racing_for_a_key_one_wins_each_of_50_times(store: ObjectSt
         assert store.get(f"log/{n}").data == b"writer %d" % won[0]
 
 
-@pytest.mark.parametrize("store", ["local", "s3"], indirect=True)
+@pytest.mark.parametrize("store", ["local", "s3", "s3-bare-tags"], indirect=True)
 def test_no_swap_is_lost_among_racing_writers(store: ObjectStore) -> None:
     store.put("count", b"0")
 
