@@ -22,7 +22,7 @@ from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.config import StoreSettings
 from ray_darts.errors import ConfigError, StoreDenied, StoreError, StoreUnavailable
-from tests.artifacts.buckets import BUCKET, SERVER, fresh_uri, settings
+from tests.artifacts.buckets import BUCKET, fresh_uri, settings
 from tests.artifacts.relay import Relay
 from tests.artifacts.runs import EXPERIMENT, LAYOUT, RUN, register, whole_run
 from tests.artifacts.servers import free_port, ministack, moto
@@ -46,7 +46,6 @@ def test_many_traces_on_a_bucket_are_one_dataset(s3_store: ObjectStore) -> None:
     assert traces.to_table(filter=ds.field("seed") == 1).num_rows == 3 * LAYOUT.num_alphas
 
 
-@pytest.mark.skipif(SERVER == "radosgw", reason="Ceph 16 keeps no checksums")
 def test_every_object_carries_its_sha256(s3_store: ObjectStore, s3_server: str) -> None:
     s3_store.put("a", b"one")
     client = boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1")
