@@ -8,9 +8,15 @@ OLDEST := .venv-oldest
 OLDEST_INSTALLED := $(OLDEST)/.installed
 # The layers below orchestration, whose dependencies have wide ranges (Ray's has not).
 LAYERS := $(addprefix tests/,config protocols genotype tasks methods spaces data search artifacts report)
+# What is tested on another S3 server too, without the relays that imitate a server of yet another kind in front of it.
+ON_S3 := $(addprefix tests/artifacts/test_,objects.py doctor.py verdicts.py gateway.py lost_replies.py processes.py \
+	s3.py::test_a_whole_run_on_a_bucket_is_published_and_verified \
+	s3.py::test_many_traces_on_a_bucket_are_one_dataset s3.py::test_a_missing_bucket_is_no_missing_key) \
+	$(addprefix tests/orchestration/test_,searches_on_s3.py five_kills.py)
+IMITATED := without-list or bare-tags
 STORE ?= results
 
-.PHONY: demo test test-slow test-oldest check bench clean
+.PHONY: demo test test-slow test-oldest test-radosgw check bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/ray-darts search --preset digits --seeds 2 --orders first,second --store $(STORE)
@@ -23,6 +29,10 @@ test-slow: $(INSTALLED)
 
 test-oldest: $(OLDEST_INSTALLED)
 	$(OLDEST)/bin/python -m pytest -m "not slow" --durations=15 $(LAYERS)
+
+# Needs radosgw, ceph-mon and ceph-osd on PATH (Debian: apt-get install --no-install-recommends radosgw ceph-mon ceph-osd).
+test-radosgw: $(INSTALLED)
+	RAY_DARTS_TEST_SERVER=radosgw $(BIN)/python -m pytest --timeout=1800 --durations=15 -k "not ($(IMITATED))" $(ON_S3)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -8,9 +8,12 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.artifacts.buckets import BUCKET
+from tests.artifacts.buckets import BUCKET, SERVER
+from tests.artifacts.radosgw import absent_programs, radosgw
 from tests.artifacts.servers import ministack
 from tests.search.ranks import RankProcesses
+
+SERVERS = {"ministack": ministack, "radosgw": radosgw}
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +26,10 @@ def ranks() -> Iterator[RankProcesses]:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of one S3 server for all tests, with one bucket."""
-    with ministack(tmp_path_factory.mktemp("ministack")) as url:
+    """The URL of one S3 server for all tests, with one bucket: ministack's, or the one that is named in SERVER."""
+    if SERVER == "radosgw" and absent_programs():
+        pytest.skip(f"not installed: {', '.join(absent_programs())} (Debian: radosgw, ceph-mon, ceph-osd)")
+    with SERVERS[SERVER](tmp_path_factory.mktemp(SERVER)) as url:
         client = boto3.client(
             "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
         )

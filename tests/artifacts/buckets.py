@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from uuid import uuid4
 
 from ray_darts.config import StoreSettings
 
 BUCKET = "darts"
+SERVER = os.environ.get("RAY_DARTS_TEST_SERVER", "ministack")
 
 
 def settings(url: str, **more: object) -> StoreSettings:

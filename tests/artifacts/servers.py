@@ -23,15 +23,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(command: list[str], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[int]:
-    """Run a server until the block ends; yields its process id once the port answers."""
+def running(command: list[str], log: Path, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program until the block ends; what it prints goes to `log`."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
         try:
-            _wait(process, port, log)
-            yield process.pid
+            yield process
         finally:
             process.terminate()
             try:
@@ -41,8 +40,18 @@ def serving(command: list[str], port: int, log: Path, env: dict[str, str] | None
                 process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_S
+@contextlib.contextmanager
+def serving(
+    command: list[str], port: int, log: Path, env: dict[str, str] | None = None, start_s: float = _START_S
+) -> Iterator[int]:
+    """Run a server until the block ends; yields its process id once the port answers."""
+    with running(command, log, env) as process:
+        _wait(process, port, log, start_s)
+        yield process.pid
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path, start_s: float) -> None:
+    deadline = time.monotonic() + start_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
