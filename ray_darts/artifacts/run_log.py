@@ -128,7 +128,7 @@ def claim(
         tip = find_tip(store, keys)
         if tip is not None:
             if tip.record.kind == "claim" and tip.record.owner.uuid == owner.uuid:
-                return tip
+                return put_record(store, keys, tip.record) or tip  # by a call that may not have flushed it
             _check_task(tip.record, task)
             _check_claimable(tip.record, owner, config_digest, retry_failed)
         record = _claim_record(tip, owner, config_digest, environment, task)
