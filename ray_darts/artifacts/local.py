@@ -1,4 +1,4 @@
-"""A store in a folder: atomic creation by hard link, atomic replacement by rename, compare-and-swap under flock.
+"""A store in a folder: atomic creation by hard link, replacement by rename, swap under flock.
 
 Everything is flushed to the disk, names included, before a call returns, also when an earlier call's flush failed.
 Temporary files start with a dot and are never listed, except as leftovers. Knows no layout: any key of plain names
