@@ -61,14 +61,16 @@ def claim_run(
     task: str = "search",
     retry_failed: bool = False,
     keep_checkpoints: int = 2,
+    previous_ended: bool = False,
 ) -> RunWriter:
     """Claim a run and return its writer; called by rank 0 of each worker-group start, before it loads anything.
 
-    `config_digest` is that of `experiment.json`, whose identity the caller has compared with its own.
+    `config_digest` is that of `experiment.json`, whose identity the caller has compared with its own;
+    `previous_ended` as in `claim`.
     Raises: Superseded, RunFinished, RunFailed, ConfigError, StoreUnavailable (calling again is safe).
     """
     keys = RunKeys(experiment, run)
-    claimed = claim(store, keys, owner, config_digest, environment, retry_failed, task)
+    claimed = claim(store, keys, owner, config_digest, environment, retry_failed, task, previous_ended)
     return RunWriter(store, keys, claimed, keep_checkpoints)
 
 
@@ -268,7 +270,7 @@ class RunWriter:
         """Raise Superseded where another writer's record follows our last one."""
         winner = Entry.read(self._store, self._keys, self.record.n + 1)
         if winner is not None:
-            raise superseded(winner.record)
+            raise superseded(winner.record, self.record.owner)
 
     def _hint(self) -> None:
         try:

@@ -10,7 +10,12 @@ from ray._private.state import state
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 from ray.train._internal.base_worker_group import BaseWorkerGroup
 from ray.train.torch.config import TorchConfig, _TorchBackend
-from ray.train.v2._internal.exceptions import RayTrainError
+from ray.train.v2._internal.exceptions import (
+    RayTrainError,
+    UserExceptionWithTraceback,
+    WorkerHealthCheckFailedError,
+)
+from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.train.v2.torch.torch_trainer import TorchTrainer
@@ -39,9 +44,18 @@ __all__ = [
     "TorchTrainer",
     "TrainingFailedError",
     "TuneReportCallback",
+    "UserCallback",
     "WorkerGroupError",
+    "cause_of",
     "cluster_state",
     "kv_delete",
     "kv_get",
     "kv_put",
 ]
+
+
+def cause_of(error: Exception) -> BaseException:
+    """What a worker raised, or Ray's reason for its death, of an exception that Ray Train's controller reports."""
+    if isinstance(error, UserExceptionWithTraceback):
+        return error._base_exc
+    return error.health_check_failure if isinstance(error, WorkerHealthCheckFailedError) else error

@@ -87,12 +87,14 @@ def post_failure(error: Exception, mailbox: FailureMailbox | None) -> RunOutcome
 def _execute(
     assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment, context: RankContext
 ) -> RunOutcome | None:
-    config, collectives, device = assignment.config, context.collectives, context.device
+    config, collectives, device, hooks = assignment.config, context.collectives, context.device, context.hooks
     is_rank_0 = collectives.shard.rank == 0
     give_up_s = config.operation.give_up_s
 
     def claim() -> RunWriter:
-        return retry_during_outage(lambda: _claim(assignment, store, owner, environment), give_up_s)
+        return retry_during_outage(
+            lambda: _claim(assignment, store, owner, environment, hooks.previous_ended), give_up_s
+        )
 
     writer = run_on_ranks(collectives, claim if is_rank_0 else None, device)
     checkpoint = _shared_checkpoint(writer, give_up_s, context)
@@ -113,17 +115,19 @@ def _execute(
             total_steps=task.total_steps,
             max_pending=config.operation.max_pending_commits,
             give_up_s=give_up_s,
-            committed=lambda step, seconds: context.hooks.gauge("commit_seconds", seconds),
+            committed=lambda step, seconds: hooks.gauge("commit_seconds", seconds),
         )
     operation = config.operation
-    sink = RunSink(operation.commit_every_s, operation.report_every_s, collectives, device, context.hooks, committer)
+    sink = RunSink(operation.commit_every_s, operation.report_every_s, collectives, device, hooks, committer)
     verdict = task.run(sink)
     if writer is None or committer is None:
         return None
     return _conclude(assignment, store, writer, committer, verdict, task.documents)
 
 
-def _claim(assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment) -> RunWriter:
+def _claim(
+    assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment, previous_ended: bool
+) -> RunWriter:
     """Claim the run; publish what is missing if it has finished. Raises: as `claim_run`, ConfigError."""
     config = assignment.config
     described = read_experiment(store, assignment.experiment)
@@ -140,6 +144,7 @@ def _claim(assignment: Assignment, store: ObjectStore, owner: Owner, environment
             task=assignment.task,
             retry_failed=assignment.retry_failed,
             keep_checkpoints=config.store.keep_checkpoints,
+            previous_ended=previous_ended,
         )
     except RunFinished:
         publish_run(store, assignment.experiment, assignment.run)
