@@ -1,4 +1,4 @@
-"""Removes objects that no record refers to and no writer can still refer to.
+"""Removes objects that no record refers to and no writer can still refer to, and what killed puts have left.
 
 Safe by terms alone: once a claim of term e is in the log, no record of an earlier term can be appended. The minimum age
 is an additional delay. Records, descriptions and publications are never removed.
@@ -40,7 +40,9 @@ def collect_experiment(
     garbage: list[Listed] = []
     for run in list_runs(store, experiment):
         keys = RunKeys(experiment, run)
-        garbage += (entry for entry in run_garbage(store, keys) if entry.age_s >= min_age_s)
+        garbage += run_garbage(store, keys)
+    garbage += store.list_leftovers(f"{experiment}/")
+    garbage = [entry for entry in garbage if entry.age_s >= min_age_s]
     if delete:
         for entry in garbage:
             store.delete(entry.key)

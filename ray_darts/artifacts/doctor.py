@@ -46,11 +46,12 @@ def check_store(store: ObjectStore) -> None:
     """The preflight of a worker's node.
 
     Raises: StoreUnavailable in an outage and StoreDenied without a right, which say nothing against the store;
-    StoreError naming each promise that is needed and does not hold.
+    ConfigError naming what is missing (an ability of a folder's file system, a bucket); StoreError naming each promise
+    that is needed and does not hold.
     """
     broken = [check for check in probe_store(store) if check.needed and not check.ok]
     for check in broken:
-        if isinstance(check.error, StoreUnavailable | StoreDenied):
+        if isinstance(check.error, StoreUnavailable | StoreDenied | ConfigError):
             raise check.error
     if broken:
         lines = "\n".join(f"  {check.name}: {check.detail}. Without it {check.cost}" for check in broken)

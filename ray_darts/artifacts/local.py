@@ -1,26 +1,29 @@
-"""A store in a folder: atomic creation by hard link, atomic replacement by rename, compare-and-swap under flock.
+"""A store in a folder: atomic creation by hard link, replacement by rename, swap under flock.
 
-Everything is flushed to the disk, names included, before a call returns. Temporary files start with a dot and are
-never listed. Knows no layout: any key of plain names works.
+Everything is flushed to the disk, names included, before a call returns, also when an earlier call's flush failed.
+Temporary files start with a dot and are never listed, except as leftovers. Knows no layout: any key of plain names
+works.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
+import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ray_darts.artifacts.file_system import flush_folder, lock_exclusively, name_once, write_flushed
 from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore, Stored, sha256
 from ray_darts.errors import ConfigError, MissingObject, StoreDenied, StoreUnavailable
 
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_MAKE_FOLDER_ATTEMPTS = 10
+_PUT_ATTEMPTS = 10
+_LEFTOVER = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
 class LocalStore(ObjectStore):
@@ -28,6 +31,8 @@ class LocalStore(ObjectStore):
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
+        base = next(folder for folder in (self._root, *self._root.parents) if folder.is_dir())
+        self._flushed = {base, *base.parents}
 
     @property
     def uri(self) -> str:
@@ -44,38 +49,45 @@ class LocalStore(ObjectStore):
             return self._path(key).is_file()
 
     def put(self, key: str, data: bytes) -> None:
-        with self._translated(key), self._temporary(key, data) as temporary:
-            os.replace(temporary, self._path(key))
+        with self._translated(key):
+            self._write(key, data, os.replace)
 
     def put_if_absent(self, key: str, data: bytes) -> None:
-        with self._translated(key), self._temporary(key, data) as temporary:
+        def name(temporary: Path, path: Path) -> None:
             try:
-                os.link(temporary, self._path(key))
+                name_once(temporary, path)
             except FileExistsError:
+                self._flush(path.parent)  # what is there may be our own, put by a call whose flush failed
                 raise Conflict(f"{key} exists already", key=key) from None
+
+        with self._translated(key):
+            self._write(key, data, name)
 
     def compare_and_swap(self, key: str, data: bytes, etag: str) -> None:
         with self._locked(key):
             seen = self.get(key).etag
             if seen != etag:
+                self._flush(self._path(key).parent)  # as above
                 raise Conflict(f"{key} has changed: its tag is {seen[:16]}…, not {etag[:16]}…", key=key)
             self.put(key, data)
 
     def delete(self, key: str) -> None:
         path = self._path(key)
-        with self._translated(key):
-            try:
-                path.unlink()
-            except FileNotFoundError:
-                return
+        with self._translated(key), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink(missing_ok=True)
             _lock_of(path).unlink(missing_ok=True)  # of what is deleted, only probes were ever swapped, by one process
-            _flush_folder(path.parent)
+            self._flush(path.parent)  # somebody else may have removed the folder since
         with contextlib.suppress(OSError):  # keep folders that still hold something
             path.parent.rmdir()
+            self._flushed.discard(path.parent)
 
     def list_objects(self, prefix: str) -> Iterator[Listed]:
         with self._translated(prefix):
             yield from sorted(self._walk(prefix))
+
+    def list_leftovers(self, prefix: str) -> Iterator[Listed]:
+        with self._translated(prefix):
+            yield from sorted(self._walk(prefix, leftovers=True))
 
     def list_folders(self, prefix: str) -> list[str]:
         folder = self._path(prefix)
@@ -86,10 +98,10 @@ class LocalStore(ObjectStore):
     def server_time(self) -> datetime:
         return datetime.now(UTC)
 
-    def _walk(self, prefix: str) -> Iterator[Listed]:
+    def _walk(self, prefix: str, leftovers: bool = False) -> Iterator[Listed]:
         for folder, _, files in os.walk(self._path(prefix)):
             for name in files:
-                if name.startswith("."):
+                if _LEFTOVER.fullmatch(name) is None if leftovers else name.startswith("."):
                     continue
                 path = Path(folder, name)
                 try:
@@ -104,23 +116,44 @@ class LocalStore(ObjectStore):
             raise ConfigError(f"{key!r} is no key")
         return self._root.joinpath(*names)
 
-    @contextlib.contextmanager
-    def _temporary(self, key: str, data: bytes) -> Iterator[Path]:
-        """A flushed file beside `key` for the caller to link or rename; the folder is flushed afterwards."""
+    def _write(self, key: str, data: bytes, name: Callable[[Path, Path], object]) -> None:
+        """Write a flushed file beside `key`, let `name(temporary, path)` name it, and flush the folder.
+
+        Begins again where a delete or a collection has removed the file or its folder meanwhile.
+        """
         path = self._path(key)
-        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-        _write_flushed(temporary, data)
-        try:
-            yield temporary
-            _flush_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        for _ in range(_PUT_ATTEMPTS):
+            temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+            try:
+                self._make_folder(path.parent)
+                write_flushed(temporary, data)
+                name(temporary, path)
+                self._flush(path.parent)
+            except FileNotFoundError:
+                continue
+            finally:
+                with contextlib.suppress(OSError):  # what stays is a leftover, which a collection removes
+                    temporary.unlink()
+            return
+        raise StoreUnavailable(f"{self.uri}: the folder of {key} was removed {_PUT_ATTEMPTS} times in a row", key=key)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder and flush its name; the name of one that is there is flushed once by each process."""
+        if folder in self._flushed and folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        self._flush(folder.parent)
+        self._flushed.add(folder)
+
+    def _flush(self, folder: Path) -> None:
+        flush_folder(folder)
 
     @contextlib.contextmanager
     def _locked(self, key: str) -> Iterator[None]:
         path = self._path(key)
         with self._translated(key), _lock_of(path).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock_exclusively(lock)
             yield
 
     @contextlib.contextmanager
@@ -138,45 +171,8 @@ class LocalStore(ObjectStore):
             raise StoreUnavailable(f"{self.uri} fails on {key}: {error.strerror or error}", key=key) from error
 
 
-def _write_flushed(path: Path, data: bytes) -> None:
-    for attempt in range(_MAKE_FOLDER_ATTEMPTS):
-        _make_folder(path.parent)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        except FileNotFoundError:  # a delete removed the empty folder between the two calls
-            if attempt + 1 == _MAKE_FOLDER_ATTEMPTS:
-                raise
-            continue
-        break
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder whose name survives a power cut."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _flush_folder(folder.parent)
-
-
 def _lock_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _age_s(modified: float) -> float:

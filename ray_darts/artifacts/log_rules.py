@@ -34,6 +34,8 @@ def _follows(record: Record, previous: Record, where: str) -> Iterator[str]:
         yield f"{where} is of the task {record.task}, the record before it of {previous.task}"
     if record.sessions[: len(previous.sessions)] != previous.sessions:
         yield f"{where} lacks a session of the record before it"
+    if record.owner.session == previous.owner.session and record.owner.start < previous.owner.start:
+        yield f"{where} is of an earlier start of its session than the record before it"
     if record.kind == "claim" or (record.failure is not None and record.failure.kind == "no_progress"):
         if record.term != previous.term + 1:
             yield f"{where} has term {record.term} after {previous.term}"

@@ -82,6 +82,11 @@ class ObjectStore(Protocol):
         """All objects under a prefix that ends in `/` (or is empty), in the order of keys."""
         ...
 
+    def list_leftovers(self, prefix: str) -> Iterator[Listed]:
+        """What killed puts have left under a prefix: no objects, but keys that `delete` takes. A put in progress begins
+        again when its own is deleted. None where a put leaves nothing."""
+        return iter(())
+
     def list_folders(self, prefix: str) -> list[str]:
         """Names one level below a prefix that ends in `/` (or is empty) and have objects below them, sorted."""
         ...

@@ -21,7 +21,12 @@ Direction = Literal["max", "min"]
 
 
 class Owner(Facts):
-    """The writer of a record: one worker-group start (`uuid`) of one typed command (`session`)."""
+    """The writer of a record: one worker-group start (`uuid`) of one typed command (`session`).
+
+    `start` numbers the starts of a run by one command; 0 where nobody counts them.
+    """
+
+    ADDED: ClassVar[frozenset[str]] = frozenset({"start"})
 
     session: str
     uuid: str
@@ -31,6 +36,7 @@ class Owner(Facts):
     node: str | None = None
     instance_type: str | None = None
     spot: bool | None = None
+    start: int = 0
 
 
 class Environment(Facts):
@@ -96,8 +102,10 @@ class Record(Document):
     `displaced_age_s` belong to a claim: the owner it took over from, and the age of that owner's last record.
 
     `step`, `checkpoint`, `total_steps`, `latest`, `sessions` and `idle_claims` are repeated in every record, so that
-    the last record is enough to resume from and to report on. `config_digest` is the experiment's; it is a name, the
-    configs themselves are compared in `experiment.json`. `written_at` is for people; no decision depends on it.
+    the last record is enough to resume from and to report on. `idle_claims` counts this claim and, before it and since
+    the last advance, those whose starts are known to have ended by themselves. `config_digest` is the experiment's; it
+    is a name, the configs themselves are compared in `experiment.json`. `written_at` is for people; no decision depends
+    on it.
     """
 
     VERSION: ClassVar[int] = 2

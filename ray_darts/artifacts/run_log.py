@@ -118,23 +118,25 @@ def claim(
     environment: Environment,
     retry_failed: bool = False,
     task: str = "search",
+    previous_ended: bool = False,
 ) -> Entry:
     """Take the run over: append a claim after the last record; a repeated call finds the claim it made before.
 
-    A session takes a run over once; after another session has done so, it ends. Five claims in a row without an
-    advance end the run. `config_digest` is that of `experiment.json`. Raises: Superseded, RunFinished, RunFailed,
-    ConfigError when the log is of another experiment's config or another task, StoreError where the server refuses
-    every record.
+    A session takes a run over once; after another session has done so, it ends. `previous_ended`: whether the start
+    before this one is known to have ended by itself (out of memory, a broken device); five such starts in a row
+    without an advance end the run, those that somebody killed or whose machine was lost do not. `config_digest` is
+    that of `experiment.json`. Raises: Superseded, RunFinished, RunFailed, ConfigError when the log is of another
+    experiment's config or another task, StoreError where the server refuses every record.
     """
 
     def attempt() -> Entry | None:
         tip = find_tip(store, keys)
         if tip is not None:
             if tip.record.kind == "claim" and tip.record.owner.uuid == owner.uuid:
-                return tip
+                return put_record(store, keys, tip.record) or tip  # by a call that may not have flushed it
             _check_task(tip.record, task)
             _check_claimable(tip.record, owner, config_digest, retry_failed)
-        record = _claim_record(tip, owner, config_digest, environment, task)
+        record = _claim_record(tip, owner, config_digest, environment, task, previous_ended)
         if record.idle_claims > MAX_IDLE_CLAIMS:
             put_record(store, keys, _no_progress(record))
             return None  # the record just put, by us or another writer, refuses the claim
@@ -156,8 +158,9 @@ def _check_claimable(tip: Record, owner: Owner, config_digest: str, retry_failed
         )
     if tip.kind == "finish":
         raise ended(tip)
-    if owner.session in tip.sessions and owner.session != tip.sessions[-1]:
-        raise superseded(tip)
+    displaced = owner.session in tip.sessions and owner.session != tip.sessions[-1]
+    if displaced or (owner.session == tip.owner.session and owner.start < tip.owner.start):
+        raise superseded(tip, owner)
     if tip.kind == "fail" and (not retry_failed or tip.owner.session == owner.session):
         raise ended(tip)
 
@@ -176,17 +179,19 @@ def ended(tip: Record) -> RunFinished | RunFailed:
     )
 
 
-def superseded(holder: Record) -> Superseded:
-    """The error of a writer that finds another writer's record in the place of its own."""
+def superseded(holder: Record, loser: Owner) -> Superseded:
+    """The error of a writer, `loser`, that finds another writer's record in the place of its own."""
     owner = holder.owner
+    who = "another start of the same command" if owner.session == loser.session else "a newer command"
     return Superseded(
-        f"a newer command holds this run: session {owner.session[:8]} on {owner.host} (pid {owner.pid}), "
-        f"at step {holder.step}",
+        f"{who} holds this run: session {owner.session[:8]} on {owner.host} (pid {owner.pid}), at step {holder.step}",
         holder=owner.model_dump(),
     )
 
 
-def _claim_record(tip: Entry | None, owner: Owner, config_digest: str, environment: Environment, task: str) -> Record:
+def _claim_record(
+    tip: Entry | None, owner: Owner, config_digest: str, environment: Environment, task: str, previous_ended: bool
+) -> Record:
     fresh = Record(
         n=0,
         nonce=uuid4().hex,
@@ -213,7 +218,7 @@ def _claim_record(tip: Entry | None, owner: Owner, config_digest: str, environme
         "displaced": last.owner if displaces else None,
         "displaced_age_s": tip.age_s if displaces else None,
         "sessions": last.sessions if owner.session in last.sessions else (*last.sessions, owner.session),
-        "idle_claims": 1 if last.is_last else last.idle_claims + 1,
+        "idle_claims": 1 if last.is_last else max(1, last.idle_claims + previous_ended),
         "step": last.step,
         "total_steps": last.total_steps,
         "checkpoint": last.checkpoint,
@@ -225,7 +230,8 @@ def _claim_record(tip: Entry | None, owner: Owner, config_digest: str, environme
 def _no_progress(claim_record: Record) -> Record:
     failure = Failure(
         kind="no_progress",
-        detail=f"{MAX_IDLE_CLAIMS} starts in a row ended before anything was committed after step {claim_record.step}",
+        detail=f"{MAX_IDLE_CLAIMS} starts in a row ended by themselves (out of memory, a broken device) before "
+        f"anything was committed after step {claim_record.step}",
     )
     return claim_record.model_copy(update={"kind": "fail", "failure": failure})
 

@@ -25,7 +25,7 @@ from ray_darts.artifacts.objects import ObjectStore, create, sha256
 from ray_darts.artifacts.publications import accept_finish
 from ray_darts.artifacts.records import CheckpointRef, Environment, Failure, Owner, PartRef, Record
 from ray_darts.artifacts.run_log import Entry, claim, ended, now_text, put_record, superseded, write_head
-from ray_darts.errors import CorruptObject, NonFiniteAlphas, StoreDenied, StoreUnavailable
+from ray_darts.errors import CorruptObject, MissingObject, NonFiniteAlphas, StoreError, StoreUnavailable
 from ray_darts.tasks.metrics import EpochMetrics
 
 logger = logging.getLogger(__name__)
@@ -61,14 +61,16 @@ def claim_run(
     task: str = "search",
     retry_failed: bool = False,
     keep_checkpoints: int = 2,
+    previous_ended: bool = False,
 ) -> RunWriter:
     """Claim a run and return its writer; called by rank 0 of each worker-group start, before it loads anything.
 
-    `config_digest` is that of `experiment.json`, whose identity the caller has compared with its own.
+    `config_digest` is that of `experiment.json`, whose identity the caller has compared with its own;
+    `previous_ended` as in `claim`.
     Raises: Superseded, RunFinished, RunFailed, ConfigError, StoreUnavailable (calling again is safe).
     """
     keys = RunKeys(experiment, run)
-    claimed = claim(store, keys, owner, config_digest, environment, retry_failed, task)
+    claimed = claim(store, keys, owner, config_digest, environment, retry_failed, task, previous_ended)
     return RunWriter(store, keys, claimed, keep_checkpoints)
 
 
@@ -105,9 +107,13 @@ class RunWriter:
         return self._tip.record
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """The state after `step`; None at the start of a run. Raises: MissingObject, CorruptObject."""
+        """The state after `step`; None at the start of a run. Raises: Superseded, MissingObject, CorruptObject."""
         ref = self._tip.record.checkpoint
-        return None if ref is None else load_checkpoint(self._store, self._keys, ref)
+        try:
+            return None if ref is None else load_checkpoint(self._store, self._keys, ref)
+        except (MissingObject, CorruptObject):
+            self._check_fenced()
+            raise
 
     def advance(
         self,
@@ -241,29 +247,39 @@ class RunWriter:
             crash_point("advance.before_part")
         while pending.objects:
             key, data, after = pending.objects[0]
-            if create(self._store, key, data) is not None:
+            try:
+                other = create(self._store, key, data)
+            except MissingObject:  # put by an earlier call, and collected since
+                self._check_fenced()
+                raise
+            if other is not None:
                 raise CorruptObject(f"{key} is a new key, but another object is there", key=key)
             pending.objects.popleft()
             crash_point(after)
         entry = put_record(self._store, self._keys, pending.record)
         if entry is None:
-            winner = Entry.read(self._store, self._keys, pending.record.n)
-            assert winner is not None
-            raise superseded(winner.record)
+            self._check_fenced()
+        assert entry is not None
         self._tip = entry
         self._pending = None
         crash_point(f"{entry.record.kind}.acknowledged")
         self._hint()
         return entry.record
 
+    def _check_fenced(self) -> None:
+        """Raise Superseded where another writer's record follows our last one."""
+        winner = Entry.read(self._store, self._keys, self.record.n + 1)
+        if winner is not None:
+            raise superseded(winner.record, self.record.owner)
+
     def _hint(self) -> None:
         try:
             write_head(self._store, self._keys, self.record.n)
-        except StoreUnavailable as error:  # only a hint: the next record writes it again
+        except StoreError as error:  # only a hint: the next record writes it again
             logger.info("head hint not written: %s", error)
 
     def _clear_checkpoints(self) -> None:
-        """Delete checkpoints that enough acknowledged records of our own have superseded."""
+        """Delete checkpoints that enough acknowledged records of our own have superseded; no failure ends the run."""
         while len(self._own) > self._keep:
             ref = self._own.popleft()
             self._old.extend((ref.tensors.key, ref.state.key))
@@ -273,6 +289,6 @@ class RunWriter:
                 self._old.popleft()
         except StoreUnavailable as error:  # the next advance tries again
             logger.info("old checkpoint not deleted yet: %s", error)
-        except StoreDenied as error:
+        except Exception as error:  # noqa: BLE001 - the step is durable, whatever a store answers to a delete
             logger.warning("old checkpoints stay, `ray-darts gc` removes them: %s", error)
             self._old.clear()

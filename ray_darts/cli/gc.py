@@ -24,7 +24,7 @@ def gc(
     overrides: StoreOverrides = None,
     as_json: Json = False,
 ) -> None:
-    """List or delete objects that nothing refers to.
+    """List or delete objects that nothing refers to, and temporary files that killed processes left in a folder.
 
     Records of the logs, descriptions and publications are never deleted.
     """

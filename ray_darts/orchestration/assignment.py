@@ -50,7 +50,9 @@ def new_session(ray_job: str | None = None) -> Session:
     return Session(uuid=uuid4().hex, host=socket.gethostname(), pid=os.getpid(), ray_job=ray_job)
 
 
-def owner_of(session: Session, node: str | None = None, labels: Mapping[str, str] | None = None) -> Owner:
+def owner_of(
+    session: Session, node: str | None = None, labels: Mapping[str, str] | None = None, start: int = 0
+) -> Owner:
     """What a worker-group start on this machine writes into its records; `labels` are those of its Ray node.
 
     Instance type and market come from the labels `ray.io/instance-type` (or `instance-type`) and
@@ -67,6 +69,7 @@ def owner_of(session: Session, node: str | None = None, labels: Mapping[str, str
         node=node,
         instance_type=known.get("ray.io/instance-type", known.get("instance-type")),
         spot=None if market is None else market == "spot",
+        start=start,
     )
 
 

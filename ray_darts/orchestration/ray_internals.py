@@ -14,7 +14,12 @@ from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[a
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 from ray.train._internal.base_worker_group import BaseWorkerGroup
 from ray.train.torch.config import TorchConfig, _TorchBackend
-from ray.train.v2._internal.exceptions import RayTrainError
+from ray.train.v2._internal.exceptions import (
+    RayTrainError,
+    UserExceptionWithTraceback,
+    WorkerHealthCheckFailedError,
+)
+from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ray.train.v2.torch.torch_trainer import TorchTrainer
@@ -71,8 +76,10 @@ __all__ = [
     "TorchTrainer",
     "TrainingFailedError",
     "TuneReportCallback",
+    "UserCallback",
     "WorkerGroupError",
     "canonicalize_bootstrap_address",
+    "cause_of",
     "cluster_state",
     "create_gcs_channel",
     "get_default_ray_temp_dir",
@@ -81,3 +88,10 @@ __all__ = [
     "kv_put",
     "placement_groups_of_dead_actors",
 ]
+
+
+def cause_of(error: Exception) -> BaseException:
+    """What a worker raised, or Ray's reason for its death, of an exception that Ray Train's controller reports."""
+    if isinstance(error, UserExceptionWithTraceback):
+        return error._base_exc
+    return error.health_check_failure if isinstance(error, WorkerHealthCheckFailedError) else error

@@ -31,6 +31,7 @@ from ray_darts.orchestration.ray_internals import (
 )
 from ray_darts.orchestration.resources import run_demand
 from ray_darts.orchestration.runtime_hooks import read_stop_request
+from ray_darts.orchestration.starts import EndObserver, RunStarts
 from ray_darts.orchestration.telemetry import start_run_log
 from ray_darts.orchestration.worker import run_worker
 
@@ -138,7 +139,10 @@ def _trainer(assignment: Assignment, plain: Mapping[str, object]) -> TorchTraine
             failure_config=FailureConfig(
                 max_failures=operation.max_failures, controller_failure_limit=start_attempts - 1
             ),
-            callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call]
+            callbacks=[
+                TuneReportCallback(),  # type: ignore[no-untyped-call]
+                EndObserver(RunStarts(assignment.session.uuid, assignment.run)),
+            ],
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )

@@ -107,10 +107,12 @@ def _claim_on_rank_0(
     assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment, context: RankContext
 ) -> RunWriter | None:
     """Claim on rank 0 while the others wait; every rank calls, rank 0 gets the writer."""
-    patient = _Patience(assignment.config.operation.give_up_s, context.hooks)
+    hooks = context.hooks
+    patient = _Patience(assignment.config.operation.give_up_s, hooks)
 
     def claim() -> RunWriter:
-        return patient(lambda: _claim(assignment, store, owner, environment), "the claim of the run")
+        start = partial(_claim, assignment, store, owner, environment, hooks.previous_ended)
+        return patient(start, "the claim of the run")
 
     return run_on_ranks(context.collectives, claim if context.collectives.shard.rank == 0 else None, context.device)
 
@@ -118,9 +120,9 @@ def _claim_on_rank_0(
 def _execute(
     assignment: Assignment, store: ObjectStore, writer: RunWriter | None, context: RankContext
 ) -> RunOutcome | None:
-    config, collectives, device = assignment.config, context.collectives, context.device
+    config, collectives, device, hooks = assignment.config, context.collectives, context.device, context.hooks
     is_rank_0 = writer is not None
-    patient = _Patience(config.operation.give_up_s, context.hooks)
+    patient = _Patience(config.operation.give_up_s, hooks)
     checkpoint = _shared_checkpoint(writer, patient, context)
     data = run_on_ranks(collectives, lambda: open_data(config, assignment.seed), device)
     assert data is not None
@@ -139,17 +141,19 @@ def _execute(
             total_steps=task.total_steps,
             max_pending=config.operation.max_pending_commits,
             give_up_s=config.operation.give_up_s,
-            committed=lambda step, seconds: context.hooks.gauge("commit_seconds", seconds),
+            committed=lambda step, seconds: hooks.gauge("commit_seconds", seconds),
         )
     operation = config.operation
-    sink = RunSink(operation.commit_every_s, operation.report_every_s, collectives, device, context.hooks, committer)
+    sink = RunSink(operation.commit_every_s, operation.report_every_s, collectives, device, hooks, committer)
     verdict = task.run(sink)
     if writer is None or committer is None:
         return None
     return _conclude(assignment, store, writer, committer, patient, verdict, task.documents)
 
 
-def _claim(assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment) -> RunWriter:
+def _claim(
+    assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment, previous_ended: bool
+) -> RunWriter:
     """Claim the run; publish what is missing if it has finished. Raises: as `claim_run`, ConfigError."""
     config = assignment.config
     described = read_experiment(store, assignment.experiment)
@@ -166,6 +170,7 @@ def _claim(assignment: Assignment, store: ObjectStore, owner: Owner, environment
             task=assignment.task,
             retry_failed=assignment.retry_failed,
             keep_checkpoints=config.store.keep_checkpoints,
+            previous_ended=previous_ended,
         )
     except RunFinished:
         publish_run(store, assignment.experiment, assignment.run)

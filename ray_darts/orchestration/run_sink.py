@@ -26,6 +26,8 @@ from ray_darts.tasks.metrics import EpochMetrics
 
 logger = logging.getLogger("ray_darts.orchestration")
 
+_FIRST_COMMIT_S = 10.0
+
 
 class Committer:
     """Commits snapshots in order; rank 0 only. Nobody else uses the writer until `close`.
@@ -142,10 +144,14 @@ class RunSink:
         self._collectives, self._device = collectives, device
         self._hooks, self._committer = hooks, committer
         self._last_commit = self._last_report = time.monotonic()
+        self._interval_s = min(commit_every_s, _FIRST_COMMIT_S)
         self._logged_loss = False
 
     def wants(self) -> Wants:
-        """A commit every `commit_every_s`; at every agreement without a pending commit while a node is being lost."""
+        """A commit every `commit_every_s`, at first after 10 s, so that a run which is ended often gets on.
+
+        At every agreement without a pending commit while a node is being lost.
+        """
         losing = self._hooks.losing_node()
         if losing and not self._logged_loss:
             self._logged_loss = True
@@ -153,7 +159,7 @@ class RunSink:
         committer = self._committer
         if committer is None:
             return Wants(stop=self._hooks.stop_requested())
-        due = time.monotonic() - self._last_commit >= self._commit_every_s
+        due = time.monotonic() - self._last_commit >= self._interval_s
         return Wants(
             commit=due or (losing and committer.pending == 0),
             pause=committer.is_full,
@@ -183,5 +189,5 @@ class RunSink:
     def commit(self, snapshot: Snapshot) -> None:
         """Hand the snapshot to the committer's thread."""
         assert self._committer is not None
-        self._last_commit = time.monotonic()
+        self._last_commit, self._interval_s = time.monotonic(), self._commit_every_s
         self._committer.submit(snapshot)

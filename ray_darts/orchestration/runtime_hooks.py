@@ -1,4 +1,4 @@
-"""What the process of a rank asks and reports while it searches: stop requests, drain notices, reports, gauges.
+"""What the process of a rank asks and reports: stop requests, drain notices, reports, gauges, the start before it.
 
 A stop request is one key in the cluster's own key-value store: the driver writes it, rank 0 of each run reads it once
 a second in a thread, so the loop only reads memory. A run that never sees it is resumed from its last commit.
@@ -23,7 +23,13 @@ _POLL_S = 1.0
 
 
 class RuntimeHooks(Protocol):
-    """One object per rank; the worker's speaks to Ray."""
+    """One object per rank; the worker's speaks to Ray.
+
+    `previous_ended`: whether the start of this run before this one is known to have ended by itself.
+    """
+
+    @property
+    def previous_ended(self) -> bool: ...
 
     def stop_requested(self) -> StopReason | None:
         """Why the command wants to end; read from memory, called on every rank, an answer on any of them counts."""
@@ -44,6 +50,8 @@ class RuntimeHooks(Protocol):
 
 class NoHooks:
     """Hooks of a process without Ray: nothing is asked and nothing is reported."""
+
+    previous_ended = False
 
     def stop_requested(self) -> StopReason | None:
         """Return None."""

@@ -27,6 +27,7 @@ from ray_darts.orchestration.ray_internals import RayTrainError
 from ray_darts.orchestration.resources import living_nodes
 from ray_darts.orchestration.run_execution import RankContext, execute_run, post_failure
 from ray_darts.orchestration.runtime_hooks import StopPoller
+from ray_darts.orchestration.starts import RunStarts
 from ray_darts.orchestration.telemetry import RunGauges, start_run_log
 from ray_darts.protocols.task import StopReason
 from ray_darts.search.collectives import SingleRank
@@ -42,6 +43,7 @@ def run_worker(settings: dict[str, object]) -> dict[str, object] | None:
     install_crash_hook()
     device = ray.train.torch.get_device() if settings.get("device") == "cuda" else torch.device("cpu")
     collectives = SingleRank() if ray.train.get_context().get_world_size() == 1 else RankGroup()
+    is_rank_0 = collectives.shard.rank == 0
     mailbox = None
     if isinstance(collectives, RankGroup):
         mailbox = FailureMailbox(collectives, os.environ["MASTER_ADDR"], device)
@@ -51,11 +53,11 @@ def run_worker(settings: dict[str, object]) -> dict[str, object] | None:
         assignment = Assignment.from_plain(settings)
         start_run_log(assignment)
         torch.set_num_threads(assignment.config.operation.threads)
-        owner = owner_of(assignment.session, node, labels)
+        hooks = RayHooks(assignment, is_rank_0)
+        owner = owner_of(assignment.session, node, labels, hooks.start)
         environment = environment_of(assignment, collectives.shard.world_size, device)
         store = open_store(assignment.store_uri, assignment.config.store)
-        hooks = RayHooks(assignment, collectives.shard.rank == 0)
-    except torch.AcceleratorError:
+    except (torch.AcceleratorError, RankLost):
         raise
     except Exception as error:  # noqa: BLE001 - Ray would repeat whatever is raised; a retry would fail alike
         outcome: RunOutcome | None = post_failure(error, mailbox)
@@ -85,9 +87,12 @@ def _device_kind(device: torch.device) -> str:
 
 
 class RayHooks:
-    """The hooks of a worker under Ray; only rank 0 polls for a stop request and publishes gauges."""
+    """The hooks of a worker under Ray; only rank 0 counts starts, polls for a stop request and publishes gauges."""
 
     def __init__(self, assignment: Assignment, is_rank_0: bool) -> None:
+        starts = RunStarts(assignment.session.uuid, assignment.run)
+        self.start = starts.count() if is_rank_0 else 0
+        self.previous_ended = starts.take_end() if is_rank_0 else False
         self._poller = StopPoller(assignment.session.uuid) if is_rank_0 else None
         self._gauges = RunGauges(assignment) if is_rank_0 else None
 

@@ -17,8 +17,8 @@ class Killed(BaseException):
     """The process ended here. Nothing in the package may catch it."""
 
 
-class MemoryStore(ObjectStore):
-    """Objects in a dict. `schedule[i]` is the fault of the i-th write from now on.
+class Scheduled:
+    """Faults of writes. `schedule[i]` is the fault of the i-th write from now on.
 
     `refused`: not carried out, unavailable; `lost`: carried out, unavailable; `retried`: carried out, its answer lost,
     and carried out again, as a client does that retries; `killed_*`: the process ends before or after it;
@@ -26,11 +26,42 @@ class MemoryStore(ObjectStore):
     """
 
     def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
         self.schedule: list[Fault | None] = []
         self.overtake: Callable[[], None] = lambda: None
         self.sweep: Callable[[], None] = lambda: None
         self.log: list[str] = []
+
+    def meanwhile(self, act: Callable[[], None]) -> None:
+        """Let somebody else act, without faults."""
+        rest, self.schedule = self.schedule, []
+        act()
+        self.schedule = rest
+
+    def write(self, verb: str, key: str, act: Callable[[], object]) -> None:
+        """Carry out a write as the schedule says."""
+        self.log.append(f"{verb} {key}")
+        fault = self.schedule.pop(0) if self.schedule else None
+        if fault == "refused":
+            raise StoreUnavailable(f"{key}: no answer", key=key)
+        if fault == "killed_before":
+            raise Killed
+        if fault in ("overtaken", "swept"):
+            self.meanwhile(self.overtake if fault == "overtaken" else self.sweep)
+        act()
+        if fault == "lost":
+            raise StoreUnavailable(f"{key}: no answer", key=key)
+        if fault == "killed_after":
+            raise Killed
+        if fault == "retried":
+            act()
+
+
+class MemoryStore(Scheduled, ObjectStore):
+    """Objects in a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objects: dict[str, bytes] = {}
         self._versions: dict[str, int] = {}
         self._clock = 0
 
@@ -49,7 +80,7 @@ class MemoryStore(ObjectStore):
         return key in self.objects
 
     def put(self, key: str, data: bytes) -> None:
-        self._write("PUT", key, lambda: self._set(key, data))
+        self.write("PUT", key, lambda: self._set(key, data))
 
     def put_if_absent(self, key: str, data: bytes) -> None:
         def act() -> None:
@@ -57,7 +88,7 @@ class MemoryStore(ObjectStore):
                 raise Conflict(f"{key} exists", key=key)
             self._set(key, data)
 
-        self._write("CREATE", key, act)
+        self.write("CREATE", key, act)
 
     def compare_and_swap(self, key: str, data: bytes, etag: str) -> None:
         def act() -> None:
@@ -67,10 +98,10 @@ class MemoryStore(ObjectStore):
                 raise Conflict(f"{key} has changed", key=key)
             self._set(key, data)
 
-        self._write("SWAP", key, act)
+        self.write("SWAP", key, act)
 
     def delete(self, key: str) -> None:
-        self._write("DELETE", key, lambda: self.objects.pop(key, None))
+        self.write("DELETE", key, lambda: self.objects.pop(key, None))
 
     def list_objects(self, prefix: str) -> Iterator[Listed]:
         self.log.append(f"LIST {prefix}")
@@ -90,22 +121,3 @@ class MemoryStore(ObjectStore):
         self._clock += 1
         self.objects[key] = data
         self._versions[key] = self._clock
-
-    def _write(self, verb: str, key: str, act: Callable[[], object]) -> None:
-        self.log.append(f"{verb} {key}")
-        fault = self.schedule.pop(0) if self.schedule else None
-        if fault == "refused":
-            raise StoreUnavailable(f"{key}: no answer", key=key)
-        if fault == "killed_before":
-            raise Killed
-        if fault in ("overtaken", "swept"):
-            rest, self.schedule = self.schedule, []
-            (self.overtake if fault == "overtaken" else self.sweep)()
-            self.schedule = rest
-        act()
-        if fault == "lost":
-            raise StoreUnavailable(f"{key}: no answer", key=key)
-        if fault == "killed_after":
-            raise Killed
-        if fault == "retried":
-            act()

@@ -85,9 +85,9 @@ def claim_without_a_new_term(patch: Patch) -> None:
     make = run_log._claim_record
 
     def claim_record(
-        tip: Entry | None, owner: Owner, config_digest: str, environment: Environment, task: str
+        tip: Entry | None, owner: Owner, config_digest: str, environment: Environment, task: str, ended: bool
     ) -> Record:
-        record = make(tip, owner, config_digest, environment, task)
+        record = make(tip, owner, config_digest, environment, task, ended)
         return record if tip is None else record.model_copy(update={"term": tip.record.term})
 
     patch.setattr(run_log, "_claim_record", claim_record)

@@ -53,9 +53,20 @@ def register(store: ObjectStore, *runs: tuple[str, int]) -> None:
         register_run(store, EXPERIMENT, run, seed, "second")
 
 
-def claimed(store: ObjectStore, session: str = "a", run: str = RUN, retry_failed: bool = False) -> RunWriter:
+def claimed(
+    store: ObjectStore, session: str = "a", run: str = RUN, retry_failed: bool = False, previous_ended: bool = False
+) -> RunWriter:
     """Claim a run for a new worker-group start of a session."""
-    return claim_run(store, EXPERIMENT, run, owner(session), DIGEST, ENVIRONMENT, retry_failed=retry_failed)
+    return claim_run(
+        store,
+        EXPERIMENT,
+        run,
+        owner(session),
+        DIGEST,
+        ENVIRONMENT,
+        retry_failed=retry_failed,
+        previous_ended=previous_ended,
+    )
 
 
 def alphas_after(step: int) -> NDArray[np.float32]:

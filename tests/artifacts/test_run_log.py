@@ -121,12 +121,28 @@ def test_an_earlier_start_of_the_same_session_is_fenced(store: MemoryStore) -> N
         advance(zombie, 2)
 
 
-def test_five_idle_claims_end_the_run_and_a_retry_goes_on(store: MemoryStore) -> None:
+def test_starts_that_were_killed_never_end_the_run(store: MemoryStore) -> None:
+    for session in ("a", "b"):
+        for _ in range(3 * MAX_IDLE_CLAIMS):
+            claimed(store, session)
+    advance(claimed(store, "b"), 2)
+
+
+def test_starts_that_were_killed_between_others_neither_count_nor_forgive(store: MemoryStore) -> None:
+    claimed(store)
+    for _ in range(MAX_IDLE_CLAIMS - 1):
+        claimed(store)
+        claimed(store, previous_ended=True)
+    with pytest.raises(RunFailed, match="ended by themselves"):
+        claimed(store, previous_ended=True)
+
+
+def test_five_starts_that_ended_by_themselves_end_the_run_and_a_retry_goes_on(store: MemoryStore) -> None:
     advance(claimed(store), 2)
     for _ in range(MAX_IDLE_CLAIMS):
-        claimed(store)
+        claimed(store, previous_ended=True)
     with pytest.raises(RunFailed) as raised:
-        claimed(store)
+        claimed(store, previous_ended=True)
     assert raised.value.kind == "no_progress"
     with pytest.raises(RunFailed):
         claimed(store, "b")
@@ -139,10 +155,36 @@ def test_five_idle_claims_end_the_run_and_a_retry_goes_on(store: MemoryStore) ->
 
 def test_an_advance_between_claims_forgives_them(store: MemoryStore) -> None:
     for step in range(1, 3 * MAX_IDLE_CLAIMS):
-        writer = claimed(store)
+        writer = claimed(store, previous_ended=True)
         if step % MAX_IDLE_CLAIMS == 0:
             advance(writer, step)
-    assert claimed(store).record.idle_claims == MAX_IDLE_CLAIMS
+    assert claimed(store, previous_ended=True).record.idle_claims == MAX_IDLE_CLAIMS
+
+
+def test_an_older_start_of_a_session_does_not_displace_a_newer_one(store: MemoryStore) -> None:
+    older, newer = (owner("a").model_copy(update={"start": start}) for start in (1, 2))
+    writer = claim_run(store, EXPERIMENT, RUN, newer, DIGEST, ENVIRONMENT)
+    with pytest.raises(Superseded, match="another start of the same command holds this run"):
+        claim_run(store, EXPERIMENT, RUN, older, DIGEST, ENVIRONMENT)
+    advance(writer, 2)
+    assert claim_run(store, EXPERIMENT, RUN, owner("b"), DIGEST, ENVIRONMENT).step == 2
+
+
+def test_a_newer_start_displaces_an_older_one_which_says_by_whom(store: MemoryStore) -> None:
+    older, newer = (owner("a").model_copy(update={"start": start}) for start in (1, 2))
+    zombie = claim_run(store, EXPERIMENT, RUN, older, DIGEST, ENVIRONMENT)
+    advance(claim_run(store, EXPERIMENT, RUN, newer, DIGEST, ENVIRONMENT), 2)
+    with pytest.raises(Superseded, match="another start of the same command"):
+        advance(zombie, 2)
+    log = [entry.record for entry in read_log(store, KEYS)]
+    assert list(broken_rules(log)) == []
+    swapped = [record.model_copy(update={"owner": older}) if record.n == 2 else record for record in log]
+    assert any("earlier start" in rule for rule in broken_rules(swapped))
+
+
+def test_an_owner_without_a_number_has_the_bytes_it_had(store: MemoryStore) -> None:
+    claimed(store)
+    assert b'"start"' not in store.objects[KEYS.record(0)]
 
 
 def test_a_failed_run_is_retried_only_when_asked_and_never_by_the_session_that_failed(store: MemoryStore) -> None:

@@ -11,7 +11,7 @@ from ray_darts.artifacts.best import read_best
 from ray_darts.artifacts.crash_points import CRASH_POINTS, set_crash_hook
 from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.local import LocalStore
-from ray_darts.artifacts.run_log import read_log
+from ray_darts.artifacts.run_log import MAX_IDLE_CLAIMS, read_log
 from ray_darts.artifacts.status import run_status
 from ray_darts.config import SearchConfig
 from ray_darts.errors import StoreDenied
@@ -207,6 +207,34 @@ def test_other_data_than_the_commands_is_refused(store: LocalStore) -> None:
     outcome = search_here(other, store)
     assert outcome.kind == "refused"
     assert "every node must see the same data" in outcome.detail
+
+
+IDLE = [point for point in CRASH_POINTS if point.startswith(("claim.after", "advance")) and "acknowledged" not in point]
+
+
+def test_a_run_that_is_killed_before_its_first_commit_again_and_again_finishes(
+    store: LocalStore, untouched: dict[str, object]
+) -> None:
+    assignment = assigned(store, eager())
+    for point in [*IDLE[:-1], *IDLE[:-1]]:
+        crash_at(point, 1)
+        assert search_here(assignment, store).kind == "error"
+    assert run_status(store, EXPERIMENT, RUN).step == 0
+    assert search_here(assignment, store).kind == "finished"
+    assert published(store, RUN) == untouched
+
+
+def test_a_run_whose_starts_end_by_themselves_before_a_commit_fails(store: LocalStore) -> None:
+    class Ended(NoHooks):
+        previous_ended = True
+
+    assignment = assigned(store, eager())
+    for _ in range(MAX_IDLE_CLAIMS):
+        crash_at("advance.before_record", 1)
+        assert search_here(assignment, store, RankContext(hooks=Ended())).kind == "error"
+    failed = search_here(assignment, store, RankContext(hooks=Ended()))
+    assert failed.kind == "failed"
+    assert "ended by themselves" in failed.detail
 
 
 def test_a_run_of_another_task_is_not_continued(store: LocalStore) -> None:

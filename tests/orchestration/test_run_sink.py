@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.writer import RunWriter, claim_run
 from ray_darts.errors import StoreUnavailable, Superseded
+from ray_darts.orchestration import run_sink
 from ray_darts.orchestration.assignment import new_session, owner_of
-from ray_darts.orchestration.run_sink import Committer
+from ray_darts.orchestration.run_sink import Committer, RunSink
+from ray_darts.orchestration.runtime_hooks import NoHooks
 from ray_darts.protocols.task import Snapshot
+from ray_darts.search.collectives import SingleRank
 from ray_darts.tasks.metrics import EpochMetrics
 from tests.orchestration.tiny import ALONE
 
@@ -165,3 +169,16 @@ def test_a_mistake_is_kept_for_the_loops_owner(store: FailingStore) -> None:
     committer.submit(snapshot(1, 1))
     with pytest.raises(ValueError, match="a mistake of ours"):
         committer.close()
+
+
+@pytest.mark.parametrize("first_s", [0.0, 3600.0])
+def test_the_first_commit_of_a_start_does_not_wait_for_the_interval(
+    store: FailingStore, monkeypatch: pytest.MonkeyPatch, first_s: float
+) -> None:
+    monkeypatch.setattr(run_sink, "_FIRST_COMMIT_S", first_s)
+    committer = committer_of(claimed(store))
+    sink = RunSink(3600.0, 3600.0, SingleRank(), torch.device("cpu"), NoHooks(), committer)
+    assert sink.wants().commit == (first_s == 0.0)
+    sink.commit(snapshot(1, 1))
+    assert not sink.wants().commit
+    committer.close()
