@@ -6,6 +6,12 @@ Read in Ray 2.60. With another version, check here first: each name below may ha
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE
+from ray._private.runtime_env.packaging import _dir_travel
 from ray._private.state import state
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 from ray.train._internal.base_worker_group import BaseWorkerGroup
@@ -26,7 +32,21 @@ TorchBackend = _TorchBackend
 cluster_state = state
 kv_delete, kv_get, kv_put = _internal_kv_del, _internal_kv_get, _internal_kv_put
 
+MAX_UPLOAD_BYTES: int = DASHBOARD_CLIENT_MAX_SIZE
+"""The largest archive that a job server takes; it answers more with 413."""
+
+
+def visit_folder(folder: Path, leave_out: Callable[[Path], bool]) -> list[Path]:
+    """`folder` and all below it that Ray would send: without what `leave_out`, .gitignore and .rayignore exclude."""
+    found: list[Path] = []
+    quiet = logging.getLogger(f"{__name__}.visit")
+    quiet.disabled = True
+    _dir_travel(folder, [leave_out], found.append, include_gitignore=True, logger=quiet)
+    return found
+
+
 __all__ = [
+    "MAX_UPLOAD_BYTES",
     "RAY_THREADS",
     "BaseWorkerGroup",
     "FailureConfig",
@@ -44,4 +64,5 @@ __all__ = [
     "kv_delete",
     "kv_get",
     "kv_put",
+    "visit_folder",
 ]
