@@ -8,7 +8,9 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
+
+from pydantic import Field, model_validator
 
 from ray_darts.protocols.settings import KindSettings
 
@@ -79,10 +81,22 @@ class LoadedData(Protocol):
 class Dataset(KindSettings, abc.ABC):
     """A kind of data, with its settings; found by `kind`.
 
-    `path`, where the data lies, is not part of an experiment's identity.
+    `path`, where the data lies, and `endpoint_url`, the S3 service that is asked for it (absent: the one that the store
+    settings name, else AWS's standard settings), are not part of an experiment's identity.
     """
 
     path: str | None = None
+    endpoint_url: str | None = Field(None, description="S3 service of an s3:// path; absent: as store.endpoint_url")
+
+    @model_validator(mode="after")
+    def _endpoint_is_used(self) -> Self:
+        if self.endpoint_url is None:
+            return self
+        if self.path is None or not self.path.startswith("s3://"):
+            raise ValueError(f"endpoint_url has no effect on path {self.path!r}: leave it out, or give an s3:// path")
+        if "endpoint_override=" in self.path:
+            raise ValueError("the path names endpoint_override and endpoint_url is given: leave one out")
+        return self
 
     @abc.abstractmethod
     def load(self, memory_limit_bytes: int) -> LoadedData:
