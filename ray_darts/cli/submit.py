@@ -135,7 +135,7 @@ def read_token(token_file: Path | None) -> str | None:
         return token
     default = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     try:
-        return (token_file or default).read_text(encoding="utf-8").strip()
+        return (token_file or default).read_text(encoding="utf-8-sig").strip()
     except OSError as error:
         if token_file is None:
             return None

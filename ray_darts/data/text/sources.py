@@ -112,7 +112,10 @@ class PennTreebank:
 
 
 class TextFiles:
-    """UTF-8 files `train`, `valid` and `test` of one folder or URI, under the first of `names` that exists."""
+    """UTF-8 files `train`, `valid` and `test` of one folder or URI, under the first of `names` that exists.
+
+    A byte order mark at the start of a file is no part of the text.
+    """
 
     def __init__(self, path: str, names: dict[Split, tuple[str, ...]]) -> None:
         self.path = path
@@ -126,7 +129,7 @@ class TextFiles:
     def lines(self, split: Split) -> Iterator[list[str]]:
         file = self._find(split).path
         try:
-            with io.TextIOWrapper(self.filesystem.open_input_file(file), encoding="utf-8") as text:
+            with io.TextIOWrapper(self.filesystem.open_input_file(file), encoding="utf-8-sig") as text:
                 for line in text:
                     yield line.split()
         except UnicodeDecodeError as error:
