@@ -16,6 +16,7 @@ import ray
 from ray_darts.errors import ClusterError
 from ray_darts.orchestration.plugin_packages import import_folders, sent_packages
 from ray_darts.orchestration.ray_internals import RAY_THREADS
+from ray_darts.orchestration.session_folder import leaving_cluster
 
 logger = logging.getLogger("ray_darts.orchestration")
 
@@ -54,10 +55,8 @@ def ray_connection(address: str | None, plugins: Sequence[str] = ()) -> Iterator
             return
         target = named_cluster(address)
         _connect(target, plugins)
-        try:
+        with leaving_cluster(is_own=target is None):
             yield target is None
-        finally:
-            ray.shutdown()
 
 
 def _connect(target: str | None, plugins: Sequence[str]) -> None:

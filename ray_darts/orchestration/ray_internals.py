@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from ray._private import worker
 from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE
 from ray._private.runtime_env.packaging import _dir_travel
 from ray._private.state import state
@@ -34,6 +35,12 @@ kv_delete, kv_get, kv_put = _internal_kv_del, _internal_kv_get, _internal_kv_put
 
 MAX_UPLOAD_BYTES: int = DASHBOARD_CLIENT_MAX_SIZE
 """The largest archive that a job server takes; it answers more with 413."""
+
+
+def own_session_folder() -> Path | None:
+    """Where the cluster that this process has started keeps sockets, logs and spilled objects; None without one."""
+    node = worker._global_node
+    return None if node is None or not node.is_head() else Path(node.get_session_dir_path())
 
 
 def visit_folder(folder: Path, leave_out: Callable[[Path], bool]) -> list[Path]:
@@ -64,5 +71,6 @@ __all__ = [
     "kv_delete",
     "kv_get",
     "kv_put",
+    "own_session_folder",
     "visit_folder",
 ]
