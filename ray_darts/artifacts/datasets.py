@@ -5,8 +5,6 @@ Only for finished runs; `export` reads any run through its log. Refuses a file w
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
@@ -18,6 +16,7 @@ from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.metrics import metrics_schema
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.s3 import S3Store
+from ray_darts.artifacts.s3_files import arrow_filesystem
 from ray_darts.artifacts.trace_schema import METHOD_TRACE_SCHEMA, TRACE_SCHEMA
 from ray_darts.errors import ConfigError, CorruptObject, MissingObject
 
@@ -74,13 +73,4 @@ def _filesystem(store: ObjectStore) -> tuple[pafs.FileSystem, str]:
     if not isinstance(store, S3Store):
         raise ConfigError(f"{store.uri} is neither a folder nor a bucket")
     access = store.access()
-    endpoint = urlsplit(access.endpoint_url)
-    filesystem = pafs.S3FileSystem(
-        access_key=access.access_key,
-        secret_key=access.secret_key,
-        session_token=access.token,
-        region=access.region,
-        scheme=endpoint.scheme,
-        endpoint_override=endpoint.netloc,
-    )
-    return filesystem, store.uri.removeprefix("s3://")
+    return arrow_filesystem(access, access.endpoint_url, access.region), store.uri.removeprefix("s3://")

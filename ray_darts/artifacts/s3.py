@@ -137,14 +137,11 @@ class S3Store(ObjectStore):
         return self._requests.ask("put", key, put)
 
     def access(self) -> Access:
-        """What another S3 client of this process needs; the credentials are those of this moment."""
-        # botocore has no public way from a client to its resolved credentials
-        credentials = self._client._request_signer._credentials
-        if credentials is None:
+        """What another S3 client of this process needs. Raises: StoreDenied without credentials."""
+        access = access_of(self._client)
+        if access is None:
             raise StoreDenied(f"{self._uri}: no usable credentials on this node")
-        frozen = credentials.get_frozen_credentials()
-        meta = self._client.meta
-        return Access(meta.endpoint_url, meta.region_name, frozen.access_key, frozen.secret_key, frozen.token)
+        return access
 
     def _put(self, key: str, data: bytes, condition: Mapping[str, str]) -> None:
         checksum = _checksum(data)
@@ -226,6 +223,25 @@ def requoted(etag: str) -> str:
     if etag.startswith("W/"):
         return etag
     return etag[1:-1] if len(etag) > 1 and etag[0] == etag[-1] == '"' else f'"{etag}"'
+
+
+def access_of(client: Any) -> Access | None:
+    """What a client of `make_client` asks with at this moment; None without credentials."""
+    # botocore has no public way from a client to its resolved credentials
+    credentials = client._request_signer._credentials
+    if credentials is None:
+        return None
+    frozen = credentials.get_frozen_credentials()
+    return Access(client.meta.endpoint_url, client.meta.region_name, frozen.access_key, frozen.secret_key, frozen.token)
+
+
+def has_named_endpoint(settings: StoreSettings, client: Any) -> bool:
+    """Whether the settings, the environment or an AWS profile name the endpoint of a client of `make_client`."""
+    if settings.endpoint_url is not None:
+        return True
+    session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
+    unnamed = session.client("s3", config=Config(ignore_configured_endpoint_urls=True))
+    return bool(client.meta.endpoint_url != unnamed.meta.endpoint_url)
 
 
 def _quiet_botocore() -> None:

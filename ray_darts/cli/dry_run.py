@@ -13,9 +13,9 @@ import torch
 from ray_darts.artifacts.open import open_store
 from ray_darts.cli.output import report_line
 from ray_darts.config import SearchConfig
-from ray_darts.data.open import open_data
 from ray_darts.orchestration.capacity import Capacity, concurrent_runs
 from ray_darts.orchestration.connection import named_cluster, ray_connection
+from ray_darts.orchestration.data_access import open_data
 from ray_darts.orchestration.plan import SweepRequest, plan_sweep, with_absolute_path
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
 from ray_darts.orchestration.sweep import search_device

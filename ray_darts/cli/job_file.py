@@ -45,7 +45,7 @@ def check_store(store: str | None) -> str:
 def read_job(file: Path) -> list[str]:
     """A job file as arguments of `ray-darts search`. Raises: ConfigError."""
     try:
-        job = tomllib.loads(file.read_text(encoding="utf-8"))
+        job = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read the job file {file}: {error}") from error
     unknown = [key for key in job if key not in KEYS]

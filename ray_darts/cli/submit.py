@@ -17,6 +17,7 @@ from ray_darts.errors import ConfigError
 from ray_darts.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
+    from ray_darts.config import SearchConfig
     from ray_darts.orchestration.plan import SweepRequest
 
 
@@ -39,12 +40,12 @@ def submit(
         Path | None, typer.Option("--token-file", help="The cluster's token; absent: where Ray itself looks for it.")
     ] = None,
     working_dir: Annotated[
-        Path, typer.Option("--working-dir", help="Root of a checkout; ray_darts/ and jobs/ are sent with the job.")
+        Path, typer.Option("--working-dir", help="Root of a checkout; of it only ray_darts/ and jobs/ are sent.")
     ] = Path(),
     installed: Annotated[
         bool,
         typer.Option(
-            "--installed", help="Send no checkout (plugins are sent): run the package installed in the image."
+            "--installed", help="Send no checkout (config and plugins are sent): run the image's own package."
         ),
     ] = False,
     dependencies: Annotated[
@@ -55,20 +56,24 @@ def submit(
     ] = 60,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Follow the log until the job ends.")] = True,
 ) -> None:
-    """Send a search to a cluster and exit with its own exit code. The same command again continues the search."""
+    """Send a search to a cluster and exit with its own exit code. The same command again continues the search.
+
+    Sent are the code of a checkout, the plugins that the config names and the config file; nothing else.
+    """
     from ray_darts.cli.job_file import search_words
-    from ray_darts.orchestration.plugin_packages import sent_packages
+    from ray_darts.orchestration.job_files import described, files_to_send, sent_folder
     from ray_darts.orchestration.submit import JobRequest, connect, follow_job, submit_job
 
     checked = search_words([*(words or []), "--store", store, *(["--preset", preset] if preset is not None else [])])
-    plugins = check_search(checked).config.plugins
-    checkout = None if installed else working_dir
-    check_config_travels(checked, checkout)
-    with sent_packages(plugins, checkout) as packages:
-        request = JobRequest(
-            tuple(checked), checkout, requirements() if dependencies else (), stop_wait_s, packages=packages
-        )
-        client = connect(address, read_token(token_file))
+    config = check_search(checked).config
+    warn_of_local_data(config)
+    file = parsed(checked)["config"]
+    files = files_to_send(None if installed else working_dir, config.plugins, file)
+    arguments = tuple(checked) if file is None else with_config(checked, file.name)
+    client = connect(address, read_token(token_file))
+    report_line(f"sending {described(files)}" if files else "sending no files")
+    with sent_folder(files) as folder:
+        request = JobRequest(arguments, folder, not installed, requirements() if dependencies else (), stop_wait_s)
         submission_id = submit_job(client, request)
     report_line(f"job {submission_id} submitted to {client.get_address()}: {request.entrypoint()}")
     if not follow:
@@ -93,18 +98,25 @@ def check_search(words: Sequence[str]) -> SweepRequest:
     return read_request(**{name: value for name, value in given.items() if name not in ("dry_run", "as_json")})
 
 
-def check_config_travels(words: Sequence[str], checkout: Path | None) -> None:
-    """Refuse a relative config file that is not sent: the job runs in the root of the checkout. Raises: ConfigError."""
-    config = parsed(words)["config"]
-    if checkout is None or not isinstance(config, Path):
-        return
-    if config.is_absolute():
-        report_line(f"warning: {config} is not sent; the job reads that path on its own node")
-    elif not (checkout / config).is_file():
-        raise ConfigError(
-            f"--config {config}: the job runs in the root of the checkout that is sent, {checkout.absolute()}; wanted "
-            "is the path of a file below it, relative to it"
+def warn_of_local_data(config: SearchConfig) -> None:
+    """Say that data at a relative path are not sent; the job looks for them in a folder of its own."""
+    path = config.data.path
+    if path is not None and "://" not in path and not Path(path).expanduser().is_absolute():
+        report_line(
+            f"warning: data.path {path} is not sent, and the job's own folder holds no data: give a URI, or an "
+            "absolute path that every node sees"
         )
+
+
+def with_config(words: Sequence[str], name: str) -> tuple[str, ...]:
+    """The arguments of a search with the config file's path in the job's folder instead of its path here."""
+    changed = list(words)
+    for position, word in enumerate(words):
+        if word == "--config" and position + 1 < len(words):
+            changed[position + 1] = name
+        elif word.startswith("--config="):
+            changed[position] = f"--config={name}"
+    return tuple(changed)
 
 
 def parsed(words: Sequence[str]) -> dict[str, Any]:
@@ -123,7 +135,7 @@ def read_token(token_file: Path | None) -> str | None:
         return token
     default = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     try:
-        return (token_file or default).read_text(encoding="utf-8").strip()
+        return (token_file or default).read_text(encoding="utf-8-sig").strip()
     except OSError as error:
         if token_file is None:
             return None

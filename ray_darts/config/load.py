@@ -113,7 +113,7 @@ def _plugins(settings: Mapping[str, object], mistakes: list[str]) -> list[str]:
 def _read_toml(file: Path | None) -> dict[str, object]:
     assert file is not None
     try:
-        return _parse_toml(file.read_text(encoding="utf-8"), str(file))
+        return _parse_toml(file.read_text(encoding="utf-8-sig"), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config file {file}: {error}") from error
 

@@ -20,6 +20,9 @@ from ray_darts.protocols.space import Space
 _FIRST_SECTIONS = ("space", "data", "weights", "alphas", "search")
 """The identity of release 0.1; later sections enter a digest only where they differ from their defaults."""
 
+_LOCATION = ("path", "endpoint_url")
+"""Settings of `data` that say where the data lies, not what it is."""
+
 _RUNTIME_FIELDS = ("checkpoint_cells", "formulation", "kernel", "compile", "compile_backend")
 """Settings of `operation` that change how a supernet is computed; a space lists those that it uses."""
 
@@ -86,7 +89,7 @@ class SearchConfig(Settings):
             yield "operation.compile needs search.batch_norm 'local': collectives inside a pass are not compiled"
 
     def identity(self) -> dict[str, JsonValue]:
-        """What is computed, as JSON-able data, without the location of the data (`data.path`).
+        """What is computed, as JSON-able data, without the location of the data (`_LOCATION`).
 
         Sections and fields of the data added after the first release are left out at their defaults: older releases do
         not know them.
@@ -119,10 +122,14 @@ class SearchConfig(Settings):
         content = self.model_dump(mode="json", include=set(_FIRST_SECTIONS), exclude_defaults=True)
         for section in ("space", "data"):
             content[section] = {**content.get(section, {}), "kind": getattr(self, section).kind}
-        content["data"].pop("path", None)
+        content["data"] = _without_location(content["data"])
         if self.method != read_method():
             content["method"] = self.method.model_dump(mode="json", exclude_defaults=True) | {"kind": self.method.kind}
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _without_location(data: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    return {name: value for name, value in data.items() if name not in _LOCATION}
 
 
 def _defaults(settings: KindSettings) -> dict[str, JsonValue]:

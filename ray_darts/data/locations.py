@@ -1,12 +1,16 @@
 """Lists the files at a local path or an Arrow URI (s3://, gs://, hdfs://…), sorted. Opens no file.
 
-A URI's credentials and endpoint come from that service's standard settings (for S3 also `AWS_ENDPOINT_URL`).
+Which S3 service is asked, and with which credentials, is the caller's knowledge (`asking`); without it, and for other
+services, Arrow reads their standard settings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import pyarrow as pa
 from pyarrow import fs
@@ -16,11 +20,41 @@ from ray_darts.data.summary import listed
 from ray_darts.errors import DataError
 
 
+class S3Service(Protocol):
+    """Opens s3:// URIs; `endpoint` is the service that it asks for one, as messages name it."""
+
+    def open(self, uri: str) -> tuple[fs.FileSystem, str]: ...
+
+    def endpoint(self, uri: str) -> str: ...
+
+
+_S3: ContextVar[S3Service | None] = ContextVar("s3", default=None)
+
+
+@contextmanager
+def asking(service: S3Service | None) -> Iterator[None]:
+    """Open s3:// paths through `service` in the block."""
+    token = _S3.set(service)
+    try:
+        yield
+    finally:
+        _S3.reset(token)
+
+
+def at_endpoint(path: str) -> str:
+    """` at https://host` for messages about an s3:// path; nothing for other paths, or where Arrow chooses."""
+    service = _S3.get()
+    return f" at {service.endpoint(path)}" if service is not None and path.startswith("s3://") else ""
+
+
 def locate(path: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of `path` and the path inside it. Raises: DataError when Arrow rejects the URI."""
     if "://" not in path:
         return fs.LocalFileSystem(), str(Path(path).absolute())
+    service = _S3.get()
     try:
+        if service is not None and path.startswith("s3://"):
+            return service.open(path)
         filesystem, root = fs.FileSystem.from_uri(path)
     except (pa.ArrowException, OSError) as error:
         raise _unreachable(path, error) from error
@@ -50,7 +84,7 @@ def list_training_files(path: str, suffix: str) -> tuple[fs.FileSystem, list[str
     chosen, left_out = choose_training({file: parts[file] for file in sorted({*files} - {*hidden})})
     if not chosen:
         held_out = f" to train on, only {listed(left_out)}" if left_out else ""
-        raise DataError(f"data.path {path} holds no {suffix} files{held_out}")
+        raise DataError(f"data.path {path}{at_endpoint(path)} holds no {suffix} files{held_out}")
     return filesystem, chosen, _choice_lines(parts, chosen, left_out, hidden)
 
 
@@ -68,4 +102,4 @@ def _choice_lines(
 
 
 def _unreachable(path: str, error: Exception) -> DataError:
-    return DataError(f"data.path {path} cannot be reached: {error}")
+    return DataError(f"data.path {path} cannot be reached{at_endpoint(path)}: {error}")

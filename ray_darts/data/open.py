@@ -6,18 +6,22 @@ Loading takes seconds to minutes and the memory, making streams costs nothing; s
 from __future__ import annotations
 
 from ray_darts.config import SearchConfig
+from ray_darts.data.locations import S3Service, asking
 from ray_darts.data.memory import available_memory_bytes
 from ray_darts.protocols.dataset import LoadedData, SearchData
 
 
-def load_data(config: SearchConfig, memory_limit_bytes: int | None = None) -> LoadedData:
-    """Read and check the whole data set of `config`; `memory_limit_bytes`: by default the machine's free memory.
+def load_data(config: SearchConfig, memory_limit_bytes: int | None = None, s3: S3Service | None = None) -> LoadedData:
+    """Read and check the whole data set of `config`.
 
-    Raises: DataError, before anything large is decoded, naming the file, row or setting at fault.
+    `memory_limit_bytes`: by default the machine's free memory. `s3` opens s3:// paths; None: Arrow does, by AWS's
+    standard settings. Raises: DataError, before anything large is decoded, naming the file, row or setting at fault.
     """
-    return config.data.load(available_memory_bytes() if memory_limit_bytes is None else memory_limit_bytes)
+    limit = available_memory_bytes() if memory_limit_bytes is None else memory_limit_bytes
+    with asking(s3):
+        return config.data.load(limit)
 
 
-def open_data(config: SearchConfig, seed: int) -> SearchData:
+def open_data(config: SearchConfig, seed: int, s3: S3Service | None = None) -> SearchData:
     """Load the data of `config` and return the streams of one seed. Raises: DataError."""
-    return load_data(config).streams(config.search, seed)
+    return load_data(config, s3=s3).streams(config.search, seed)

@@ -21,6 +21,7 @@ from ray_darts.orchestration.ray_internals import (
     canonicalize_bootstrap_address,
     get_default_ray_temp_dir,
 )
+from ray_darts.orchestration.session_folder import leaving_cluster
 
 logger = logging.getLogger("ray_darts.orchestration")
 
@@ -62,10 +63,8 @@ def ray_connection(address: str | None, plugins: Sequence[str] = ()) -> Iterator
             return
         target = named_cluster(address)
         _connect(target, plugins)
-        try:
+        with leaving_cluster(is_own=target is None):
             yield target is None
-        finally:
-            ray.shutdown()
 
 
 def _connect(target: str | None, plugins: Sequence[str]) -> None:

@@ -19,8 +19,8 @@ from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.config import SearchConfig, validate_config
-from ray_darts.data.open import open_data
 from ray_darts.errors import ClusterError, ConfigError, RayDartsError
+from ray_darts.orchestration.data_access import open_data
 from ray_darts.orchestration.resources import living_nodes
 from ray_darts.protocols.dataset import DataFacts
 

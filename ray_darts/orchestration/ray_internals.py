@@ -6,8 +6,15 @@ Read in Ray 2.60. With another version, check here first: each name below may ha
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
 from ray._common.utils import get_default_ray_temp_dir
+from ray._private import worker
 from ray._private.gcs_utils import create_gcs_channel
+from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE
+from ray._private.runtime_env.packaging import _dir_travel
 from ray._private.services import canonicalize_bootstrap_address
 from ray._private.state import state
 from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]
@@ -37,32 +44,21 @@ SOCKET_PATH = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.
 RAY_THREADS = "ray_"
 """How the names of the threads begin in which Ray prints on its own account (`ray_listen_error_messages`)."""
 
+CONTROLLER_CLASS = "TrainController"
+"""The class of Ray Train's controller, the actor that reserves the places of a worker group."""
+
+MAX_UPLOAD_BYTES: int = DASHBOARD_CLIENT_MAX_SIZE
+"""The largest archive that a job server takes; it answers more with 413."""
+
 TorchBackend = _TorchBackend
 cluster_state = state
 kv_delete, kv_get, kv_put = _internal_kv_del, _internal_kv_get, _internal_kv_put
 
-CONTROLLER_CLASS = "TrainController"
-"""The class of Ray Train's controller, the actor that reserves the places of a worker group."""
-
-
-def placement_groups_of_dead_actors(job_id: str, class_name: str) -> list[str]:
-    """Ids of the groups that actors of this class and job, dead by now, have reserved; Ray frees them with the job."""
-    accessor = state._connect_and_get_accessor()
-    groups = [PlacementGroupTableData.FromString(plain) for plain in accessor.get_placement_group_table()]
-    return [
-        group.placement_group_id.hex()
-        for group in groups
-        if group.creator_job_id.hex() == job_id
-        and group.creator_actor_dead
-        and group.state != PlacementGroupTableData.REMOVED
-        and state.actor_table(group.creator_actor_id.hex()).get("ActorClassName") == class_name
-    ]
-
-
 __all__ = [
-    "CONTROLLER_CLASS",
     "CHECK_CLIENT_SERVER",
     "CHECK_HEAD",
+    "CONTROLLER_CLASS",
+    "MAX_UPLOAD_BYTES",
     "RAY_THREADS",
     "SOCKET_PATH",
     "BaseWorkerGroup",
@@ -86,8 +82,39 @@ __all__ = [
     "kv_delete",
     "kv_get",
     "kv_put",
+    "own_session_folder",
     "placement_groups_of_dead_actors",
+    "visit_folder",
 ]
+
+
+def placement_groups_of_dead_actors(job_id: str, class_name: str) -> list[str]:
+    """Ids of the groups that actors of this class and job, dead by now, have reserved; Ray frees them with the job."""
+    accessor = state._connect_and_get_accessor()
+    groups = [PlacementGroupTableData.FromString(plain) for plain in accessor.get_placement_group_table()]
+    return [
+        group.placement_group_id.hex()
+        for group in groups
+        if group.creator_job_id.hex() == job_id
+        and group.creator_actor_dead
+        and group.state != PlacementGroupTableData.REMOVED
+        and state.actor_table(group.creator_actor_id.hex()).get("ActorClassName") == class_name
+    ]
+
+
+def own_session_folder() -> Path | None:
+    """Where the cluster that this process has started keeps sockets, logs and spilled objects; None without one."""
+    node = worker._global_node
+    return None if node is None or not node.is_head() else Path(node.get_session_dir_path())
+
+
+def visit_folder(folder: Path, leave_out: Callable[[Path], bool]) -> list[Path]:
+    """`folder` and all below it that Ray would send: without what `leave_out`, .gitignore and .rayignore exclude."""
+    found: list[Path] = []
+    quiet = logging.getLogger(f"{__name__}.visit")
+    quiet.disabled = True
+    _dir_travel(folder, [leave_out], found.append, include_gitignore=True, logger=quiet)
+    return found
 
 
 def cause_of(error: Exception) -> BaseException:

@@ -24,9 +24,9 @@ from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.records import Environment, Owner
 from ray_darts.artifacts.run_log import find_tip
 from ray_darts.artifacts.writer import RunWriter, claim_run
-from ray_darts.data.open import open_data
 from ray_darts.errors import ConfigError, DataError, RankFailed, RankLost, RunFinished
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
+from ray_darts.orchestration.data_access import open_data
 from ray_darts.orchestration.group import FailureMailbox
 from ray_darts.orchestration.plan import check_identity
 from ray_darts.orchestration.rank_waiting import retry_during_outage, run_on_ranks, share_bytes

@@ -25,7 +25,7 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from ray_darts.errors import ClusterError, ConfigError
+from ray_darts.errors import ClusterError
 from ray_darts.exit_codes import DONE, FAILED, INTERRUPTED
 
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
@@ -40,35 +40,28 @@ logger = logging.getLogger("ray_darts.orchestration")
 class JobRequest:
     """A search to submit. `words` are the arguments of `ray-darts search`.
 
-    `working_dir`: the root of a checkout, which travels (without what its .gitignore and .rayignore name); None: the
-    package installed in the cluster's image. `dependencies`: pip requirements, for a cluster whose image lacks them.
-    `stop_wait_s`: from the SIGTERM of `ray job stop` to SIGKILL; Ray's own 3 s are too short for a last commit.
-    `packages`: folders of Python packages (the plugins') that are sent too and can be imported in every process.
+    `folder`: is sent whole, and the job runs in it; None: nothing is sent. `has_package`: the folder brings the package
+    and the jobs of a checkout; otherwise the package installed in the cluster's image runs. `dependencies`: pip
+    requirements, for a cluster whose image lacks them. `stop_wait_s`: from the SIGTERM of `ray job stop` to SIGKILL;
+    Ray's own 3 s are too short for a last commit.
     """
 
     words: tuple[str, ...]
-    working_dir: Path | None = None
+    folder: Path | None = None
+    has_package: bool = False
     dependencies: tuple[str, ...] = ()
     stop_wait_s: int = 60
-    packages: tuple[Path, ...] = ()
 
     def entrypoint(self) -> str:
         """The shell command that the cluster runs."""
-        program = ("ray-darts", "search") if self.working_dir is None else ("python", "jobs/search.py")
+        program = ("python", "jobs/search.py") if self.has_package else ("ray-darts", "search")
         return shlex.join((*program, *self.words))
 
     def runtime_env(self) -> dict[str, object]:
-        """What Ray prepares for the driver and its workers. Raises: ConfigError where `working_dir` is no checkout."""
+        """What Ray prepares for the driver and its workers."""
         prepared: dict[str, object] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(self.stop_wait_s)}}
-        if self.working_dir is not None:
-            if not (self.working_dir / "jobs" / "search.py").is_file():
-                raise ConfigError(
-                    f"{self.working_dir} has no jobs/search.py: give the root of a checkout as --working-dir, "
-                    "or --installed to use the package of the cluster's image"
-                )
-            prepared["working_dir"] = str(self.working_dir.absolute())
-        if self.packages:
-            prepared["py_modules"] = [str(package.absolute()) for package in self.packages]
+        if self.folder is not None:
+            prepared["working_dir"] = str(self.folder)
         if self.dependencies:
             prepared["pip"] = list(self.dependencies)
         return prepared
@@ -97,10 +90,9 @@ def connect(address: str | None, token: str | None) -> JobSubmissionClient:
 
 
 def submit_job(client: JobSubmissionClient, request: JobRequest) -> str:
-    """Send the search and return its submission id. Raises: ConfigError, ClusterError."""
-    runtime_env = request.runtime_env()
+    """Send the search and return its submission id. Raises: ClusterError."""
     try:
-        submission_id = client.submit_job(entrypoint=request.entrypoint(), runtime_env=runtime_env)
+        submission_id = client.submit_job(entrypoint=request.entrypoint(), runtime_env=request.runtime_env())
     except _NO_ANSWER as error:
         raise ClusterError(f"the job could not be submitted: {error}") from error
     assert isinstance(submission_id, str)

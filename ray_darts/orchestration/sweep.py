@@ -22,7 +22,15 @@ from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.status import RunStatus
 from ray_darts.config import SearchConfig
-from ray_darts.errors import ClusterError, CorruptObject, GenotypeError, MissingObject
+from ray_darts.errors import (
+    ClusterError,
+    CorruptObject,
+    GenotypeError,
+    MissingObject,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
 from ray_darts.exit_codes import exit_code_of_outcomes
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_session
 from ray_darts.orchestration.capacity import Capacity, concurrent_runs
@@ -75,20 +83,34 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
         outcomes[run.run] = RunOutcome("failed", f"{detail} (--retry-failed tries again)", run.status.step)
     if plan.to_search:
         outcomes.update(_search(plan, store, observer))
-    try:
-        best = read_best(store, request.experiment)
-    except MissingObject:
-        best = None
-    return SweepResult({run.run: outcomes[run.run] for run in plan.runs}, best)
+    return SweepResult({run.run: outcomes[run.run] for run in plan.runs}, _best_so_far(store, request.experiment))
 
 
 def _publish_missing(store: ObjectStore, experiment: str, run: str, step: int) -> RunOutcome:
-    """Publish what is missing of a finished run; a damaged run does not stop the others."""
+    """Publish what is missing of a finished run; a damaged or denied one does not stop the others.
+
+    Raises: StoreUnavailable, since without a store nothing can be searched.
+    """
     try:
         publish_run(store, experiment, run)
-    except (CorruptObject, MissingObject, GenotypeError) as error:
+    except StoreUnavailable:
+        raise
+    except StoreDenied as error:
+        return RunOutcome("refused", f"the run has finished, but publishing it is denied: {error}", step)
+    except (StoreError, GenotypeError) as error:
         return RunOutcome("error", f"{error} (see ray-darts verify)", step)
     return RunOutcome("finished", step=step)
+
+
+def _best_so_far(store: ObjectStore, experiment: str) -> Best | None:
+    """The best genotype; None, with a warning, where it cannot be read: the outcomes are reported all the same."""
+    try:
+        return read_best(store, experiment)
+    except MissingObject:
+        return None
+    except (StoreDenied, CorruptObject) as error:
+        logger.warning("the best genotype cannot be read: %s", error)
+        return None
 
 
 def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str, RunOutcome]:

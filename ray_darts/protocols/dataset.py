@@ -8,7 +8,9 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+
+from pydantic import Field, model_validator
 
 from ray_darts.protocols.settings import KindSettings
 
@@ -99,15 +101,27 @@ class LoadedData(Protocol):
 class Dataset(KindSettings, abc.ABC):
     """A kind of data, with its settings; found by `kind`.
 
-    `UNCOMPARED` names the fields outside an experiment's identity: where the data lies, and what only chooses among
-    data whose digests are compared. `ADDED` names those that came after the first release: at their defaults they are
-    left out of the identity, as older releases do not know them.
+    `path`: where the data lies; `endpoint_url`: the S3 service that is asked for it (absent: the one that the store
+    settings name, else AWS's standard settings). `UNCOMPARED` names the fields outside an experiment's identity: these
+    two, and what only chooses among data whose digests are compared. `ADDED` names those that came after the first
+    release: at their defaults they are left out of the identity, as older releases do not know them.
     """
 
-    UNCOMPARED: ClassVar[frozenset[str]] = frozenset({"path"})
+    UNCOMPARED: ClassVar[frozenset[str]] = frozenset({"path", "endpoint_url"})
     ADDED: ClassVar[frozenset[str]] = frozenset()
 
     path: str | None = None
+    endpoint_url: str | None = Field(None, description="S3 service of an s3:// path; absent: as store.endpoint_url")
+
+    @model_validator(mode="after")
+    def _endpoint_is_used(self) -> Self:
+        if self.endpoint_url is None:
+            return self
+        if self.path is None or not self.path.startswith("s3://"):
+            raise ValueError(f"endpoint_url has no effect on path {self.path!r}: leave it out, or give an s3:// path")
+        if "endpoint_override=" in self.path:
+            raise ValueError("the path names endpoint_override and endpoint_url is given: leave one out")
+        return self
 
     def left_out_of_identity(self) -> frozenset[str]:
         """The fields that an experiment's identity does not have."""

@@ -21,7 +21,7 @@ from ray_darts.config import load_config
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.search.collectives import ProcessGroup, SingleRank
 from ray_darts.search.flat import FlatVector
-from ray_darts.search.hypergradient import Hessian, Objective, Sum, VirtualStep, second_order
+from ray_darts.search.hypergradient import Hessian, Objective, Sum, VirtualStep, first_order, second_order
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.build import build_supernet
 
@@ -105,6 +105,8 @@ def _direction(weights: Tensor, gradient: Tensor) -> Tensor:
 
 
 _STEP = VirtualStep(0.3, _direction)
+_BOUNDS: dict[Hessian, float] = {"exact": 1e-12, "finite_difference": 1e-3}
+"""Relative errors on a smooth problem that each Hessian setting stays below."""
 
 
 def _no_ranks(vector: Tensor) -> None:
@@ -113,13 +115,43 @@ def _no_ranks(vector: Tensor) -> None:
 
 def prove_second_order() -> Iterator[Proof]:
     """Compare both Hessian settings with autograd through the virtual step, in float64."""
-    bounds: dict[Hessian, float] = {"exact": 1e-12, "finite_difference": 1e-3}
-    for hessian, bound in bounds.items():
+    for hessian, bound in _BOUNDS.items():
         problem = SmoothProblem()
         wanted = problem.reference_gradient(_STEP)
         error = float((problem.gradient(_STEP, hessian, _no_ranks) - wanted).norm() / wanted.norm())
         detail = f"relative error {error:.1e} against autograd through the virtual step (bound {bound:g})"
         yield Proof(f"second order ({hessian})", error < bound, detail)
+
+
+def prove_figure_2() -> Proof:
+    """Compare the gradients of the paper's example (arXiv:1806.09055, figure 2) with their values by hand.
+
+    L_val = alpha w - 2 alpha + 1, L_train = w^2 - 2 alpha w + alpha^2, at alpha 2, w -2, xi 0.5: w' = 2, so the first
+    order is w - 2 = -4 and the second (w' - 2) - 0.5 * (-2) * 2 = +2, of the opposite sign.
+    """
+    weights, alphas = (
+        FlatVector({name: torch.tensor(at, dtype=torch.float64)}) for name, at in (("w", -2.0), ("a", 2.0))
+    )
+    w, a = (vector.tensors[name].requires_grad_() for vector, name in ((weights, "w"), (alphas, "a")))
+
+    def training(full_precision: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        yield w.square() - 2 * a * w + a.square(), a.new_zeros(0)
+
+    def validation(full_precision: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        yield a * w - 2 * a + 1, a.new_zeros(0)
+
+    step = VirtualStep(0.5, lambda weights, gradient: gradient)
+    found = [first_order(alphas, validation, 0, _no_ranks).gradient[0].item()]
+    for hessian in _BOUNDS:
+        second = second_order(weights, alphas, training, validation, 0, _no_ranks, step, hessian=hessian)
+        found.append(second.gradient[0].item())
+    error = max(abs(one - wanted) for one, wanted in zip(found, (-4.0, 2.0, 2.0), strict=True))
+    first, *seconds = (f"{one:+.6g}" for one in found)
+    detail = (
+        f"gradient {' and '.join(seconds)} ({' and '.join(_BOUNDS)}) at alpha 2, w -2, xi 0.5, wanted +2; first order "
+        f"{first}, wanted -4 (bound 1e-9)"
+    )
+    return Proof("the paper's figure 2", error < 1e-9, detail)
 
 
 def prove_alphas_apart() -> Proof:
@@ -163,7 +195,7 @@ def _on_rank(meeting: str, rank: int, num_ranks: int) -> list[float]:
 
 def all_proofs() -> Iterator[Proof]:
     """Run every check in turn; the last one starts processes."""
-    proofs: tuple[Callable[[], Proof], ...] = (prove_alphas_apart, prove_ranks_agree)
+    proofs: tuple[Callable[[], Proof], ...] = (prove_figure_2, prove_alphas_apart, prove_ranks_agree)
     yield from prove_second_order()
     for proof in proofs:
         yield proof()

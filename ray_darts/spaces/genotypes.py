@@ -69,7 +69,7 @@ def read_genotype(text: str) -> Genotype:
 def read_genotype_file(path: Path) -> Genotype:
     """Read a file in either form. Raises: ConfigError when it cannot be read, GenotypeError."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             text = file.read(MAX_TEXT_BYTES + 1)  # one more than a genotype may have, which reading refuses
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error

@@ -91,5 +91,10 @@ def test_the_doctor_finds_this_machine_fit(tmp_path: Path) -> None:
     assert ran.code == 0, ran.stderr
     lines = json.loads(ran.stdout)
     names = {line["name"] for line in lines if line["area"] == "mathematics"}
-    assert {"second order (exact)", "alphas outside the weight optimiser", "ranks agree"} <= names
+    assert {
+        "second order (exact)",
+        "the paper's figure 2",
+        "alphas outside the weight optimiser",
+        "ranks agree",
+    } <= names
     assert "failure" not in {line["state"] for line in lines}

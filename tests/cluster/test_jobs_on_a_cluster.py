@@ -14,6 +14,7 @@ from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.records import Environment, Owner
 from ray_darts.artifacts.writer import claim_run
 from ray_darts.config import StoreSettings, load_config
+from ray_darts.config.load import preset_text
 from tests.artifacts.buckets import fresh_uri, settings
 from tests.cluster.files import ROOT
 from tests.cluster.local_cluster import PATIENCE_S, SUBMITTED, LocalCluster, local_cluster, wait_until
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 TINY = ("space.channels=2", "space.nodes=1", "data.fraction=0.1", "search.batch_size=32")
 
-OWN = ("--set", 'plugins=["squeeze"]', "--set", 'space.operations=["none","skip_connect","squeeze_excite"]')
+OWN = ("--set", 'space.operations=["none","skip_connect","squeeze_excite"]')
 
 
 def tiny(*overrides: str) -> list[str]:
@@ -69,18 +70,20 @@ def has_succeeded(cluster: LocalCluster, submission_id: str) -> bool:
 
 
 def test_searches_side_by_side_finish_each_in_its_own_place_and_cost_nothing_again(
-    cluster: LocalCluster, s3_server: str, aws: None, monkeypatch: pytest.MonkeyPatch
+    cluster: LocalCluster, s3_server: str, aws: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One in the nodes' folder, with an operation of a plugin that only the submitter has; one in a bucket."""
+    """One in the nodes' folder, with a config and an operation that only the submitter has; one in a bucket."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "examples" / "own_operation"))  # the nodes are already up
     bucket = open_store(fresh_uri(), settings(s3_server))
     reached = ("--set", f"store.endpoint_url={s3_server}", "--set", "store.region=us-east-1")
     searches: dict[str, tuple[ObjectStore, list[str]]] = {}
+    config = tmp_path / "own.toml"
+    config.write_text('plugins = ["squeeze"]\n' + preset_text("digits"), encoding="utf-8")
     for name, order, store, more in (
-        ("left", "first", cluster.folder_store, OWN),
-        ("right", "second", bucket, reached),
+        ("left", "first", cluster.folder_store, ("--config", str(config), *OWN)),
+        ("right", "second", bucket, ("--preset", "digits", *reached)),
     ):
-        words = ["--preset", "digits", "--", "--name", name, "--seeds", "1", "--orders", order, *more]
+        words = ["--", "--name", name, "--seeds", "1", "--orders", order, *more]
         searches[name] = store, [*words, *tiny("search.epochs=1")]
     submitted = {
         name: cluster.submit("--no-follow", *words, store=store).stdout.strip()

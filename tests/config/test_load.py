@@ -114,6 +114,11 @@ def test_more_workers_than_samples_of_a_batch_are_refused() -> None:
     assert line.startswith("operation.workers 5 exceeds search.batch_size 4")
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("search = { epochs = 7 }\n", encoding="utf-8-sig")
+    assert load_config(file=tmp_path / "c.toml").search.epochs == 7
+
+
 def test_exactly_one_of_preset_and_file_is_wanted(tmp_path: Path) -> None:
     for preset, file in ((None, None), ("digits", tmp_path / "c.toml")):
         with pytest.raises(ConfigError, match="name either a preset or a config file"):

@@ -33,6 +33,17 @@ from ray_darts.spaces.recurrent.space import RecurrentSpace
         (Images, {"mean": (0.5,), "std": (0.0,)}, "a standard deviation is not positive"),
         (Images, {"alpha_fraction": 1.0}, "less than 1"),
         (Images, {"image_size": 7}, "greater than or equal to 8"),
+        (
+            Images,
+            {"source": "folder", "path": "/x", "endpoint_url": "https://s3.example.org"},
+            "no effect on path '/x'",
+        ),
+        (Text, {"endpoint_url": "https://s3.example.org"}, "no effect on path None"),
+        (
+            Text,
+            {"source": "files", "path": "s3://b?endpoint_override=a:9", "endpoint_url": "https://s3.example.org"},
+            "the path names endpoint_override and endpoint_url is given",
+        ),
         (Text, {"source": "wikitext-2"}, "source 'wikitext-2' needs data.path"),
         (Text, {"source": "files"}, "source 'files' needs data.path"),
         (WeightOptimiser, {"clip": None, "clip_virtual_step": True}, "clip_virtual_step needs clip"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import sys
 from itertools import chain
 from pathlib import Path
@@ -9,13 +10,14 @@ import pytest
 
 from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import Split, StateOfTheUnion, open_text
+from ray_darts.data.text.streams import load_text
 from ray_darts.errors import DataError
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
-def files(path: Path | str, source: str = "files") -> Text:
-    return Text.model_validate({"source": source, "path": str(path)})
+def files(path: Path | str, source: str = "files", **more: object) -> Text:
+    return Text.model_validate({"source": source, "path": str(path), **more})
 
 
 def write(folder: Path, **texts: str) -> Path:
@@ -58,6 +60,18 @@ def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(DataError, match=r"train\.txt is not UTF-8 text: .*position 3"):
         list(open_text(files(tmp_path)).lines("train"))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_word_and_none_of_the_vocabulary(tmp_path: Path) -> None:
+    write(tmp_path, train="the cat\nthe end\n", valid="the end\n")
+    plain = load_text(files(tmp_path, vocabulary_size=4), 10**9)
+    for name in ("train", "valid"):
+        file = tmp_path / f"{name}.txt"
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    assert next(open_text(files(tmp_path)).lines("train")) == ["the", "cat"]
+    marked = load_text(files(tmp_path, vocabulary_size=4), 10**9)
+    assert marked.vocabulary.words == ("<unk>", "<eos>", "the", "cat")
+    assert marked.digests == plain.digests
 
 
 def test_wikitext_files_are_read_by_their_names(tmp_path: Path) -> None:

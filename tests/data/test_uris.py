@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import boto3
 import numpy as np
 import pytest
+from pyarrow import fs
 
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import load_images
+from ray_darts.data.locations import asking
 from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import open_text
 from ray_darts.errors import DataError
@@ -54,3 +56,33 @@ def test_texts_are_read_from_a_bucket(bucket: str) -> None:
 def test_a_place_in_a_bucket_that_holds_nothing_is_reported(bucket: str) -> None:
     with pytest.raises(DataError, match=r"s3://data/nothing holds no \.parquet files"):
         load_images(Images(source="parquet", path=f"{bucket}/nothing"), 10**9)
+
+
+class OneService:
+    """A service that nobody answers for."""
+
+    def open(self, uri: str) -> tuple[fs.FileSystem, str]:
+        filesystem = fs.S3FileSystem(
+            anonymous=True, region="us-east-1", scheme="http", endpoint_override=self.endpoint(uri), connect_timeout=1
+        )
+        return filesystem, uri.removeprefix("s3://")
+
+    def endpoint(self, uri: str) -> str:
+        return "127.0.0.1:9"
+
+
+def load_parquet() -> object:
+    return load_images(Images(source="parquet", path="s3://data/x"), 10**9)
+
+
+def load_text() -> object:
+    return open_text(Text(source="files", path="s3://data/x")).num_bytes("train")
+
+
+@pytest.mark.parametrize("load", [load_parquet, load_text])
+def test_a_service_that_does_not_answer_is_named(load: Callable[[], object]) -> None:
+    with (
+        asking(OneService()),
+        pytest.raises(DataError, match=r"data\.path s3://data/x cannot be reached at 127\.0\.0\.1:9: "),
+    ):
+        load()

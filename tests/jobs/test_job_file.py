@@ -34,6 +34,11 @@ def test_options_typed_come_after_those_of_the_file(tmp_path: Path) -> None:
     assert words[8:] == ["--store", "s3://bucket/prefix", "--seeds", "2"]
 
 
+def test_job_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text("seeds = 3\n", encoding="utf-8-sig")
+    assert read_job(tmp_path / "job.toml") == ["--seeds", "3"]
+
+
 @pytest.mark.parametrize("text", ["seed = 3", "preset = ", "store = 's3://b/p'"])
 def test_job_file_with_a_mistake_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "job.toml"

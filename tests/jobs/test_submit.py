@@ -1,26 +1,21 @@
-"""Submission without a cluster: what is sent, how the log is followed over lost connections, and exit codes."""
+"""Submission without a cluster: the request, how the log is followed over lost connections, and exit codes."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from ray.dashboard.modules.dashboard_sdk import SubmissionClient
 from ray.dashboard.modules.job.pydantic_models import JobType
 from ray.job_submission import JobDetails, JobStatus
-from ray.runtime_env import RuntimeEnv
 
-from ray_darts.cli.submit import check_config_travels, check_search, read_token, requirements
+from ray_darts.cli.submit import read_token, requirements
 from ray_darts.errors import ClusterError, ConfigError
-from ray_darts.orchestration.plugin_packages import sent_packages
 from ray_darts.orchestration.submit import JobRequest, connect, exit_code_of, follow_job, run_without_retry
-from tests.cluster.files import ROOT
 
 WORDS = ("--preset", "digits", "--set", 'operation.device="cpu"')
 
@@ -90,113 +85,21 @@ def test_cluster_that_does_not_come_back_is_an_error_that_names_the_job(monkeypa
         follow_job(jobs, "raysubmit_1", print, timeout_s=-1.0)  # type: ignore[arg-type]
 
 
-def test_checkout_travels_and_its_job_is_the_entry_point() -> None:
-    request = JobRequest(WORDS, ROOT, dependencies=("numpy>=2",), stop_wait_s=7)
+def test_a_sent_checkout_is_the_jobs_folder_and_its_script_is_the_entry_point(tmp_path: Path) -> None:
+    request = JobRequest(WORDS, tmp_path, True, dependencies=("numpy>=2",), stop_wait_s=7)
     assert shlex.split(request.entrypoint()) == ["python", "jobs/search.py", *WORDS]
     assert request.runtime_env() == {
         "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "7"},
-        "working_dir": str(ROOT),
+        "working_dir": str(tmp_path),
         "pip": ["numpy>=2"],
     }
 
 
-def test_installed_package_needs_no_files_to_travel() -> None:
-    request = JobRequest(WORDS)
-    assert shlex.split(request.entrypoint()) == ["ray-darts", "search", *WORDS]
-    assert list(request.runtime_env()) == ["env_vars"]
-
-
-@pytest.fixture
-def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a plugin of one file and one that is a package, on the import path."""
-    (tmp_path / "sent_file.py").write_text("ANSWER = 42\n")
-    (tmp_path / "sent_package").mkdir()
-    (tmp_path / "sent_package" / "__init__.py").write_text("")
-    (tmp_path / "sent_package" / "inner.py").write_text("")
-    (tmp_path / "sent.toml").write_text('plugins = ["sent_file", "sent_package.inner"]\n')
-    for module in ("sent_file", "sent_package", "sent_package.inner"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-    monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
-
-
-def test_a_config_file_that_the_job_would_not_find_is_refused(
-    plugins: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "checkout").mkdir()
-    with pytest.raises(ConfigError, match=r"--config sent.toml: the job runs in the root of the checkout .*checkout;"):
-        check_config_travels(["--config", "sent.toml"], tmp_path / "checkout")
-    check_config_travels(["--config", "sent.toml"], plugins)
-    check_config_travels(["--config", "sent.toml"], None)
-    assert capsys.readouterr().err == ""
-    check_config_travels(["--config", str(plugins / "sent.toml")], tmp_path / "checkout")
-    assert "is not sent; the job reads that path on its own node" in capsys.readouterr().err
-
-
-def test_plugins_of_the_config_are_sent_as_packages_that_can_be_imported(plugins: Path) -> None:
-    config = check_search(["--config", str(plugins / "sent.toml"), "--store", "s3://b/p"]).config
-    with sent_packages(config.plugins, ROOT) as packages:
-        prepared = JobRequest(WORDS, ROOT, packages=packages).runtime_env()
-        modules = prepared["py_modules"]
-        assert isinstance(modules, list)
-        single, package = map(str, modules)
-        assert package == str(plugins / "sent_package")
-        assert Path(single).name == "sent_file"
-        program = (
-            f"import sys; sys.path.insert(0, {str(Path(single).parent)!r}); import sent_file as s; print(s.ANSWER)"
-        )
-        done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
-        assert done.stdout == "42\n"
-        parsed = RuntimeEnv(py_modules=[single, package])
-        assert [Path(uri).name for uri in uploaded(dict(parsed))] == ["sent_file", "sent_package"]
-    assert not Path(single).exists()
-
-
-def uploaded(runtime_env: dict[str, object]) -> list[str]:
-    """The folders that Ray's job client uploads for `py_modules`; it raises where an entry is none."""
-    folders: list[str] = []
-
-    class Recorder(SubmissionClient):
-        def __init__(self) -> None:
-            pass
-
-        def _package_exists(self, package_uri: str) -> bool:
-            return False
-
-        def _upload_package(
-            self,
-            package_uri: str,
-            package_path: str,
-            include_gitignore: bool,
-            include_parent_dir: bool | None = False,
-            excludes: list[str] | None = None,
-            is_file: bool = False,
-        ) -> bool:
-            assert include_parent_dir is True
-            folders.append(package_path)
-            return True
-
-    Recorder()._upload_py_modules_if_needed(runtime_env)
-    return folders
-
-
-def test_job_client_still_refuses_a_single_file(plugins: Path) -> None:
-    with pytest.raises(ValueError, match="must be an existing directory"):
-        uploaded({"py_modules": [str(plugins / "sent_file.py")]})
-
-
-def test_plugins_at_the_root_of_the_checkout_are_sent_with_it(plugins: Path) -> None:
-    config = check_search(["--config", str(plugins / "sent.toml"), "--store", "s3://b/p"]).config
-    with sent_packages(config.plugins, plugins) as packages:
-        assert packages == ()
-        assert "py_modules" not in JobRequest(WORDS, ROOT, packages=packages).runtime_env()
-    with sent_packages(config.plugins, None) as packages:
-        assert len(packages) == 2
-
-
-def test_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--installed"):
-        JobRequest(WORDS, tmp_path).runtime_env()
+def test_installed_package_is_the_entry_point_beside_a_sent_config(tmp_path: Path) -> None:
+    for folder, keys in ((None, ["env_vars"]), (tmp_path, ["env_vars", "working_dir"])):
+        request = JobRequest(WORDS, folder)
+        assert shlex.split(request.entrypoint()) == ["ray-darts", "search", *WORDS]
+        assert list(request.runtime_env()) == keys
 
 
 def test_address_nobody_listens_on_is_an_error_even_where_another_is_in_the_environment(

@@ -1,4 +1,4 @@
-"""What travels with `--working-dir .`: the package and the jobs, nothing else worth megabytes or secrets."""
+"""What `ray job submit --working-dir .` sends of a checkout: the package and the jobs, nothing else."""
 
 from __future__ import annotations
 
@@ -15,25 +15,31 @@ from ray._private.runtime_env.packaging import create_package
 
 from ray_darts.cli.submit import requirements
 from tests.cluster.files import ROOT
+from tests.jobs.checkout import CANARY, copied_checkout, plant_secrets
 
 
 @pytest.fixture(scope="module")
 def travelling(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The zip that Ray makes of the checkout, ignore files and default excludes applied."""
-    package = tmp_path_factory.mktemp("travel") / "package.zip"
-    create_package(str(ROOT), package, include_gitignore=True, excludes=[".git", ".venv"], logger=logging.getLogger())
+    """The zip that Ray makes of a checkout with private files in it, ignore files and default excludes applied."""
+    folder = tmp_path_factory.mktemp("travel")
+    checkout = copied_checkout(folder / "checkout")
+    plant_secrets(checkout)
+    package = folder / "package.zip"
+    create_package(
+        str(checkout), package, include_gitignore=True, excludes=[".git", ".venv"], logger=logging.getLogger()
+    )
     return package
 
 
 def test_package_and_jobs_travel_and_nothing_else(travelling: Path) -> None:
-    names = zipfile.ZipFile(travelling).namelist()
-    files = [name for name in names if not name.endswith("/")]
+    archive = zipfile.ZipFile(travelling)
+    files = [name for name in archive.namelist() if not name.endswith("/")]
     assert {"ray_darts/__init__.py", "ray_darts/presets/digits.toml", "jobs/search.py", "jobs/cifar10.toml"} <= set(
         files
     )
-    folders = {name.partition("/")[0] for name in files if "/" in name}
-    assert folders == {"ray_darts", "jobs"}
+    assert {name.partition("/")[0] for name in files} == {"ray_darts", "jobs"}
     assert not [name for name in files if name.endswith((".md", ".pyc", ".so"))]
+    assert not [name for name in files if CANARY in archive.read(name) and name != "jobs/service.pem"]
     assert travelling.stat().st_size < 2_000_000
 
 

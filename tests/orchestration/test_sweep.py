@@ -13,12 +13,13 @@ import ray
 from numpy.typing import NDArray
 from ray._private.utils import push_error_to_driver
 
-from ray_darts.artifacts.keys import RunKeys
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.objects import Stored
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.status import RunStatus
 from ray_darts.artifacts.verify import verify_experiment
-from ray_darts.errors import ClusterError, ConfigError, DataError
+from ray_darts.errors import ClusterError, ConfigError, DataError, StoreDenied
 from ray_darts.orchestration.plan import SweepRequest
 from ray_darts.orchestration.run_execution import RankContext
 from ray_darts.orchestration.sweep import SweepResult, run_sweep
@@ -134,6 +135,26 @@ def test_the_driver_opens_the_store_once(alone: LocalStore, monkeypatch: pytest.
     monkeypatch.setattr(LocalStore, "__init__", counted)
     run_sweep(request(alone, seeds=(0,), address=NOWHERE), ignore)
     assert opened == [Path(alone.uri)]
+
+
+def test_a_denied_publication_of_a_finished_run_is_its_outcome_and_the_others_are_searched(
+    alone: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = LocalStore.get
+
+    def deny_best(store: LocalStore, key: str) -> Stored:
+        if key == ExperimentKeys(EXPERIMENT).best:
+            raise StoreDenied(f"{store.uri} denies {key}")
+        return read(store, key)
+
+    monkeypatch.setattr(LocalStore, "get", deny_best)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(ClusterError, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):  # the search of seed 1
+        run_sweep(request(alone, address=NOWHERE), ignore)
+    again = run_sweep(request(alone, seeds=(0,), address=NOWHERE), ignore)
+    assert again.outcomes[GOOD].kind == "refused"
+    assert f"denies {EXPERIMENT}/best.json" in again.outcomes[GOOD].detail
+    assert (again.exit_code, again.best) == (2, None)
 
 
 def test_another_identity_under_the_name_is_refused_before_anything_starts(alone: LocalStore) -> None:

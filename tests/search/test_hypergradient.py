@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ray_darts.search.flat import FlatVector
 from ray_darts.search.hypergradient import Hessian, Objective, VirtualStep, first_order, second_order
-from ray_darts.search.proof import SmoothProblem
+from ray_darts.search.proof import SmoothProblem, prove_figure_2
 from tests.search.toy import no_ranks, objective, scalars
 
 
@@ -43,6 +43,17 @@ def test_iteration_settles_where_the_closed_form_says(xi: float, hessian: Hessia
     alpha, w = settle(xi, hessian)
     assert alpha == pytest.approx(2 / (1 + 2 * xi), abs=1e-8)
     assert w == pytest.approx(alpha, abs=1e-12)
+
+
+def test_the_doctor_shows_the_gradients_of_figure_2_and_sees_a_wrong_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = prove_figure_2()
+    assert shown.holds
+    assert shown.detail.startswith(
+        "gradient +2 and +2 (exact and finite_difference) at alpha 2, w -2, xi 0.5, wanted +2"
+    )
+    assert "first order -4, wanted -4" in shown.detail
+    monkeypatch.setattr("ray_darts.search.hypergradient._exact_product", lambda *arguments: torch.zeros(16))
+    assert prove_figure_2().holds is False
 
 
 # The reference is a smooth network on purpose. On ReLU and max-pooling networks the finite difference at r = 0.01

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ray_darts.errors import ConfigError, GenotypeError
@@ -15,6 +17,7 @@ from ray_darts.spaces.genotypes import (
     published,
     published_names,
     read_genotype,
+    read_genotype_file,
     space_of,
     words_for,
     write_text,
@@ -23,6 +26,12 @@ from ray_darts.spaces.recurrent.space import RecurrentSpace
 
 CELL = CellGenotype("melody", 2, ((Connection("echo", 1),), (Connection("none", 0), Connection("echo", 2))), (3,))
 AUDIO = Genotype("audio", (CELL,))
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    for text in (AUDIO.to_json(), write_text(published("DARTS_V2"))):
+        (tmp_path / "cells").write_text(text, encoding="utf-8-sig")
+        assert read_genotype_file(tmp_path / "cells") == read_genotype(text)
 
 
 def test_a_genotype_of_a_space_that_is_not_installed_is_read_and_checked_for_its_form_alone() -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ray_darts.data.images.pictures import Picture
-from ray_darts.data.locations import list_training_files
+from ray_darts.data.locations import at_endpoint, list_training_files
 from ray_darts.data.summary import MOST_PROBLEMS, raise_together
 from ray_darts.errors import DataError
 
@@ -27,6 +27,7 @@ class ParquetPictures:
 
     def __init__(self, path: str, image_column: str, label_column: str) -> None:
         self.filesystem, self.files, self.notes = list_training_files(path, ".parquet")
+        self._at = at_endpoint(path)
         self.image_column = image_column
         self.label_column = label_column
         self.classes: tuple[str, ...] = ()
@@ -59,7 +60,7 @@ class ParquetPictures:
         try:
             return pq.ParquetFile(self.filesystem.open_input_file(file))
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{file} cannot be read as a Parquet file: {error}", name=file) from error
+            raise DataError(f"{file}{self._at} cannot be read as a Parquet file: {error}", name=file) from error
 
     def _labels_of(self, file: str) -> NDArray[np.int64]:
         parquet = self._open(file)
@@ -103,7 +104,7 @@ class ParquetPictures:
             return parquet.read_row_group(group, columns=[leaf]).column(0)
         except (pa.ArrowException, OSError) as error:
             where = file if group is None else f"{file} row group {group}"
-            raise DataError(f"{where}: column {leaf!r} cannot be read: {error}", name=file) from error
+            raise DataError(f"{where}{self._at}: column {leaf!r} cannot be read: {error}", name=file) from error
 
 
 def _absent(file: str, row: int) -> Callable[[], bytes]:

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import pyarrow as pa
 from pyarrow import fs
 
-from ray_darts.data.locations import locate
+from ray_darts.data.locations import at_endpoint, locate
 from ray_darts.data.text.dataset import Text
 from ray_darts.errors import DataError
 
@@ -112,12 +112,16 @@ class PennTreebank:
 
 
 class TextFiles:
-    """UTF-8 files `train`, `valid` and `test` of one folder or URI, under the first of `names` that exists."""
+    """UTF-8 files `train`, `valid` and `test` of one folder or URI, under the first of `names` that exists.
+
+    A byte order mark at the start of a file is no part of the text.
+    """
 
     def __init__(self, path: str, names: dict[Split, tuple[str, ...]]) -> None:
         self.path = path
         self.names = names
         self.filesystem, self.root = locate(path)
+        self._at = at_endpoint(path)
 
     def num_bytes(self, split: Split) -> int:
         return int(self._find(split).size)
@@ -125,20 +129,21 @@ class TextFiles:
     def lines(self, split: Split) -> Iterator[list[str]]:
         file = self._find(split).path
         try:
-            with io.TextIOWrapper(self.filesystem.open_input_file(file), encoding="utf-8") as text:
+            with io.TextIOWrapper(self.filesystem.open_input_file(file), encoding="utf-8-sig") as text:
                 for line in text:
                     yield line.split()
         except UnicodeDecodeError as error:
             raise DataError(f"{file} is not UTF-8 text: {error}", name=file) from error
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{file} cannot be read: {error}", name=file) from error
+            raise DataError(f"{file}{self._at} cannot be read: {error}", name=file) from error
 
     def _find(self, split: Split) -> fs.FileInfo:
         try:
             infos = self.filesystem.get_file_info([f"{self.root.rstrip('/')}/{name}" for name in self.names[split]])
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"data.path {self.path} cannot be reached: {error}") from error
+            raise DataError(f"data.path {self.path} cannot be reached{self._at}: {error}") from error
         for info in infos:
             if info.type == fs.FileType.File:
                 return info
-        raise DataError(f"data.path {self.path} holds no {' or '.join(self.names[split])}, wanted as the {split} text")
+        wanted = " or ".join(self.names[split])
+        raise DataError(f"data.path {self.path}{self._at} holds no {wanted}, wanted as the {split} text")
