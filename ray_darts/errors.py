@@ -99,7 +99,7 @@ class StoreUnavailable(StoreError):
 
 
 class StoreDenied(StoreError):
-    """A right or a credential is missing; the message names it."""
+    """A right or a credential is missing; the message names it; facts: right, where the credentials are known."""
 
 
 class MissingObject(StoreError):

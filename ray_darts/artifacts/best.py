@@ -11,6 +11,7 @@ from typing import ClassVar
 from pydantic import JsonValue
 
 from ray_darts.artifacts.answer import SearchAnswer
+from ray_darts.artifacts.contention import until_settled
 from ray_darts.artifacts.documents import Document
 from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.objects import Conflict, ObjectStore, get_checked
@@ -79,25 +80,29 @@ def candidate(keys: RunKeys, run: RunDescription, finish: Entry, metric: Metric 
 
 
 def offer_best(store: ObjectStore, offered: Best) -> bool:
-    """Make `offered` the best unless it, or a better one, is there already; returns whether it was put."""
+    """Make `offered` the best unless it, or a better one, is there already; returns whether it was put.
+
+    Raises: StoreError naming the server when it refuses every swap.
+    """
     key = ExperimentKeys(offered.experiment).best
-    while True:
+
+    def offer() -> bool | None:
         try:
             there = store.get(key)
         except MissingObject:
             there = None
-        if there is not None:
-            holder = Best.from_bytes(there.data, key)
-            if not offered.beats(holder):
-                return False
+        if there is not None and not offered.beats(Best.from_bytes(there.data, key)):
+            return False
         try:
             if there is None:
                 store.put_if_absent(key, offered.to_bytes())
             else:
                 store.compare_and_swap(key, offered.to_bytes(), there.etag)
         except (Conflict, MissingObject):  # another writer was first, or the reply to our put was lost: read again
-            continue
+            return None
         return True
+
+    return until_settled(store, key, offer, "it must compare and swap (If-Match with the ETag that it sends)")
 
 
 def read_best(store: ObjectStore, experiment: str, verify: bool = False) -> Best:

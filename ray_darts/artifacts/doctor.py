@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 from uuid import uuid4
 
 from ray_darts.artifacts.keys import probe_key
-from ray_darts.artifacts.objects import Conflict, ObjectStore
-from ray_darts.errors import MissingObject, RayDartsError, StoreDenied, StoreError, StoreUnavailable
+from ray_darts.artifacts.objects import Conflict, ObjectStore, create
+from ray_darts.errors import ConfigError, MissingObject, RayDartsError, StoreDenied, StoreError, StoreUnavailable
 
 MAX_CLOCK_SKEW_S = 300.0
 
@@ -33,7 +34,10 @@ class Check:
 
 
 def probe_store(store: ObjectStore) -> list[Check]:
-    """Try every promise, also after one is broken; the probe is removed. Raises nothing of the package's errors."""
+    """Try every promise, also after one is broken; the probe is removed. Raises nothing of the package's errors.
+
+    What could only fail because an earlier request failed is not tried, so each check that fails is a cause.
+    """
     prober = _Prober(store, probe_key(uuid4().hex))
     return prober.checks()
 
@@ -57,35 +61,112 @@ class _Broken(Exception):
     """A promise that does not hold, and what was seen."""
 
 
+class _Promise(NamedTuple):
+    """One promise and how it is tried; `requires` names the one whose request must have been answered before."""
+
+    name: str
+    needed: bool
+    attempt: Callable[[], str | None]
+    cost: str
+    requires: str = ""
+
+
+def _prevents(check: Check, promise: _Promise) -> bool:
+    """Whether a failed request says already that this promise cannot be tried: the store is not reached at all, or
+    the object or the answer that it needs is not there.
+    """
+    error = check.error
+    if error is None:
+        return False
+    is_unreachable = isinstance(error, StoreUnavailable | ConfigError)
+    is_unknown_here = isinstance(error, StoreDenied) and error.facts.get("right") is None
+    return is_unreachable or is_unknown_here or check.name == promise.requires
+
+
+def _with_untried(check: Check, names: list[str]) -> Check:
+    return replace(check, detail=f"{check.detail} (not tried therefore: {', '.join(names)})") if names else check
+
+
 class _Prober:
     def __init__(self, store: ObjectStore, key: str) -> None:
         self._store = store
         self._key = key
+        self._hides_missing = False
 
     def checks(self) -> list[Check]:
-        tries: list[tuple[str, bool, Callable[[], str], str]] = [
-            ("create", True, self._create, "nothing can be written"),
-            ("conditional create", True, self._create_twice, "two writers would overwrite each other's records"),
-            ("read after write", True, self._read_back, "a writer could not tell its own record from another's"),
-            ("compare and swap", True, self._swap, "best.json could get worse"),
-            ("missing keys", True, self._missing, "the end of a run's log could not be found"),
-            ("listing", False, self._listing, "verify, gc and status of all runs do not work; a search does"),
-            ("clock", False, self._clock, "ages in status and gc are wrong; requests are refused beyond 15 minutes"),
-            ("delete", False, self._delete, "old checkpoints stay until somebody else removes them"),
-        ]
-        return [self._check(*each) for each in tries]
+        """Try each promise in turn, but none that could only fail because an earlier request has failed."""
+        checks: list[Check] = []
+        causes: dict[str, str] = {}  # of each promise that is not tried, the check that failed
+        for promise in self._promises():
+            cause = next((check.name for check in checks if _prevents(check, promise)), causes.get(promise.requires))
+            if cause is not None:
+                causes[promise.name] = cause
+                continue
+            check = self._check(promise)
+            if check is not None:
+                checks.append(check)
+        return [_with_untried(check, [name for name in causes if causes[name] == check.name]) for check in checks]
 
-    def _check(self, name: str, needed: bool, attempt: Callable[[], str], cost: str) -> Check:
+    def _promises(self) -> list[_Promise]:
+        return [
+            _Promise("create", True, self._create, "nothing can be written"),
+            _Promise(
+                "conditional create",
+                True,
+                self._create_twice,
+                "two writers would overwrite each other's records",
+                "create",
+            ),
+            _Promise(
+                "read after write",
+                True,
+                self._read_back,
+                "a writer could not tell its own record from another's",
+                "create",
+            ),
+            _Promise("compare and swap", True, self._swap, "best.json could get worse", "read after write"),
+            _Promise(
+                "missing keys", True, self._missing, "the end of a run's log could not be found", "read after write"
+            ),
+            _Promise(
+                "checksums",
+                False,
+                self._checksums,
+                "bytes that are damaged on their way are found by verify only",
+                "create",
+            ),
+            _Promise(
+                "listing",
+                False,
+                self._listing,
+                "verify, gc and status of all runs do not work; a search does",
+                "create",
+            ),
+            _Promise(
+                "clock",
+                False,
+                self._clock,
+                "ages in status and gc are wrong; requests are refused beyond 15 minutes",
+                "listing",
+            ),
+            _Promise("delete", False, self._delete, "old checkpoints stay until somebody else removes them", "create"),
+        ]
+
+    def _check(self, promise: _Promise) -> Check | None:
+        """What was seen of a promise; None where the store does not make it."""
+        name, needed, cost = promise.name, promise.needed, promise.cost
         try:
-            return Check(name, True, needed, attempt(), cost)
+            seen = promise.attempt()
+            return None if seen is None else Check(name, True, needed, seen, cost)
         except _Broken as error:
             return Check(name, False, needed, str(error), cost)
         except RayDartsError as error:
             return Check(name, False, needed, str(error), cost, error)
 
     def _create(self) -> str:
-        self._store.put_if_absent(self._key, b"one")
-        return "a new object is put whole, with its SHA-256"
+        if create(self._store, self._key, b"one") is not None:
+            raise _Broken("a key that was never put is there")
+        return "a new object is put"
 
     def _create_twice(self) -> str:
         try:
@@ -102,7 +183,13 @@ class _Prober:
 
     def _swap(self) -> str:
         first = self._store.get(self._key).etag
-        self._store.compare_and_swap(self._key, b"three", first)
+        try:
+            self._store.compare_and_swap(self._key, b"three", first)
+        except Conflict:
+            if self._store.get(self._key).data != b"three":  # it is when the answer to the first try was lost
+                raise _Broken(
+                    "a swap by the tag that the store has just sent is refused: If-Match does not work"
+                ) from None
         try:
             self._store.compare_and_swap(self._key, b"four", first)
         except Conflict:
@@ -115,8 +202,19 @@ class _Prober:
         except MissingObject:
             return "a missing key is 404"
         except StoreDenied as error:
+            if error.facts.get("right") is None:
+                raise
+            self._hides_missing = True
             raise _Broken(f"a missing key is 403: grant s3:ListBucket on the bucket ({error})") from error
         raise _Broken("a key that was never put is there")
+
+    def _checksums(self) -> str | None:
+        refused = self._store.refuses_damage(self._key)
+        if refused is None:
+            return None
+        if not refused:
+            raise _Broken("an object with another object's SHA-256 was accepted: the server does not compare it")
+        return "an object with another object's SHA-256 is refused"
 
     def _listing(self) -> str:
         found = [entry.key for entry in self._store.list_objects("_probe/")]
@@ -133,6 +231,14 @@ class _Prober:
 
     def _delete(self) -> str:
         self._store.delete(self._key)
-        if self._store.exists(self._key):
+        if self._is_there():
             raise _Broken("the probe is still there after it was deleted")
         return "an object is deleted"
+
+    def _is_there(self) -> bool:
+        try:
+            return self._store.exists(self._key)
+        except StoreDenied:
+            if not self._hides_missing:
+                raise
+            return False

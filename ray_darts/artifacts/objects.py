@@ -49,6 +49,11 @@ class ObjectStore(Protocol):
         """Where the store lies, as it was named; never holds a credential."""
         ...
 
+    @property
+    def server(self) -> str:
+        """The store and, where one answers for it, its server, for messages."""
+        return self.uri
+
     def get(self, key: str) -> Stored:
         """Raises: MissingObject."""
         ...
@@ -84,6 +89,10 @@ class ObjectStore(Protocol):
     def server_time(self) -> datetime:
         """The store's own clock, with a time zone."""
         ...
+
+    def refuses_damage(self, key: str) -> bool | None:
+        """Put an object with a wrong SHA-256 under `key`: whether it is refused; None where no server compares."""
+        return None
 
 
 def create(store: ObjectStore, key: str, data: bytes) -> bytes | None:

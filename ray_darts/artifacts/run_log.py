@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from ray_darts.artifacts.contention import until_settled
 from ray_darts.artifacts.crash_points import crash_point
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore, create, sha256
@@ -122,9 +123,11 @@ def claim(
 
     A session takes a run over once; after another session has done so, it ends. Five claims in a row without an
     advance end the run. `config_digest` is that of `experiment.json`. Raises: Superseded, RunFinished, RunFailed,
-    ConfigError when the log is of another experiment's config or another task.
+    ConfigError when the log is of another experiment's config or another task, StoreError where the server refuses
+    every record.
     """
-    while True:
+
+    def attempt() -> Entry | None:
         tip = find_tip(store, keys)
         if tip is not None:
             if tip.record.kind == "claim" and tip.record.owner.uuid == owner.uuid:
@@ -134,10 +137,10 @@ def claim(
         record = _claim_record(tip, owner, config_digest, environment, task)
         if record.idle_claims > MAX_IDLE_CLAIMS:
             put_record(store, keys, _no_progress(record))
-            continue
-        entry = put_record(store, keys, record)
-        if entry is not None:
-            return entry
+            return None  # the record just put, by us or another writer, refuses the claim
+        return put_record(store, keys, record)
+
+    return until_settled(store, keys.log, attempt, "a record must be seen by every read after it was created")
 
 
 def _check_task(tip: Record, task: str) -> None:

@@ -1,4 +1,4 @@
-"""A store in an S3 bucket: conditional puts, SHA-256 on every object, retries pinned here and nowhere else.
+"""A store in an S3 bucket: conditional puts, SHA-256 on every object. `s3_requests` sends requests again.
 
 Credentials come from each node's own chain, which refreshes them; none is ever held, logged or sent. Knows no layout.
 """
@@ -8,37 +8,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-import random
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    FlexibleChecksumError,
-    IncompleteReadError,
-    ReadTimeoutError,
-    ResponseStreamingError,
-)
-from urllib3.exceptions import HTTPError as TransportError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from ray_darts.artifacts.endpoints import check_endpoint
 from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore, Stored
-from ray_darts.artifacts.s3_errors import is_concurrent, translated
+from ray_darts.artifacts.s3_errors import is_bad_request
+from ray_darts.artifacts.s3_requests import Requests
 from ray_darts.config.operation import StoreSettings
-from ray_darts.errors import ConfigError, MissingObject, StoreDenied
+from ray_darts.errors import ConfigError, MissingObject, StoreDenied, StoreError
 
 _MAX_POOL_CONNECTIONS = 16
-_BACKOFF_S = 0.1
-_MAX_BACKOFF_S = 5.0
-_BODY_ERRORS = (FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError, TransportError)
-
-_Answer = TypeVar("_Answer")
 
 
 class Access(NamedTuple):
@@ -66,11 +52,16 @@ class S3Store(ObjectStore):
         self._settings = settings
         self._uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
         self._client = make_client(settings, self._uri)
+        self._requests = Requests(settings, self._uri)
         self._requotes: bool | None = None  # whether If-Match needs the other quoting; None: no swap was accepted yet
 
     @property
     def uri(self) -> str:
         return self._uri
+
+    @property
+    def server(self) -> str:
+        return f"{self._uri} at {self._client.meta.endpoint_url}"
 
     def get(self, key: str) -> Stored:
         def read() -> Stored:
@@ -78,11 +69,11 @@ class S3Store(ObjectStore):
             data = answer["Body"].read()
             return Stored(data, answer["ETag"], _age_s(answer["LastModified"], answer))
 
-        return self._ask("get", key, read)
+        return self._requests.ask("get", key, read)
 
     def exists(self, key: str) -> bool:
         try:
-            self._ask("get", key, lambda: self._client.head_object(**self._address(key), **self._owner()))
+            self._requests.ask("get", key, lambda: self._client.head_object(**self._address(key), **self._owner()))
         except MissingObject:
             return False
         return True
@@ -112,7 +103,7 @@ class S3Store(ObjectStore):
         self._requotes = tag != etag
 
     def delete(self, key: str) -> None:
-        self._ask("delete", key, lambda: self._client.delete_object(**self._address(key), **self._owner()))
+        self._requests.ask("delete", key, lambda: self._client.delete_object(**self._address(key), **self._owner()))
 
     def list_objects(self, prefix: str) -> Iterator[Listed]:
         for page in self._pages(prefix, {}):
@@ -131,6 +122,20 @@ class S3Store(ObjectStore):
     def server_time(self) -> datetime:
         return _server_time(self._page("", {"MaxKeys": 1}))
 
+    def refuses_damage(self, key: str) -> bool | None:
+        request = {**self._address(key), **self._owner(), **self._encryption()}
+
+        def put() -> bool:
+            try:
+                self._client.put_object(**request, Body=b"damaged", ChecksumSHA256=_checksum(b"whole"))
+            except ClientError as error:
+                if is_bad_request(error):
+                    return True
+                raise
+            return False
+
+        return self._requests.ask("put", key, put)
+
     def access(self) -> Access:
         """What another S3 client of this process needs; the credentials are those of this moment."""
         # botocore has no public way from a client to its resolved credentials
@@ -142,40 +147,39 @@ class S3Store(ObjectStore):
         return Access(meta.endpoint_url, meta.region_name, frozen.access_key, frozen.secret_key, frozen.token)
 
     def _put(self, key: str, data: bytes, condition: Mapping[str, str]) -> None:
-        checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        checksum = _checksum(data)
         request = {**self._address(key), **self._owner(), **self._encryption(), **condition}
-        self._ask("put", key, lambda: self._client.put_object(**request, Body=data, ChecksumSHA256=checksum))
+        try:
+            self._requests.ask(
+                "put", key, lambda: self._client.put_object(**request, Body=data, ChecksumSHA256=checksum)
+            )
+        except StoreError as error:
+            if type(error) is not StoreError or self._settings.encryption == "none":
+                raise
+            raise StoreError(
+                f"{error}. The request asks for store.encryption={self._settings.encryption}; a server that does not "
+                "know it, or lacks the key, wants store.encryption=none",
+                key=key,
+            ) from error
 
     def _pages(self, prefix: str, more: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        token: dict[str, str] = {}
-        while True:
-            page = self._page(prefix, {**more, **token})
+        seen: set[str] = set()
+        page = self._page(prefix, more)
+        yield page
+        while page.get("IsTruncated"):
+            token = page.get("NextContinuationToken", "")
+            if not token or token in seen:
+                raise StoreError(
+                    f"{self.server} lists {self._prefix}{prefix} without an end: its page is not the last "
+                    f"one, and names {token!r} as the next, which is no new one"
+                )
+            seen.add(token)
+            page = self._page(prefix, {**more, "ContinuationToken": token})
             yield page
-            if not page.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _page(self, prefix: str, more: Mapping[str, str | int]) -> dict[str, Any]:
         address = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._owner(), **more}
-        return self._ask("list", "", lambda: self._client.list_objects_v2(**address))
-
-    def _ask(self, right: str, key: str, request: Callable[[], _Answer]) -> _Answer:
-        """Send a request; what botocore does not try again (409s, broken bodies) is tried again here.
-
-        An answer without an end raises urllib3's error, which botocore lets through.
-
-        Raises: the package's errors only.
-        """
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return request()
-            except (ClientError, BotoCoreError, TransportError) as error:
-                again = is_concurrent(error) or isinstance(error, _BODY_ERRORS)
-                if not again or attempt >= self._settings.attempts:
-                    raise translated(error, right, key, self._uri) from error
-            time.sleep(random.uniform(0, min(_MAX_BACKOFF_S, _BACKOFF_S * 2**attempt)))
+        return self._requests.ask("list", "", lambda: self._client.list_objects_v2(**address))
 
     def _address(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
@@ -199,7 +203,7 @@ def make_client(settings: StoreSettings, uri: str) -> Any:
     """
     _quiet_botocore()
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": settings.attempts},
+        retries={"mode": "standard", "total_max_attempts": 1},  # `Requests` sends a request again, nothing else does
         connect_timeout=settings.connect_timeout_s,
         read_timeout=settings.read_timeout_s,
         max_pool_connections=_MAX_POOL_CONNECTIONS,
@@ -230,6 +234,10 @@ def _quiet_botocore() -> None:
         library = logging.getLogger(name)
         if library.getEffectiveLevel() < logging.INFO:
             library.setLevel(logging.INFO)
+
+
+def _checksum(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
 def _server_time(answer: Mapping[str, Any]) -> datetime:

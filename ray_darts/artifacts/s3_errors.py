@@ -16,11 +16,13 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    ReadTimeoutError,
     SSOTokenLoadError,
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
 from urllib3.exceptions import HTTPError as TransportError
+from urllib3.exceptions import ReadTimeoutError as BodyReadTimeoutError
 
 from ray_darts.artifacts.objects import Conflict
 from ray_darts.errors import ConfigError, MissingObject, RayDartsError, StoreDenied, StoreError, StoreUnavailable
@@ -50,13 +52,24 @@ _DENYING = (
     UnauthorizedSSOTokenError,
 )
 _ASKING = (NoRegionError, ParamValidationError, ProfileNotFound, MissingParametersError)
-_TRY_AGAIN = frozenset({"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"})
-_CONCURRENT = frozenset({"ConditionalRequestConflict", "OperationAborted"})
+_TRY_AGAIN = frozenset(
+    {
+        "BadDigest",
+        "IncompleteBody",
+        "XAmzContentSHA256Mismatch",
+        "RequestTimeout",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+    }
+)
 
 
-def is_concurrent(error: Exception) -> bool:
-    """Whether the server wants the same request again because another one was on its way (409)."""
-    return isinstance(error, ClientError) and _code(error) in _CONCURRENT
+def is_bad_request(error: ClientError) -> bool:
+    """Whether the server answers 400: the request contradicts itself, as an object and another one's checksum do."""
+    return bool(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400)
 
 
 def translated(error: ClientError | BotoCoreError | TransportError, right: str, key: str, uri: str) -> RayDartsError:
@@ -67,7 +80,8 @@ def translated(error: ClientError | BotoCoreError | TransportError, right: str, 
         return StoreDenied(f"{uri}: no usable credentials on this node: {error}", key=key)
     if isinstance(error, _ASKING):
         return ConfigError(f"{uri} cannot be asked: {error}")
-    return StoreUnavailable(f"{uri} does not answer for {key or 'a listing'}: {error}", key=key)
+    longer = "; a server that needs longer wants a greater store.read_timeout_s" if _is_read_timeout(error) else ""
+    return StoreUnavailable(f"{uri} does not answer for {key or 'a listing'}: {error}{longer}", key=key)
 
 
 def _answer(error: ClientError, right: str, key: str, uri: str) -> RayDartsError:
@@ -83,7 +97,7 @@ def _answer(error: ClientError, right: str, key: str, uri: str) -> RayDartsError
         return Conflict(f"{key} in {uri} exists already or has changed", key=key)
     if status in (401, 403):
         return StoreDenied(
-            f"{uri} denies {key or 'a listing'} ({code}): the right {_RIGHTS[right]} is missing", key=key
+            f"{uri} denies {key or 'a listing'} ({code}): the right {_RIGHTS[right]} is missing", key=key, right=right
         )
     if (status >= 500 and status != 501) or status in (408, 409, 425, 429) or code in _TRY_AGAIN:
         return StoreUnavailable(f"{uri} answers {status} {code} for {key or 'a listing'}", key=key)
@@ -91,8 +105,13 @@ def _answer(error: ClientError, right: str, key: str, uri: str) -> RayDartsError
         return StoreError(
             f"{uri} does not know a request that this store needs ({code}); see ray-darts doctor", key=key
         )
-    message = error.response.get("Error", {}).get("Message", "")
-    return StoreError(f"{uri} refuses {key or 'a listing'}: {status} {code}: {message}", key=key)
+    message = error.response.get("Error", {}).get("Message")
+    reason = f"{status} {code}: {message}" if message else f"{status} {code}"
+    return StoreError(f"{uri} refuses {key or 'a listing'}: {reason}", key=key)
+
+
+def _is_read_timeout(error: Exception) -> bool:
+    return isinstance(error, ReadTimeoutError | BodyReadTimeoutError)
 
 
 def _code(error: ClientError) -> str:

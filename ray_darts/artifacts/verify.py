@@ -217,7 +217,7 @@ def _best_problems(store: ObjectStore, experiment: str, finished: list[Best], re
         winner = finished[0]
         for offer in finished[1:]:
             winner = offer if offer.beats(winner) else winner
-        repaired = _replace(store, key, etag, winner.to_bytes())
+        repaired = _replace(store, key, etag, winner.to_bytes()) or _best_problem(store, key, finished)[0] is None
     yield Problem(None, key, detail, repaired)
 
 
@@ -237,7 +237,7 @@ def _best_problem(store: ObjectStore, key: str, finished: list[Best]) -> tuple[s
 
 
 def _replace(store: ObjectStore, key: str, etag: str | None, data: bytes) -> bool:
-    """Replace best.json; False when another writer has just done so."""
+    """Replace best.json; False when another writer has just done so, or the answer to the first try was lost."""
     try:
         if etag is None:
             store.put_if_absent(key, data)

@@ -23,6 +23,9 @@ class OperationSettings(Settings):
     max_pending_commits: int = Field(2, ge=1, description="commits in flight before the ranks pause")
     report_every_s: float = Field(60.0, gt=0, description="metrics to Ray Tune at most this often")
     give_up_s: float = Field(1800.0, gt=0, description="a store outage longer than this ends the run")
+    stop_patience_s: float = Field(
+        60.0, gt=0, description="after a stop, a run waits at most so long for its last commit"
+    )
     max_failures: int = Field(2, ge=0, description="lost processes after which a run fails")
     max_hours: float | None = Field(None, gt=0)
     max_worker_hours: float | None = Field(None, gt=0)
@@ -77,9 +80,15 @@ class StoreSettings(Settings):
     expected_bucket_owner: str | None = None
     checksums: Literal["when_supported", "when_required"] = "when_supported"
     allow_http: bool = Field(False, description="allow plain http to other hosts than loopback")
-    connect_timeout_s: float = Field(5.0, gt=0)
-    read_timeout_s: float = Field(30.0, gt=0)
-    attempts: int = Field(5, ge=1, description="tries per request, the first included")
+    connect_timeout_s: float = Field(5.0, gt=0, description="a connection that takes longer has failed")
+    read_timeout_s: float = Field(8.0, gt=0, description="a request without a byte of an answer for so long has failed")
+    retry_s: float = Field(
+        20.0,
+        ge=0,
+        description="a request that fails is sent again for so long; one call takes at most retry_s + "
+        "connect_timeout_s + read_timeout_s while no byte flows",
+    )
+    attempts: int | None = Field(None, ge=1, description="tries per request; absent: retry_s alone limits them")
     keep_checkpoints: int = Field(2, ge=1)
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ times out. Refuses to know what the work is.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,12 +19,15 @@ from ray_darts.errors import RankFailed, StoreUnavailable
 from ray_darts.orchestration.assignment import outcome_of
 from ray_darts.search.collectives import Collectives
 
+logger = logging.getLogger("ray_darts.orchestration")
+
 _Result = TypeVar("_Result")
 
 _KEEP_ALIVE_S = 1.0
 _BUSY, _DONE, _FAILED = range(3)
 _FAILURE_BYTES = 4096
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
+_LOG_EVERY_S = 60.0
 
 
 def run_on_ranks(collectives: Collectives, work: Callable[[], _Result] | None, device: torch.device) -> _Result | None:
@@ -62,22 +66,36 @@ def share_bytes(collectives: Collectives, data: bytes | None, device: torch.devi
 
 
 def retry_during_outage(
-    call: Callable[[], _Result], give_up_s: float, *, stop: threading.Event | None = None
+    call: Callable[[], _Result], give_up_s: float, waiting: str, *, stopped: Callable[[], object] = lambda: None
 ) -> _Result:
     """Call until the store answers and return the answer; `call` may be repeated after StoreUnavailable.
 
-    Raises: StoreUnavailable after `give_up_s`, or once `stop` is set.
+    `waiting` says in the log what waits: at the first failure, then once a minute, and when the store answers again.
+    Raises: StoreUnavailable after `give_up_s`, or at the next failure once `stopped()` is true.
     """
     began = time.monotonic()
-    pause = _FIRST_PAUSE_S
-    halt = stop or threading.Event()
+    pause, logged_s = _FIRST_PAUSE_S, -_LOG_EVERY_S
     while True:
         try:
-            return call()
-        except StoreUnavailable:
-            if time.monotonic() - began + pause > give_up_s or halt.wait(pause):
+            result = call()
+        except StoreUnavailable as error:
+            passed_s = time.monotonic() - began
+            if passed_s + pause > give_up_s or stopped():
                 raise
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            if passed_s - logged_s >= _LOG_EVERY_S:
+                logged_s = passed_s
+                logger.warning(
+                    "the store does not answer: %s waits, for %.0f s more at most: %s",
+                    waiting,
+                    give_up_s - passed_s,
+                    error,
+                )
+        else:
+            if logged_s >= 0:
+                logger.warning("the store answers again after %.0f s: %s goes on", time.monotonic() - began, waiting)
+            return result
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
 
 
 def _start(work: Callable[[], _Result]) -> Future[_Result]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import torch
 from safetensors.numpy import load, save
@@ -37,7 +38,7 @@ from ray_darts.search.collectives import Collectives, SingleRank
 
 logger = logging.getLogger("ray_darts.orchestration")
 
-_STOP_TIMEOUT_S = 60.0
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,17 @@ class RankContext:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     hooks: RuntimeHooks = field(default_factory=NoHooks)
     mailbox: FailureMailbox | None = None
+
+
+@dataclass(frozen=True)
+class _Patience:
+    """Waits out an outage of the store for `give_up_s`, or until the command asks for a stop."""
+
+    give_up_s: float
+    hooks: RuntimeHooks
+
+    def __call__(self, call: Callable[[], _Result], waiting: str) -> _Result:
+        return retry_during_outage(call, self.give_up_s, waiting, stopped=self.hooks.stop_requested)
 
 
 def execute_run(
@@ -89,19 +101,19 @@ def _execute(
 ) -> RunOutcome | None:
     config, collectives, device = assignment.config, context.collectives, context.device
     is_rank_0 = collectives.shard.rank == 0
-    give_up_s = config.operation.give_up_s
+    patient = _Patience(config.operation.give_up_s, context.hooks)
 
     def claim() -> RunWriter:
-        return retry_during_outage(lambda: _claim(assignment, store, owner, environment), give_up_s)
+        return patient(lambda: _claim(assignment, store, owner, environment), "the claim of the run")
 
     writer = run_on_ranks(collectives, claim if is_rank_0 else None, device)
-    checkpoint = _shared_checkpoint(writer, give_up_s, context)
+    checkpoint = _shared_checkpoint(writer, patient, context)
     data = run_on_ranks(collectives, lambda: open_data(config, assignment.seed), device)
     assert data is not None
     _check_digests(assignment.data_digests, data.digests)
     if data.documents:
         register = partial(register_documents, store, assignment.experiment, assignment.run, data.documents)
-        run_on_ranks(collectives, (lambda: retry_during_outage(register, give_up_s)) if is_rank_0 else None, device)
+        run_on_ranks(collectives, (lambda: patient(register, "the vocabulary")) if is_rank_0 else None, device)
     task = find_task(assignment.task)(config, assignment.order, assignment.seed, data, collectives, device)
     if checkpoint is not None:
         task.load_state_dict(checkpoint.tensors, checkpoint.state)
@@ -112,7 +124,7 @@ def _execute(
             writer,
             total_steps=task.total_steps,
             max_pending=config.operation.max_pending_commits,
-            give_up_s=give_up_s,
+            give_up_s=config.operation.give_up_s,
             committed=lambda step, seconds: context.hooks.gauge("commit_seconds", seconds),
         )
     operation = config.operation
@@ -120,7 +132,7 @@ def _execute(
     verdict = task.run(sink)
     if writer is None or committer is None:
         return None
-    return _conclude(assignment, store, writer, committer, verdict, task.documents)
+    return _conclude(assignment, store, writer, committer, patient, verdict, task.documents)
 
 
 def _claim(assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment) -> RunWriter:
@@ -171,11 +183,11 @@ def _check_world_size(assignment: Assignment, store: ObjectStore, world_size: in
     )
 
 
-def _shared_checkpoint(writer: RunWriter | None, give_up_s: float, context: RankContext) -> Checkpoint | None:
+def _shared_checkpoint(writer: RunWriter | None, patient: _Patience, context: RankContext) -> Checkpoint | None:
     """Read the checkpoint on rank 0 and return it on every rank; None at the start of a run."""
     read = run_on_ranks(
         context.collectives,
-        None if writer is None else lambda: retry_during_outage(writer.load_checkpoint, give_up_s),
+        None if writer is None else lambda: patient(writer.load_checkpoint, "the checkpoint"),
         context.device,
     )
     if context.collectives.shard.world_size == 1:
@@ -207,22 +219,22 @@ def _conclude(
     store: ObjectStore,
     writer: RunWriter,
     committer: Committer,
+    patient: _Patience,
     verdict: Verdict,
     documents: tuple[str, ...],
 ) -> RunOutcome:
     """On rank 0: wait for the last commit, end the run in the log, publish. Raises: StoreError."""
     stopped = verdict.kind == "stopped"
-    committer.close(_STOP_TIMEOUT_S if stopped else None)
+    committer.close(assignment.config.operation.stop_patience_s if stopped else None)
     if stopped:
         plain = {"kind": verdict.detail, "detail": f"resumable after step {writer.step}", "step": writer.step}
         return RunOutcome.from_plain(plain)
-    give_up_s = assignment.config.operation.give_up_s
     if verdict.kind == "finished":
         answer = verdict.answer
         assert answer is not None
-        retry_during_outage(lambda: writer.finish(answer, documents), give_up_s)
-        retry_during_outage(lambda: publish_run(store, assignment.experiment, assignment.run), give_up_s)
+        patient(lambda: writer.finish(answer, documents), "the last record")
+        patient(lambda: publish_run(store, assignment.experiment, assignment.run), "the publication")
         return RunOutcome("finished", verdict.detail, writer.step)
     facts = json.loads(json.dumps(verdict.facts))
-    retry_during_outage(lambda: writer.fail(verdict.kind, verdict.detail, facts), give_up_s)
+    patient(lambda: writer.fail(verdict.kind, verdict.detail, facts), "the last record")
     return RunOutcome("failed", verdict.detail, writer.step)

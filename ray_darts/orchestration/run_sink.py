@@ -48,7 +48,7 @@ class Committer:
         self._queue: queue.SimpleQueue[Snapshot | None] = queue.SimpleQueue()
         self._pending = 0
         self._lock = threading.Lock()
-        self._give_up = threading.Event()
+        self._given_up = threading.Event()
         self._seconds: float | None = None
         self.failure: Exception | None = None
         self.durable_step = writer.step
@@ -75,19 +75,26 @@ class Committer:
     def close(self, timeout_s: float | None = None) -> None:
         """Wait until everything submitted is durable; the writer may be used afterwards.
 
-        Raises: the failure that ended the commits; StoreUnavailable when the store has not answered in `timeout_s`.
+        Raises: the failure that ended the commits; StoreUnavailable after `timeout_s`, whatever a request to the store
+        still waits for. Nothing may use the writer then.
         """
         self._queue.put(None)
+        if timeout_s is not None and self.pending:
+            logger.info("waiting for the last commit, %.0f s at most; step %d is durable", timeout_s, self.durable_step)
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            self._give_up.set()
-            self._thread.join()
+            self._given_up.set()
+            raise StoreUnavailable(
+                f"the last commit took longer than {timeout_s:g} s (operation.stop_patience_s); step "
+                f"{self.durable_step} is durable, the same command continues there",
+                step=self.durable_step,
+            )
         if self.failure is not None:
             raise self.failure
 
     def _work(self) -> None:
         while (snapshot := self._queue.get()) is not None:
-            if self.failure is None:
+            if self.failure is None and not self._given_up.is_set():
                 try:
                     self._commit(snapshot)
                 except Exception as error:
@@ -101,21 +108,18 @@ class Committer:
         checkpoint = Checkpoint(snapshot.tensors, snapshot.state)
 
         def advance() -> None:
-            try:
-                self._writer.advance(
-                    snapshot.step,
-                    snapshot.rows,
-                    snapshot.epochs,
-                    snapshot.metrics,
-                    checkpoint,
-                    self._seconds,
-                    self._total_steps,
-                )
-            except StoreUnavailable as error:
-                logger.warning("the store does not answer; step %d is durable: %s", self.durable_step, error)
-                raise
+            self._writer.advance(
+                snapshot.step,
+                snapshot.rows,
+                snapshot.epochs,
+                snapshot.metrics,
+                checkpoint,
+                self._seconds,
+                self._total_steps,
+            )
 
-        retry_during_outage(advance, self._give_up_s, stop=self._give_up)
+        waiting = f"the commit of step {snapshot.step} (step {self.durable_step} is durable)"
+        retry_during_outage(advance, self._give_up_s, waiting, stopped=self._given_up.is_set)
         self._seconds = time.monotonic() - began
         self.durable_step = snapshot.step
         if self._committed is not None:

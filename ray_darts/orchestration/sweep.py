@@ -37,6 +37,9 @@ from ray_darts.report.amounts import counted
 
 logger = logging.getLogger("ray_darts.orchestration")
 
+_STOP_MARGIN_S = 120.0
+"""How long runs may take to stop beside their last commit: the steps until they agree on it, and Ray's own shutdown."""
+
 Observer = Callable[[list[RunStatus]], None]
 
 
@@ -116,7 +119,11 @@ def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str
             store,
             [run.status for run in plan.runs],
             observer,
-            Limits(operation.max_hours, operation.max_worker_hours),
+            Limits(
+                operation.max_hours,
+                operation.max_worker_hours,
+                stop_grace_s=operation.stop_patience_s + _STOP_MARGIN_S,
+            ),
         ).run()
 
 

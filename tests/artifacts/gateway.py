@@ -51,6 +51,14 @@ class Gateway(Relay):
         return (412, "PreconditionFailed") if status == 404 else super().leave(method, path, status)
 
 
+class Refusing(Gateway):
+    """Refuses every swap."""
+
+    def enter(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str] | None:
+        """412 for each If-Match."""
+        return (412, "PreconditionFailed") if "If-Match" in headers else None
+
+
 @contextlib.contextmanager
 def gateway(target: str, kind: type[Gateway] = Gateway) -> Iterator[tuple[Relay, str]]:
     """Run a gateway before the server at `target`; yields it and its URL."""

@@ -56,6 +56,10 @@ class Relay:
         """After the server's answer: what is sent instead of it, if anything."""
         return self.replaces(method, status)
 
+    def header(self, name: str, value: str) -> str:
+        """The value that is sent for a header of the server's answer."""
+        return value
+
     def settle(self, method: str, path: str) -> bool:
         """Note a request; whether its reply is to be lost."""
         with self._lock:
@@ -96,7 +100,8 @@ def relaying(target: str, replaces: Replaces = nothing, kind: type[Relay] = Rela
 
 
 def _refusal(status: int, code: str) -> tuple[int, bytes]:
-    return status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+    """An answer of S3's form, without a message, which some servers do not give."""
+    return status, f"<Error><Code>{code}</Code><Message/></Error>".encode()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -130,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, data: bytes, headers: Iterable[tuple[str, str]] = (), length: str = "0") -> None:
         self.send_response_only(status)
         for name, value in headers:
-            self.send_header(name, value)
+            self.send_header(name, self.owner.header(name, value))
         self.send_header("Content-Length", length if self.command == "HEAD" else str(len(data)))
         self.end_headers()
         if self.command != "HEAD":

@@ -8,9 +8,14 @@ import pytest
 
 from ray_darts.artifacts.doctor import check_store, probe_store
 from ray_darts.artifacts.local import LocalStore
-from ray_darts.artifacts.objects import ObjectStore, Stored
+from ray_darts.artifacts.objects import Conflict, ObjectStore, Stored
+from ray_darts.artifacts.open import open_store
 from ray_darts.errors import StoreDenied, StoreError, StoreUnavailable
+from tests.artifacts.buckets import fresh_uri, settings
+from tests.artifacts.gateway import Gateway, gateway
 from tests.artifacts.memory_store import MemoryStore
+from tests.artifacts.relay import Relay
+from tests.artifacts.servers import free_port
 
 
 def broken(store: ObjectStore) -> dict[str, str]:
@@ -20,6 +25,7 @@ def broken(store: ObjectStore) -> dict[str, str]:
 
 def test_every_promise_holds_and_the_probe_is_gone(store: ObjectStore, hides_missing: bool) -> None:
     if hides_missing:
+        assert broken(store).keys() == {"missing keys"}
         assert "s3:ListBucket" in broken(store)["missing keys"]
         with pytest.raises(StoreError, match="missing keys"):
             check_store(store)
@@ -42,6 +48,11 @@ class _IgnoresIfNoneMatch(MemoryStore):
 class _IgnoresIfMatch(MemoryStore):
     def compare_and_swap(self, key: str, data: bytes, etag: str) -> None:
         self.put(key, data)
+
+
+class _RefusesIfMatch(MemoryStore):
+    def compare_and_swap(self, key: str, data: bytes, etag: str) -> None:
+        raise Conflict(f"{key} exists already or has changed", key=key)
 
 
 class _ReadsLate(MemoryStore):
@@ -70,6 +81,7 @@ class _KeepsAll(MemoryStore):
     [
         (_IgnoresIfNoneMatch, "conditional create", "If-None-Match is ignored"),
         (_IgnoresIfMatch, "compare and swap", "If-Match is ignored"),
+        (_RefusesIfMatch, "compare and swap", "tag that the store has just sent is refused"),
         (_ReadsLate, "read after write", "instead of"),
     ],
 )
@@ -91,3 +103,94 @@ def test_a_missing_right_and_an_outage_say_nothing_against_the_store() -> None:
 def test_a_store_that_only_cannot_delete_is_told_and_accepted() -> None:
     assert broken(_KeepsAll()).keys() == {"delete"}
     check_store(_KeepsAll())
+
+
+def test_a_lost_answer_to_a_probe_breaks_no_promise(aws: None, relay: tuple[Relay, str]) -> None:
+    lost = ["If-None-Match", "If-Match"]
+    relay[0].loses = lambda method, path: method == "PUT" and bool(lost) and bool(lost.pop())
+    store = open_store(fresh_uri(), settings(relay[1]))
+    assert broken(store) == {}
+    assert len(relay[0].lost) == 2
+
+
+def test_a_wrong_secret_is_the_only_cause_that_is_named(
+    guarded: tuple[str, str, str], aws: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, key, _ = guarded
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    store = open_store(fresh_uri(), settings(url))
+    assert [check.name for check in probe_store(store)] == ["create"]
+    assert "secret key does not belong to the access key" in broken(store)["create"]
+    assert "not tried therefore: conditional create, read after write" in broken(store)["create"]
+    with pytest.raises(StoreDenied, match="secret key"):
+        check_store(store)
+
+
+def test_a_missing_right_to_write_is_no_missing_right_to_list(aws: None, relay: tuple[Relay, str]) -> None:
+    relay[0].replaces = lambda method, status: (403, "AccessDenied")
+    found = broken(open_store(fresh_uri(), settings(relay[1])))
+    assert found.keys() == {"create"}
+    assert "s3:PutObject" in found["create"]
+    assert "s3:ListBucket" not in found["create"]
+
+
+def test_an_outage_is_one_cause_after_one_call(server_down: ObjectStore) -> None:
+    found = broken(server_down)
+    assert found.keys() == {"create"}
+    assert "does not answer" in found["create"]
+    with pytest.raises(StoreUnavailable):
+        check_store(server_down)
+
+
+@pytest.fixture
+def server_down(aws: None) -> ObjectStore:
+    return open_store(fresh_uri(), settings(f"http://127.0.0.1:{free_port()}", attempts=1))
+
+
+class _IgnoresChecksums(Gateway):
+    """Stores whatever arrives."""
+
+    def enter(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str] | None:
+        for name in [name for name in headers if name.lower().startswith("x-amz-checksum")]:
+            del headers[name]
+        return super().enter(method, path, headers)
+
+
+class _HasNoKeys(Gateway):
+    """Refuses encryption as Ceph RGW does where it has none: 400 without a message."""
+
+    def enter(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str] | None:
+        if any(name.lower() == "x-amz-server-side-encryption" for name in headers):
+            return 400, "InvalidRequest"
+        return super().enter(method, path, headers)
+
+
+def test_a_server_that_compares_checksums_is_said_to(s3_store: ObjectStore) -> None:
+    details = {check.name: check.detail for check in probe_store(s3_store)}
+    assert details["create"] == "a new object is put"
+    assert details["checksums"] == "an object with another object's SHA-256 is refused"
+
+
+def test_a_server_that_ignores_checksums_is_warned_of_and_accepted(aws: None, s3_server: str) -> None:
+    with gateway(s3_server, _IgnoresChecksums) as (_, url):
+        store = open_store(fresh_uri(), settings(url))
+        assert broken(store).keys() == {"checksums"}
+        assert "does not compare it" in broken(store)["checksums"]
+        check_store(store)
+        assert list(store.list_objects("")) == []
+
+
+def test_a_folder_makes_no_promise_about_checksums(tmp_path: Path) -> None:
+    assert "checksums" not in {check.name for check in probe_store(LocalStore(tmp_path))}
+
+
+@pytest.mark.parametrize("encryption", ["AES256", "aws:kms"])
+def test_a_refused_encryption_is_named_with_its_setting(aws: None, s3_server: str, encryption: str) -> None:
+    with gateway(s3_server, _HasNoKeys) as (_, url):
+        found = broken(open_store(fresh_uri(), settings(url, encryption=encryption)))
+        assert broken(open_store(fresh_uri(), settings(url))) == {}
+    assert found.keys() == {"create"}
+    assert f"store.encryption={encryption}" in found["create"]
+    assert "400 InvalidRequest" in found["create"]
+    assert "None" not in found["create"]

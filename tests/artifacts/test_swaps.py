@@ -12,7 +12,7 @@ from ray_darts.artifacts.objects import Conflict, ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.errors import MissingObject, StoreError
 from tests.artifacts.buckets import fresh_uri, settings
-from tests.artifacts.gateway import Gateway, gateway
+from tests.artifacts.gateway import Gateway, Refusing, gateway
 from tests.artifacts.relay import Relay
 from tests.artifacts.test_objects import together
 
@@ -145,10 +145,6 @@ def test_the_other_quoting_of_a_tag(etag: str, other: str) -> None:
 
 
 def test_a_server_that_refuses_both_quotings_is_a_conflict(aws: None, s3_server: str) -> None:
-    class Refusing(Gateway):
-        def enter(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str] | None:
-            return (412, "PreconditionFailed") if "If-Match" in headers else None
-
     with gateway(s3_server, Refusing) as (relay, url):
         store = open_store(fresh_uri(), settings(url))
         store.put("best", b"one")

@@ -168,3 +168,26 @@ def test_a_folder_is_verified_like_a_bucket(tmp_path: Path) -> None:
     (tmp_path / KEYS.metrics).unlink()
     assert not verify_experiment(store, EXPERIMENT).clean
     assert verify_experiment(store, EXPERIMENT, repair=True).clean
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["swapped", "created"])
+def test_a_repair_whose_answer_was_lost_is_a_repair(store: MemoryStore, is_there: bool) -> None:
+    whole = store.objects[BEST]
+    if is_there:
+        _truncated(store, BEST)
+    else:
+        _gone(store, BEST)
+    store.schedule = ["retried"]
+    report = verify_experiment(store, EXPERIMENT, repair=True)
+    assert [problem.repaired for problem in report.problems] == [True]
+    assert report.clean
+    assert store.objects[BEST] == whole
+
+
+def test_a_repair_that_another_writer_undid_is_none(store: MemoryStore) -> None:
+    _truncated(store, BEST)
+    store.schedule = ["overtaken"]
+    store.overtake = lambda: store.put(BEST, b"{}")
+    report = verify_experiment(store, EXPERIMENT, repair=True)
+    assert [problem.repaired for problem in report.problems] == [False]
+    assert verify_experiment(store, EXPERIMENT, repair=True).clean

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from ray_darts.errors import ConfigError, RankFailed, RankLost, StoreUnavailable
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
 from ray_darts.orchestration.group import FailureMailbox, RankGroup
-from ray_darts.orchestration.rank_waiting import retry_during_outage, run_on_ranks, share_bytes
+from ray_darts.orchestration.rank_waiting import run_on_ranks, share_bytes
 from ray_darts.orchestration.run_execution import post_failure
 from ray_darts.search.collectives import SingleRank
 from tests.search.ranks import RankProcesses
@@ -150,22 +150,3 @@ def test_a_single_rank_waits_for_nothing_and_errors_pass() -> None:
     assert share_bytes(SingleRank(), b"x", CPU) == b"x"
     with pytest.raises(ZeroDivisionError):
         run_on_ranks(SingleRank(), lambda: 1 // 0, CPU)
-
-
-def test_calls_are_repeated_during_an_outage() -> None:
-    failures = [StoreUnavailable("once")]
-
-    def call() -> int:
-        if failures:
-            raise failures.pop()
-        return 7
-
-    assert retry_during_outage(call, give_up_s=60.0) == 7
-
-
-def test_an_outage_that_lasts_too_long_is_raised() -> None:
-    def call() -> int:
-        raise StoreUnavailable("for ever")
-
-    with pytest.raises(StoreUnavailable, match="for ever"):
-        retry_during_outage(call, give_up_s=0.2)
