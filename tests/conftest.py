@@ -27,6 +27,8 @@ def ranks() -> Iterator[RankProcesses]:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of one S3 server for all tests, with one bucket: ministack's, or the one that is named in SERVER."""
+    if SERVER not in SERVERS:
+        raise pytest.UsageError(f"RAY_DARTS_TEST_SERVER={SERVER}: wanted one of {', '.join(SERVERS)}")
     if SERVER == "radosgw" and absent_programs():
         pytest.skip(f"not installed: {', '.join(absent_programs())} (Debian: radosgw, ceph-mon, ceph-osd)")
     with SERVERS[SERVER](tmp_path_factory.mktemp(SERVER)) as url:

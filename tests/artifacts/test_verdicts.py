@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ray_darts.artifacts.doctor import probe_store
+from ray_darts.artifacts.doctor import check_store, probe_store
 from ray_darts.artifacts.objects import ObjectStore
 from tests.artifacts.buckets import BUCKET
 from tests.artifacts.measuring import Requests
@@ -49,6 +49,11 @@ def misses(requests: Requests) -> bool:
     return requests.get() == 404
 
 
+def refuses_another_objects_sha256(requests: Requests) -> bool:
+    other = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
+    return requests.put(b"one", ChecksumSHA256=other) == 400 and requests.get() == 404
+
+
 def lists(requests: Requests) -> bool:
     requests.put(b"one")
     return requests.is_listed()
@@ -65,6 +70,7 @@ MEASURED = {
     "read after write": reads_what_was_put,
     "compare and swap": swaps_by_the_right_tag_alone,
     "missing keys": misses,
+    "checksums": refuses_another_objects_sha256,
     "listing": lists,
     "delete": deletes,
 }
@@ -74,6 +80,11 @@ MEASURED = {
 def test_the_doctor_says_what_was_measured(promise: str, s3_store: ObjectStore, requests: Requests) -> None:
     verdicts = {check.name: check for check in probe_store(s3_store)}
     assert verdicts[promise].ok == MEASURED[promise](requests), verdicts[promise].detail
+
+
+def test_runs_may_be_written_and_the_probe_is_gone(s3_store: ObjectStore) -> None:
+    check_store(s3_store)
+    assert list(s3_store.list_objects("")) == []
 
 
 def test_bytes_that_were_changed_on_the_way_are_never_stored(requests: Requests) -> None:

@@ -20,7 +20,7 @@ from tests.orchestration.tiny import EXPERIMENT
 from tests.search.searches import TINY, tiny_config
 
 RUN = "first-order-seed-0"
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0  # never reached where all is well; several times what a busy machine needs
 
 # two workers, 60 steps, a commit at every agreement
 JOB = (
