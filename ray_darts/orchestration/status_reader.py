@@ -33,6 +33,7 @@ class StatusReader:
         self._store, self._experiment, self._runs, self._started = store, experiment, runs, started
         self._statuses = {status.run: status for status in statuses}
         self._asked = self._answered = 0
+        self._closed = False
         self._changed = threading.Condition()
         threading.Thread(target=self._work, daemon=True, name="status reader").start()
 
@@ -43,6 +44,12 @@ class StatusReader:
             wanted = self._asked
             self._changed.notify_all()
             return self._changed.wait_for(lambda: self._answered >= wanted, timeout_s)
+
+    def close(self) -> None:
+        """End the thread once the request in progress has ended, without waiting for it."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def all(self) -> list[RunStatus]:
         """The last known status of each run of the experiment's request."""
@@ -57,7 +64,9 @@ class StatusReader:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._asked > self._answered)
+                self._changed.wait_for(lambda: self._closed or self._asked > self._answered)
+                if self._closed:
+                    return
                 asked = self._asked
             for run in self._runs:
                 self._read(run)

@@ -114,6 +114,7 @@ class Supervisor:
                     self._observe()
                 self._statuses.refresh(self._limits.status_timeout_s)
             finally:
+                self._statuses.close()
                 self._sweep.clear_stop()
         if isinstance(self._crash, ClusterLost):
             raise self._crash

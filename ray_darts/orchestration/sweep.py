@@ -24,7 +24,6 @@ from ray_darts.artifacts.status import RunStatus
 from ray_darts.config import SearchConfig
 from ray_darts.errors import (
     ClusterError,
-    CorruptObject,
     GenotypeError,
     MissingObject,
     StoreDenied,
@@ -108,7 +107,7 @@ def _best_so_far(store: ObjectStore, experiment: str) -> Best | None:
         return read_best(store, experiment)
     except MissingObject:
         return None
-    except (StoreDenied, CorruptObject) as error:
+    except StoreError as error:
         logger.warning("the best genotype cannot be read: %s", error)
         return None
 
