@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import ray
@@ -20,14 +20,21 @@ from ray_darts.artifacts.experiment import register_experiment, register_run
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.publish import publish_run
-from ray_darts.artifacts.status import RunStatus
+from ray_darts.artifacts.status import RunStatus, run_status
 from ray_darts.config import SearchConfig
-from ray_darts.errors import ClusterError, CorruptObject, GenotypeError, MissingObject
+from ray_darts.errors import ClusterError, CorruptObject, GenotypeError, MissingObject, StoreError
 from ray_darts.exit_codes import exit_code_of_outcomes
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_session
 from ray_darts.orchestration.capacity import Capacity, concurrent_runs
 from ray_darts.orchestration.connection import ray_connection
-from ray_darts.orchestration.plan import SweepPlan, SweepRequest, plan_sweep, with_absolute_path
+from ray_darts.orchestration.plan import (
+    PlannedRun,
+    SweepPlan,
+    SweepRequest,
+    plan_sweep,
+    warning_before_search,
+    with_absolute_path,
+)
 from ray_darts.orchestration.preflight import check_from_worker, check_here, check_store_is_shared
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
 from ray_darts.orchestration.supervisor import Limits, Supervisor
@@ -42,10 +49,14 @@ Observer = Callable[[list[RunStatus]], None]
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How each run of the request ended for this command, and the best genotype of the experiment so far."""
+    """How each run of the request ended for this command, and the best genotype of the experiment so far.
+
+    `runs`: the runs of the request with the last status that was read.
+    """
 
     outcomes: Mapping[str, RunOutcome]
     best: Best | None
+    runs: tuple[PlannedRun, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -69,13 +80,36 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
         failure = run.status.failure
         detail = "" if failure is None else f"{failure.kind}: {failure.detail}"
         outcomes[run.run] = RunOutcome("failed", f"{detail} (--retry-failed tries again)", run.status.step)
+    statuses = {run.run: run.status for run in plan.runs}
     if plan.to_search:
-        outcomes.update(_search(plan, store, observer))
+        warning = warning_before_search(request.config)
+        if warning is not None:
+            logger.warning("warning: %s", warning)
+
+        def observe(runs: list[RunStatus]) -> None:
+            statuses.update((run.run, run) for run in runs)
+            observer(runs)
+
+        outcomes.update(_search(plan, store, observe))
+        _read_ended(store, request.experiment, outcomes, statuses)
     try:
         best = read_best(store, request.experiment)
     except MissingObject:
         best = None
-    return SweepResult({run.run: outcomes[run.run] for run in plan.runs}, best)
+    runs = tuple(replace(run, status=statuses[run.run]) for run in plan.runs)
+    return SweepResult({run.run: outcomes[run.run] for run in plan.runs}, best, runs)
+
+
+def _read_ended(
+    store: ObjectStore, experiment: str, outcomes: Mapping[str, RunOutcome], statuses: dict[str, RunStatus]
+) -> None:
+    """Read the status of runs that have finished since they were last observed."""
+    for run, outcome in outcomes.items():
+        if outcome.kind == "finished" and statuses[run].state != "finished":
+            try:
+                statuses[run] = run_status(store, experiment, run)
+            except StoreError as error:  # a status is only shown
+                logger.info("the status of %s cannot be read now: %s", run, error)
 
 
 def _publish_missing(store: ObjectStore, experiment: str, run: str, step: int) -> RunOutcome:

@@ -22,8 +22,12 @@ def write_ended_runs(
     config: SearchConfig,
     *runs: tuple[Literal["first", "second"], int],
     fail: str | None = None,
+    warning: str | None = None,
 ) -> None:
-    """Write the records of runs of one step and one epoch; the run called `fail` failed for good."""
+    """Write the records of runs of one step and one epoch; the run called `fail` failed for good.
+
+    `warning`: what that epoch warned of.
+    """
     store = open_store(uri)
     layout = config.space.layout()
     register_experiment(
@@ -43,7 +47,7 @@ def write_ended_runs(
             writer.fail("non_finite", "the training loss of rank 0 is not finite in step 1")
             continue
         alphas = np.random.default_rng(seed).standard_normal((1, layout.num_alphas)).astype(np.float32)
-        epoch = EpochMetrics(epoch=0, step=1, train_loss=1.0, validation_loss=2.0)
+        epoch = EpochMetrics(epoch=0, step=1, train_loss=1.0, validation_loss=2.0, warning=warning)
         checkpoint = Checkpoint({"w": np.zeros(1)}, {})
         writer.advance(1, {"alphas": alphas}, np.zeros(1, np.int32), [epoch], checkpoint, total_steps=1)
         genotype = config.method.decode(layout, alphas[0].tolist()).genotype
