@@ -25,8 +25,8 @@ from ray_darts.config import SearchConfig
 from ray_darts.errors import ClusterError, CorruptObject, GenotypeError, MissingObject, StoreError
 from ray_darts.exit_codes import exit_code_of_outcomes
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_session
-from ray_darts.orchestration.capacity import Capacity, concurrent_runs
-from ray_darts.orchestration.connection import ray_connection
+from ray_darts.orchestration.capacity import Capacity, Demand, concurrent_runs, machine_capacity
+from ray_darts.orchestration.connection import named_cluster, ray_connection
 from ray_darts.orchestration.plan import (
     PlannedRun,
     SweepPlan,
@@ -123,12 +123,12 @@ def _publish_missing(store: ObjectStore, experiment: str, run: str, step: int) -
 
 def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str, RunOutcome]:
     request = plan.request
+    if named_cluster(request.address) is None and not ray.is_initialized():
+        placement(request, machine_capacity(), len(plan.to_search))
     with ray_connection(request.address, request.config.plugins) as is_own:
         capacity = cluster_capacity()
         config, operation = with_absolute_path(request.config), request.config.operation
-        device = search_device(operation.device, capacity)
-        demand = run_demand(operation, device)
-        num_concurrent = concurrent_runs(capacity, demand, len(plan.to_search), operation.max_concurrent)
+        device, demand, num_concurrent = placement(request, capacity, len(plan.to_search))
         if is_own:
             digests = check_here(config, request.seeds[0], store)
         else:
@@ -152,6 +152,14 @@ def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str
             observer,
             Limits(operation.max_hours, operation.max_worker_hours),
         ).run()
+
+
+def placement(request: SweepRequest, capacity: Capacity, num_runs: int) -> tuple[Literal["cpu", "cuda"], Demand, int]:
+    """The device, what a run asks for, and the runs at a time. Raises: ClusterError for what can never be placed."""
+    operation = request.config.operation
+    device = search_device(operation.device, capacity)
+    demand = run_demand(operation, device)
+    return device, demand, concurrent_runs(capacity, demand, max(num_runs, 1), operation.max_concurrent)
 
 
 def search_device(wanted: Literal["auto", "cpu", "cuda"], capacity: Capacity) -> Literal["cpu", "cuda"]:

@@ -30,9 +30,7 @@ class Spread:
 
     def text(self) -> str:
         """`supernet_validation_accuracy 0.95 ± 0.0041 (mean and deviation of 3 seeds)`."""
-        return (
-            f"{self.metric} {self.mean:.4g} ± {self.deviation:.2g} (mean and deviation of {len(self.values)} seeds)"
-        )
+        return f"{self.metric} {self.mean:.4g} ± {self.deviation:.2g} (mean and deviation of {len(self.values)} seeds)"
 
     def to_data(self) -> dict[str, object]:
         """Plain JSON-able data."""

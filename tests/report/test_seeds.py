@@ -12,7 +12,8 @@ def metric(value: float | None) -> Metric:
 
 def test_the_deviation_is_that_of_a_sample() -> None:
     spread = spread_over_seeds([("second", metric(value)) for value in (0.9, 0.95, 1.0)])["second"]
-    assert (spread.mean, spread.deviation) == (pytest.approx(0.95), pytest.approx(0.05))
+    assert spread.mean == pytest.approx(0.95)
+    assert spread.deviation == pytest.approx(0.05)
     assert spread.text() == "supernet_validation_accuracy 0.95 ± 0.05 (mean and deviation of 3 seeds)"
 
 
