@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ray_darts.config import StoreSettings
     from ray_darts.genotype.genotype import Genotype
     from ray_darts.orchestration.assignment import RunOutcome
-    from ray_darts.orchestration.plan import SweepRequest
+    from ray_darts.orchestration.plan import PlannedRun, SweepRequest
     from ray_darts.protocols.method import Method
     from ray_darts.protocols.space import Space
 
@@ -44,13 +44,17 @@ DEFAULT_STORE = "./results"
 
 @dataclass(frozen=True)
 class SearchResult:
-    """How each run of a search ended, and the best genotype of its experiment so far (None: no run has finished)."""
+    """How each run of a search ended, and the best genotype of its experiment so far (None: no run has finished).
+
+    `runs`: name, seed, order and last status of each run; `status.warning` is what its last epoch warned of.
+    """
 
     experiment: str
     store: str
     outcomes: Mapping[str, RunOutcome]
     best: Best | None
     exit_code: int
+    runs: tuple[PlannedRun, ...] = ()
 
 
 def search(
@@ -278,4 +282,6 @@ def run_request(request: SweepRequest, observer: Callable[[list[RunStatus]], Non
     from ray_darts.orchestration.sweep import run_sweep
 
     result = run_sweep(request, observer or (lambda runs: None))
-    return SearchResult(request.experiment, request.store_uri, result.outcomes, result.best, result.exit_code)
+    return SearchResult(
+        request.experiment, request.store_uri, result.outcomes, result.best, result.exit_code, result.runs
+    )

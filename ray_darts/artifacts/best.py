@@ -25,10 +25,10 @@ from ray_darts.protocols.method import Order
 class Best(Document):
     """A finished run's genotype, the metric that ranks it, and the finish record that both come from.
 
-    `method`: the run's, where it is not the default one.
+    `method`: the run's, where it is not the default one. `warning`: what the run's last epoch warned of.
     """
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"method"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"method", "warning"})
 
     experiment: str
     run: str
@@ -41,6 +41,7 @@ class Best(Document):
     record_key: str
     record_sha256: str
     method: dict[str, JsonValue] | None = None
+    warning: str | None = None
 
     def architecture(self) -> Genotype:
         """The genotype, checked. Raises: GenotypeError."""
@@ -76,6 +77,7 @@ def candidate(keys: RunKeys, run: RunDescription, finish: Entry, metric: Metric 
         record_key=keys.record(record.n),
         record_sha256=finish.digest,
         method=run.method,
+        warning=record.warning,
     )
 
 
@@ -135,6 +137,7 @@ def check_best(store: ObjectStore, best: Best) -> None:
         raise CorruptObject(f"{best.record_key} does not finish its run", key=best.record_key)
     answer = SearchAnswer.of(record, best.record_key)
     same_metric = best.metric.ranking == "selected" or answer.metric == best.metric
-    if answer.genotype != best.genotype or not same_metric:
+    same_warning = best.warning in (None, record.warning)  # release 0.1 wrote none
+    if answer.genotype != best.genotype or not same_metric or not same_warning:
         raise CorruptObject(f"{best.record_key} has another answer than best.json", key=best.record_key)
     best.architecture()

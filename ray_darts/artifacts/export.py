@@ -31,13 +31,15 @@ from ray_darts.errors import ConfigError
 
 @dataclass(frozen=True)
 class History:
-    """One run's alphas in short: `rows` of the long table, mean entropy per cell after the first and last step."""
+    """One run's alphas in short: `rows` of the long table, mean entropy per cell after the first and last step, and
+    what the last epoch warned of."""
 
     run: str
     steps: int
     rows: int
     first_entropy: dict[str, float]
     last_entropy: dict[str, float]
+    warning: str | None = None
 
 
 def export_traces(store: ObjectStore, experiment: str, run: str | None, output: Path | None) -> list[History]:
@@ -131,7 +133,7 @@ def _export_run(
     if first is None:
         return History(keys.run, 0, 0, {}, {})
     entropies = _entropy(architecture, first), _entropy(architecture, last)
-    return History(keys.run, steps, steps * architecture.width, *entropies)
+    return History(keys.run, steps, steps * architecture.width, *entropies, log[-1].record.warning)
 
 
 def _entropy(architecture: RunArchitecture, flat: Sequence[float]) -> dict[str, float]:

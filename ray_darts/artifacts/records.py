@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue
 from ray_darts.artifacts.documents import Document, Facts
 from ray_darts.artifacts.schema_1 import upgrade_record
 from ray_darts.protocols.method import Order
-from ray_darts.tasks.metrics import EpochMetrics, Scalar
+from ray_darts.tasks.metrics import EpochMetrics, Scalar, warning_of
 
 Kind = Literal["claim", "advance", "finish", "fail"]
 Direction = Literal["max", "min"]
@@ -140,6 +140,11 @@ class Record(Document):
     def is_last(self) -> bool:
         """Whether the run has ended: finished, or failed and only continued by a retry."""
         return self.kind in ("finish", "fail")
+
+    @property
+    def warning(self) -> str | None:
+        """The warning that was true after the last epoch, such as a collapse into skip connections."""
+        return warning_of(self.latest)
 
     @property
     def parts(self) -> tuple[PartRef, ...]:

@@ -12,7 +12,7 @@ from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import Environment, Failure, Metric, Owner
 from ray_darts.artifacts.run_log import find_tip
-from ray_darts.tasks.metrics import Scalar
+from ray_darts.tasks.metrics import Scalar, warning_of
 
 RunState = Literal["waiting", "claimed", "searching", "finished", "failed"]
 
@@ -36,6 +36,11 @@ class RunStatus:
     latest: Mapping[str, Scalar] = field(default_factory=dict)
     metric: Metric | None = None
     failure: Failure | None = None
+
+    @property
+    def warning(self) -> str | None:
+        """What the last epoch warned of, such as a collapse into skip connections."""
+        return warning_of(self.latest)
 
     @property
     def epoch(self) -> int | None:

@@ -31,7 +31,7 @@ def best(
 ) -> None:
     """Print the best genotype so far.
 
-    Its run and metric are printed on stderr.
+    Its run, its metric and what the run's last epoch warned of are printed on stderr.
     """
     from ray_darts.api import Experiment, write_text
     from ray_darts.cli.stores import open_named_store
@@ -42,6 +42,8 @@ def best(
     found = Experiment(open_named_store(store, overrides), experiment).best(verify)
     text = write_text(found) if form == "text" else found.architecture().to_json()
     report_line(f"{found.run}, step {found.genotype_step}: {metric_text(found, verify)}")
+    if found.warning is not None:
+        report_line(f"warning: {found.run}: {found.warning}")
     if output is not None:
         write_file(output, text + "\n")
         report_line(f"genotype in {output}")

@@ -5,20 +5,17 @@ Reads the store and the data; writes nothing, downloads nothing, starts no clust
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-
 import torch
 
 from ray_darts.artifacts.open import open_store
 from ray_darts.cli.output import report_line
 from ray_darts.config import SearchConfig
-from ray_darts.orchestration.capacity import Capacity, concurrent_runs
+from ray_darts.orchestration.capacity import Capacity, machine_capacity
 from ray_darts.orchestration.connection import named_cluster, ray_connection
 from ray_darts.orchestration.data_access import open_data
-from ray_darts.orchestration.plan import SweepRequest, plan_sweep, with_absolute_path
-from ray_darts.orchestration.resources import cluster_capacity, run_demand
-from ray_darts.orchestration.sweep import search_device
+from ray_darts.orchestration.plan import SweepRequest, plan_sweep, warning_before_search, with_absolute_path
+from ray_darts.orchestration.resources import cluster_capacity
+from ray_darts.orchestration.sweep import placement
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.report.cost import Estimate, Plan, StepSize, estimate
 from ray_darts.search.footprint import measure_footprint
@@ -31,8 +28,11 @@ def estimate_request(request: SweepRequest) -> Estimate:
     """
     config = with_absolute_path(request.config)
     plan = plan_sweep(request, open_store(request.store_uri, request.config.store))
+    device, _, concurrent = placement(request, _capacity(request), len(plan.to_search))
+    warning = warning_before_search(config)
+    if warning is not None:
+        report_line(f"warning: {warning}")
     facts, total_steps = _data_size(config, request.seeds[0])
-    concurrent, device = _concurrency(request, len(plan.to_search))
     report_line(f"counting one step of each order for {device}")
     torch.set_num_threads(1)
     footprints = {order: measure_footprint(config, facts, order, device) for order in request.orders}
@@ -41,12 +41,13 @@ def estimate_request(request: SweepRequest) -> Estimate:
         order: StepSize(footprint.flops, footprint.operator_calls, footprint.activation_bytes)
         for order, footprint in footprints.items()
     }
-    to_search = Counter(run.order for run in plan.to_search)
     operation = config.operation
     return estimate(
         Plan(
             experiment=request.experiment,
-            num_runs={order: to_search[order] for order in request.orders},
+            steps_done={
+                order: [run.status.step for run in plan.to_search if run.order == order] for order in request.orders
+            },
             num_ended=len(plan.runs) - len(plan.to_search),
             sizes=sizes,
             epochs=config.search.epochs,
@@ -73,18 +74,12 @@ def _data_size(config: SearchConfig, seed: int) -> tuple[DataFacts, int]:
     about = data.facts.description
     for line in (*(f"data: {note}" for note in about.notes), *(f"warning: {text}" for text in about.warnings)):
         report_line(line)
-    return data.facts, sum(data.num_steps(epoch) for epoch in range(config.search.epochs))
+    return data.facts, data.total_steps(config.search.epochs)
 
 
-def _concurrency(request: SweepRequest, num_runs: int) -> tuple[int, str]:
-    """How many runs are searched at a time, and the device, in the named cluster or in one of this machine."""
-    if named_cluster(request.address) is not None:
-        with ray_connection(request.address):
-            capacity = cluster_capacity()
-    else:
-        own = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
-        capacity = Capacity((own,))
-    operation = request.config.operation
-    device = search_device(operation.device, capacity)
-    demand = run_demand(operation, device)
-    return concurrent_runs(capacity, demand, max(num_runs, 1), operation.max_concurrent), device
+def _capacity(request: SweepRequest) -> Capacity:
+    """Of the named cluster, or of one of this machine."""
+    if named_cluster(request.address) is None:
+        return machine_capacity()
+    with ray_connection(request.address):
+        return cluster_capacity()

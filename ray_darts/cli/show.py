@@ -32,12 +32,21 @@ def show(
     from ray_darts.protocols.registry import load_plugins
     from ray_darts.report.cells import cells_svg, cells_text
 
+    _check_suffix(output)
     load_plugins(plugins or ())
     found = read_genotype(_source(genotype), space=_space(space, preset))
     if output is not None:
         write_file(output, cells_svg(found))
         report_line(f"drawing in {output}")
     show_result(cells_text(found), found.to_data(), as_json)
+
+
+def _check_suffix(output: Path | None) -> None:
+    """Raise ConfigError for the suffix of another format than SVG."""
+    from ray_darts.errors import ConfigError
+
+    if output is not None and output.suffix.lower() not in ("", ".svg"):
+        raise ConfigError(f"--output {output}: drawings are SVG, name a file that ends in .svg")
 
 
 def _source(word: str) -> str | Path:

@@ -54,6 +54,7 @@ def run_data(run: RunStatus) -> dict[str, object]:
         "latest": dict(run.latest),
         "owner": run.owner.model_dump(mode="json") if run.owner else None,
         "environment": run.environment.model_dump(mode="json") if run.environment else None,
+        "warning": run.warning,
         "metric": run.metric.model_dump(mode="json") if run.metric else None,
         "failure": run.failure.model_dump(mode="json") if run.failure else None,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 
 from ray_darts import api
@@ -14,7 +14,8 @@ from ray_darts.errors import GenotypeError
 from ray_darts.exit_codes import DONE, INTERRUPTED, STORE_GIVEN_UP
 from ray_darts.orchestration.plan import SweepRequest
 from ray_darts.report.amounts import counted
-from ray_darts.report.table import LiveTable
+from ray_darts.report.seeds import Spread, spread_over_seeds
+from ray_darts.report.table import LiveTable, warning_line
 
 
 def search_and_report(request: SweepRequest) -> api.SearchResult:
@@ -35,15 +36,19 @@ def search_and_report(request: SweepRequest) -> api.SearchResult:
 
 
 def result_text(result: api.SearchResult) -> str:
-    """A line for each run, the best genotype so far, and where all results are."""
+    """A line for each run, the spread over seeds, the warnings, the best genotype and where all results are."""
     lines = [
         f"{run:<24}{outcome.kind:<16}step {outcome.step}{f'  {outcome.detail}' if outcome.detail else ''}"
         for run, outcome in result.outcomes.items()
     ]
+    lines += [f"{order} order: {spread.text()}" for order, spread in _spread(result).items()]
+    lines += [line for line in (warning_line(run.status) for run in result.runs) if line]
     if result.best is None:
         lines.append("no run has finished yet, so there is no best genotype")
     else:
         lines.append(f"best: {result.best.run}, {metric_text(result.best)}")
+        if result.best.warning is not None:
+            lines.append(f"warning of the best run: {result.best.warning}")
         try:
             lines.append(api.write_text(result.best))
         except GenotypeError:  # its space has no text form
@@ -59,8 +64,14 @@ def result_data(result: api.SearchResult) -> dict[str, object]:
         "store": result.store,
         "outcomes": {run: outcome.to_plain() for run, outcome in result.outcomes.items()},
         "best": None if result.best is None else result.best.model_dump(mode="json"),
+        "orders": {order: spread.to_data() for order, spread in _spread(result).items()},
+        "warnings": {run.run: run.status.warning for run in result.runs if run.status.warning is not None},
         "exit_code": result.exit_code,
     }
+
+
+def _spread(result: api.SearchResult) -> Mapping[str, Spread]:
+    return spread_over_seeds((run.order, run.status.metric) for run in result.runs)
 
 
 class _StderrHandler(logging.Handler):

@@ -36,7 +36,8 @@ def trace(
     histories = export_traces(opened.store, experiment, run, output)
     if output is not None:
         report_line(f"{sum(history.rows for history in histories):,} rows in {output}")
-    text = "\n".join(map(_line, histories)) or "no run has committed a step yet"
+    warnings = [f"{history.run}: warning: {history.warning}" for history in histories if history.warning]
+    text = "\n".join([*map(_line, histories), *warnings]) or "no run has committed a step yet"
     show_result(text, [asdict(history) for history in histories], as_json)
 
 

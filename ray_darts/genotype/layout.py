@@ -107,6 +107,12 @@ class SpaceLayout:
         raise KeyError(name)
 
     @property
+    def has_weights(self) -> bool:
+        """Whether some operation has weights: alphas can then trade what learns against what does not."""
+        choices = {operation for cell in self.cells for operation in cell.operations}
+        return bool(choices - self.parameter_free - {"none"})
+
+    @property
     def alphas(self) -> tuple[ParameterGroup, ...]:
         """One group of alphas per cell, in the cells' order."""
         return tuple(ParameterGroup(ALPHAS, cell.name, cell.shape) for cell in self.cells)

@@ -1,10 +1,11 @@
 """What a cluster has and can grow to, and how many runs of a given demand it can hold; plain arithmetic, no Ray.
 
-Decides before anything is written whether a demand can ever be met.
+Decides before anything is written, and for a cluster of this machine before Ray starts, whether a demand can be met.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -73,6 +74,13 @@ class Demand:
     def describe(self) -> str:
         """One line for people."""
         return f"{counted(self.workers, 'worker')} of {_amounts(self.worker)} each"
+
+
+def machine_capacity() -> Capacity:
+    """What a cluster that is started on this machine has."""
+    import torch
+
+    return Capacity(({"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())},))
 
 
 def concurrent_runs(capacity: Capacity, demand: Demand, num_runs: int, wanted: int | None) -> int:

@@ -87,6 +87,18 @@ def plan_sweep(request: SweepRequest, store: ObjectStore) -> SweepPlan:
     return SweepPlan(request, tuple(runs))
 
 
+def warning_before_search(config: SearchConfig) -> str | None:
+    """What a search with this config is warned of before it starts, None for nothing."""
+    layout = config.space.layout()
+    if layout.has_weights:
+        return None
+    operations = ", ".join(dict.fromkeys(name for cell in layout.cells for name in cell.operations))
+    return (
+        f"no operation of the space has weights ({operations}): every cell that this search can find is made of "
+        "operations that learn nothing. Add one with weights to space.operations"
+    )
+
+
 def with_absolute_path(config: SearchConfig) -> SearchConfig:
     """The config with an absolute data path, which holds in any working directory; `~` is the caller's home."""
     path = config.data.path

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import ray
@@ -20,7 +20,7 @@ from ray_darts.artifacts.experiment import data_summary, register_experiment, re
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.publish import publish_run
-from ray_darts.artifacts.status import RunStatus
+from ray_darts.artifacts.status import RunStatus, run_status
 from ray_darts.config import SearchConfig
 from ray_darts.errors import (
     ClusterError,
@@ -32,9 +32,16 @@ from ray_darts.errors import (
 )
 from ray_darts.exit_codes import exit_code_of_outcomes
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_session
-from ray_darts.orchestration.capacity import Capacity, concurrent_runs
-from ray_darts.orchestration.connection import ray_connection
-from ray_darts.orchestration.plan import SweepPlan, SweepRequest, plan_sweep, with_absolute_path
+from ray_darts.orchestration.capacity import Capacity, Demand, concurrent_runs, machine_capacity
+from ray_darts.orchestration.connection import named_cluster, ray_connection
+from ray_darts.orchestration.plan import (
+    PlannedRun,
+    SweepPlan,
+    SweepRequest,
+    plan_sweep,
+    warning_before_search,
+    with_absolute_path,
+)
 from ray_darts.orchestration.preflight import check_from_worker, check_here, check_store_is_shared
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
 from ray_darts.orchestration.supervisor import Limits, Supervisor
@@ -53,10 +60,14 @@ Observer = Callable[[list[RunStatus]], None]
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How each run of the request ended for this command, and the best genotype of the experiment so far."""
+    """How each run of the request ended for this command, and the best genotype of the experiment so far.
+
+    `runs`: the runs of the request with the last status that was read.
+    """
 
     outcomes: Mapping[str, RunOutcome]
     best: Best | None
+    runs: tuple[PlannedRun, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -80,9 +91,33 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
         failure = run.status.failure
         detail = "" if failure is None else f"{failure.kind}: {failure.detail}"
         outcomes[run.run] = RunOutcome("failed", f"{detail} (--retry-failed tries again)", run.status.step)
+    statuses = {run.run: run.status for run in plan.runs}
     if plan.to_search:
-        outcomes.update(_search(plan, store, observer))
-    return SweepResult({run.run: outcomes[run.run] for run in plan.runs}, _best_so_far(store, request.experiment))
+        warning = warning_before_search(request.config)
+        if warning is not None:
+            logger.warning("warning: %s", warning)
+
+        def observe(runs: list[RunStatus]) -> None:
+            statuses.update((run.run, run) for run in runs)
+            observer(runs)
+
+        outcomes.update(_search(plan, store, observe))
+        _read_ended(store, request.experiment, outcomes, statuses)
+    best = _best_so_far(store, request.experiment)
+    runs = tuple(replace(run, status=statuses[run.run]) for run in plan.runs)
+    return SweepResult({run.run: outcomes[run.run] for run in plan.runs}, best, runs)
+
+
+def _read_ended(
+    store: ObjectStore, experiment: str, outcomes: Mapping[str, RunOutcome], statuses: dict[str, RunStatus]
+) -> None:
+    """Read the status of runs that have finished since they were last observed."""
+    for run, outcome in outcomes.items():
+        if outcome.kind == "finished" and statuses[run].state != "finished":
+            try:
+                statuses[run] = run_status(store, experiment, run)
+            except StoreError as error:  # a status is only shown
+                logger.info("the status of %s cannot be read now: %s", run, error)
 
 
 def _publish_missing(store: ObjectStore, experiment: str, run: str, step: int) -> RunOutcome:
@@ -114,12 +149,12 @@ def _best_so_far(store: ObjectStore, experiment: str) -> Best | None:
 
 def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str, RunOutcome]:
     request = plan.request
+    if named_cluster(request.address) is None and not ray.is_initialized():
+        placement(request, machine_capacity(), len(plan.to_search))
     with ray_connection(request.address, request.config.plugins) as is_own:
         capacity = cluster_capacity()
         config, operation = with_absolute_path(request.config), request.config.operation
-        device = search_device(operation.device, capacity)
-        demand = run_demand(operation, device)
-        num_concurrent = concurrent_runs(capacity, demand, len(plan.to_search), operation.max_concurrent)
+        device, demand, num_concurrent = placement(request, capacity, len(plan.to_search))
         if is_own:
             data = check_here(config, request.seeds[0], store)
         else:
@@ -156,6 +191,14 @@ def log_data(description: DataDescription) -> None:
         logger.info("data: %s", line)
     for line in description.warnings:
         logger.warning("warning: %s", line)
+
+
+def placement(request: SweepRequest, capacity: Capacity, num_runs: int) -> tuple[Literal["cpu", "cuda"], Demand, int]:
+    """The device, what a run asks for, and the runs at a time. Raises: ClusterError for what can never be placed."""
+    operation = request.config.operation
+    device = search_device(operation.device, capacity)
+    demand = run_demand(operation, device)
+    return device, demand, concurrent_runs(capacity, demand, max(num_runs, 1), operation.max_concurrent)
 
 
 def search_device(wanted: Literal["auto", "cpu", "cuda"], capacity: Capacity) -> Literal["cpu", "cuda"]:

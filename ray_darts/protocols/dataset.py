@@ -72,6 +72,10 @@ class SearchData(Protocol):
         """Bilevel steps in `epoch` (from 0); the same on all ranks."""
         ...
 
+    def total_steps(self, epochs: int) -> int:
+        """Bilevel steps in the first `epochs` epochs; a formula where all epochs are of one length."""
+        ...
+
     def bilevel_batches(self, epoch: int, index: int, shard: Shard, device: torch.device) -> tuple[Batch, Batch]:
         """The (train, validation) batches of step `index` of `epoch`: this shard of one global batch each."""
         ...

@@ -7,7 +7,7 @@ constants of this module; times are right within a factor of three. Imports no t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ray_darts.report.amounts import bytes_text, duration_text
@@ -53,8 +53,8 @@ class Plan:
     """The counts that an estimate needs; `concurrent` runs at a time, `workers` per run."""
 
     experiment: str
-    num_runs: Mapping[str, int]
-    """{order: runs that are still to be searched}"""
+    steps_done: Mapping[str, Sequence[int]]
+    """{order: steps that each run still to be searched has committed}"""
     num_ended: int
     """Runs that have ended already."""
     sizes: Mapping[str, StepSize]
@@ -76,7 +76,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class OrderEstimate:
-    """The runs of one order; all fields except `num_runs` are per run."""
+    """The runs of one order.
+
+    `left_s` and `requests_left` are of all its runs, `longest_s` of the longest one, without the steps that are done;
+    the other fields except `num_runs` are per run.
+    """
 
     order: str
     num_runs: int
@@ -86,6 +90,9 @@ class OrderEstimate:
     commits: int
     store_bytes: float
     store_requests: int
+    left_s: float
+    longest_s: float
+    requests_left: int
 
     def to_data(self) -> dict[str, object]:
         """Plain JSON-able data; times in seconds, sizes in bytes."""
@@ -93,6 +100,7 @@ class OrderEstimate:
             "runs": self.num_runs,
             "step_s": float(f"{self.step_s:.3g}"),
             "run_s": round(self.run_s, 1),
+            "left_s": round(self.left_s, 1),
             "worker_memory_bytes": round(self.worker_memory_bytes),
             "commits": self.commits,
             "store_bytes": round(self.store_bytes),
@@ -114,14 +122,19 @@ class Estimate:
 
     @property
     def worker_hours(self) -> float:
-        """Runs x workers x hours of a run."""
-        return sum(order.num_runs * order.run_s for order in self.orders) * self.plan.workers / 3600
+        """Workers x hours of all runs, without the steps that are done."""
+        return sum(order.left_s for order in self.orders) * self.plan.workers / 3600
 
     @property
     def wall_s(self) -> float:
         """With `concurrent` runs at a time: at least the longest run, at least the mean load."""
-        total = sum(order.num_runs * order.run_s for order in self.orders)
-        return max([total / self.plan.concurrent, *(order.run_s for order in self.orders if order.num_runs)])
+        total = sum(order.left_s for order in self.orders)
+        return max([total / self.plan.concurrent, *(order.longest_s for order in self.orders)])
+
+    @property
+    def steps_done(self) -> int:
+        """Steps that the runs still to be searched have committed."""
+        return sum(map(sum, self.plan.steps_done.values()))
 
     @property
     def store_bytes(self) -> float:
@@ -130,8 +143,8 @@ class Estimate:
 
     @property
     def store_requests(self) -> int:
-        """Requests of all runs, reading for the publications included."""
-        return sum(order.num_runs * order.store_requests for order in self.orders)
+        """Requests of all runs, reading for the publications included, without those of the steps that are done."""
+        return sum(order.requests_left for order in self.orders)
 
     def to_data(self) -> dict[str, object]:
         """Plain JSON-able data; times in seconds, sizes in bytes."""
@@ -141,6 +154,7 @@ class Estimate:
             "runs": self.num_runs,
             "runs_ended": plan.num_ended,
             "steps_per_run": plan.total_steps,
+            "steps_done": self.steps_done,
             "weights": plan.num_weights,
             "alphas": plan.num_alphas,
             "device": plan.device,
@@ -158,6 +172,8 @@ class Estimate:
         plan = self.plan
         runs = ", ".join(f"{order.num_runs} of {order.order} order" for order in self.orders)
         ended = f"; {plan.num_ended} have ended already" if plan.num_ended else ""
+        if self.steps_done:
+            ended += f"; {self.steps_done:,} of {self.num_runs * plan.total_steps:,} steps are done already"
         workers = f"{plan.workers} worker{'s' * (plan.workers > 1)} each on {plan.device}"
         lines = [
             f"experiment    {plan.experiment}",
@@ -202,13 +218,18 @@ def _estimate_order(plan: Plan, order: str, size: StepSize) -> OrderEstimate:
     traces = plan.total_steps * plan.num_alphas * BYTES_PER_ALPHA
     checkpoints = CHECKPOINTS_KEPT * checkpoint_bytes(plan.num_weights, plan.num_alphas)
     network = VECTORS_PER_WEIGHT * 4 * plan.num_weights + size.activation_bytes / plan.workers
+    requests = commits * REQUESTS_PER_COMMIT
+    left = [1.0 - min(steps / plan.total_steps, 1.0) for steps in plan.steps_done[order]]
     return OrderEstimate(
         order=order,
-        num_runs=plan.num_runs[order],
+        num_runs=len(left),
         step_s=step_s,
         run_s=RUN_START_S + search_s,
         worker_memory_bytes=PROCESS_BYTES + max(plan.data_bytes + network, plan.loading_bytes),
         commits=commits,
         store_bytes=traces + checkpoints + commits * RECORD_BYTES,
-        store_requests=commits * REQUESTS_PER_COMMIT + REQUESTS_PER_RUN,
+        store_requests=requests + REQUESTS_PER_RUN,
+        left_s=sum(RUN_START_S + share * search_s for share in left),
+        longest_s=max((RUN_START_S + share * search_s for share in left), default=0.0),
+        requests_left=round(sum(share * requests + REQUESTS_PER_RUN for share in left)),
     )

@@ -98,9 +98,8 @@ def status_line(run: RunStatus) -> str:
 
 
 def warning_line(run: RunStatus) -> str:
-    """The warning of the run's last epoch, such as a collapse into skip connections; empty where there is none."""
-    warning = run.latest.get("warning")
-    return f"{run.run}: warning: {warning}" if warning else ""
+    """What the run's last epoch warned of, such as a collapse into skip connections; empty where there is none."""
+    return f"{run.run}: warning: {run.warning}" if run.warning else ""
 
 
 class LiveTable:

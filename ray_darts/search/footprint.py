@@ -1,12 +1,13 @@
-"""Counts what one bilevel step computes and keeps, on a dummy batch of two samples; takes seconds for any config.
+"""Counts what one bilevel step computes and keeps, on the meta device and a dummy batch of two samples.
 
-Runs the same `BilevelStep` as a search, so the counts follow the code. Knows no speeds.
+Runs the same `BilevelStep` as a search, so the counts follow the code; without data, so a step of any size takes
+seconds and little memory. Knows no speeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,12 +16,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ray_darts.config import SearchConfig
+from ray_darts.data.batch import Batch
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order
 from ray_darts.search.collectives import SingleRank
+from ray_darts.search.meta_calls import META, Call, MetaCalls, plain_call
 from ray_darts.search.precision import parameter_dtype
 from ray_darts.search.step import ONLY_STEP, BilevelStep
 from ray_darts.spaces.build import build_supernet
+from ray_darts.spaces.planned_device import planned_for
 from ray_darts.spaces.supernet import Pass
 
 _CPU = torch.device("cpu")
@@ -42,24 +46,42 @@ class Footprint:
 
 
 def measure_footprint(config: SearchConfig, facts: DataFacts, order: Order, device_kind: str) -> Footprint:
-    """Count one step of `order`; `device_kind` ("cpu" or "cuda") decides the formulation where it is "auto".
+    """Count one step of `order` on `device_kind` ("cpu" or "cuda"), in PyTorch's own formulation.
 
     Operations and activations are proportional to the batch, so a batch of two samples (per micro-batch) is enough.
+    bfloat16 is counted as float32, as there is no autocast on the meta device: its activations are an upper bound.
     """
+    settings = config.search.model_copy(
+        update={"precision": "float32"} if config.search.precision == "bfloat16" else {}
+    )
+    operation = config.operation.model_copy(update={"compile": ()})
+    counted = config.model_copy(update={"search": settings, "operation": operation})
+    try:
+        return count_step(counted, facts, order, device_kind, META)
+    except RuntimeError:  # a space of a plugin may read values, which the meta device does not have
+        return count_step(counted, facts, order, device_kind, _CPU)
+
+
+def count_step(
+    config: SearchConfig, facts: DataFacts, order: Order, device_kind: str, device: torch.device
+) -> Footprint:
+    """Count one step as `device_kind` would do it, with tensors on `device`: of a CPU, or of the meta device."""
     settings = config.search
     num_samples = min(2 * settings.accumulate, settings.batch_size)
     scale = settings.batch_size / num_samples
-    step = BilevelStep(
-        config, order, build_supernet(config, facts, 0, torch.device(device_kind)), 0, SingleRank(), _CPU
-    )
-    dtype = parameter_dtype(settings)
-    train, validation = (config.data.dummy_batch(facts, num_samples, dtype) for _ in range(2))
-    counter = _Counter()
-    with counter:
-        step.step_(train, validation, config.weights.learning_rate)
-    carry = step.supernet.initial_carry(train.num_samples, _CPU)
-    objective = step.objective("training", train, carry, Pass.WEIGHT, ONLY_STEP)
-    kept = _saved_bytes(lambda: next(objective(False)), step)
+    with planned_for(device_kind):
+        with device:
+            supernet = build_supernet(config, facts, 0, torch.device(device_kind))
+        step = BilevelStep(config, order, supernet, 0, SingleRank(), device)
+        train, validation = (_dummy_batch(config, facts, num_samples, device) for _ in range(2))
+        call = MetaCalls() if device == META else plain_call
+        counter = _Counter(call)
+        with counter:
+            step.step_(train, validation, config.weights.learning_rate)
+        carry = step.supernet.initial_carry(train.num_samples, device)
+        objective = step.objective("training", train, carry, Pass.WEIGHT, ONLY_STEP)
+        with _Counter(call):
+            kept = _saved_bytes(lambda: next(objective(False)), step)
     return Footprint(
         num_weights=sum(weight.numel() for weight in step.weights.tensors.values()),
         num_alphas=step.alphas.size,
@@ -69,11 +91,19 @@ def measure_footprint(config: SearchConfig, facts: DataFacts, order: Order, devi
     )
 
 
+def _dummy_batch(config: SearchConfig, facts: DataFacts, num_samples: int, device: torch.device) -> Batch:
+    batch = config.data.dummy_batch(facts, num_samples, parameter_dtype(config.search))
+    inputs = batch.inputs.to(device)
+    targets = inputs if batch.targets is batch.inputs else batch.targets.to(device)
+    return replace(batch, inputs=inputs, targets=targets)
+
+
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operator calls that compute something, and floating-point operations where PyTorch has a formula."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._call = call
         self.calls = 0
         self.flops = 0.0
 
@@ -84,11 +114,19 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[object, ...] = (),
         kwargs: dict[str, object] | None = None,
     ) -> object:
-        result = func(*args, **(kwargs or {}))
-        if not func.is_view:
+        result = self._call(func, args, kwargs or {})
+        if not func.is_view and not _is_upload(args, result):
             self.calls += 1
         self.flops += _flops(func, args, result)
         return result
+
+
+def _is_upload(args: tuple[object, ...], result: object) -> bool:
+    """Whether a call only moves a tensor from the host to the meta device: random draws, which a CPU has already."""
+    source = args[0] if args else None
+    if not isinstance(source, Tensor) or not isinstance(result, Tensor):
+        return False
+    return source.device != META and result.device == META
 
 
 def _flops(func: torch._ops.OpOverload, args: tuple[object, ...], result: object) -> float:

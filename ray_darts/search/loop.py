@@ -64,8 +64,7 @@ class SearchLoop:
         self.bilevel = BilevelStep(config, order, supernet, seed, collectives, device)
         self._watch = CollapseWatch(self.layout, config.method, config.search.stop_on_skips)
         self.step = self.epoch = self.index = 0
-        self._steps_per_epoch = [data.num_steps(epoch) for epoch in range(config.search.epochs)]
-        self.total_steps = sum(self._steps_per_epoch)
+        self.total_steps = data.total_steps(config.search.epochs)
         self._width = self.bilevel.alphas.size
         self._window = torch.zeros(config.operation.agree_every_steps, self._width, dtype=torch.float32, device=device)
         self._started_at = 0
@@ -104,7 +103,7 @@ class SearchLoop:
         while self.epoch < self.config.search.epochs and not self._watch.collapsed:
             with naming_what_would_fit(self.config.search, self._device):
                 self._advance_()
-            at_end = self.index == self._steps_per_epoch[self.epoch]
+            at_end = self.index == self._data.num_steps(self.epoch)
             if at_end or self.step % self.config.operation.agree_every_steps == 0:
                 verdict = self._meet(sink, at_end)
                 if verdict is not None:

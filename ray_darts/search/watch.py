@@ -25,12 +25,14 @@ class CollapseWatch:
     """Keeps the genotype of the newest epoch, or of the last epoch before a collapse.
 
     `stop_on_skips`: the run ends when a cell keeps this many skip connections and an earlier epoch had fewer. Without
-    it the watch only warns, once per cell, when at least half of a cell's kept edges are skips.
+    it the watch only warns, while at least half of a cell's kept edges are skips. Every epoch for which a warning is
+    true has it; the log has it when it begins.
     """
 
     def __init__(self, layout: SpaceLayout, method: Method, stop_on_skips: int | None) -> None:
         self._layout, self._method, self._stop_on_skips = layout, method, stop_on_skips
-        self._warned: set[str] = set()
+        self._since: dict[str, int] = {}  # {cell: the epoch from which on at least half of it are skips}
+        self._met_since: int | None = None
         self.genotype: Genotype | None = None
         self.genotype_step = 0
         self.metric: float | None = None
@@ -54,30 +56,34 @@ class CollapseWatch:
         else:
             value = metric if math.isfinite(metric) else None
             self.genotype, self.genotype_step, self.metric, self._sound = seen.genotype, step, value, not met
+        warned = set(self._since), self._met_since
         warning = self._warn(epoch, seen)
+        self._met_since = (epoch if self._met_since is None else self._met_since) if met else None
         if met:
             end = f"ends with the genotype of step {self.genotype_step}" if self.collapsed else "has none before it"
             warning = (
-                f"epoch {epoch}: the {worst} cell keeps {seen.skips[worst]} skip connections "
-                f"(stop_on_skips = {limit}): the search {end}"
+                f"the {worst} cell keeps {seen.skips[worst]} skip connections (stop_on_skips = {limit}), "
+                f"since epoch {self._met_since}: the search {end}"
             )
-        if warning is not None:
-            _log.warning(warning)
+        begins = bool(set(self._since) - warned[0]) or (met and warned[1] is None)
+        if warning is not None and (begins or self.collapsed):
+            _log.warning("epoch %d: %s", epoch, warning)
         return seen, warning
 
     def _warn(self, epoch: int, seen: Decoding) -> str | None:
+        """The warning that is true after this epoch; counts from which epoch on each cell has been collapsing."""
         parts = []
         for cell in self._layout.cells:
-            kept = cell.num_kept
-            skips = seen.skips[cell.name]
+            kept, skips = cell.num_kept, seen.skips[cell.name]
             if skips < math.ceil(kept / 2):
-                self._warned.discard(cell.name)
-            elif cell.name not in self._warned:
-                self._warned.add(cell.name)
-                parts.append(f"{skips} of the {kept} kept edges of the {cell.name} cell are {self._layout.skip}")
+                self._since.pop(cell.name, None)
+                continue
+            since = self._since.setdefault(cell.name, epoch)
+            edges = f"{skips} of the {kept} kept edges of the {cell.name} cell"
+            parts.append(f"{edges} are {self._layout.skip}, since epoch {since}")
         if not parts:
             return None
-        return f"epoch {epoch}: {'; '.join(parts)}: the search may be collapsing (see search.stop_on_skips)"
+        return f"{'; '.join(parts)}: the search may be collapsing (see search.stop_on_skips)"
 
     def answer(self, ranking: Ranking) -> dict[str, JsonValue]:
         """The result of a finished search, JSON-able: genotype, the step of its alphas, the interim metric."""
@@ -99,15 +105,19 @@ class CollapseWatch:
             "metric": self.metric,
             "collapsed": self.collapsed,
             "sound": self._sound,
-            "warned": sorted(self._warned),
+            "since": dict(self._since),
+            "met_since": self._met_since,
         }
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Continue from `state_dict`."""
-        text, step, metric, warned = (state[key] for key in ("genotype", "genotype_step", "metric", "warned"))
+        """Continue from `state_dict`; of 0.1, which kept no epochs, a warning that is still true begins again."""
+        text, step, metric = (state[key] for key in ("genotype", "genotype_step", "metric"))
+        since, met_since = state.get("since", {}), state.get("met_since")
         assert isinstance(step, int)
         assert metric is None or isinstance(metric, float)
-        assert isinstance(warned, list)
+        assert isinstance(since, Mapping)
+        assert met_since is None or isinstance(met_since, int)
         self.genotype = Genotype.from_json(text, self._layout) if isinstance(text, str) else None
-        self.genotype_step, self.metric, self._warned = step, metric, set(warned)
+        self.genotype_step, self.metric = step, metric
+        self._since, self._met_since = dict(since), met_since
         self.collapsed, self._sound = bool(state["collapsed"]), bool(state["sound"])

@@ -57,7 +57,8 @@ def build_operation(operation: Operation, channels: int, stride: int, policy: Pa
     """Build a module of `operation` for a supernet. Raises: ConfigError naming the operation."""
     name = operation.name
     try:
-        module = operation.build(channels, stride)
+        with torch.device("cpu"):  # also where the supernet around it is built without data
+            module = operation.build(channels, stride)
     except Exception as error:  # a user's code may raise anything
         raise ConfigError(
             f"operation {name!r}: build(channels={channels}, stride={stride}) raised {type(error).__name__}: {error}"
@@ -69,7 +70,7 @@ def build_operation(operation: Operation, channels: int, stride: int, policy: Pa
 
 def check_operation(operation: Operation, channels: int) -> None:
     """Test an operation on small maps of even and odd size, at both strides. Raises: ConfigError with the mistake."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         for stride in _STRIDES:
             for size in _SIZES:
                 torch.manual_seed(0)

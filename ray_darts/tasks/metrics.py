@@ -118,6 +118,12 @@ class EpochMetrics(_Report):
         return flat
 
 
+def warning_of(scalars: Mapping[str, Scalar]) -> str | None:
+    """What an epoch's `scalars()` warn of; it is true after that epoch."""
+    warning = scalars.get("warning")
+    return warning if isinstance(warning, str) and warning else None
+
+
 def _is_quality_name(name: object, model: type[EpochMetrics]) -> bool:
     return isinstance(name, str) and name not in model.model_fields and _QUALITY_NAME.fullmatch(name) is not None
 

@@ -22,8 +22,13 @@ def write_ended_runs(
     config: SearchConfig,
     *runs: tuple[Literal["first", "second"], int],
     fail: str | None = None,
+    warning: str | None = None,
+    unfinished: str | None = None,
 ) -> None:
-    """Write the records of runs of one step and one epoch; the run called `fail` failed for good."""
+    """Write the records of runs of one step and one epoch; the run called `fail` failed for good.
+
+    `warning`: what that epoch warned of. The run called `unfinished` goes on after its first step.
+    """
     store = open_store(uri)
     layout = config.space.layout()
     register_experiment(
@@ -43,9 +48,11 @@ def write_ended_runs(
             writer.fail("non_finite", "the training loss of rank 0 is not finite in step 1")
             continue
         alphas = np.random.default_rng(seed).standard_normal((1, layout.num_alphas)).astype(np.float32)
-        epoch = EpochMetrics(epoch=0, step=1, train_loss=1.0, validation_loss=2.0)
+        epoch = EpochMetrics(epoch=0, step=1, train_loss=1.0, validation_loss=2.0, warning=warning)
         checkpoint = Checkpoint({"w": np.zeros(1)}, {})
         writer.advance(1, {"alphas": alphas}, np.zeros(1, np.int32), [epoch], checkpoint, total_steps=1)
+        if run == unfinished:
+            continue
         genotype = config.method.decode(layout, alphas[0].tolist()).genotype
         metric = {"name": "supernet_validation_accuracy", "value": 0.5 + seed / 10, "direction": "max"}
         writer.finish(SearchAnswer.new(genotype, 1, metric).to_data(), SEARCH_DOCUMENTS)

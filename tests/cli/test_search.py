@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+import torch
 
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.orchestration.assignment import RunOutcome
@@ -89,6 +90,62 @@ def test_a_dry_run_counts_what_is_left_and_writes_nothing(tmp_path: Path) -> Non
     assert estimate["steps_per_run"] == 2 * ((359 // 2) // 64)
     assert estimate["orders"]["first"]["runs"] == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_subtracts_the_steps_of_interrupted_runs(tmp_path: Path) -> None:
+    runs: tuple[tuple[Literal["first"], int], ...] = (("first", 0), ("first", 1))
+    write_ended_runs(str(tmp_path), "done", _config(), *runs, unfinished="first-order-seed-1")
+    estimate = json.loads(_search(tmp_path, "--dry-run", "--json").stdout)
+    assert (estimate["runs"], estimate["runs_ended"], estimate["steps_done"]) == (1, 1, 1)
+    first = estimate["orders"]["first"]
+    assert estimate["steps_per_run"] == 4
+    assert first["left_s"] < first["run_s"]
+    assert "1 of 4 steps are done already" in _search(tmp_path, "--dry-run").stdout
+
+
+def test_a_dry_run_of_a_billion_epochs_is_as_fast_as_one_of_two(tmp_path: Path) -> None:
+    ran = ray_darts(
+        "search", "--dry-run", "--json", "--store", str(tmp_path), *SETS, "--set", "search.epochs=1000000000"
+    )
+    assert json.loads(ran.stdout)["steps_per_run"] == 10**9 * ((359 // 2) // 64)
+
+
+def _no_ray(**settings: object) -> None:
+    raise AssertionError("Ray was started")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--workers", "64"), "the cluster can never hold"),
+        pytest.param(
+            ("--set", "operation.device=cuda"),
+            "operation.device is 'cuda', but the cluster has",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what is asked for"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_this_machine_can_never_hold_is_refused_before_ray_starts(
+    dry_run: bool, words: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.init", _no_ray)
+    weightless = ("--set", 'space.operations=["none","skip_connect","max_pool_3x3"]')
+    ran = _search(tmp_path, *(["--dry-run"] if dry_run else []), *words, *weightless)
+    assert (ran.code, ran.stdout) == (2, "")
+    assert message in ran.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("--dry-run",), ("--workers", "64")])
+def test_a_space_without_weights_is_warned_of_before_the_search(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.init", _no_ray)
+    warning = "warning: no operation of the space has weights (none, skip_connect, max_pool_3x3)"
+    few = ("--set", 'space.operations=["none","skip_connect","max_pool_3x3"]')
+    assert warning in _search(tmp_path, *words, *few).stderr
+    assert "warning" not in _search(tmp_path, *words).stderr
 
 
 def test_a_dry_run_finds_data_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

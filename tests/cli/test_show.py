@@ -42,6 +42,7 @@ def test_a_drawing_is_written_whole(tmp_path: Path) -> None:
         (["DARTS_V2", "--space", "audio"], "--space 'audio': wanted convolutional or recurrent"),
         (["DARTS_V2", "--preset", "nope"], "unknown preset 'nope'"),
         (["DARTS_V2", "--preset", "ptb", "--space", "recurrent"], "give --space or --preset, not both"),
+        (["DARTS_V2", "--output", "x.png"], "--output x.png: drawings are SVG, name a file that ends in .svg"),
         (["DARTS_V2", "--output", "/nowhere/at/all.svg"], "cannot write /nowhere/at/all.svg"),
     ],
 )

@@ -9,7 +9,7 @@ from ray_darts.report.cost import Plan, StepSize, checkpoint_bytes, estimate, st
 SIZE = StepSize(flops=4e10, operator_calls=1000, activation_bytes=8_000_000)
 PLAN = Plan(
     experiment="e",
-    num_runs={"first": 4},
+    steps_done={"first": (0, 0, 0, 0)},
     num_ended=0,
     sizes={"first": SIZE},
     epochs=10,
@@ -51,7 +51,7 @@ def test_time_in_all_follows_how_many_go_at_a_time() -> None:
 
 def test_the_longest_run_bounds_the_time_in_all() -> None:
     slow = replace(SIZE, flops=4e11)
-    both = estimate(replace(PLAN, num_runs={"first": 1, "second": 1}, sizes={"first": SIZE, "second": slow}))
+    both = estimate(replace(PLAN, steps_done={"first": (0,), "second": (0,)}, sizes={"first": SIZE, "second": slow}))
     assert both.wall_s == pytest.approx(both.orders[1].run_s)
 
 
@@ -79,9 +79,27 @@ def test_workers_share_the_activations_and_not_the_weights() -> None:
 
 
 def test_nothing_left_to_search_takes_nothing() -> None:
-    done = estimate(replace(PLAN, num_runs={"first": 0}, num_ended=4))
+    done = estimate(replace(PLAN, steps_done={"first": ()}, num_ended=4))
     assert (done.num_runs, done.wall_s, done.worker_hours, done.store_requests) == (0, 0, 0, 0)
     assert "4 have ended already" in done.text()
+
+
+def test_steps_that_are_done_are_not_searched_again() -> None:
+    begun = estimate(replace(PLAN, steps_done={"first": (0, 250, 500, 1000)}))
+    (first,) = begun.orders
+    step_s = 2.03
+    assert first.run_s == pytest.approx(cost.RUN_START_S + 1000 * step_s)
+    assert first.left_s == pytest.approx(4 * cost.RUN_START_S + 2250 * step_s)
+    assert begun.worker_hours == pytest.approx(first.left_s / 3600)
+    assert begun.wall_s == pytest.approx(first.left_s / 2)
+    assert begun.store_requests == round(4 * cost.REQUESTS_PER_RUN + 2.25 * first.commits * cost.REQUESTS_PER_COMMIT)
+    assert "; 1,750 of 4,000 steps are done already" in begun.text()
+    assert begun.to_data()["steps_done"] == 1750
+
+
+def test_a_billion_epochs_are_a_formula() -> None:
+    (first,) = estimate(replace(PLAN, epochs=10**9, total_steps=10**11, commit_every_s=0.0)).orders
+    assert first.commits == 10**9 + 10**11
 
 
 def test_text_and_data_say_the_same() -> None:

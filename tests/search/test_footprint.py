@@ -1,12 +1,19 @@
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from ray_darts.config import load_config
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.search.footprint import Footprint, measure_footprint
+from ray_darts.protocols.method import Order
+from ray_darts.search.footprint import Footprint, count_step, measure_footprint
+from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 
+ROOT = Path(__file__).parents[2]
 FORWARD_MULTIPLY_ADDS = 300_250_000
 """Of the convolutions of the CIFAR-10 supernet (C=16, 8 layers) for one image."""
 
@@ -58,6 +65,60 @@ def test_work_is_proportional_to_the_batch_and_activations_to_the_micro_batch() 
     assert accumulated.flops == pytest.approx(twice.flops)
     assert twice.activation_bytes == pytest.approx(2 * one.activation_bytes, rel=0.01)
     assert accumulated.activation_bytes == pytest.approx(one.activation_bytes, rel=0.01)
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize(
+    ("preset", "facts", "overrides"),
+    [
+        ("cifar10", DataFacts(10, 3, 8), ["space.channels=4", "space.layers=3", "space.nodes=2"]),
+        ("digits", DataFacts(10, 1, 9), ["space.channels=2", "space.nodes=2", "search.accumulate=2"]),
+        ("cifar10", DataFacts(10, 3, 32), ["space.channels=2", "space.nodes=1", "space.stem=imagenet"]),
+        (
+            "cifar10",
+            DataFacts(10, 3, 8),
+            ["space.channels=2", "space.layers=3", "space.nodes=2", "operation.formulation=grouped"],
+        ),
+        ("nasbench201", DataFacts(10, 3, 8), ["space.channels=4", "space.cells_per_stage=1"]),
+        ("ptb", DataFacts(50), ["space.nodes=2", "space.embedding=8", "space.hidden=8", "data.bptt=5"]),
+    ],
+)
+def test_counts_without_data_equal_those_with_data(
+    preset: str, facts: DataFacts, overrides: list[str], order: Order
+) -> None:
+    config = load_config(preset, overrides=overrides)
+    without, counted = (count_step(config, facts, order, "cpu", torch.device(name)) for name in ("meta", "cpu"))
+    assert without == counted
+
+
+def test_a_step_whose_activations_need_gigabytes_is_counted_without_them() -> None:
+    program = (
+        "import resource, torch; torch.set_num_threads(1)\n"
+        "from ray_darts.config import load_config; from ray_darts.protocols.dataset import DataFacts\n"
+        "from ray_darts.search.footprint import measure_footprint\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "config = load_config('cifar10', overrides=['space.layers=3', 'space.nodes=2'])\n"
+        "measure_footprint(config, DataFacts(10, 3, 8), 'first', 'cpu'); before = peak()\n"
+        "print(measure_footprint(config, DataFacts(10, 3, 448), 'first', 'cpu').activation_bytes, peak() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    activations, more = map(int, done.stdout.split())
+    assert activations / 32 > 1e9, "two samples of the 64"
+    assert more < 1e8
+
+
+def test_a_plugins_space_that_reads_values_is_counted_with_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The meta device has no values."""
+    config = load_config("digits", overrides=["space.channels=2", "space.nodes=1"])
+    wanted = measure_footprint(config, DataFacts(10, 1, 8), "first", "cpu")
+    inner = ConvolutionalSupernet.logits
+
+    def reading(self: ConvolutionalSupernet, images: Tensor, *args: object, **options: object) -> Tensor:
+        float(images.detach().sum())
+        return inner(self, images, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ConvolutionalSupernet, "logits", reading)
+    assert measure_footprint(config, DataFacts(10, 1, 8), "first", "cpu").flops == wanted.flops
 
 
 def test_text_is_counted_over_the_whole_sequence() -> None:

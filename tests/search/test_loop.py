@@ -163,14 +163,21 @@ def test_a_collapse_ends_the_run_with_the_genotype_before_it() -> None:
     assert resumed.run(Remembering()) == verdict
 
 
+def test_a_billion_epochs_are_not_counted_one_by_one() -> None:
+    loop = tiny_loop(tiny_config("search.epochs=1000000000"), "first", SingleRank())
+    assert loop.total_steps == 10**9 * 3
+
+
 def test_half_a_cell_of_skips_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     loop = tiny_loop(tiny_config("alphas.learning_rate=1e-9"), "first", SingleRank())
     with torch.no_grad():
         skip = loop.layout.cells[1].operations.index("skip_connect")
         loop.bilevel.alphas.tensors["reduction"][:, skip] = 5.0
-    loop.run(Remembering())
+    sink = Remembering()
+    loop.run(sink)
     warnings = [record.message for record in caplog.records if "collapsing" in record.message]
     assert len(warnings) == 1
+    assert all("since epoch 0" in str(epoch.warning) for epoch in sink.epochs), "it stands as long as it is true"
     assert "4 of the 4 kept edges of the reduction cell" in warnings[0]
 
 

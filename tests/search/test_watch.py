@@ -36,6 +36,39 @@ def test_a_collapse_in_the_first_epoch_is_told_and_does_not_end_a_search_that_ha
     assert "ends with the genotype of step 20" in warning
 
 
+def test_a_warning_stands_until_it_is_untrue_and_is_logged_when_it_begins(caplog: pytest.LogCaptureFixture) -> None:
+    watch = CollapseWatch(LAYOUT, Darts(), None)
+    said = []
+    for epoch, favourite in enumerate(
+        ["sep_conv_3x3", "skip_connect", "skip_connect", "skip_connect", "sep_conv_3x3", "skip_connect"]
+    ):
+        if epoch == 3:
+            state = json.loads(json.dumps(watch.state_dict()))
+            watch = CollapseWatch(LAYOUT, Darts(), None)
+            watch.load_state_dict(state)
+        said.append(watch.observe(epoch, 10 * (epoch + 1), alphas(favourite), 0.5)[1])
+    edges = "4 of the 4 kept edges of the normal cell are skip_connect, since epoch {}"
+    assert [said[0], said[4]] == [None, None]
+    assert all(edges.format(1) in str(warning) for warning in said[1:4])
+    assert edges.format(5) in str(said[5])
+    assert [record.message.split(":")[0] for record in caplog.records] == ["epoch 1", "epoch 5"]
+
+
+def test_a_checkpoint_of_0_1_is_continued() -> None:
+    watch = CollapseWatch(LAYOUT, Darts(), None)
+    new = {name: value for name, value in watch.state_dict().items() if name not in ("since", "met_since")}
+    watch.load_state_dict({**new, "warned": ["normal"]})
+    assert "since epoch 7" in str(watch.observe(7, 80, alphas("skip_connect"), 0.5)[1])
+
+
+def test_a_collapse_without_an_earlier_genotype_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    watch = CollapseWatch(LAYOUT, Darts(), stop_on_skips=2)
+    said = [watch.observe(epoch, epoch + 1, alphas("skip_connect"), 0.5)[1] for epoch in range(3)]
+    assert len(set(said)) == 1
+    assert "since epoch 0" in str(said[2])
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_metric_that_is_not_finite_is_none(value: float) -> None:
     watch = CollapseWatch(LAYOUT, Darts(), None)

@@ -139,6 +139,10 @@ class ImageStreams:
         """Full batches in the weight half, the same in every epoch."""
         return len(self._data.weight_rows) // self._batch_size
 
+    def total_steps(self, epochs: int) -> int:
+        """Every epoch has the same number of steps."""
+        return epochs * self.num_steps(0)
+
     def bilevel_batches(self, epoch: int, index: int, shard: Shard, device: torch.device) -> tuple[Batch, Batch]:
         """The (train, validation) batches of step `index` of `epoch`, both augmented."""
         steps = self.num_steps(epoch)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FEWEST_COLUMNS = 2
 """Columns of a shard that the statistics of a batch norm need."""
+_MOST_EPOCHS = 100_000
 
 
 class Text(Dataset):
@@ -55,7 +56,10 @@ class Text(Dataset):
         return Batch(tokens, tokens, draws, batch_dim=1, starts_epoch=True)
 
     def mistakes(self, search: SearchSettings, workers: int) -> Iterator[str]:
-        """Batch norm takes statistics over columns: each worker needs two of them in every micro-batch."""
+        """Batch norm takes statistics over columns: each worker needs two of them in every micro-batch. The number of
+        steps is known once the windows of all epochs are drawn."""
+        if search.epochs > _MOST_EPOCHS:
+            yield f"search.epochs = {search.epochs}: text has at most {_MOST_EPOCHS:,} epochs, each draws its windows"
         shard = search.batch_size // workers
         if shard >= search.accumulate and shard // search.accumulate < _FEWEST_COLUMNS:
             yield "batch norm on text needs 2 columns in each micro-batch of each worker: raise search.batch_size"

@@ -104,6 +104,10 @@ class TextStreams:
         """The number of windows of `epoch`, which varies, as each epoch draws new lengths."""
         return len(self._window_starts(epoch)) - 1
 
+    def total_steps(self, epochs: int) -> int:
+        """Draws the lengths of every epoch; `Text.mistakes` bounds their number."""
+        return self._first_step(epochs)
+
     def bilevel_batches(self, epoch: int, index: int, shard: Shard, device: torch.device) -> tuple[Batch, Batch]:
         """The (train, validation) windows of step `index` of `epoch`; this shard's columns of each."""
         steps = self.num_steps(epoch)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from ray_darts.spaces.kernel import Kernel
+from ray_darts.spaces.planned_device import is_for_cpu
 
 
 def depthwise(inputs_NCHW: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
@@ -36,7 +37,7 @@ def separable(
     `kernel`: computes both for the maps that it supports.
     """
     inputs_NCHW, stride, dilation = _undilated(inputs_NCHW, stride, dilation)
-    plain = torch.compiler.is_compiling() or inputs_NCHW.device.type != "cpu" or torch.is_autocast_enabled("cpu")
+    plain = torch.compiler.is_compiling() or not is_for_cpu(inputs_NCHW) or torch.is_autocast_enabled("cpu")
     if plain or stride != 1:
         return F.conv2d(depthwise(inputs_NCHW, weight, stride, dilation), mixing)
     output: Tensor = _Separable.apply(inputs_NCHW, weight, mixing, dilation, kernel)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
+from ray_darts.spaces.planned_device import is_for_cpu
 from ray_darts.spaces.recurrent.operations import wants_gradient
 
 _CACHED_ELEMENTS = 2**21
@@ -35,7 +36,7 @@ def _plain_decoder_loss(rows_RH: Tensor, weight_HV: Tensor, bias_1V: Tensor, tar
 
 def _totals(rows_RH: Tensor, weight_HV: Tensor, bias_1V: Tensor, targets_R: Tensor, excess_RV: Tensor | None) -> Tensor:
     """The loss; writes its derivative in the logits (softmax, minus one at the target) to `excess_RV`."""
-    chunk = max(1, _CACHED_ELEMENTS // bias_1V.shape[1]) if rows_RH.device.type == "cpu" else max(1, len(rows_RH))
+    chunk = max(1, _CACHED_ELEMENTS // bias_1V.shape[1]) if is_for_cpu(rows_RH) else max(1, len(rows_RH))
     parts = [rows_RH.new_zeros(())]
     for start in range(0, len(rows_RH), chunk):
         rows, targets = rows_RH[start : start + chunk], targets_R[start : start + chunk].unsqueeze(1)
