@@ -24,6 +24,7 @@ from ray_darts.artifacts.parts import decode_part
 from ray_darts.artifacts.records import ObjectRef, Record
 from ray_darts.artifacts.writer import RunWriter
 from ray_darts.errors import RunFailed, RunFinished, StoreError, StoreUnavailable, Superseded
+from tests.artifacts.folder_store import FolderStore
 from tests.artifacts.memory_store import Fault, Killed, MemoryStore
 from tests.artifacts.moves import RUNS, Process, runs, schedules, works
 from tests.artifacts.runs import EXPERIMENT, LAYOUT, advance, alphas_after, claimed, finish, register
@@ -31,6 +32,7 @@ from tests.artifacts.runs import EXPERIMENT, LAYOUT, advance, alphas_after, clai
 MAX_STEP = 12
 
 Answer = TypeVar("Answer")
+Store = MemoryStore | FolderStore
 
 
 class Protocol(RuleBasedStateMachine):
@@ -38,7 +40,7 @@ class Protocol(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = MemoryStore()
+        self.store = self.make_store()
         self.store.sweep = self.sweep
         register(self.store, *RUNS)
         self.processes: list[Process] = []
@@ -49,6 +51,9 @@ class Protocol(RuleBasedStateMachine):
         self.acknowledged: dict[str, tuple[Process, bytes]] = {}
         self.best: Best | None = None
         self.keys = {run: RunKeys(EXPERIMENT, run) for run, _ in RUNS}
+
+    def make_store(self) -> Store:
+        return MemoryStore()
 
     @initialize()
     def begin(self) -> None:
@@ -224,10 +229,13 @@ class Protocol(RuleBasedStateMachine):
             assert (-best.metric.value, best.run) < (-self.best.metric.value, self.best.run)
         self.best = best
 
+    def keys_below(self, prefix: str) -> list[str]:
+        return sorted(key for key in self.store.objects if key.startswith(prefix))
+
     def log(self, run: str) -> list[Record]:
         """The records of a run; without a gap, or it fails."""
         keys = self.keys[run]
-        found = sorted(key for key in self.store.objects if key.startswith(keys.log))
+        found = self.keys_below(keys.log)
         assert found == [keys.record(n) for n in range(len(found))]
         for key in found:
             if key not in self.parsed:
@@ -269,7 +277,7 @@ class Protocol(RuleBasedStateMachine):
             assert report.clean, report.problems
 
 
-def claim_at_last(store: MemoryStore, run: str) -> RunWriter:
+def claim_at_last(store: Store, run: str) -> RunWriter:
     """A new session that asks for a retry; a run that just ran out of idle claims is asked twice."""
     for session in ("last", "very-last"):
         try:
@@ -279,7 +287,7 @@ def claim_at_last(store: MemoryStore, run: str) -> RunWriter:
     raise AssertionError(f"{run} cannot be claimed")
 
 
-def with_faults(store: MemoryStore, faults: list[Fault | None], act: Callable[[], Answer]) -> Answer | None:
+def with_faults(store: Store, faults: list[Fault | None], act: Callable[[], Answer]) -> Answer | None:
     """Run `act` under a schedule of faults; None when it does not come to its end."""
     store.schedule = list(faults)
     try:

@@ -10,13 +10,15 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from ray_darts.artifacts import run_log, writer
 from ray_darts.errors import RayDartsError
+from tests.artifacts.folder_mutants import FOLDER_MUTANTS
+from tests.artifacts.folder_protocol import FolderProtocol
 from tests.artifacts.mutants import MUTANTS
 from tests.artifacts.protocol import Protocol
 
 
-def run(schedules: int) -> None:
+def run(schedules: int, machine: type[Protocol] = Protocol) -> None:
     run_state_machine_as_test(
-        Protocol,
+        machine,
         settings=settings(
             max_examples=schedules,
             stateful_step_count=20,
@@ -45,6 +47,25 @@ def test_the_invariants_hold_in_500_schedules() -> None:
 @pytest.mark.timeout(1200)
 def test_the_invariants_hold_in_5000_schedules() -> None:
     run(5000)
+
+
+def test_the_invariants_hold_in_20_schedules_on_a_folder() -> None:
+    run(20, FolderProtocol)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_invariants_hold_in_500_schedules_on_a_folder() -> None:
+    run(500, FolderProtocol)
+
+
+@pytest.mark.parametrize("mutant", FOLDER_MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_broken_folder_is_caught(
+    mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant(monkeypatch)
+    with pytest.raises((AssertionError, RayDartsError)):
+        run(40, FolderProtocol)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)

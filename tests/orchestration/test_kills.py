@@ -54,10 +54,6 @@ def condemned(folder: Path, moments: Sequence[str]) -> Path:
     return folder
 
 
-def claims(store: LocalStore) -> int:
-    return sum(entry.record.kind == "claim" for entry in read_log(store, RunKeys(EXPERIMENT, RUN)))
-
-
 def test_two_ranks_killed_at_ten_moments_in_turn_leave_the_same_trace(
     store: LocalStore, untouched: str, tmp_path: Path
 ) -> None:
@@ -94,7 +90,9 @@ def test_ranks_killed_under_ray_are_started_again_and_leave_the_same_trace(
     code, answer = job.end()
     assert code == 0, answer
     assert list((tmp_path / "moments").iterdir()) == []
-    assert claims(store) == 3, "the third death came after the finish record, so nobody claimed again"
+    log = [entry.record for entry in read_log(store, RunKeys(EXPERIMENT, RUN))]
+    claimed = [(record.owner.start, record.idle_claims) for record in log if record.kind == "claim"]
+    assert claimed == [(1, 1), (2, 1), (3, 1)], "the third death came after the finish record, so nobody claimed again"
     assert trace_digest(store, RUN) == untouched
     assert is_clean(store)
 
