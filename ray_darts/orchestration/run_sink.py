@@ -119,7 +119,7 @@ class Committer:
 
         retry_during_outage(advance, self._give_up_s, stop=self._give_up)
         self._seconds = time.monotonic() - began
-        self.durable_step = snapshot.step
+        self.durable_step = self._writer.step
         if self._committed is not None:
             self._committed(snapshot.step, self._seconds)
 
