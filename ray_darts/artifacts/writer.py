@@ -24,8 +24,9 @@ from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore, create, sha256
 from ray_darts.artifacts.publications import accept_finish
 from ray_darts.artifacts.records import CheckpointRef, Environment, Failure, Owner, PartRef, Record
+from ray_darts.artifacts.rows import Replay, StepRows, check_rows, fall_back
 from ray_darts.artifacts.run_log import Entry, claim, ended, now_text, put_record, superseded, write_head
-from ray_darts.errors import CorruptObject, MissingObject, NonFiniteAlphas, StoreError, StoreUnavailable
+from ray_darts.errors import CorruptObject, MissingObject, StoreError, StoreUnavailable
 from ray_darts.tasks.metrics import EpochMetrics
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class RunWriter:
         if claimed.record.checkpoint is not None:
             self._own.append(claimed.record.checkpoint)
         self._old: deque[str] = deque()
+        self._replay: Replay | None = None
         self.displaced = claimed.record.displaced
         self.displaced_age_s = claimed.record.displaced_age_s
         self._hint()
@@ -107,13 +109,17 @@ class RunWriter:
         return self._tip.record
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """The state after `step`; None at the start of a run. Raises: Superseded, MissingObject, CorruptObject."""
+        """The state after `step`, or an older one where that cannot be read; None at the start of a run.
+
+        After an older one the caller's rows begin after its step. Raises: Superseded, MissingObject, CorruptObject.
+        """
         ref = self._tip.record.checkpoint
         try:
             return None if ref is None else load_checkpoint(self._store, self._keys, ref)
-        except (MissingObject, CorruptObject):
+        except (MissingObject, CorruptObject) as error:
             self._check_fenced()
-            raise
+            checkpoint, self._replay = fall_back(self._store, self._keys, error)
+            return checkpoint
 
     def advance(
         self,
@@ -129,11 +135,18 @@ class RunWriter:
 
         `rows` (stream name to float32 [n, width]) and `epochs` [n] are the rows of the n steps after the last durable
         one; a search has the stream `alphas`. `metrics` are of the epochs that ended in these steps; `commit_seconds`
-        is how long the commit before took.
+        is how long the commit before took. After a fallback of `load_checkpoint` the rows are those after the older
+        checkpoint or the call before; what is durable already is compared, not written.
         Raises: Superseded, StoreUnavailable (call again with the same arguments), NonFiniteAlphas.
         """
         if self._pending is None:
-            self._pending = self._prepare_advance(step, rows, epochs, metrics, checkpoint, commit_seconds, total_steps)
+            added = StepRows(rows, epochs, metrics)
+            if self._replay is not None:
+                added = self._replay.new_rows(step, added)
+                if step < self.step:
+                    return
+                self._replay = None
+            self._pending = self._prepare_advance(step, added, checkpoint, commit_seconds, total_steps)
         self._check_pending("advance", step)
         acknowledged = self._commit()
         assert acknowledged.checkpoint is not None
@@ -163,19 +176,17 @@ class RunWriter:
     def _prepare_advance(
         self,
         step: int,
-        rows: Mapping[str, NDArray[np.float32]],
-        epochs: NDArray[np.int32],
-        metrics: Sequence[EpochMetrics],
+        rows: StepRows,
         checkpoint: Checkpoint,
         commit_seconds: float | None,
         total_steps: int | None,
     ) -> _Pending:
+        check_rows(self.step + 1, step, rows)
         streams: dict[str, tuple[PartRef, ...]] = {}
         objects: deque[tuple[str, bytes, str]] = deque()
-        for stream, values in rows.items():
-            self._check_rows(step, stream, values, epochs)
+        for stream, values in rows.streams.items():
             if step > self.step:
-                part, data = self._encode_part(step, stream, values, epochs)
+                part, data = self._encode_part(step, stream, values, rows.epochs)
                 streams[stream] = (part,)
                 objects.append((part.key, data, "advance.after_part"))
         keys = self._keys.checkpoint(step, self.term, uuid4().hex)
@@ -188,21 +199,12 @@ class RunWriter:
             idle_claims=0,
             streams=streams,
             checkpoint=encoded.ref,
-            epochs=tuple(metrics),
-            latest=metrics[-1].scalars() if metrics else self.record.latest,
+            epochs=tuple(rows.metrics),
+            latest=rows.metrics[-1].scalars() if rows.metrics else self.record.latest,
             commit_seconds=commit_seconds,
             total_steps=self.record.total_steps if total_steps is None else total_steps,
         )
         return _Pending(record, objects)
-
-    def _check_rows(self, step: int, stream: str, values: NDArray[np.float32], epochs: NDArray[np.int32]) -> None:
-        first, num_rows = self.step + 1, step - self.step
-        if values.ndim != 2 or len(values) != num_rows or epochs.shape != (num_rows,):
-            raise ValueError(
-                f"steps {first} to {step} need {num_rows} rows, got {stream} {values.shape} and epochs {epochs.shape}"
-            )
-        if not np.isfinite(values).all():
-            raise NonFiniteAlphas(f"a value of {stream} between the steps {first} and {step} is not finite")
 
     def _encode_part(
         self, step: int, stream: str, values: NDArray[np.float32], epochs: NDArray[np.int32]

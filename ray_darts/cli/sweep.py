@@ -44,7 +44,8 @@ def result_text(result: api.SearchResult) -> str:
     lines += [f"{order} order: {spread.text()}" for order, spread in _spread(result).items()]
     lines += [line for line in (warning_line(run.status) for run in result.runs) if line]
     if result.best is None:
-        lines.append("no run has finished yet, so there is no best genotype")
+        finished = any(outcome.kind == "finished" for outcome in result.outcomes.values())
+        lines.append("the best genotype cannot be read now" if finished else "no run has finished yet: no best genotype")
     else:
         lines.append(f"best: {result.best.run}, {metric_text(result.best)}")
         if result.best.warning is not None:

@@ -123,7 +123,7 @@ class Committer:
         waiting = f"the commit of step {snapshot.step} (step {self.durable_step} is durable)"
         retry_during_outage(advance, self._give_up_s, waiting, stopped=self._given_up.is_set)
         self._seconds = time.monotonic() - began
-        self.durable_step = snapshot.step
+        self.durable_step = self._writer.step
         if self._committed is not None:
             self._committed(snapshot.step, self._seconds)
 

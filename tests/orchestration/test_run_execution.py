@@ -237,6 +237,38 @@ def test_a_run_whose_starts_end_by_themselves_before_a_commit_fails(store: Local
     assert "ended by themselves" in failed.detail
 
 
+def damage_the_last_checkpoint(store: LocalStore) -> int:
+    """Overwrite it as a broken disk would; its step."""
+    tip = read_log(store, RunKeys(EXPERIMENT, RUN))[-1].record
+    assert tip.checkpoint is not None
+    store.put(tip.checkpoint.tensors.key, b"damaged")
+    return tip.step
+
+
+def test_a_damaged_checkpoint_costs_steps_and_changes_nothing(
+    store: LocalStore, untouched: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    assignment = assigned(store, eager())
+    search_here(assignment, store, RankContext(hooks=Stopping(after=3)))
+    assert damage_the_last_checkpoint(store) == 6
+    assert search_here(assignment, store) == RunOutcome("finished", step=STEPS)
+    assert "checkpoint of step 6 cannot be read" in caplog.text
+    assert published(store, RUN) == untouched
+    assert is_clean(store)
+
+
+def test_steps_that_are_computed_again_on_other_data_never_join_the_run(store: LocalStore) -> None:
+    assignment = assigned(store, eager())
+    search_here(assignment, store, RankContext(hooks=Stopping(after=3)))
+    damage_the_last_checkpoint(store)
+    before = read_log(store, RunKeys(EXPERIMENT, RUN))
+    other = assignment.model_copy(update={"seed": 1})
+    outcome = search_here(other, store)
+    assert outcome.kind == "error"
+    assert "differ from the rows" in outcome.detail
+    assert [entry.record.kind for entry in read_log(store, RunKeys(EXPERIMENT, RUN))[len(before) :]] == ["claim"]
+
+
 def test_a_run_of_another_task_is_not_continued(store: LocalStore) -> None:
     assignment = assigned(store, eager())
     search_here(assignment, store, RankContext(hooks=Stopping(after=1)))
