@@ -45,7 +45,8 @@ def result_text(result: api.SearchResult) -> str:
     lines += [line for line in (warning_line(run.status) for run in result.runs) if line]
     if result.best is None:
         finished = any(outcome.kind == "finished" for outcome in result.outcomes.values())
-        lines.append("the best genotype cannot be read now" if finished else "no run has finished yet: no best genotype")
+        why = "it cannot be read now" if finished else "no run has finished yet"
+        lines.append(f"no best genotype: {why}")
     else:
         lines.append(f"best: {result.best.run}, {metric_text(result.best)}")
         if result.best.warning is not None:

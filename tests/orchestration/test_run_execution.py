@@ -14,14 +14,11 @@ from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.run_log import MAX_IDLE_CLAIMS, read_log
 from ray_darts.artifacts.status import run_status
 from ray_darts.config import SearchConfig
-from ray_darts.errors import StoreDenied
-from ray_darts.orchestration.assignment import Assignment, RunOutcome
+from ray_darts.orchestration.assignment import RunOutcome
 from ray_darts.orchestration.run_execution import RankContext
 from ray_darts.orchestration.runtime_hooks import NoHooks
 from ray_darts.protocols.task import StopReason
-from ray_darts.search.collectives import Collectives
-from tests.orchestration.tiny import EXPERIMENT, assigned, execute_here, is_clean, published, search_here, trace_digest
-from tests.search.ranks import RankProcesses
+from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, published, search_here, trace_digest
 from tests.search.searches import tiny_config
 
 RUN = "first-order-seed-0"
@@ -201,14 +198,6 @@ def test_nan_is_a_final_failure_with_its_reason_that_leaves_no_genotype(store: L
     assert "--retry-failed" in again.detail
 
 
-def test_other_data_than_the_commands_is_refused(store: LocalStore) -> None:
-    assignment = assigned(store)
-    other = assignment.model_copy(update={"data_digests": {**assignment.data_digests, "split": "0" * 64}})
-    outcome = search_here(other, store)
-    assert outcome.kind == "refused"
-    assert "every node must see the same data" in outcome.detail
-
-
 IDLE = [point for point in CRASH_POINTS if point.startswith(("claim.after", "advance")) and "acknowledged" not in point]
 
 
@@ -267,58 +256,6 @@ def test_steps_that_are_computed_again_on_other_data_never_join_the_run(store: L
     assert outcome.kind == "error"
     assert "differ from the rows" in outcome.detail
     assert [entry.record.kind for entry in read_log(store, RunKeys(EXPERIMENT, RUN))[len(before) :]] == ["claim"]
-
-
-def test_a_run_of_another_task_is_not_continued(store: LocalStore) -> None:
-    assignment = assigned(store, eager())
-    search_here(assignment, store, RankContext(hooks=Stopping(after=1)))
-    outcome = search_here(assignment.model_copy(update={"task": "training"}), store)
-    assert outcome.kind == "refused"
-    assert "log is of the task 'search', not 'training'" in outcome.detail
-
-
-class DeniedStore(LocalStore):
-    """A folder that may be read and not written."""
-
-    def put_if_absent(self, key: str, data: bytes) -> None:
-        raise StoreDenied(f"s3:PutObject is missing for {key}")
-
-
-def test_a_missing_right_that_a_worker_finds_refuses_the_run(store: LocalStore) -> None:
-    outcome = search_here(assigned(store), DeniedStore(Path(store.uri)))
-    assert outcome.kind == "refused"
-    assert "s3:PutObject" in outcome.detail
-
-
-def outcome_on_rank(collectives: Collectives, plain: dict[str, object]) -> RunOutcome | None:
-    assignment = Assignment.from_plain(plain)
-    store = LocalStore(Path(assignment.store_uri))
-    return execute_here(assignment, store, RankContext(collectives), world_size=2)
-
-
-def test_only_rank_0_knows_how_a_run_ended(store: LocalStore, ranks: RankProcesses) -> None:
-    assignment = assigned(store)
-    assert ranks.run(2, outcome_on_rank, assignment.to_plain()) == [RunOutcome("finished", step=STEPS), None]
-
-
-def test_local_batch_norm_is_not_continued_by_another_number_of_workers(store: LocalStore) -> None:
-    assignment = assigned(store, eager())
-    search_here(assignment, store, RankContext(hooks=Stopping(after=1)), world_size=2)
-    refused = search_here(assignment, store)
-    assert refused.kind == "refused"
-    assert "--allow-world-size-change" in refused.detail
-    allowed = assignment.model_copy(update={"allow_world_size_change": True})
-    assert search_here(allowed, store).kind == "finished"
-    worlds = [
-        e.record.environment.world_size for e in read_log(store, RunKeys(EXPERIMENT, RUN)) if e.record.kind == "claim"
-    ]
-    assert worlds == [2, 1]
-
-
-def test_synchronised_batch_norm_is_continued_by_any_number_of_workers(store: LocalStore) -> None:
-    assignment = assigned(store, eager("search.batch_norm=sync"))
-    search_here(assignment, store, RankContext(hooks=Stopping(after=1)), world_size=2)
-    assert search_here(assignment, store).kind == "finished"
 
 
 def test_the_trace_digest_notices_a_changed_alpha(store: LocalStore, untouched: dict[str, object]) -> None:
