@@ -12,7 +12,7 @@ LAYERS := $(addprefix tests/,config protocols genotype tasks methods spaces data
 ON_S3 := $(addprefix tests/artifacts/test_,objects.py verdicts.py gateway.py lost_replies.py processes.py \
 	s3.py::test_a_whole_run_on_a_bucket_is_published_and_verified \
 	s3.py::test_many_traces_on_a_bucket_are_one_dataset s3.py::test_a_missing_bucket_is_no_missing_key) \
-	$(addprefix tests/orchestration/test_,searches_on_s3.py five_kills.py)
+	tests/orchestration/test_five_kills.py
 IMITATED := without-list or bare-tags
 STORE ?= results
 
