@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -34,7 +36,8 @@ def status(
         _watch(experiment, opened.status, as_json)
         return
     runs = opened.status()
-    show_result(status_text(runs), [run_data(run) for run in runs], as_json)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    show_result(status_text(runs, width), [run_data(run) for run in runs], as_json)
 
 
 def run_data(run: RunStatus) -> dict[str, object]:
