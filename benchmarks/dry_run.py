@@ -1,6 +1,6 @@
 """Time and peak memory of counting a step for a dry run, both orders, each size in a process of its own.
 
-python -m benchmarks.dry_run [--layers 3 8 14 20] [--sizes 32 75 224] [--channels 4]
+python -m benchmarks.dry_run [--layers 3 8 20] [--sizes 32 75 224] [--channels 4]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STEMS = ("cifar", "imagenet")
 def main() -> None:
     """Start a process for each size, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, nargs="+", default=[3, 8, 14, 20])
+    parser.add_argument("--layers", type=int, nargs="+", default=[3, 8, 20])
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 75, 224])
     parser.add_argument("--channels", type=int, default=4)
     parser.add_argument("--one", nargs=3, metavar=("LAYERS", "SIZE", "STEM"), help="measure in this process")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -35,9 +37,9 @@ def status(
         return
     runs = opened.status()
     data = opened.data()
-    show_result(
-        status_text(runs) + ("" if data is None else f"\n{data.line()}"), [run_data(run) for run in runs], as_json
-    )
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    text = status_text(runs, width) + ("" if data is None else f"\n{data.line()}")
+    show_result(text, [run_data(run) for run in runs], as_json)
 
 
 def run_data(run: RunStatus) -> dict[str, object]:

@@ -17,19 +17,29 @@ from ray_darts.report.amounts import counted
 from ray_darts.report.seeds import Spread, spread_over_seeds
 from ray_darts.report.table import LiveTable, warning_line
 
+_CONTINUES = "everything committed is safe: the same command continues"
+
 
 def search_and_report(request: SweepRequest) -> api.SearchResult:
     """Search until every run has ended or the user interrupts; show runs and the package's log on stderr.
 
-    Raises: ConfigError, DataError, ClusterError, StoreError.
+    Raises: ConfigError, DataError, ClusterError, StoreError; KeyboardInterrupt after a second signal.
     """
     seeds, orders = counted(len(request.seeds), "seed"), " and ".join(request.orders)
     report_line(f"experiment {request.experiment} in {request.store_uri}: {seeds}, {orders} order")
-    # Ray prints warnings to stdout, where only results belong
-    with _log_on_stderr(request.experiment), redirect_stdout(sys.stderr), LiveTable(request.experiment) as table:
-        result = api.run_request(request, table.show)
+    try:
+        # Ray prints warnings to stdout, where only results belong
+        with _log_on_stderr(request.experiment), redirect_stdout(sys.stderr), LiveTable(request.experiment) as table:
+            try:
+                result = api.run_request(request, table.show)
+            except KeyboardInterrupt:
+                table.erase()
+                raise
+    except KeyboardInterrupt:
+        report_line(_CONTINUES)
+        raise
     if result.exit_code in (INTERRUPTED, STORE_GIVEN_UP):
-        report_line("everything committed is safe: the same command continues")
+        report_line(_CONTINUES)
     elif result.exit_code != DONE:
         report_line("not every run has finished; see the lines above")
     return result

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from ray_darts.report.amounts import duration_text
+from ray_darts.report.terminal import buffered, keep_output, signals_after
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
     from ray_darts.artifacts.status import RunStatus
 
 _COLUMNS = ("run", "state", "epoch", "step", "loss", "quality", "entropy", "skips", "left", "age", "owner")
+_DROPPED = ("owner", "age", "skips", "entropy", "loss", "epoch", "left", "quality", "step")
+"""Columns that a narrow terminal does not show, in the order in which they are left out."""
 _VALIDATION = "validation_"
 _STYLES = {"finished": "green", "failed": "red", "searching": "cyan"}
 _PLAIN_WIDTH = 240
+_UNBOUNDED = 10_000
 
 
 def row_cells(run: RunStatus) -> dict[str, str]:
@@ -58,31 +62,52 @@ def quality_name(run: RunStatus) -> str:
     return next((name for name in others if ranking.endswith(f"{_VALIDATION}{name}")), others[0] if others else "")
 
 
-def status_text(runs: Sequence[RunStatus]) -> str:
-    """The table as plain text, and a line for each run that failed."""
+def status_text(runs: Sequence[RunStatus], width: int | None = None) -> str:
+    """The table as plain text, `width` columns wide at most, and a line for each run that failed or has a warning."""
     from rich.console import Console
 
     if not runs:
         return "no run has been started yet"
-    console = Console(file=io.StringIO(), width=_PLAIN_WIDTH, force_terminal=False, color_system=None)
-    console.print(status_table(runs))
+    width = _PLAIN_WIDTH if width is None else width
+    console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
+    console.print(status_table(runs, width))
     table = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
     failures = [f"{run.run} failed: {run.failure.detail}" for run in runs if run.failure is not None]
     return "\n".join([table, *failures, *(line for line in map(warning_line, runs) if line)])
 
 
-def status_table(runs: Sequence[RunStatus]) -> Table:
-    """A rich table; columns that are empty for all runs are left out."""
-    from rich import box
-    from rich.table import Table
+def status_table(runs: Sequence[RunStatus], width: int = _PLAIN_WIDTH) -> Table:
+    """A rich table of at most `width` columns of text: what does not fit is left out, the less important first.
+
+    Columns that are empty for all runs are left out too. No name is shortened: where the names of runs alone are too
+    wide, they are folded.
+    """
+    from rich.console import Console
 
     rows = [row_cells(run) for run in runs]
     qualities = list(dict.fromkeys(name for name in map(quality_name, runs) if name))
     columns = [name for name in _COLUMNS if any(row[name] for row in rows)]
+    titles = {"quality": " or ".join(qualities)}
+    measuring = Console(file=io.StringIO(), width=_UNBOUNDED)
+    for dropped in ("", *_DROPPED):
+        columns = [name for name in columns if name != dropped]
+        table = _table(columns, titles, rows)
+        if measuring.measure(table).maximum <= width:
+            break
+    return table
+
+
+def _table(columns: Sequence[str], titles: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in columns:
-        title = " or ".join(qualities) if name == "quality" else name
-        table.add_column(title, justify="left" if name in ("run", "state", "owner") else "right", no_wrap=True)
+        justify: Literal["left", "right"] = "left" if name in ("run", "state", "owner") else "right"
+        title = titles.get(name, name)
+        table.add_column(
+            title, justify=justify, no_wrap=name != "run", overflow="fold" if name == "run" else "ellipsis"
+        )
     for row in rows:
         table.add_row(*(row[name] for name in columns), style=_STYLES.get(row["state"]))
     return table
@@ -110,6 +135,7 @@ class LiveTable:
         self._console = console
         self._quiet = quiet
         self._live: Live | None = None
+        self._restore_terminal: Callable[[], None] | None = None
         self._shown: dict[str, tuple[str, int | None]] = {}
         self._warned: set[str] = set()
 
@@ -117,10 +143,11 @@ class LiveTable:
         from rich.console import Console
 
         if self._console is None:
-            self._console = Console(stderr=True)
+            self._console = Console(file=buffered(sys.stderr))
         if self._console.is_terminal and not self._quiet:
             from rich.live import Live
 
+            self._restore_terminal = keep_output(self._console.file)
             self._live = Live(console=self._console, auto_refresh=False, transient=False)
             self._live.start()
         return self
@@ -129,7 +156,15 @@ class LiveTable:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            with signals_after():
+                self._live.stop()
+        if self._restore_terminal is not None:
+            self._restore_terminal()
+
+    def erase(self) -> None:
+        """Remove the table from the terminal at the end: it shows what is no longer true."""
+        if self._live is not None:
+            self._live.transient = True
 
     def _place(self, run: RunStatus) -> str:
         """The name of the search in a log of several, in the same form as in workers' logs."""
@@ -140,14 +175,18 @@ class LiveTable:
         """Show the current state of all runs; without a terminal, a line for each whose state or epoch has changed."""
         if self._quiet or self._console is None:
             return
+        with signals_after():
+            self._show(runs, self._console)
+
+    def _show(self, runs: Sequence[RunStatus], console: Console) -> None:
         for run in runs:
             line = warning_line(run)
             if line and line not in self._warned:
                 self._warned.add(line)
                 text = line if self._live is not None else f"{line} {self._place(run)}"
-                self._console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+                console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
         if self._live is not None:
-            self._live.update(status_table(runs), refresh=True)
+            self._live.update(status_table(runs, console.width), refresh=True)
             return
         for run in runs:
             now = run.state, run.epoch

@@ -51,10 +51,9 @@ def measure_footprint(config: SearchConfig, facts: DataFacts, order: Order, devi
     Operations and activations are proportional to the batch, so a batch of two samples (per micro-batch) is enough.
     bfloat16 is counted as float32, as there is no autocast on the meta device: its activations are an upper bound.
     """
-    settings = config.search.model_copy(
-        update={"precision": "float32"} if config.search.precision == "bfloat16" else {}
-    )
-    operation = config.operation.model_copy(update={"compile": ()})
+    settings, operation = config.search, config.operation.model_copy(update={"compile": ()})
+    if settings.precision == "bfloat16":
+        settings = settings.model_copy(update={"precision": "float32"})
     counted = config.model_copy(update={"search": settings, "operation": operation})
     try:
         return count_step(counted, facts, order, device_kind, META)
@@ -115,7 +114,9 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, object] | None = None,
     ) -> object:
         result = self._call(func, args, kwargs or {})
-        if not func.is_view and not _is_upload(args, result):
+        if func.is_view:
+            return result
+        if not _is_upload(args, result):
             self.calls += 1
         self.flops += _flops(func, args, result)
         return result

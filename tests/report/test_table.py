@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -33,6 +34,21 @@ def test_a_searching_run_shows_all_its_numbers_and_the_time_left() -> None:
 
 def test_empty_columns_are_left_out() -> None:
     assert status_text([WAITING]).splitlines()[0].split() == ["run", "state", "step"]
+
+
+def test_a_narrow_table_leaves_out_the_less_important_columns_and_shortens_no_name() -> None:
+    runs = [replace(SEARCHING, run=f"pc-darts-second-order-seed-{seed}") for seed in range(8)]
+    heads = {}
+    for width in range(30, 140):
+        lines = status_text(runs, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert "…" not in "".join(lines)
+        heads[width] = lines[0].split()
+        if width >= 40:
+            assert [line.split()[0] for line in lines[2:]] == [run.run for run in runs]
+    assert [heads[40], heads[60]] == [["run", "state"], ["run", "state", "step", "accuracy"]]
+    assert heads[80] == ["run", "state", "epoch", "step", "accuracy", "left"]
+    assert heads[139][-1] == "owner"
 
 
 def test_text_has_a_perplexity() -> None:
