@@ -192,7 +192,7 @@ def test_waiting_demand_is_logged(
     store: LocalStore, assignments: list[Assignment], caplog: pytest.LogCaptureFixture
 ) -> None:
     sweep = ScriptedSweep(until_stopped)
-    limits = Limits(max_hours=0.01 / HOUR_S, observe_s=0.001, log_waiting_s=0.0)
+    limits = Limits(max_hours=1 / HOUR_S, observe_s=0.001, log_waiting_s=0.0)
     with caplog.at_level("INFO", "ray_darts.orchestration"):
         supervise(sweep, assignments, store, limits).run()
     assert "waiting for 2 CPUs" in caplog.text
