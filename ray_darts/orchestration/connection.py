@@ -21,7 +21,7 @@ from ray_darts.orchestration.ray_internals import (
     canonicalize_bootstrap_address,
     get_default_ray_temp_dir,
 )
-from ray_darts.orchestration.session_folder import leaving_cluster
+from ray_darts.orchestration.session_folder import Connection, leaving_cluster
 
 logger = logging.getLogger("ray_darts.orchestration")
 
@@ -46,8 +46,8 @@ def named_cluster(address: str | None) -> str | None:
 
 
 @contextmanager
-def ray_connection(address: str | None, plugins: Sequence[str] = ()) -> Iterator[bool]:
-    """Connect for the length of the block; yields whether the cluster was started here, for this command alone.
+def ray_connection(address: str | None, plugins: Sequence[str] = ()) -> Iterator[Connection]:
+    """Connect for the length of the block.
 
     The code of `plugins` (loaded modules) can be imported in every process that Ray starts for this command.
     `named_cluster` names it (`auto`: the one that runs on this machine); without a name a cluster of this machine's
@@ -59,12 +59,13 @@ def ray_connection(address: str | None, plugins: Sequence[str] = ()) -> Iterator
     reduce_ray_output()
     with redirect_stdout(cast("TextIO", _StdoutWithoutRay(sys.stdout))):
         if ray.is_initialized():
-            yield False
+            yield Connection(is_own=False)
             return
         target = named_cluster(address)
         _connect(target, plugins)
-        with leaving_cluster(is_own=target is None):
-            yield target is None
+        connection = Connection(is_own=target is None)
+        with leaving_cluster(connection):
+            yield connection
 
 
 def _connect(target: str | None, plugins: Sequence[str]) -> None:

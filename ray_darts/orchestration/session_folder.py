@@ -8,30 +8,43 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import ray
 
-from ray_darts.errors import ClusterError
 from ray_darts.orchestration.ray_internals import own_session_folder
 
 logger = logging.getLogger("ray_darts.orchestration")
 
 
-@contextmanager
-def leaving_cluster(is_own: bool) -> Iterator[None]:
-    """Leave the cluster after the block; `is_own`: this process started it, so it ends and its folder is removed.
+@dataclass
+class Connection:
+    """A connection to Ray.
 
-    After a ClusterError the folder stays, since Ray's logs may say why.
+    `is_own`: this process started the cluster, for this command alone. `keep_logs`: leave Ray's logs of an own cluster
+    on the disk; the caller sets it where they say more than the command's output.
     """
-    folder = own_session_folder() if is_own else None
+
+    is_own: bool
+    keep_logs: bool = False
+
+
+@contextmanager
+def leaving_cluster(connection: Connection) -> Iterator[None]:
+    """Leave the cluster after the block; an own one ends, and its folder is removed unless its logs are kept.
+
+    They are kept after any exception, too, since they may say why.
+    """
+    folder = own_session_folder() if connection.is_own else None
     try:
         yield
-    except ClusterError:
-        if folder is not None:
-            logger.warning("Ray's logs of this command are kept: %s", folder / "logs")
-        folder = None
+    except BaseException:
+        connection.keep_logs = True
         raise
     finally:
-        ray.shutdown(wait_for_processes=folder is not None)
-        if folder is not None:
+        removed = folder is not None and not connection.keep_logs
+        ray.shutdown(wait_for_processes=removed)
+        if folder is not None and removed:
             shutil.rmtree(folder, ignore_errors=True)  # a last process may still write; what it leaves is empty
+        elif folder is not None:
+            logger.warning("Ray's logs of this command are kept: %s", folder / "logs")

@@ -55,6 +55,9 @@ logger = logging.getLogger("ray_darts.orchestration")
 _STOP_MARGIN_S = 120.0
 """How long runs may take to stop beside their last commit: the steps until they agree on it, and Ray's own shutdown."""
 
+_EXPLAINED_BY_LOGS = ("error", "lost")
+"""Outcomes whose cause is known to Ray's logs in full, such as a worker's traceback."""
+
 Observer = Callable[[list[RunStatus]], None]
 
 
@@ -151,11 +154,11 @@ def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str
     request = plan.request
     if named_cluster(request.address) is None and not ray.is_initialized():
         placement(request, machine_capacity(), len(plan.to_search))
-    with ray_connection(request.address, request.config.plugins) as is_own:
+    with ray_connection(request.address, request.config.plugins) as connection:
         capacity = cluster_capacity()
         config, operation = with_absolute_path(request.config), request.config.operation
         device, demand, num_concurrent = placement(request, capacity, len(plan.to_search))
-        if is_own:
+        if connection.is_own:
             data = check_here(config, request.seeds[0], store)
         else:
             check_store_is_shared(store)
@@ -171,7 +174,7 @@ def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str
             demand.describe(),
             capacity.describe(),
         )
-        return Supervisor(
+        outcomes = Supervisor(
             TuneSweep(assignments, num_concurrent),
             assignments,
             store,
@@ -183,6 +186,8 @@ def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str
                 stop_grace_s=operation.stop_patience_s + _STOP_MARGIN_S,
             ),
         ).run()
+        connection.keep_logs = any(outcome.kind in _EXPLAINED_BY_LOGS for outcome in outcomes.values())
+        return outcomes
 
 
 def log_data(description: DataDescription) -> None:

@@ -28,8 +28,8 @@ CONNECT = """
 from ray_darts.orchestration.connection import ray_connection
 from ray_darts.orchestration.ray_internals import own_session_folder
 if __name__ == "__main__":
-    with ray_connection(None) as is_own:
-        print(is_own, own_session_folder().parent)
+    with ray_connection(None) as connection:
+        print(connection.is_own, own_session_folder().parent)
 """
 
 

@@ -23,9 +23,12 @@ from ray_darts.orchestration.ray_internals import own_session_folder
 def use():
     print(own_session_folder().name, own_session_folder().is_dir(), ray.get(ray.remote(lambda: 7).remote()))
 
-with ray_connection(None) as is_own:
-    assert is_own
+with ray_connection(None) as connection:
+    assert connection.is_own
     use()
+with ray_connection(None) as connection:
+    use()
+    connection.keep_logs = True
 try:
     with ray_connection(None):
         use()
@@ -35,7 +38,7 @@ except ClusterLost:
 """
 
 
-def test_a_session_of_this_process_is_removed_unless_ray_failed_and_no_other_is() -> None:
+def test_a_session_of_this_process_is_removed_unless_its_logs_are_wanted_and_no_other_is() -> None:
     with tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp") as folder:
         other = Path(folder) / "ray" / "session_2026-01-01_00-00-00_000000_1" / "logs"
         other.mkdir(parents=True)
@@ -46,9 +49,9 @@ def test_a_session_of_this_process_is_removed_unless_ray_failed_and_no_other_is(
         )
         assert done.returncode == 0, done.stderr
         used = [line.split() for line in done.stdout.splitlines()]
-        assert [words[1:] for words in used] == [["True", "7"]] * 2
-        ended, failed = (words[0] for words in used)
+        assert [words[1:] for words in used] == [["True", "7"]] * 3
+        ended, wanted, failed = (words[0] for words in used)
         sessions = {path.name for path in (Path(folder) / "ray").glob("session_2*")}
-        assert sessions == {other.parent.name, failed}
+        assert sessions == {other.parent.name, wanted, failed}
         assert ended not in sessions
-        assert f"{failed}/logs" in done.stderr
+        assert all(f"{kept}/logs" in done.stderr for kept in (wanted, failed))
