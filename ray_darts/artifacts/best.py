@@ -104,7 +104,7 @@ def offer_best(store: ObjectStore, offered: Best) -> bool:
             return None
         return True
 
-    return until_settled(store, key, offer, "it must compare and swap (If-Match with the ETag that it sends)")
+    return until_settled(store, key, offer, "must accept If-Match with the ETag that it sends")
 
 
 def read_best(store: ObjectStore, experiment: str, verify: bool = False) -> Best:

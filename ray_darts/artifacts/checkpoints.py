@@ -6,7 +6,7 @@ Knows how one is written and read back, not when it is made or which is the newe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 from ray_darts.artifacts.documents import canonical_json
 from ray_darts.artifacts.keys import CheckpointKeys, RunKeys
 from ray_darts.artifacts.objects import ObjectStore, get_checked, sha256
-from ray_darts.artifacts.records import CheckpointRef, ObjectRef
+from ray_darts.artifacts.records import CheckpointRef, ObjectRef, Record
 from ray_darts.errors import CorruptObject
 
 
@@ -48,6 +48,12 @@ def encode_checkpoint(keys: CheckpointKeys, step: int, checkpoint: Checkpoint) -
         state=ObjectRef(key=keys.state, sha256=sha256(state), num_bytes=len(state)),
     )
     return EncodedCheckpoint(ref, tensors, state)
+
+
+def checkpoints_of(records: Sequence[Record]) -> list[CheckpointRef]:
+    """Each checkpoint that the records of a log name, the newest first."""
+    found = {record.checkpoint.state.key: record.checkpoint for record in reversed(records) if record.checkpoint}
+    return list(found.values())
 
 
 def load_checkpoint(store: ObjectStore, keys: RunKeys, ref: CheckpointRef) -> Checkpoint:

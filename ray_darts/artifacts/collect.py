@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ray_darts.artifacts.checkpoints import checkpoints_of
 from ray_darts.artifacts.experiment import list_runs
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import Listed, ObjectStore
-from ray_darts.artifacts.run_log import Entry, read_log
+from ray_darts.artifacts.records import Record
+from ray_darts.artifacts.run_log import read_log
 
 DEFAULT_MIN_AGE_S = 24 * 3600.0
 
@@ -56,20 +58,25 @@ def run_garbage(store: ObjectStore, keys: RunKeys) -> Iterator[Listed]:
         return
     tip = log[-1].record
     fenced = tip.term + 1 if tip.kind == "finish" else tip.term
-    kept = _kept_keys(log)
-    for prefix in (keys.parts, keys.checkpoints):
-        for entry in store.list_objects(prefix):
-            term = _term(keys, entry.key)
-            if term is not None and term < fenced and entry.key not in kept:
-                yield entry
+    there = [entry for prefix in (keys.parts, keys.checkpoints) for entry in store.list_objects(prefix)]
+    kept = _kept_keys([entry.record for entry in log], {entry.key for entry in there})
+    for entry in there:
+        term = _term(keys, entry.key)
+        if term is not None and term < fenced and entry.key not in kept:
+            yield entry
 
 
-def _kept_keys(log: Sequence[Entry]) -> set[str]:
-    """Every part of every stream of the log, and the checkpoint from which a claim would resume."""
-    kept = {part.key for entry in log for part in entry.record.parts}
-    checkpoint = log[-1].record.checkpoint
-    if checkpoint is not None:
-        kept |= {checkpoint.tensors.key, checkpoint.state.key}
+def _kept_keys(records: Sequence[Record], there: set[str]) -> set[str]:
+    """Every part of every stream of the log, and the checkpoint from which a claim would resume.
+
+    Of an unfinished run also the newest older checkpoint that is there: a claim falls back to it when the last one
+    cannot be read.
+    """
+    kept = {part.key for record in records for part in record.parts}
+    last, *older = [{ref.tensors.key, ref.state.key} for ref in checkpoints_of(records)] or [set()]
+    kept |= last
+    if records[-1].kind != "finish":
+        kept |= next((keys for keys in older if keys <= there), set())
     return kept
 
 

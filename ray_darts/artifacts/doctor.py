@@ -1,10 +1,11 @@
 """Whether a store can hold runs: each promise that the protocol needs, tried on the user's own bucket or folder.
 
-Puts a probe object under `_probe/` and removes it. Knows no experiment.
+Puts a probe object under `_probe/` and removes it, unless putting it failed. Knows no experiment.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from ray_darts.artifacts.objects import Conflict, ObjectStore, create
 from ray_darts.errors import ConfigError, MissingObject, RayDartsError, StoreDenied, StoreError, StoreUnavailable
 
 MAX_CLOCK_SKEW_S = 300.0
+_DELETE = "delete"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Check:
 
 
 def probe_store(store: ObjectStore) -> list[Check]:
-    """Try every promise, also after one is broken; the probe is removed. Raises nothing of the package's errors.
+    """Try every promise, also after one is broken. Raises nothing of the package's errors.
 
     What could only fail because an earlier request failed is not tried, so each check that fails is a cause.
     """
@@ -85,7 +87,7 @@ def _prevents(check: Check, promise: _Promise) -> bool:
 
 
 def _with_untried(check: Check, names: list[str]) -> Check:
-    return replace(check, detail=f"{check.detail} (not tried therefore: {', '.join(names)})") if names else check
+    return replace(check, detail=f"{check.detail} (not tried because of this: {', '.join(names)})") if names else check
 
 
 class _Prober:
@@ -106,6 +108,9 @@ class _Prober:
             check = self._check(promise)
             if check is not None:
                 checks.append(check)
+        if _DELETE in causes and checks[0].ok:
+            with contextlib.suppress(RayDartsError):
+                self._store.delete(self._key)
         return [_with_untried(check, [name for name in causes if causes[name] == check.name]) for check in checks]
 
     def _promises(self) -> list[_Promise]:
@@ -150,7 +155,7 @@ class _Prober:
                 "ages in status and gc are wrong; requests are refused beyond 15 minutes",
                 "listing",
             ),
-            _Promise("delete", False, self._delete, "old checkpoints stay until somebody else removes them", "create"),
+            _Promise(_DELETE, False, self._delete, "old checkpoints stay until somebody else removes them", "create"),
         ]
 
     def _check(self, promise: _Promise) -> Check | None:

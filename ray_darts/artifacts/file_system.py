@@ -1,4 +1,4 @@
-"""What a store in a folder asks of its file system: flushed files and folders, names that are given once, locks.
+"""What a store in a folder asks of its file system: flushed files and folders, creation under a new name, locks.
 
 Where one system call is missing an equally safe one is used; where none is, the error names the missing ability and
 what to use instead. Knows no key.
@@ -23,16 +23,12 @@ _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 
 def write_flushed(path: Path, data: bytes) -> None:
-    """Write a new file and flush its content, but not its name; nothing is left of it after an error."""
+    """Write a new file and flush its content, but not its name; after an error the caller removes it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def flush_folder(folder: Path) -> None:
@@ -64,7 +60,7 @@ def name_once(temporary: Path, path: Path) -> None:
         _rename_without_replacing(temporary, path)
     except OSError as error:
         if error.errno in _UNKNOWN:
-            lacks = "knows neither hard links nor a rename that does not replace (renameat2)"
+            lacks = "supports neither hard links nor a rename that does not replace (renameat2)"
             raise _lacking(path.parent, lacks, refused) from error
         raise
 
@@ -75,7 +71,7 @@ def lock_exclusively(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         if error.errno in _NO_LOCKS:
-            raise _lacking(Path(file.name).parent, "knows no locks of files (flock)", error) from error
+            raise _lacking(Path(file.name).parent, "does not support file locks (flock)", error) from error
         raise
 
 

@@ -12,17 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_darts.artifacts.checkpoints import Checkpoint, load_checkpoint
+from ray_darts.artifacts.checkpoints import Checkpoint, checkpoints_of, load_checkpoint
 from ray_darts.artifacts.keys import RunKeys
-from ray_darts.artifacts.objects import ObjectStore, get_checked
-from ray_darts.artifacts.records import CheckpointRef, Record
+from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.records import Record
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.errors import CorruptObject, MissingObject, NonFiniteAlphas
 from ray_darts.tasks.metrics import EpochMetrics
 
 logger = logging.getLogger(__name__)
-
-_OLDER_CHECKPOINTS = 16
 
 
 class StepRows(NamedTuple):
@@ -46,15 +44,16 @@ def check_rows(first: int, last: int, rows: StepRows) -> None:
             raise NonFiniteAlphas(f"a value of {stream} between the steps {first} and {last} is not finite")
 
 
-def fall_back(store: ObjectStore, keys: RunKeys, error: MissingObject | CorruptObject) -> tuple[Checkpoint, Replay]:
-    """The newest older checkpoint that can be read, for a run whose last one raised `error`.
+def fall_back(
+    store: ObjectStore, keys: RunKeys, last: Record, error: MissingObject | CorruptObject
+) -> tuple[Checkpoint, Replay]:
+    """The newest older checkpoint that can be read, for a run whose last one raised `error`; `last`: its last record.
 
     Raises: the error with what to do, where none can be read.
     """
-    log = [entry.record for entry in read_log(store, keys)]
-    damaged = log[-1].checkpoint
-    assert damaged is not None
-    for ref in _older(log, damaged)[:_OLDER_CHECKPOINTS]:
+    log = [entry.record for entry in read_log(store, keys) if entry.record.n <= last.n]
+    damaged, *older = checkpoints_of(log)
+    for ref in older:
         try:
             checkpoint = load_checkpoint(store, keys, ref)
         except (MissingObject, CorruptObject):
@@ -72,12 +71,6 @@ def fall_back(store: ObjectStore, keys: RunKeys, error: MissingObject | CorruptO
         "or search under another name (--name)",
         key=error.key,
     ) from error
-
-
-def _older(log: Sequence[Record], damaged: CheckpointRef) -> list[CheckpointRef]:
-    """The other checkpoints of a log, the newest first, each once."""
-    found = {record.checkpoint.state.key: record.checkpoint for record in reversed(log) if record.checkpoint}
-    return [ref for key, ref in found.items() if key != damaged.state.key]
 
 
 class Replay:
@@ -106,17 +99,16 @@ class Replay:
         )
 
     def _compare(self, first: int, stream: str, values: NDArray[np.float32], epochs: NDArray[np.int32]) -> None:
-        from ray_darts.artifacts.parts import decode_part
+        from ray_darts.artifacts.traces import read_part
 
         last = first + len(values) - 1
         for part in (part for record in self._log for part in record.streams.get(stream, ())):
             start, stop = max(first, part.first), min(last, part.last)
             if start > stop:
                 continue
-            self._keys.check_part(part.key)
-            data = get_checked(self._store, part.key, part.sha256)
-            there = decode_part(data, part.key, values.shape[1], part.first, part.last, stream)
-            there = there.cut(start - part.first, stop - part.first + 1)
+            there = read_part(self._store, self._keys, part, values.shape[1], stream).cut(
+                start - part.first, stop - part.first + 1
+            )
             ours = slice(start - first, stop - first + 1)
             if (there.values.tobytes(), there.epochs.tolist()) != (values[ours].tobytes(), epochs[ours].tolist()):
                 raise CorruptObject(

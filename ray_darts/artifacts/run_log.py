@@ -142,7 +142,7 @@ def claim(
             return None  # the record just put, by us or another writer, refuses the claim
         return put_record(store, keys, record)
 
-    return until_settled(store, keys.log, attempt, "a record must be seen by every read after it was created")
+    return until_settled(store, keys.log, attempt, "must show a new object to every read that follows")
 
 
 def _check_task(tip: Record, task: str) -> None:

@@ -96,7 +96,7 @@ class S3Store(ObjectStore):
         try:
             self._put(key, data, {"IfMatch": tag})
         except Conflict:
-            if self._requotes is False or self.get(key).etag != etag or tag == other:
+            if self._requotes is False or tag == other or self.get(key).etag != etag:
                 raise
             self._put(key, data, {"IfMatch": other})
             tag = other

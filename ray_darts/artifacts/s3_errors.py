@@ -21,6 +21,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError as TransportError
 from urllib3.exceptions import ReadTimeoutError as BodyReadTimeoutError
 
@@ -72,7 +73,9 @@ def is_bad_request(error: ClientError) -> bool:
     return bool(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400)
 
 
-def translated(error: ClientError | BotoCoreError | TransportError, right: str, key: str, uri: str) -> RayDartsError:
+def translated(
+    error: ClientError | BotoCoreError | TransportError | ResponseParserError, right: str, key: str, uri: str
+) -> RayDartsError:
     """The package's error for what boto3 raised; `right` is get, put, delete or list."""
     if isinstance(error, ClientError):
         return _answer(error, right, key, uri)

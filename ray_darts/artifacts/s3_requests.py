@@ -6,14 +6,15 @@ botocore is set to one try per request. What a failure means is decided in `s3_e
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError as TransportError
 
+from ray_darts.artifacts.contention import random_pause_s
 from ray_darts.artifacts.s3_errors import translated
 from ray_darts.config.operation import StoreSettings
 from ray_darts.errors import StoreUnavailable
@@ -36,10 +37,11 @@ class Requests:
         self._reported = False
 
     def ask(self, right: str, key: str, request: Callable[[], _Answer]) -> _Answer:
-        """Send a request, again after each failure that means StoreUnavailable, for `store.retry_s`.
+        """Send a request, again after each failure that means StoreUnavailable, for `store.retry_s` or at least once.
 
-        So a call takes at most `retry_s` and one try, whose silence `connect_timeout_s` and `read_timeout_s` bound. A
-        failure that has lasted for two seconds is logged once, and so is the answer that ends it.
+        A call takes at most `retry_s` and one try, or two tries where the first alone takes longer;
+        `connect_timeout_s` and `read_timeout_s` bound a try in which no byte flows. A failure that has lasted for two
+        seconds is logged once, and so is the answer that ends it.
         Raises: the package's errors only.
         """
         began = time.monotonic()
@@ -48,11 +50,14 @@ class Requests:
             attempt += 1
             try:
                 answer = request()
-            except (ClientError, BotoCoreError, TransportError) as error:
+            except (ClientError, BotoCoreError, TransportError, ResponseParserError) as error:
                 meaning = translated(error, right, key, self._uri)
                 pause_s = _pause_s(attempt, was_answered=isinstance(error, ClientError))
                 passed_s = time.monotonic() - began
-                if not isinstance(meaning, StoreUnavailable) or self._is_over(attempt, passed_s + pause_s):
+                if not isinstance(meaning, StoreUnavailable):
+                    self._report_answer()
+                    raise meaning from error
+                if self._is_over(attempt, passed_s + pause_s):
                     raise meaning from error
                 self._report(meaning, passed_s)
             else:
@@ -62,7 +67,9 @@ class Requests:
 
     def _is_over(self, attempt: int, passed_s: float) -> bool:
         limit = self._settings.attempts
-        return passed_s > self._settings.retry_s or (limit is not None and attempt >= limit)
+        if limit is not None and attempt >= limit:
+            return True
+        return attempt > 1 and passed_s > self._settings.retry_s
 
     def _report(self, failure: StoreUnavailable, passed_s: float) -> None:
         if passed_s >= _SILENT_S and not self._reported:
@@ -78,4 +85,4 @@ class Requests:
 def _pause_s(attempt: int, *, was_answered: bool) -> float:
     """A random pause. A server that was silent is asked again soon, one that is too busy is given time."""
     longest = _LONGEST_PAUSE_S if was_answered else _LONGEST_PAUSE_AFTER_SILENCE_S
-    return random.uniform(0, min(longest, _FIRST_PAUSE_S * 2**attempt))
+    return random_pause_s(attempt, _FIRST_PAUSE_S, longest)

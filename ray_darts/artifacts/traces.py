@@ -68,12 +68,12 @@ def _consecutive(keys: RunKeys, log: Sequence[Entry]) -> Iterator[PartRef]:
             raise CorruptObject(f"{key} is at step {entry.record.step}, its rows end at {step}", key=key)
 
 
-def read_part(store: ObjectStore, keys: RunKeys, part: PartRef, width: int) -> Rows:
-    """Read one part of alphas and check its key, hash, schema and rows. Raises: MissingObject, CorruptObject."""
+def read_part(store: ObjectStore, keys: RunKeys, part: PartRef, width: int, stream: str = ALPHAS) -> Rows:
+    """Read one part of a stream and check its key, hash, schema and rows. Raises: MissingObject, CorruptObject."""
     name = keys.check_part(part.key)
     if (name.first, name.last) != (part.first, part.last):
         raise CorruptObject(f"the key {part.key} is of other steps than {part.first} to {part.last}", key=part.key)
-    return decode_part(get_checked(store, part.key, part.sha256), part.key, width, part.first, part.last)
+    return decode_part(get_checked(store, part.key, part.sha256), part.key, width, part.first, part.last, stream)
 
 
 def trace_table(architecture: RunArchitecture, run: RunDescription, rows: Rows) -> pa.Table:

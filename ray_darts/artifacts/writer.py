@@ -23,10 +23,11 @@ from ray_darts.artifacts.crash_points import crash_point
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore, create, sha256
 from ray_darts.artifacts.publications import accept_finish
-from ray_darts.artifacts.records import CheckpointRef, Environment, Failure, Owner, PartRef, Record
+from ray_darts.artifacts.records import Environment, Failure, Owner, PartRef, Record
 from ray_darts.artifacts.rows import Replay, StepRows, check_rows, fall_back
 from ray_darts.artifacts.run_log import Entry, claim, ended, now_text, put_record, superseded, write_head
-from ray_darts.errors import CorruptObject, MissingObject, StoreError, StoreUnavailable
+from ray_darts.artifacts.superseded import SupersededCheckpoints
+from ray_darts.errors import CorruptObject, MissingObject, RayDartsError, StoreUnavailable
 from ray_darts.tasks.metrics import EpochMetrics
 
 logger = logging.getLogger(__name__)
@@ -81,13 +82,11 @@ class RunWriter:
     def __init__(self, store: ObjectStore, keys: RunKeys, claimed: Entry, keep_checkpoints: int) -> None:
         self._store = store
         self._keys = keys
-        self._keep = keep_checkpoints
         self._tip = claimed
         self._pending: _Pending | None = None
-        self._own: deque[CheckpointRef] = deque()
+        self._superseded = SupersededCheckpoints(store, keep_checkpoints)
         if claimed.record.checkpoint is not None:
-            self._own.append(claimed.record.checkpoint)
-        self._old: deque[str] = deque()
+            self._superseded.add(claimed.record.checkpoint)
         self._replay: Replay | None = None
         self.displaced = claimed.record.displaced
         self.displaced_age_s = claimed.record.displaced_age_s
@@ -118,7 +117,7 @@ class RunWriter:
             return None if ref is None else load_checkpoint(self._store, self._keys, ref)
         except (MissingObject, CorruptObject) as error:
             self._check_fenced()
-            checkpoint, self._replay = fall_back(self._store, self._keys, error)
+            checkpoint, self._replay = fall_back(self._store, self._keys, self.record, error)
             return checkpoint
 
     def advance(
@@ -150,8 +149,8 @@ class RunWriter:
         self._check_pending("advance", step)
         acknowledged = self._commit()
         assert acknowledged.checkpoint is not None
-        self._own.append(acknowledged.checkpoint)
-        self._clear_checkpoints()
+        self._superseded.add(acknowledged.checkpoint)
+        self._superseded.clear()
 
     def finish(self, answer: Mapping[str, JsonValue], documents: Sequence[str]) -> None:
         """End the run with the task's answer; `documents` names what is published from the log, in order.
@@ -261,7 +260,7 @@ class RunWriter:
         entry = put_record(self._store, self._keys, pending.record)
         if entry is None:
             self._check_fenced()
-        assert entry is not None
+            raise StoreUnavailable(f"{self._keys.record(pending.record.n)} is taken, but cannot be read yet")
         self._tip = entry
         self._pending = None
         crash_point(f"{entry.record.kind}.acknowledged")
@@ -277,20 +276,5 @@ class RunWriter:
     def _hint(self) -> None:
         try:
             write_head(self._store, self._keys, self.record.n)
-        except StoreError as error:  # only a hint: the next record writes it again
+        except RayDartsError as error:  # only a hint: the next record writes it again
             logger.info("head hint not written: %s", error)
-
-    def _clear_checkpoints(self) -> None:
-        """Delete checkpoints that enough acknowledged records of our own have superseded; no failure ends the run."""
-        while len(self._own) > self._keep:
-            ref = self._own.popleft()
-            self._old.extend((ref.tensors.key, ref.state.key))
-        try:
-            while self._old:
-                self._store.delete(self._old[0])
-                self._old.popleft()
-        except StoreUnavailable as error:  # the next advance tries again
-            logger.info("old checkpoint not deleted yet: %s", error)
-        except Exception as error:  # noqa: BLE001 - the step is durable, whatever a store answers to a delete
-            logger.warning("old checkpoints stay, `ray-darts gc` removes them: %s", error)
-            self._old.clear()

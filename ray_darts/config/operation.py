@@ -85,8 +85,8 @@ class StoreSettings(Settings):
     retry_s: float = Field(
         20.0,
         ge=0,
-        description="a request that fails is sent again for so long; one call takes at most retry_s + "
-        "connect_timeout_s + read_timeout_s while no byte flows",
+        description="a request that fails is sent again for so long, or once; one call takes at most retry_s + "
+        "connect_timeout_s + read_timeout_s while no byte flows (two time-outs where retry_s is shorter than one)",
     )
     attempts: int | None = Field(None, ge=1, description="tries per request; absent: retry_s alone limits them")
     keep_checkpoints: int = Field(2, ge=1)

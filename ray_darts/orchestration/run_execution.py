@@ -244,7 +244,9 @@ def _conclude(
 ) -> RunOutcome:
     """On rank 0: wait for the last commit, end the run in the log, publish. Raises: StoreError."""
     stopped = verdict.kind == "stopped"
-    committer.close(assignment.config.operation.stop_patience_s if stopped else None)
+    committer.close(
+        assignment.config.operation.stop_patience_s, (lambda: True) if stopped else patient.hooks.stop_requested
+    )
     if stopped:
         plain = {"kind": verdict.detail, "detail": f"resumable after step {writer.step}", "step": writer.step}
         return RunOutcome.from_plain(plain)

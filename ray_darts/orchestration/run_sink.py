@@ -27,12 +27,13 @@ from ray_darts.tasks.metrics import EpochMetrics
 logger = logging.getLogger("ray_darts.orchestration")
 
 _FIRST_COMMIT_S = 10.0
+_LOOK_S = 0.5
 
 
 class Committer:
     """Commits snapshots in order; rank 0 only. Nobody else uses the writer until `close`.
 
-    `durable_step`: the last step that is in the store. `committed`, if given, is called with (step, seconds) after
+    `committed`, if given, is called with (step, seconds) after
     each commit, on the committer's thread.
     """
 
@@ -53,9 +54,13 @@ class Committer:
         self._given_up = threading.Event()
         self._seconds: float | None = None
         self.failure: Exception | None = None
-        self.durable_step = writer.step
         self._thread = threading.Thread(target=self._work, daemon=True, name="committer")
         self._thread.start()
+
+    @property
+    def durable_step(self) -> int:
+        """The last step that is in the store."""
+        return self._writer.step
 
     @property
     def pending(self) -> int:
@@ -74,23 +79,28 @@ class Committer:
             self._pending += 1
         self._queue.put(snapshot)
 
-    def close(self, timeout_s: float | None = None) -> None:
+    def close(self, patience_s: float = 0.0, stopped: Callable[[], object] = lambda: None) -> None:
         """Wait until everything submitted is durable; the writer may be used afterwards.
 
-        Raises: the failure that ended the commits; StoreUnavailable after `timeout_s`, whatever a request to the store
-        still waits for. Nothing may use the writer then.
+        Raises: the failure that ended the commits; StoreUnavailable `patience_s` after `stopped()` has become true,
+        whatever a request to the store still waits for. Nothing may use the writer then.
         """
         self._queue.put(None)
-        if timeout_s is not None and self.pending:
-            logger.info("waiting for the last commit, %.0f s at most; step %d is durable", timeout_s, self.durable_step)
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            self._given_up.set()
-            raise StoreUnavailable(
-                f"the last commit took longer than {timeout_s:g} s (operation.stop_patience_s); step "
-                f"{self.durable_step} is durable, the same command continues there",
-                step=self.durable_step,
-            )
+        deadline: float | None = None
+        while self._thread.is_alive():
+            if deadline is None and stopped():
+                deadline = time.monotonic() + patience_s
+                step = self.durable_step
+                logger.info("waiting for the last commit, %.0f s at most; step %d is durable", patience_s, step)
+            left_s = _LOOK_S if deadline is None else min(_LOOK_S, deadline - time.monotonic())
+            if left_s <= 0:
+                self._given_up.set()
+                raise StoreUnavailable(
+                    f"the last commit took longer than {patience_s:g} s (operation.stop_patience_s); step "
+                    f"{self.durable_step} is durable, the same command continues there",
+                    step=self.durable_step,
+                )
+            self._thread.join(left_s)
         if self.failure is not None:
             raise self.failure
 
@@ -123,7 +133,6 @@ class Committer:
         waiting = f"the commit of step {snapshot.step} (step {self.durable_step} is durable)"
         retry_during_outage(advance, self._give_up_s, waiting, stopped=self._given_up.is_set)
         self._seconds = time.monotonic() - began
-        self.durable_step = self._writer.step
         if self._committed is not None:
             self._committed(snapshot.step, self._seconds)
 

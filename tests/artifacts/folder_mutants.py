@@ -10,8 +10,7 @@ import pytest
 from ray_darts.artifacts.file_system import name_once
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.objects import Conflict
-from ray_darts.artifacts.writer import RunWriter
-from ray_darts.errors import StoreDenied, StoreUnavailable
+from ray_darts.artifacts.superseded import SupersededCheckpoints
 
 Patch = pytest.MonkeyPatch
 
@@ -31,20 +30,13 @@ def believe_the_name_of_an_unflushed_object(patch: Patch) -> None:
 
 
 def end_the_run_when_a_delete_fails(patch: Patch) -> None:
-    def clear_checkpoints(self: RunWriter) -> None:
-        while len(self._own) > self._keep:
-            ref = self._own.popleft()
-            self._old.extend((ref.tensors.key, ref.state.key))
-        try:
-            while self._old:
-                self._store.delete(self._old[0])
-                self._old.popleft()
-        except StoreUnavailable:
-            return
-        except StoreDenied:
-            self._old.clear()
+    def clear(self: SupersededCheckpoints) -> None:
+        while len(self.kept) > self.keep:
+            ref = self.kept.popleft()
+            self._store.delete(ref.tensors.key)
+            self._store.delete(ref.state.key)
 
-    patch.setattr(RunWriter, "_clear_checkpoints", clear_checkpoints)
+    patch.setattr(SupersededCheckpoints, "clear", clear)
 
 
 def collect_no_temporary_files(patch: Patch) -> None:

@@ -12,6 +12,7 @@ from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore
 from ray_darts.artifacts.records import Environment, Owner, Record
 from ray_darts.artifacts.run_log import Entry
+from ray_darts.artifacts.superseded import SupersededCheckpoints
 from ray_darts.artifacts.writer import RunWriter
 from ray_darts.errors import RunFinished, Superseded
 
@@ -105,13 +106,13 @@ def record_before_what_it_refers_to(patch: Patch) -> None:
 
 
 def delete_the_checkpoint_in_use(patch: Patch) -> None:
-    clear = RunWriter._clear_checkpoints
+    clear = SupersededCheckpoints.clear
 
-    def eager(self: RunWriter) -> None:
-        self._keep = 0
+    def eager(self: SupersededCheckpoints) -> None:
+        self.keep = 0
         clear(self)
 
-    patch.setattr(RunWriter, "_clear_checkpoints", eager)
+    patch.setattr(SupersededCheckpoints, "clear", eager)
 
 
 def collect_without_the_term_rule(patch: Patch) -> None:
@@ -130,7 +131,7 @@ def collect_records(patch: Patch) -> None:
 
 def collect_parts_that_only_old_records_name(patch: Patch) -> None:
     kept = collect._kept_keys
-    patch.setattr(collect, "_kept_keys", lambda log: kept(log[-1:]))
+    patch.setattr(collect, "_kept_keys", lambda records, there: kept(records[-1:], there))
 
 
 def let_the_last_to_finish_be_the_best(patch: Patch) -> None:

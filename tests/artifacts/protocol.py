@@ -94,7 +94,9 @@ class Protocol(RuleBasedStateMachine):
         process = self.pick(index)
         if process.owed is None:
             twin = copy.copy(process.writer)
-            twin._own, twin._old = deque(process.writer._own), deque(process.writer._old)
+            twin._superseded = copy.copy(process.writer._superseded)
+            twin._superseded.kept = deque(process.writer._superseded.kept)
+            twin._superseded.old = deque(process.writer._superseded.old)
             both = process, Process(process.run, process.session, twin)
             self.processes.append(both[1])
             for one in both:

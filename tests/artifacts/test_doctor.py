@@ -122,7 +122,7 @@ def test_a_wrong_secret_is_the_only_cause_that_is_named(
     store = open_store(fresh_uri(), settings(url))
     assert [check.name for check in probe_store(store)] == ["create"]
     assert "secret key does not belong to the access key" in broken(store)["create"]
-    assert "not tried therefore: conditional create, read after write" in broken(store)["create"]
+    assert "not tried because of this: conditional create, read after write" in broken(store)["create"]
     with pytest.raises(StoreDenied, match="secret key"):
         check_store(store)
 

@@ -151,20 +151,23 @@ def test_a_put_whose_file_is_collected_meanwhile_begins_again(
 
 
 @pytest.mark.parametrize("refused", [1, 2, 3])
-def test_deletes_that_are_refused_end_no_run(
+def test_deletes_that_are_refused_end_no_run_and_three_in_a_row_are_the_last(
     store: FolderStore, refused: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     register(store)
     writer = claimed(store)
     advance(writer, 1)
     advance(writer, 2)
+    kept = len(list(store.list_objects(KEYS.checkpoints)))
     store.refused_deletes = refused
     with caplog.at_level(logging.WARNING):
         for step in range(3, 8):
             advance(writer, step)
     assert writer.step == 7
-    assert "405" in caplog.text
-    assert "ray-darts gc" in caplog.text
+    assert store.refused_deletes == 0
+    gave_up = refused == 3
+    assert ("405" in caplog.text and "ray-darts gc" in caplog.text) == gave_up
+    assert (len(list(store.list_objects(KEYS.checkpoints))) > kept) == gave_up
 
 
 def test_a_collection_between_a_writers_unlink_and_its_flush_ends_no_run(store: FolderStore) -> None:

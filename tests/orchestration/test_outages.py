@@ -106,7 +106,7 @@ def test_a_stop_waits_for_the_last_commit_no_longer_than_its_patience(
     committer.submit(snapshot(1, 1))
     began = time.monotonic()
     with pytest.raises(StoreUnavailable, match="step 0 is durable") as raised:
-        committer.close(timeout_s=1.0)
+        committer.close(1.0, stopped=lambda: True)
     assert time.monotonic() - began < 1.0 + SLACK_S < CALL_S
     assert raised.value.facts == {"step": 0}
     assert "waiting for the last commit, 1 s at most; step 0 is durable" in caplog.messages

@@ -133,7 +133,8 @@ def test_a_stop_does_not_wait_for_ever_for_a_store_that_is_down(store: FailingSt
     committer = committer_of(writer)
     committer.submit(snapshot(1, 1))
     with pytest.raises(StoreUnavailable):
-        committer.close(timeout_s=0.05)
+        committer.close(0.05, stopped=lambda: True)
+    until(lambda: committer.failure is not None)  # the thread ends, and with it what it logs
 
 
 def test_a_newer_claim_ends_the_commits(store: FailingStore) -> None:
