@@ -5,12 +5,14 @@ Reads the store and the data; writes nothing, downloads nothing, starts no clust
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from ray_darts.artifacts.open import open_store
 from ray_darts.cli.output import report_line
 from ray_darts.config import SearchConfig
-from ray_darts.orchestration.capacity import Capacity, machine_capacity
+from ray_darts.orchestration.capacity import machine_capacity
 from ray_darts.orchestration.connection import named_cluster, ray_connection
 from ray_darts.orchestration.data_access import open_data
 from ray_darts.orchestration.plan import SweepRequest, plan_sweep, warning_before_search, with_absolute_path
@@ -28,7 +30,7 @@ def estimate_request(request: SweepRequest) -> Estimate:
     """
     config = with_absolute_path(request.config)
     plan = plan_sweep(request, open_store(request.store_uri, request.config.store))
-    device, _, concurrent = placement(request, _capacity(request), len(plan.to_search))
+    device, concurrent = _place(request, len(plan.to_search))
     warning = warning_before_search(config)
     if warning is not None:
         report_line(f"warning: {warning}")
@@ -77,9 +79,14 @@ def _data_size(config: SearchConfig, seed: int) -> tuple[DataFacts, int]:
     return data.facts, data.total_steps(config.search.epochs)
 
 
-def _capacity(request: SweepRequest) -> Capacity:
-    """Of the named cluster, or of one of this machine."""
+def _place(request: SweepRequest, num_runs: int) -> tuple[Literal["cpu", "cuda"], int]:
+    """The device and the runs at a time, on the named cluster or on one of this machine; no cluster for no run."""
+    if num_runs == 0:
+        return "cpu", 1
     if named_cluster(request.address) is None:
-        return machine_capacity()
-    with ray_connection(request.address):
-        return cluster_capacity()
+        capacity = machine_capacity()
+    else:
+        with ray_connection(request.address):
+            capacity = cluster_capacity()
+    device, _, concurrent = placement(request, capacity, num_runs)
+    return device, concurrent

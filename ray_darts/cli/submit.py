@@ -58,7 +58,8 @@ def submit(
 ) -> None:
     """Send a search to a cluster and exit with its own exit code. The same command again continues the search.
 
-    Sent are the code of a checkout, the plugins that the config names and the config file; nothing else.
+    Sent are the code of a checkout, the plugins that the config names (each a module or a whole package, no other
+    file beside it) and the config file; nothing else.
     """
     from ray_darts.cli.job_file import search_words
     from ray_darts.orchestration.job_files import described, files_to_send, sent_folder

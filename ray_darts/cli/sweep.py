@@ -47,14 +47,15 @@ def search_and_report(request: SweepRequest) -> api.SearchResult:
 
 def result_text(result: api.SearchResult) -> str:
     """A line for each run, the spread over seeds, the warnings, the best genotype and where all results are."""
+    width = max(map(len, result.outcomes), default=0) + 2
     lines = [
-        f"{run:<24}{outcome.kind:<16}step {outcome.step}{f'  {outcome.detail}' if outcome.detail else ''}"
+        f"{run:<{width}}{outcome.kind:<16}step {outcome.step}{f'  {outcome.detail}' if outcome.detail else ''}"
         for run, outcome in result.outcomes.items()
     ]
     lines += [f"{order} order: {spread.text()}" for order, spread in _spread(result).items()]
     lines += [line for line in (warning_line(run.status) for run in result.runs) if line]
     if result.best is None:
-        finished = any(outcome.kind == "finished" for outcome in result.outcomes.values())
+        finished = any(run.status.state == "finished" for run in result.runs)
         why = "it cannot be read now" if finished else "no run has finished yet"
         lines.append(f"no best genotype: {why}")
     else:

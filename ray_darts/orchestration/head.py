@@ -40,11 +40,28 @@ def check_head(target: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
     )
 
 
+def _connect(host: str, port: int, deadline: float) -> None:
+    """Open a connection to one of the addresses of `host` and close it. Raises: OSError; TimeoutError at `deadline`."""
+    refused: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind, protocol) as connection:
+            connection.settimeout(max(0.1, deadline - time.monotonic()))
+            try:
+                connection.connect(address)
+            except TimeoutError:
+                raise
+            except OSError as error:
+                refused = error
+            else:
+                return
+    raise refused or OSError(f"{host} has no address")
+
+
 def _failure(host: str, port: int, is_client_server: bool, timeout_s: float) -> str | None:
     """Why no head answers there; None where one does."""
     deadline = time.monotonic() + timeout_s
     try:
-        socket.create_connection((host.strip("[]"), port), timeout_s).close()
+        _connect(host.strip("[]"), port, deadline)
     except TimeoutError:
         return f"the connection was not accepted within {timeout_s:g} s"
     except OSError as error:

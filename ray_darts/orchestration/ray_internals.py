@@ -18,7 +18,8 @@ from ray._private.runtime_env.packaging import _dir_travel
 from ray._private.services import canonicalize_bootstrap_address
 from ray._private.state import state
 from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+from ray.exceptions import RayTaskError
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
 from ray.train._internal.base_worker_group import BaseWorkerGroup
 from ray.train.torch.config import TorchConfig, _TorchBackend
 from ray.train.v2._internal.exceptions import (
@@ -52,7 +53,7 @@ MAX_UPLOAD_BYTES: int = DASHBOARD_CLIENT_MAX_SIZE
 
 TorchBackend = _TorchBackend
 cluster_state = state
-kv_delete, kv_get, kv_put = _internal_kv_del, _internal_kv_get, _internal_kv_put
+kv_delete, kv_get, kv_keys, kv_put = _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
 
 __all__ = [
     "CHECK_CLIENT_SERVER",
@@ -81,6 +82,7 @@ __all__ = [
     "get_default_ray_temp_dir",
     "kv_delete",
     "kv_get",
+    "kv_keys",
     "kv_put",
     "own_session_folder",
     "placement_groups_of_dead_actors",
@@ -117,8 +119,13 @@ def visit_folder(folder: Path, leave_out: Callable[[Path], bool]) -> list[Path]:
     return found
 
 
-def cause_of(error: Exception) -> BaseException:
-    """What a worker raised, or Ray's reason for its death, of an exception that Ray Train's controller reports."""
+def cause_of(error: BaseException) -> BaseException:
+    """What a process raised, or Ray's reason for its death, of the exception in which Ray reports it."""
+    inner: BaseException | None = None
     if isinstance(error, UserExceptionWithTraceback):
-        return error._base_exc
-    return error.health_check_failure if isinstance(error, WorkerHealthCheckFailedError) else error
+        inner = error._base_exc
+    elif isinstance(error, WorkerHealthCheckFailedError):
+        inner = error.health_check_failure
+    elif isinstance(error, RayTaskError):
+        inner = error.cause
+    return cause_of(inner) if isinstance(inner, BaseException) else error

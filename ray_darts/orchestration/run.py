@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 from ray_darts.config import OperationSettings
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
 from ray_darts.orchestration.interfaces import ProcessGroupConfig
-from ray_darts.orchestration.losses import describe_loss
+from ray_darts.orchestration.losses import describe_loss, first_cause
 from ray_darts.orchestration.ray_internals import (
     FailureConfig,
     LoggingConfig,
@@ -69,7 +69,7 @@ def _fit(plain: Mapping[str, object]) -> RunOutcome:
         returned: object = getattr(_trainer(assignment, plain).fit(), "return_value", None)
     except WorkerGroupError as error:
         ranks, limit = ", ".join(str(rank) for rank in sorted(error.worker_failures)), operation.max_failures
-        last = describe_loss(next(iter(error.worker_failures.values()), error))
+        last = describe_loss(first_cause(error.worker_failures.values()) or error)
         logger.error("ranks %s were lost more than %d times: %s", ranks, limit, error)
         return RunOutcome(
             "lost", f"ranks {ranks} died more than {limit} times (operation.max_failures), at last: {last}"

@@ -55,7 +55,7 @@ class RankContext:
 
 
 @dataclass(frozen=True)
-class _Patience:
+class _OutageWait:
     """Waits out an outage of the store for `give_up_s`, or until the command asks for a stop."""
 
     give_up_s: float
@@ -108,11 +108,11 @@ def _claim_on_rank_0(
 ) -> RunWriter | None:
     """Claim on rank 0 while the others wait; every rank calls, rank 0 gets the writer."""
     hooks = context.hooks
-    patient = _Patience(assignment.config.operation.give_up_s, hooks)
+    through_outages = _OutageWait(assignment.config.operation.give_up_s, hooks)
 
     def claim() -> RunWriter:
         start = partial(_claim, assignment, store, owner, environment, hooks.previous_ended)
-        return patient(start, "the claim of the run")
+        return through_outages(start, "the claim of the run")
 
     return run_on_ranks(context.collectives, claim if context.collectives.shard.rank == 0 else None, context.device)
 
@@ -122,14 +122,14 @@ def _execute(
 ) -> RunOutcome | None:
     config, collectives, device, hooks = assignment.config, context.collectives, context.device, context.hooks
     is_rank_0 = writer is not None
-    patient = _Patience(config.operation.give_up_s, hooks)
-    checkpoint = _shared_checkpoint(writer, patient, context)
+    through_outages = _OutageWait(config.operation.give_up_s, hooks)
+    checkpoint = _shared_checkpoint(writer, through_outages, context)
     data = run_on_ranks(collectives, lambda: open_data(config, assignment.seed), device)
     assert data is not None
     _check_digests(assignment.data_digests, data.digests)
     if data.documents:
         register = partial(register_documents, store, assignment.experiment, assignment.run, data.documents)
-        run_on_ranks(collectives, (lambda: patient(register, "the vocabulary")) if is_rank_0 else None, device)
+        run_on_ranks(collectives, (lambda: through_outages(register, "the vocabulary")) if is_rank_0 else None, device)
     task = find_task(assignment.task)(config, assignment.order, assignment.seed, data, collectives, device)
     if checkpoint is not None:
         task.load_state_dict(checkpoint.tensors, checkpoint.state)
@@ -148,7 +148,7 @@ def _execute(
     verdict = task.run(sink)
     if writer is None or committer is None:
         return None
-    return _conclude(assignment, store, writer, committer, patient, verdict, task.documents)
+    return _conclude(assignment, store, writer, committer, through_outages, verdict, task.documents)
 
 
 def _claim(
@@ -202,11 +202,13 @@ def _check_world_size(assignment: Assignment, store: ObjectStore, world_size: in
     )
 
 
-def _shared_checkpoint(writer: RunWriter | None, patient: _Patience, context: RankContext) -> Checkpoint | None:
+def _shared_checkpoint(
+    writer: RunWriter | None, through_outages: _OutageWait, context: RankContext
+) -> Checkpoint | None:
     """Read the checkpoint on rank 0 and return it on every rank; None at the start of a run."""
     read = run_on_ranks(
         context.collectives,
-        None if writer is None else lambda: patient(writer.load_checkpoint, "the checkpoint"),
+        None if writer is None else lambda: through_outages(writer.load_checkpoint, "the checkpoint"),
         context.device,
     )
     if context.collectives.shard.world_size == 1:
@@ -238,14 +240,14 @@ def _conclude(
     store: ObjectStore,
     writer: RunWriter,
     committer: Committer,
-    patient: _Patience,
+    through_outages: _OutageWait,
     verdict: Verdict,
     documents: tuple[str, ...],
 ) -> RunOutcome:
     """On rank 0: wait for the last commit, end the run in the log, publish. Raises: StoreError."""
     stopped = verdict.kind == "stopped"
     committer.close(
-        assignment.config.operation.stop_patience_s, (lambda: True) if stopped else patient.hooks.stop_requested
+        assignment.config.operation.stop_patience_s, (lambda: True) if stopped else through_outages.hooks.stop_requested
     )
     if stopped:
         plain = {"kind": verdict.detail, "detail": f"resumable after step {writer.step}", "step": writer.step}
@@ -253,9 +255,9 @@ def _conclude(
     if verdict.kind == "finished":
         answer = verdict.answer
         assert answer is not None
-        patient(lambda: writer.finish(answer, documents), "the last record")
-        patient(lambda: publish_run(store, assignment.experiment, assignment.run), "the publication")
+        through_outages(lambda: writer.finish(answer, documents), "the last record")
+        through_outages(lambda: publish_run(store, assignment.experiment, assignment.run), "the publication")
         return RunOutcome("finished", verdict.detail, writer.step)
     facts = json.loads(json.dumps(verdict.facts))
-    patient(lambda: writer.fail(verdict.kind, verdict.detail, facts), "the last record")
+    through_outages(lambda: writer.fail(verdict.kind, verdict.detail, facts), "the last record")
     return RunOutcome("failed", verdict.detail, writer.step)

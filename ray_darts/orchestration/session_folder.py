@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import ray
 
+from ray_darts.errors import ClusterLost, RayDartsError, SweepCrashed
 from ray_darts.orchestration.ray_internals import own_session_folder
 
 logger = logging.getLogger("ray_darts.orchestration")
@@ -33,13 +34,14 @@ class Connection:
 def leaving_cluster(connection: Connection) -> Iterator[None]:
     """Leave the cluster after the block; an own one ends, and its folder is removed unless its logs are kept.
 
-    They are kept after any exception, too, since they may say why.
+    They are kept, too, after an exception that they may explain: any but an error that says all itself.
     """
     folder = own_session_folder() if connection.is_own else None
     try:
         yield
-    except BaseException:
-        connection.keep_logs = True
+    except BaseException as error:
+        says_all = isinstance(error, RayDartsError) and not isinstance(error, ClusterLost | SweepCrashed)
+        connection.keep_logs = connection.keep_logs or not says_all
         raise
     finally:
         removed = folder is not None and not connection.keep_logs

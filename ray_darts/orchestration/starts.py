@@ -1,7 +1,7 @@
-"""What a command knows of the starts of its runs: their numbers, and whether the last one ended by itself.
+"""How often a run was started by this command, and whether its last start is known to have ended by itself.
 
 Kept in the cluster's own key-value store: rank 0 of a start counts, Ray Train's controller reports how a start ended.
-What is lost with the cluster is not counted. Knows no store.
+A new cluster counts from one again. Knows no store.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-import torch
-from ray.exceptions import OutOfMemoryError, RayError
+from ray.exceptions import RayError
 
 from ray_darts.errors import RankLost
-from ray_darts.orchestration.ray_internals import UserCallback, cause_of, kv_delete, kv_get, kv_put
+from ray_darts.orchestration.losses import ended_by_itself
+from ray_darts.orchestration.ray_internals import UserCallback, cause_of, kv_delete, kv_get, kv_keys, kv_put
 
 logger = logging.getLogger("ray_darts.orchestration")
 
@@ -45,7 +45,7 @@ class RunStarts:
             logger.info("how a start ended could not be kept: %s", error)
 
     def take_end(self) -> bool:
-        """Whether the start before this one is known to have ended by itself; asked once by each start."""
+        """Whether the last start is known to have ended by itself; the answer is removed, each start asks once."""
         try:
             ended = kv_get(self._end, namespace=_NAMESPACE) == b"1"
             kv_delete(self._end, namespace=_NAMESPACE)
@@ -59,6 +59,13 @@ class RunStarts:
         return f"end/{self._name}".encode()
 
 
+def clear_starts(session: str) -> None:
+    """Remove what is kept of a session; the last thing a command does. Raises what Ray raises."""
+    for kind in ("start", "end"):
+        for key in kv_keys(f"{kind}/{session}/".encode(), namespace=_NAMESPACE):
+            kv_delete(key, namespace=_NAMESPACE)
+
+
 class EndObserver(UserCallback):
     """Reports the end of each start; Ray Train calls it on its controller."""
 
@@ -68,13 +75,3 @@ class EndObserver(UserCallback):
     def after_exception(self, run_context: object, worker_exceptions: Mapping[int, Exception]) -> None:
         """Called once some ranks have raised or died."""
         self._starts.report_end(any(ended_by_itself(cause_of(error)) for error in worker_exceptions.values()))
-
-
-def ended_by_itself(cause: BaseException) -> bool:
-    """Whether a rank ended for a reason of its own: its memory or its device, not a lost peer, process or machine.
-
-    A process that died without a reason counts as killed: the system does not say by whom.
-    """
-    if isinstance(cause, RankLost):
-        return False
-    return isinstance(cause, OutOfMemoryError | torch.AcceleratorError)

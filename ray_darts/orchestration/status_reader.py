@@ -34,16 +34,23 @@ class StatusReader:
         self._statuses = {status.run: status for status in statuses}
         self._asked = self._answered = 0
         self._closed = False
+        self._failure: BaseException | None = None
         self._changed = threading.Condition()
-        threading.Thread(target=self._work, daemon=True, name="status reader").start()
+        threading.Thread(target=self._run, daemon=True, name="status reader").start()
 
     def refresh(self, timeout_s: float) -> bool:
-        """Read all statuses again and wait for them, `timeout_s` at most; whether all are fresh."""
+        """Read all statuses again and wait for them, `timeout_s` at most; whether all are fresh.
+
+        Raises: what ended the thread, a bug.
+        """
         with self._changed:
             self._asked += 1
             wanted = self._asked
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: self._answered >= wanted, timeout_s)
+            fresh = self._changed.wait_for(lambda: self._failure is not None or self._answered >= wanted, timeout_s)
+            if self._failure is not None:
+                raise self._failure
+            return fresh
 
     def close(self) -> None:
         """End the thread once the request in progress has ended, without waiting for it."""
@@ -60,6 +67,14 @@ class StatusReader:
         """The last known status of a run."""
         with self._changed:
             return self._statuses[run]
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
 
     def _work(self) -> None:
         while True:

@@ -53,10 +53,6 @@ class Sweep(Protocol):
         """One line about the resources that runs wait for; None when nothing waits."""
         ...
 
-    def free_lost_places(self) -> None:
-        """Free the resources that lost processes have reserved."""
-        ...
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -113,6 +109,7 @@ class Supervisor:
                     thread.join(self._limits.observe_s)
                     self._observe()
                 self._statuses.refresh(self._limits.status_timeout_s)
+                self._observer(self._statuses.all())
             finally:
                 self._statuses.close()
                 self._sweep.clear_stop()
@@ -153,7 +150,6 @@ class Supervisor:
     def _observe(self) -> None:
         """Refresh the status of the started runs, show all to the observer, and stop where a limit has passed."""
         self._statuses.refresh(self._limits.status_timeout_s)
-        self._sweep.free_lost_places()
         workers = sum(self._num_workers(self._statuses.of(run)) for run in self._runs)
         now = time.monotonic()
         self._worker_s += workers * (now - self._last_pass)

@@ -6,6 +6,7 @@ A waiting run is one entry of a list: it costs the head no process, and a stop d
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -25,11 +26,14 @@ from ray_darts.orchestration.resources import (
 )
 from ray_darts.orchestration.run import ASSIGNMENT, OUTCOME, RAY_PATH, ray_filesystem, run_trial
 from ray_darts.orchestration.runtime_hooks import clear_stop, request_stop
+from ray_darts.orchestration.starts import clear_starts
 from ray_darts.protocols.task import StopReason
 
 logger = logging.getLogger("ray_darts.orchestration")
 
 _DRIVER_SHARE = 0.001
+_FREE_EVERY_S = 5.0
+_UNREACHABLE = (RayError, RuntimeError, ConnectionError)
 
 
 class RunQueue(Searcher):
@@ -79,12 +83,16 @@ class TuneSweep:
 
     def fit(self) -> dict[str, RunOutcome]:
         """Run Tune until every started run has ended; the outcome of each. Raises: ClusterLost."""
+        ended = threading.Event()
+        threading.Thread(target=self._free_lost_places, args=(ended,), daemon=True, name="lost places").start()
         try:
             results = self._tuner().fit()
         except (RayError, TuneError, ConnectionError) as error:
             raise ClusterLost(
                 f"Ray ended before the sweep did, the same command continues it: {describe_loss(error)}"
             ) from error
+        finally:
+            ended.set()
         outcomes = {}
         for result in (results[index] for index in range(len(results))):
             if result.config:
@@ -96,15 +104,16 @@ class TuneSweep:
         self._queue.close()
         try:
             request_stop(self._session, reason)
-        except (RayError, RuntimeError, ConnectionError) as error:
+        except _UNREACHABLE as error:
             logger.warning("the running runs could not be asked to stop: %s", error)
 
     def clear_stop(self) -> None:
-        """Remove the request from the cluster; the last call of a command."""
+        """Remove the request, and the counts of starts, from the cluster; the last call of a command."""
         try:
             clear_stop(self._session)
-        except (RayError, RuntimeError, ConnectionError) as error:
-            logger.info("the stop request could not be removed: %s", error)
+            clear_starts(self._session)
+        except _UNREACHABLE as error:
+            logger.info("the stop request and the counts of starts could not be removed: %s", error)
 
     def describe_waiting(self) -> str | None:
         """One line about the resources that worker groups wait for; None when nothing waits or Ray does not answer."""
@@ -118,15 +127,16 @@ class TuneSweep:
         amounts = " and ".join(f"{amount:g} {name}s" for name, amount in sorted(waiting.items(), reverse=True))
         return f"waiting for {amounts}; {capacity.describe()}"
 
-    def free_lost_places(self) -> None:
-        """Free what killed controllers have reserved, so that their runs can start again."""
-        try:
-            num_freed = free_places_of_lost_controllers()
-        except RayError as error:
-            logger.info("what lost controllers have reserved cannot be read now: %s", error)
-            return
-        if num_freed:
-            logger.warning("the controller of a run was lost: the resources of its workers are free again")
+    def _free_lost_places(self, ended: threading.Event) -> None:
+        """Free what killed controllers have reserved until `ended`, so that their runs can start again."""
+        while not ended.wait(_FREE_EVERY_S):
+            try:
+                num_freed = free_places_of_lost_controllers()
+            except _UNREACHABLE as error:
+                logger.info("what lost controllers have reserved cannot be read now: %s", error)
+                continue
+            if num_freed:
+                logger.warning("the controller of a run was lost: the resources of its workers are free again")
 
     def _tuner(self) -> tune.Tuner:
         first = self._assignments[0]

@@ -149,7 +149,11 @@ class LiveTable:
 
             self._restore_terminal = keep_output(self._console.file)
             self._live = Live(console=self._console, auto_refresh=False, transient=False)
-            self._live.start()
+            try:
+                self._live.start()
+            except BaseException:
+                self._restore_terminal()
+                raise
         return self
 
     def __exit__(

@@ -23,7 +23,7 @@ class ScriptedSweep:
         self.started = set(RUNS)
         self.stopped = threading.Event()
         self.reasons: list[StopReason] = []
-        self.cleared = self.passes = 0
+        self.cleared = 0
         self._act = act
 
     def fit(self) -> Mapping[str, RunOutcome]:
@@ -38,9 +38,6 @@ class ScriptedSweep:
 
     def describe_waiting(self) -> str | None:
         return "waiting for 2 CPUs"
-
-    def free_lost_places(self) -> None:
-        self.passes += 1
 
 
 def ignore(statuses: list[RunStatus]) -> None:

@@ -8,7 +8,7 @@ import boto3
 import pytest
 
 from ray_darts.errors import DataError
-from ray_darts.orchestration.preflight import data_digests
+from ray_darts.orchestration.data_access import open_data
 from tests.artifacts.servers import ministack
 from tests.data.files import png, random_pixels, write_parquet
 from tests.search.searches import tiny_config
@@ -31,8 +31,8 @@ def test_data_lie_where_the_store_settings_say_unless_the_data_name_another_serv
         there = ("data.source=parquet", "data.path=s3://data", "data.fraction=1.0")
         for service in (f"store.endpoint_url={url}", f"data.endpoint_url={url}"):
             config = tiny_config(*there, service)
-            assert data_digests(config, 0) == data_digests(here, 0)
+            assert open_data(config, 0).digests == open_data(here, 0).digests
             assert (config.identity(), config.digest()) == (here.identity(), here.digest())
     nowhere = tiny_config(*there, f"store.endpoint_url={url}", "data.endpoint_url=http://127.0.0.1:9")
     with pytest.raises(DataError, match=r"data\.path s3://data cannot be reached at http://127\.0\.0\.1:9: "):
-        data_digests(nowhere, 0)
+        open_data(nowhere, 0)

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
 
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.run_log import read_log
-from ray_darts.errors import StoreUnavailable
-from ray_darts.orchestration.losses import describe_loss
+from ray_darts.errors import RankLost, StoreUnavailable
+from ray_darts.orchestration.losses import describe_loss, first_cause
 from tests.cli.running import ROOT
 from tests.orchestration.tiny import EXPERIMENT, assigned, search_here
 from tests.search.searches import tiny_config
@@ -110,6 +112,38 @@ def test_the_loss_of_a_process_is_one_line_without_ids() -> None:
 )
 def test_any_other_error_is_its_first_line(error: Exception | None, line: str) -> None:
     assert describe_loss(error) == line
+
+
+TRACE = "Traceback (most recent call last):\n  File ...\nValueError: a bad value"
+
+
+def failing_task() -> RayTaskError:
+    return RayTaskError("search", TRACE, ValueError("a bad value"))  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UserExceptionWithTraceback(ValueError("a bad value"), TRACE),
+        failing_task(),
+        failing_task().as_instanceof_cause(),  # type: ignore[no-untyped-call]
+        UserExceptionWithTraceback(failing_task(), TRACE),
+        WorkerHealthCheckFailedError("rank 1", failing_task()),
+    ],
+    ids=["raised", "task", "task as its cause", "task in a worker", "worker"],
+)
+def test_what_a_worker_raised_is_told_without_rays_wrapping(error: Exception) -> None:
+    assert describe_loss(error) == "a bad value"
+
+
+def test_the_cause_of_several_losses_is_not_the_loss_of_a_peer() -> None:
+    lost = UserExceptionWithTraceback(RankLost("a collective broke"), TRACE)
+    killed = WorkerHealthCheckFailedError("rank 1", ActorDiedError())
+    memory = WorkerHealthCheckFailedError("rank 2", OutOfMemoryError("full"))  # type: ignore[no-untyped-call]
+    assert isinstance(first_cause([lost, killed]), ActorDiedError)
+    assert isinstance(first_cause([lost, killed, memory]), OutOfMemoryError)
+    assert isinstance(first_cause([lost]), RankLost)
+    assert first_cause([]) is None
 
 
 def test_a_full_memory_is_one_line_with_the_amounts_and_what_to_change() -> None:

@@ -16,16 +16,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROGRAM = """
 import ray
-from ray_darts.errors import ClusterLost
+from ray_darts.errors import ClusterLost, DataError
 from ray_darts.orchestration.connection import ray_connection
 from ray_darts.orchestration.ray_internals import own_session_folder
 
 def use():
     print(own_session_folder().name, own_session_folder().is_dir(), ray.get(ray.remote(lambda: 7).remote()))
 
-with ray_connection(None) as connection:
-    assert connection.is_own
-    use()
+try:
+    with ray_connection(None) as connection:
+        assert connection.is_own
+        use()
+        raise DataError("no file")
+except DataError:
+    pass
 with ray_connection(None) as connection:
     use()
     connection.keep_logs = True

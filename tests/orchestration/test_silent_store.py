@@ -72,11 +72,14 @@ def test_a_second_ctrl_c_ends_the_command_while_the_store_never_answers(
     silent_store: ObjectStore, assignments: list[Assignment]
 ) -> None:
     sweep = ScriptedSweep(never_ends)
+    before, main = signal.getsignal(signal.SIGINT), threading.get_ident()
 
     def twice() -> None:
-        for _ in range(2):
-            time.sleep(0.3)
-            os.kill(os.getpid(), signal.SIGINT)
+        while signal.getsignal(signal.SIGINT) is before:
+            time.sleep(0.01)
+        signal.pthread_kill(main, signal.SIGINT)
+        sweep.stopped.wait(BOUND_S)
+        signal.pthread_kill(main, signal.SIGINT)
 
     threading.Thread(target=twice, daemon=True).start()
     began = time.monotonic()

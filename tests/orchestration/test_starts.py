@@ -9,7 +9,7 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, Worker
 
 from ray_darts.errors import RankLost
 from ray_darts.orchestration import starts
-from ray_darts.orchestration.starts import EndObserver, RunStarts
+from ray_darts.orchestration.starts import EndObserver, RunStarts, clear_starts
 
 
 class KeyValues:
@@ -30,11 +30,14 @@ class KeyValues:
     def delete(self, key: bytes, namespace: bytes) -> None:
         self.values.pop(key, None)
 
+    def keys(self, prefix: bytes, namespace: bytes) -> list[bytes]:
+        return [key for key in self.values if key.startswith(prefix)]
+
 
 @pytest.fixture(autouse=True)
 def kv(monkeypatch: pytest.MonkeyPatch) -> KeyValues:
     kept = KeyValues()
-    for name in ("put", "get", "delete"):
+    for name in ("put", "get", "delete", "keys"):
         monkeypatch.setattr(starts, f"kv_{name}", getattr(kept, name))
     return kept
 
@@ -101,6 +104,15 @@ def test_an_end_is_read_once_and_replaced_by_a_later_one() -> None:
 def test_starts_are_numbered_per_run_and_session() -> None:
     first, other = RunStarts("session", "run"), RunStarts("session", "other")
     assert [first.count(), first.count(), other.count(), RunStarts("session", "run").count()] == [1, 2, 1, 3]
+
+
+def test_the_end_of_a_command_leaves_nothing_of_its_session(kv: KeyValues) -> None:
+    for session in ("session", "session-2"):
+        run = RunStarts(session, "run")
+        run.count()
+        run.report_end(by_itself=True)
+    clear_starts("session")
+    assert set(kv.values) == {b"start/session-2/run/1", b"end/session-2/run"}
 
 
 def test_a_cluster_that_does_not_answer_loses_the_rank_and_no_count(monkeypatch: pytest.MonkeyPatch) -> None:

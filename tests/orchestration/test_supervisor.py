@@ -139,7 +139,7 @@ def test_the_time_of_a_slow_observer_counts_as_worker_hours(store: LocalStore, a
 
     sweep = ScriptedSweep(until_stopped)
     supervise(sweep, assignments, store, Limits(max_worker_hours=0.25 / HOUR_S, observe_s=0.001), slow).run()
-    assert 3 <= passes <= 5, "0.25 s are two to three passes of 0.1 s, and the one that sees the end"
+    assert 4 <= passes <= 6, "0.25 s are two to three passes of 0.1 s, the one that sees the end, and the last look"
 
 
 def test_after_the_grace_of_a_stop_every_unanswered_run_has_an_outcome(
@@ -178,14 +178,6 @@ def test_the_step_of_an_outcome_is_the_durable_one_whoever_reports_the_end(
     outcomes = supervise(sweep, assignments, store, QUICK).run()
     assert durable > 0
     assert outcomes[RUNS[0]] == RunOutcome("lost", "its process died", durable)
-
-
-def test_what_lost_processes_have_reserved_is_freed_in_every_pass(
-    store: LocalStore, assignments: list[Assignment]
-) -> None:
-    sweep = ScriptedSweep(until_stopped)
-    supervise(sweep, assignments, store, Limits(max_hours=0.05 / HOUR_S, observe_s=0.001)).run()
-    assert sweep.passes > 1
 
 
 def test_waiting_demand_is_logged(

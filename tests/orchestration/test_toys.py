@@ -19,7 +19,7 @@ from ray_darts.artifacts.records import Environment
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.config import SearchConfig, validate_config
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_session, owner_of, run_name
-from ray_darts.orchestration.preflight import data_digests
+from ray_darts.orchestration.data_access import open_data
 from ray_darts.orchestration.run_execution import RankContext, execute_run
 from ray_darts.orchestration.sweep import register_search
 from ray_darts.protocols.method import ORDERS, Order
@@ -52,7 +52,7 @@ def toy_config() -> SearchConfig:
 def assigned(store: LocalStore, order: Order) -> Assignment:
     """The run of an order, registered as a sweep does."""
     config = toy_config()
-    digests = data_digests(config, 0)
+    digests = open_data(config, 0).digests
     run = run_name(config.method, order, 0)
     register_search(store, EXPERIMENT, config, digests, [(run, 0, order)])
     assignment = Assignment(

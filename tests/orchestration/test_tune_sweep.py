@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ray.tune import TuneError
 
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.errors import ClusterLost
+from ray_darts.orchestration import tune_sweep
 from ray_darts.orchestration.assignment import Assignment
 from ray_darts.orchestration.run import ASSIGNMENT, OUTCOME, run_trial
 from ray_darts.orchestration.tune_sweep import RunQueue, TuneSweep
@@ -67,3 +69,22 @@ def test_a_config_that_a_trial_refuses_is_an_outcome_that_is_not_retried(assignm
     assert isinstance(outcome, dict)
     assert outcome["kind"] == "refused"
     assert "nodes" in outcome["detail"]
+
+
+def test_what_lost_controllers_have_reserved_is_freed_until_the_sweep_ends_whatever_a_look_raises(
+    assignments: list[Assignment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, looks = threading.Event(), []
+
+    def free() -> int:
+        looks.append(1)
+        if len(looks) == 1:
+            raise RuntimeError("the head does not answer")
+        if len(looks) == 3:
+            ended.set()
+        return 1
+
+    monkeypatch.setattr(tune_sweep, "_FREE_EVERY_S", 0.001)
+    monkeypatch.setattr(tune_sweep, "free_places_of_lost_controllers", free)
+    TuneSweep(assignments, 1)._free_lost_places(ended)
+    assert len(looks) == 3

@@ -18,7 +18,7 @@ from ray_darts.artifacts.records import Environment
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.config import SearchConfig
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_session, owner_of, run_name
-from ray_darts.orchestration.preflight import data_digests
+from ray_darts.orchestration.data_access import open_data
 from ray_darts.orchestration.run_execution import RankContext, execute_run
 from ray_darts.protocols.method import Order
 from tests.search.searches import tiny_config
@@ -33,7 +33,7 @@ def assigned(
     """A run of a registered experiment, as a new command would ask for it."""
     config = config or tiny_config()
     run = run_name(config.method, order, seed)
-    digests = data_digests(config, 0)
+    digests = open_data(config, 0).digests
     register_experiment(
         store,
         EXPERIMENT,
