@@ -1,21 +1,26 @@
-"""A space and a method that exist only in the tests, as a user's plugin brings them: `plugins = ["tests.toys"]`."""
+"""A space, a method and a data set that exist only in the tests, as a user's plugin brings them."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
 from ray_darts.config import OperationSettings
-from ray_darts.data.batch import Draws
+from ray_darts.config.search import SearchSettings
+from ray_darts.data.batch import Batch, Draws, Shard, generator
+from ray_darts.data.streams import ShuffledRows
 from ray_darts.genotype.decode import softmax
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
-from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.dataset import DataFacts, Dataset
 from ray_darts.protocols.method import Method, Progress, Rows
 from ray_darts.protocols.registry import register
 from ray_darts.protocols.space import CellWords, Ranking, Space
@@ -23,6 +28,7 @@ from ray_darts.spaces.batch_norm import BatchNorm
 from ray_darts.spaces.classification import ClassifyingSupernet
 from ray_darts.spaces.supernet import MixingWeights
 
+DOT_SIZE = 8
 OPERATIONS = ("none", "keep", "bend", "wave")
 
 
@@ -85,7 +91,7 @@ class ToyNetwork(nn.Module):
 class ToySpace(Space):
     """Two nodes after one input, each keeps its strongest edge; the last node is the output."""
 
-    data_kinds: ClassVar[tuple[str, ...]] = ("images",)
+    data_forms: ClassVar[tuple[str, ...]] = ("images",)
     ranking: ClassVar[Ranking] = Ranking("accuracy", "max")
     words: ClassVar[CellWords] = CellWords(("pixels",), "last of", "h")
 
@@ -138,5 +144,83 @@ class NoisyEdges(Method):
         ]
 
 
+class Dots(Dataset):
+    """Grey pictures of noise with one white pixel; its class is the pixel's row."""
+
+    form: ClassVar[str] = "images"
+    kind: Literal["dots"] = "dots"
+    samples: int = Field(160, ge=2)
+
+    def load(self, memory_limit_bytes: int) -> DotSet:
+        """Draw the pictures."""
+        return DotSet(self.samples)
+
+    def dummy_batch(self, facts: DataFacts, num_samples: int, dtype: torch.dtype) -> Batch:
+        """Black pictures of class 0."""
+        images = torch.zeros(num_samples, facts.channels, facts.image_size, facts.image_size, dtype=dtype)
+        labels = torch.zeros(num_samples, dtype=torch.int64)
+        return Batch(images, labels, Draws(0, "dummy", 0, 0, num_samples, num_samples))
+
+
+class DotSet:
+    """Both halves in memory; even samples train the weights, odd ones alpha."""
+
+    def __init__(self, samples: int) -> None:
+        draws = generator("dots", samples)
+        self.labels = draws.integers(0, DOT_SIZE, samples)
+        self.pictures = (draws.random((samples, 1, DOT_SIZE, DOT_SIZE)) / 2).astype(np.float32)
+        self.pictures[np.arange(samples), 0, self.labels, draws.integers(0, DOT_SIZE, samples)] = 1
+        self.digests = {"data": hashlib.sha256(self.pictures.tobytes() + self.labels.tobytes()).hexdigest()}
+
+    def streams(self, search: SearchSettings, seed: int) -> DotStreams:
+        """The streams of one seed."""
+        return DotStreams(self, search, seed)
+
+
+class DotStreams:
+    """Shuffled epochs of full batches."""
+
+    facts = DataFacts(DOT_SIZE, 1, DOT_SIZE)
+    documents: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, data: DotSet, search: SearchSettings, seed: int) -> None:
+        self._data, self._seed, self._size = data, seed, search.batch_size
+        self._dtype = torch.float64 if search.precision == "float64" else torch.float32
+        rows = np.arange(len(data.labels))
+        self._halves = {"train": rows[::2], "validation": rows[1::2]}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return self._data.digests
+
+    def num_steps(self, epoch: int) -> int:
+        return len(self._halves["validation"]) // self._size
+
+    def total_steps(self, epochs: int) -> int:
+        return epochs * self.num_steps(0)
+
+    def bilevel_batches(self, epoch: int, index: int, shard: Shard, device: torch.device) -> tuple[Batch, Batch]:
+        step = epoch * self.num_steps(0) + index
+        first = index * self._size
+        batches = []
+        for half, rows in self._halves.items():
+            order = ShuffledRows(rows, self._seed, half).epoch(epoch)
+            batches.append(self._batch(order[first : first + self._size], half, step, shard))
+        return batches[0], batches[1]
+
+    def evaluation_batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
+        rows = self._halves["validation"]
+        for first in range(0, len(rows), self._size):
+            yield self._batch(rows[first : first + self._size], "evaluation", first, shard)
+
+    def _batch(self, rows: NDArray[np.int64], stream: str, step: int, shard: Shard) -> Batch:
+        start, stop = shard.bounds(len(rows))
+        own = rows[start:stop]
+        images = torch.from_numpy(self._data.pictures[own]).to(self._dtype)
+        draws = Draws(self._seed, stream, step, start, stop, len(rows))
+        return Batch(images, torch.from_numpy(self._data.labels[own]), draws, len(own) / len(rows))
+
+
 register(ToySpace)
 register(NoisyEdges)
+register(Dots)

@@ -37,7 +37,7 @@ class DenseSupernet(ClassifyingSupernet):
 class DenseSpace(Space):
     """What ray_darts asks of a space."""
 
-    data_kinds: ClassVar = ("images",)
+    data_forms: ClassVar = ("images",)
     ranking: ClassVar = Ranking("accuracy", "max")
     words: ClassVar = CellWords(("pixels",), "last of", "h")
     kind: Literal["dense"] = "dense"

@@ -86,7 +86,7 @@ def check_same(
     pairs = [(name, there.data_digests.get(name, "none"), asked.data_digests.get(name, "none")) for name in names]
     changed = [f"data {name}: digest {old[:12]} there, {new[:12]} asked" for name, old, new in pairs if old != new]
     if changed:
-        lines += [*changed, *_data_changes(there.data, asked.data)]
+        lines += [*changed, *_data_changes(there.data, asked)]
     if lines:
         raise ConfigError(
             f"experiment {asked.experiment!r} exists with another identity; give this one another --name:\n"
@@ -110,13 +110,20 @@ def data_summary(facts: DataFacts | None) -> DataSummary | None:
     )
 
 
-def _data_changes(there: DataSummary | None, asked: DataSummary | None) -> Iterator[str]:
+def _data_changes(there: DataSummary | None, asked: ExperimentDescription) -> Iterator[str]:
     """Lines that say what is another in data of another digest, as far as it is recorded."""
-    if asked is None:
+    settings = asked.identity.get("data")
+    kind, source = (settings.get(name) for name in ("kind", "source")) if isinstance(settings, dict) else (None, None)
+    if asked.data is None:
+        if kind == "text":
+            yield (
+                "the texts, or how they are read, have changed; 0.2 leaves a byte order mark out of the first word "
+                "(CHANGELOG)"
+            )
         return
     if there is not None:
         for name in ("classes", "samples", "image_size", "channels"):
-            old, new = getattr(there, name), getattr(asked, name)
+            old, new = getattr(there, name), getattr(asked.data, name)
             if old != new:
                 yield f"data {name}: {_cut(old)} there, {_cut(new)} asked"
         return
@@ -124,11 +131,11 @@ def _data_changes(there: DataSummary | None, asked: DataSummary | None) -> Itera
         "the files, or how they are read, have changed; 0.2 reads splits, transparency, EXIF orientation and hidden "
         "files otherwise than 0.1 did (CHANGELOG)"
     )
-    as_text = sorted(asked.classes)
-    if list(asked.classes) != as_text:
+    as_text = sorted(asked.data.classes)
+    if source == "folder" and list(asked.data.classes) != as_text:
         yield (
-            f"the classes are in the order {_cut(asked.classes)}; 0.1 sorted class folders as text: to continue what "
-            f"it began, set data.classes={_cut(as_text)}"
+            f"the classes are in the order {_cut(asked.data.classes)}; 0.1 sorted class folders as text: to continue "
+            f"what it began, set data.classes={_cut(as_text)}"
         )
 
 

@@ -48,7 +48,7 @@ class SearchConfig(Settings):
     def _sections_fit(self) -> SearchConfig:
         highest = self.operation.worker_range[1]
         mistakes = [
-            *self.space.mistakes(self.data.kind, self.search),
+            *self.space.mistakes(self.data, self.search),
             *self._shard_mistakes(highest),
             *self.data.mistakes(self.search, highest),
             *self._unused_settings(),
@@ -89,13 +89,12 @@ class SearchConfig(Settings):
             yield "operation.compile needs search.batch_norm 'local': collectives inside a pass are not compiled"
 
     def identity(self) -> dict[str, JsonValue]:
-        """What is computed, as JSON-able data, without the location of the data (`_LOCATION`).
+        """What is computed, as JSON-able data, without what the data set names as uncompared (`Dataset.UNCOMPARED`).
 
-        Sections and fields of the data added after the first release are left out at their defaults: older releases do
-        not know them.
+        Sections added after the first release are left out at their defaults: older releases do not know them.
         """
         whole = self.model_dump(mode="json", include=set(_FIRST_SECTIONS))
-        for name in self.data.left_out_of_identity():
+        for name in self.data.UNCOMPARED:
             whole["data"].pop(name, None)
         if self.method != read_method():
             whole["method"] = self.method.model_dump(mode="json")

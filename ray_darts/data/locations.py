@@ -92,12 +92,12 @@ def _choice_lines(
     parts: Mapping[str, tuple[str, ...]], chosen: list[str], left_out: Mapping[str, str], hidden: list[str]
 ) -> tuple[str, ...]:
     """What was taken and what was left out, for people."""
-    taken = [f"{len(chosen)} files taken: {listed('/'.join(parts[file]) for file in chosen)}"]
+    taken = [f"files taken ({len(chosen)}): {listed('/'.join(parts[file]) for file in chosen)}"]
     if left_out:
         shown = listed(f"{'/'.join(parts[file])} ({split})" for file, split in left_out.items())
-        taken.append(f"{len(left_out)} files left out: {shown}")
+        taken.append(f"files left out ({len(left_out)}): {shown}")
     if hidden:
-        taken.append(f"{len(hidden)} hidden files left out: {listed('/'.join(parts[file]) for file in hidden)}")
+        taken.append(f"hidden files left out ({len(hidden)}): {listed('/'.join(parts[file]) for file in hidden)}")
     return tuple(taken)
 
 

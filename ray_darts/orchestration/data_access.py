@@ -11,7 +11,7 @@ from ray_darts.protocols.dataset import SearchData
 def open_data(config: SearchConfig, seed: int) -> SearchData:
     """Load the data of `config` and return the streams of one seed.
 
-    An s3:// path is asked from `data.endpoint_url`, or else from where `store` and AWS's settings say.
+    An s3:// path is read from `data.endpoint_url`, or else from where `store` and AWS's settings say.
 
     Raises: DataError; ConfigError on an endpoint that is not allowed.
     """

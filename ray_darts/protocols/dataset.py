@@ -105,14 +105,16 @@ class LoadedData(Protocol):
 class Dataset(KindSettings, abc.ABC):
     """A kind of data, with its settings; found by `kind`.
 
-    `path`: where the data lies; `endpoint_url`: the S3 service that is asked for it (absent: the one that the store
-    settings name, else AWS's standard settings). `UNCOMPARED` names the fields outside an experiment's identity: these
-    two, and what only chooses among data whose digests are compared. `ADDED` names those that came after the first
-    release: at their defaults they are left out of the identity, as older releases do not know them.
+    `form`: of its batches, which decides the spaces that can search on it: "images" (inputs [N, C, H, W] and labels
+    [N]), "text" (tokens [T, N], and the next ones), or a name that a space of your own knows.
+    `UNCOMPARED`: the fields outside an experiment's identity: where the data lies, and what only chooses among data
+    whose digests are compared.
+    `path`: where the data lies; `endpoint_url`: the S3 service from which it is read (absent: the one that the store
+    settings name, else AWS's standard settings).
     """
 
+    form: ClassVar[str]
     UNCOMPARED: ClassVar[frozenset[str]] = frozenset({"path", "endpoint_url"})
-    ADDED: ClassVar[frozenset[str]] = frozenset()
 
     path: str | None = None
     endpoint_url: str | None = Field(None, description="S3 service of an s3:// path; absent: as store.endpoint_url")
@@ -126,11 +128,6 @@ class Dataset(KindSettings, abc.ABC):
         if "endpoint_override=" in self.path:
             raise ValueError("the path names endpoint_override and endpoint_url is given: leave one out")
         return self
-
-    def left_out_of_identity(self) -> frozenset[str]:
-        """The fields that an experiment's identity does not have."""
-        fields = type(self).model_fields
-        return self.UNCOMPARED | {name for name in self.ADDED if getattr(self, name) == fields[name].default}
 
     @abc.abstractmethod
     def load(self, memory_limit_bytes: int) -> LoadedData:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 from ray_darts.errors import GenotypeError
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import SpaceLayout
-from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.dataset import DataFacts, Dataset
 from ray_darts.protocols.settings import KindSettings
 
 if TYPE_CHECKING:
@@ -42,12 +42,13 @@ class CellWords(NamedTuple):
 class Space(KindSettings, abc.ABC):
     """A search space, with its settings; found by `kind`.
 
-    `data_kinds`: the kinds of data it accepts. `ranking`: its interim metric. `words`: its names for drawings.
+    `data_forms`: the forms of batches that its supernet takes, as data sets name them. `ranking`: its interim
+    metric. `words`: its names for drawings.
     `runtime_fields`: the settings of `operation` that it uses, of those that change how a supernet is computed.
     `published`: {name: text form} of cells that a paper published.
     """
 
-    data_kinds: ClassVar[tuple[str, ...]]
+    data_forms: ClassVar[tuple[str, ...]]
     ranking: ClassVar[Ranking]
     words: ClassVar[CellWords]
     runtime_fields: ClassVar[frozenset[str]] = frozenset()
@@ -90,8 +91,7 @@ class Space(KindSettings, abc.ABC):
         """Read `to_text`'s form; None when the text is of another form. Raises: GenotypeError naming what is wrong."""
         return None
 
-    def mistakes(self, data_kind: str, search: SearchSettings) -> Iterator[str]:
-        """One line per conflict of the space with this kind of data and these settings."""
-        if data_kind not in self.data_kinds:
-            wanted = " or ".join(map(repr, self.data_kinds))
-            yield f"a {self.kind} space needs data of kind {wanted}, not {data_kind!r}"
+    def mistakes(self, data: Dataset, search: SearchSettings) -> Iterator[str]:
+        """One line per conflict of the space with these data and these settings."""
+        if data.form not in self.data_forms:
+            yield f"a {self.kind} space needs {' or '.join(self.data_forms)}; data.kind {data.kind!r} is {data.form}"

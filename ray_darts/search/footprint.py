@@ -6,6 +6,7 @@ seconds and little memory. Knows no speeds.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,8 @@ from ray_darts.search.step import ONLY_STEP, BilevelStep
 from ray_darts.spaces.build import build_supernet
 from ray_darts.spaces.planned_device import planned_for
 from ray_darts.spaces.supernet import Pass
+
+logger = logging.getLogger(__name__)
 
 _CPU = torch.device("cpu")
 
@@ -51,13 +54,14 @@ def measure_footprint(config: SearchConfig, facts: DataFacts, order: Order, devi
     Operations and activations are proportional to the batch, so a batch of two samples (per micro-batch) is enough.
     bfloat16 is counted as float32, as there is no autocast on the meta device: its activations are an upper bound.
     """
-    settings, operation = config.search, config.operation.model_copy(update={"compile": ()})
+    settings, operation = config.search, config.operation.model_copy(update={"compile": (), "kernel": "torch"})
     if settings.precision == "bfloat16":
         settings = settings.model_copy(update={"precision": "float32"})
     counted = config.model_copy(update={"search": settings, "operation": operation})
     try:
         return count_step(counted, facts, order, device_kind, META)
-    except RuntimeError:  # a space of a plugin may read values, which the meta device does not have
+    except RuntimeError as error:  # a space of a plugin may read values, which the meta device does not have
+        logger.warning("a step is counted on the CPU, with memory and time of its own: %s", error)
         return count_step(counted, facts, order, device_kind, _CPU)
 
 

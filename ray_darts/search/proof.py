@@ -1,4 +1,4 @@
-"""Checks the mathematics on the user's own machine in under a minute; `ray-darts doctor` runs it.
+"""Checks the mathematics on the user's own machine; `ray-darts doctor` runs it.
 
 Each check compares the code of the search with an independent reference, so it finds a broken BLAS, PyTorch build or
 communication back end before a search is run.

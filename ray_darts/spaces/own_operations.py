@@ -7,7 +7,7 @@ no cells.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -158,10 +158,17 @@ def _host_reads(module: nn.Module, channels: int, size: int) -> Iterator[str]:
 def _unregistered(module: nn.Module) -> str | None:
     for path, inner in module.named_modules():
         for name, value in vars(inner).items():
-            values = value if isinstance(value, list | tuple) else [value]
-            if name not in _OF_EVERY_MODULE and any(isinstance(each, Tensor | nn.Module) for each in values):
+            if name not in _OF_EVERY_MODULE and _holds_tensors(value):
                 return f"{path}.{name}".lstrip(".")
     return None
+
+
+def _holds_tensors(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_tensors, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_holds_tensors, value))
+    return isinstance(value, Tensor | nn.Module)
 
 
 def _state(module: nn.Module) -> dict[str, object]:

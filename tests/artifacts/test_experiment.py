@@ -67,9 +67,13 @@ def test_the_same_experiment_again_is_the_same_experiment(store: ObjectStore) ->
 
 PICTURES = DataSummary(classes=("1", "2", "10"), samples=(4, 5, 6), image_size=8, channels=1, mean=(0.5,), std=(0.25,))
 
+FOLDERS: dict[str, object] = {"kind": "images", "source": "folder", "path": "x"}
 
-def describe(store: ObjectStore, data: DataSummary | None, digest: str = "1") -> ExperimentDescription:
-    config = validate_config({})
+
+def describe(
+    store: ObjectStore, data: DataSummary | None, digest: str = "1", settings: dict[str, object] = FOLDERS
+) -> ExperimentDescription:
+    config = validate_config({"data": settings})
     return register_experiment(
         store,
         "exp",
@@ -125,6 +129,21 @@ def test_other_data_than_release_0_1_read_are_refused_with_the_order_that_contin
         '  the classes are in the order ["1", "2", "10"]; 0.1 sorted class folders as text: to continue what it began, '
         'set data.classes=["1", "10", "2"]'
     )
+
+
+def test_labels_that_are_no_folders_have_no_order_to_give(store: ObjectStore) -> None:
+    files: dict[str, object] = {"kind": "images", "source": "parquet", "path": "x"}
+    describe(store, None, settings=files)
+    with pytest.raises(ConfigError) as raised:
+        describe(store, PICTURES, digest="2", settings=files)
+    assert "data.classes" not in str(raised.value)
+
+
+def test_another_text_is_refused_saying_what_may_be_another(store: ObjectStore) -> None:
+    text = validate_config({"space": {"kind": "recurrent"}, "data": {"kind": "text"}})
+    write(store, text, {"data": "1"})
+    with pytest.raises(ConfigError, match=r"0\.2 leaves a byte order mark out of the first word"):
+        write(store, text, {"data": "2"})
 
 
 def test_another_identity_is_refused_naming_every_field_that_differs(store: ObjectStore) -> None:

@@ -168,7 +168,7 @@ def test_a_dry_run_says_what_it_takes_of_the_data_and_counts_its_memory(tmp_path
         ran = ray_darts("search", "--dry-run", "--store", str(tmp_path / "store"), *SETS, *words, *more)
         memory.append(json.loads(ran.stdout)["orders"]["first"]["worker_memory_bytes"])
         (tmp_path / "data" / "Train" / "c0" / "0000.png").write_bytes(png(np.zeros((3000, 3000, 3), np.uint8)))
-    assert "data: folder Train taken as the training data\ndata: 1 folders left out: Test (test)\n" in ran.stderr
+    assert "data: folder Train taken as the training data\ndata: folders left out (1): Test (test)\n" in ran.stderr
     assert "data: 2 classes, 40 + 40 samples (weight half + alpha half): c0 20 + 20, c1 20 + 20\n" in ran.stderr
     assert memory[0] < PROCESS_BYTES + 20_000_000
     assert 0 <= memory[1] - PROCESS_BYTES - 3000 * 3000 * 4 < 1_000_000, "decoding one original of 3,000 pixels"

@@ -58,7 +58,7 @@ def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
 
 def test_a_space_without_its_kind_of_data_is_refused() -> None:
     (line,) = mistakes_of(space={"kind": "recurrent"}, data={"kind": "images"})
-    assert line == "a recurrent space needs data of kind 'text', not 'images'"
+    assert line == "a recurrent space needs text; data.kind 'images' is images"
 
 
 def test_an_unknown_kind_is_refused() -> None:

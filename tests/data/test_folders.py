@@ -11,6 +11,7 @@ import pytest
 
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.folders import ClassFolders
+from ray_darts.data.images.pictures import open_picture
 from ray_darts.data.images.streams import ImageSet, load_images
 from ray_darts.errors import DataError
 from tests.data.files import png, random_pixels, write_class_folders
@@ -54,7 +55,7 @@ def test_of_splits_only_the_training_folder_is_read(tmp_path: Path, train: str, 
     assert data.facts.description.samples == (6, 6)
     taken, left_out, _ = data.facts.description.notes
     assert taken == f"folder {train} taken as the training data"
-    assert left_out.startswith(f"{len(others) + 1} folders left out: ")
+    assert left_out.startswith(f"folders left out ({len(others) + 1}): ")
     assert all(name in left_out for name in [*others, "meta (no split)"])
 
 
@@ -94,7 +95,7 @@ def test_classes_are_taken_in_the_order_in_which_they_are_named(tmp_path: Path) 
     assert data.labels.tolist() == [0] * 4 + [1] * 4
     assert np.array_equal(data.images_NHWC.numpy(), np.concatenate([PIXELS[2::3], PIXELS[0::3]]))
     assert data.facts.description.notes == (
-        "1 folders left out, not in data.classes: dog",
+        "folders left out (1), not in data.classes: dog",
         "2 classes, 4 + 4 samples (weight half + alpha half): eel 2 + 2, cat 2 + 2",
     )
 
@@ -120,16 +121,18 @@ def test_whatever_is_no_picture_is_passed_over_and_counted(tmp_path: Path) -> No
     (folder / ".ipynb_checkpoints").mkdir()
     (folder / ".ipynb_checkpoints" / "0000-checkpoint.png").write_bytes(ONE)
     (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    write_class_folders(tmp_path / ".cache", PIXELS)
+    (folder / "linked.png").symlink_to(tmp_path / ".cache")
     os.mkfifo(folder / "pipe.png")
-    (tmp_path / ".cache").mkdir()
     (tmp_path / "__MACOSX").mkdir()
     data = load_folder(tmp_path)
     assert data.facts.description.samples == (6, 6)
     note, _ = data.facts.description.notes
-    total, reasons = note.split(": ")
-    assert total == "7 files left out that are no pictures"
+    said, reasons = note.split(": ")
+    assert said == "left out, as no pictures"
     assert reasons.startswith("2 hidden, ")
-    assert set(reasons.split(", ")[1:]) == {"1 .txt", "1 .db", "1 .heic", "1 dangling links", "1 no regular files"}
+    others = {"1 .txt", "1 .db", "1 .heic", "1 dangling links", "1 linked folders", "1 no regular files"}
+    assert set(reasons.split(", ")[1:]) == others
 
 
 def test_a_linked_picture_is_read(tmp_path: Path) -> None:
@@ -151,9 +154,8 @@ def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
     (tmp_path / "c1" / "0007.png").unlink()
     row = next(row for row in range(12) if source.name(row).endswith("0007.png"))
     (picture,) = source.pictures(np.array([row]))
-    assert callable(picture.content)
-    with pytest.raises(FileNotFoundError):
-        picture.content()
+    with pytest.raises(DataError, match=r"c1/0007\.png cannot be read as an image: .*No such file"):
+        open_picture(picture)
 
 
 def test_folders_that_are_no_data_set_are_reported(tmp_path: Path) -> None:

@@ -76,10 +76,10 @@ def test_one_split_is_read_and_it_is_said_which(tmp_path: Path, train: str, othe
     data = load(tmp_path)
     assert np.array_equal(data.images_NHWC.numpy(), PIXELS)
     taken, left_out, hidden, _ = data.facts.description.notes
-    assert taken == f"1 files taken: {train}"
-    assert left_out.startswith(f"{len(others)} files left out: ")
+    assert taken == f"files taken (1): {train}"
+    assert left_out.startswith(f"files left out ({len(others)}): ")
     assert all(f"{name} (" in left_out for name in others)
-    assert hidden == "1 hidden files left out: _cache.parquet"
+    assert hidden == "hidden files left out (1): _cache.parquet"
 
 
 def with_hub_names(file: Path, names: object) -> Path:
@@ -100,6 +100,16 @@ def test_classes_have_the_names_of_the_hub(tmp_path: Path) -> None:
     assert load(file, classes=["Katze", "Hund"]).facts.description.classes == ("Katze", "Hund")
     with pytest.raises(DataError, match=r"another order than the data does: labels 0 to 1 there are cat, dog"):
         load(file, classes=["dog", "cat"])
+
+
+def test_files_whose_labels_mean_other_classes_are_refused_and_named(tmp_path: Path) -> None:
+    with_hub_names(tmp_path / "a.parquet", ["cat", "dog"])
+    with_hub_names(tmp_path / "b.parquet", None)
+    with_hub_names(tmp_path / "c.parquet", ["cat", "dog"])
+    assert load(tmp_path).facts.description.classes == ("cat", "dog")
+    with_hub_names(tmp_path / "d.parquet", ["dog", "cat"])
+    with pytest.raises(DataError, match=r"d\.parquet names its labels dog, cat, another file cat, dog"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("names", [None, ["only one"], "text", [1, 2]])

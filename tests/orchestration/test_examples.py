@@ -31,7 +31,7 @@ TOYS = """
 plugins = ["toys"]
 space = { kind = "toy" }
 method = { kind = "noisy-edges" }
-data = { kind = "images", source = "digits", fraction = 0.3 }
+data = { kind = "dots", samples = 530 }
 search = { batch_size = 16 }
 """
 

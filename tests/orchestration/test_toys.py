@@ -1,4 +1,4 @@
-"""A space and a method that only the tests know: searched, resumed, verified, drawn and built."""
+"""A space, a method and a data set that only the tests know: searched, resumed, verified, drawn and built."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Crash(Exception):
 
 
 def toy_config() -> SearchConfig:
-    """Fifteen steps of digits, a commit at every second one."""
+    """Fifteen steps of dots, a commit at every second one."""
     return validate_config(
         {
             "plugins": ["tests.toys"],
             "space": {"kind": "toy"},
             "method": {"kind": "noisy-edges", "noise": 0.5},
-            "data": {"kind": "images", "fraction": 0.1},
+            "data": {"kind": "dots"},
             "alphas": {"learning_rate": 0.05},
             "search": {"epochs": 3, "batch_size": 16},
             "operation": {"commit_every_s": 0, "agree_every_steps": 2, "max_pending_commits": 99},
@@ -117,8 +117,8 @@ def test_toys_are_searched_published_verified_drawn_and_resumed_bit_for_bit(tmp_
     genotype = best.architecture()
     assert "h = 2" in cells_text(genotype)
     assert cells_svg(genotype).startswith("<svg")
-    network = api.build_network(best, num_classes=10, image_channels=1, image_size=8)
-    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    network = api.build_network(best, num_classes=8, image_channels=1, image_size=8)
+    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 8)
 
 
 def test_commands_read_toys_when_the_plugin_is_named(tmp_path: Path) -> None:

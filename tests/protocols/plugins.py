@@ -54,7 +54,7 @@ from ray_darts.protocols.space import CellWords, Ranking, Space
 
 
 class Melodies(Space):
-    data_kinds = ("text",)
+    data_forms = ("text",)
     ranking = Ranking("perplexity", "min")
     words = CellWords(("tone",), "chord", "melody")
     kind: Literal[{name!r}] = {name!r}
@@ -77,13 +77,14 @@ register(Melodies)
 """
 
 DATASET = """
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ray_darts.protocols.dataset import Dataset
 from ray_darts.protocols.registry import register
 
 
 class Sounds(Dataset):
+    form: ClassVar[str] = "waves"
     kind: Literal[{name!r}] = {name!r}
     rate: int = 16_000
 

@@ -94,7 +94,7 @@ def test_a_config_names_the_plugins_that_bring_its_sections(here: Path) -> None:
     text = {"kind": "text"}
     config = validate_config({"plugins": plugins, "space": {"kind": "melodies", "notes": 2}, "data": text})
     assert config.space.layout().cells[0].num_nodes == 2
-    with pytest.raises(ConfigError, match="a melodies space needs data of kind 'text', not 'sounds'"):
+    with pytest.raises(ConfigError, match=r"a melodies space needs text; data\.kind 'sounds' is waves"):
         validate_config({"space": {"kind": "melodies"}, "data": {"kind": "sounds"}})
     with pytest.raises(ConfigError, match=r"space\.tempo = 3: Extra inputs are not permitted"):
         validate_config({"space": {"kind": "melodies", "tempo": 3}, "data": text})

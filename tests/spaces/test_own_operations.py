@@ -141,15 +141,16 @@ class CountingInside(nn.Module):
 
 
 class HoldingModules(nn.Module):
-    """Keeps its layers in a plain list."""
+    """Keeps its layer in a plain container."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, layer: nn.Module, container: Callable[[nn.Module], object]) -> None:
         super().__init__()
-        self.layers = [nn.Conv2d(channels, channels, 1)]
+        self.layers = container(layer)
+        self.call = layer.forward
 
     def forward(self, maps: Tensor) -> Tensor:
         """The layer."""
-        result: Tensor = self.layers[0](maps)
+        result: Tensor = self.call(maps)
         return result
 
 
@@ -212,6 +213,10 @@ def _raising(channels: int, stride: int) -> object:
     raise ValueError("no such stride")
 
 
+def _hiding(container: Callable[[nn.Module], object]) -> Callable[[int, int], object]:
+    return lambda channels, stride: _strided(HoldingModules(nn.Conv2d(channels, channels, 1), container), stride)
+
+
 REFUSED = {
     "not a module": (lambda c, s: lambda x: x, "build returned function, wanted is a torch.nn.Module"),
     "raises": (_raising, r"build\(channels=4, stride=1\) raised ValueError: no such stride"),
@@ -229,10 +234,10 @@ REFUSED = {
     ),
     "counts in a list": (lambda c, s: _strided(CountingInside([0]), s), "changes attribute 1.calls"),
     "counts in a dict": (lambda c, s: _strided(CountingInside({0: 0}), s), "changes attribute 1.calls"),
-    "hides a module": (
-        lambda c, s: _strided(HoldingModules(c), s),
-        "its attribute 1.layers holds a tensor or a module",
-    ),
+    "hides a module": (_hiding(lambda layer: [layer]), "its attribute 1.layers holds a tensor or a module"),
+    "hides a module in a dict": (_hiding(lambda layer: {"a": layer}), "its attribute 1.layers holds a tensor"),
+    "hides a module in a set": (_hiding(lambda layer: {layer}), "its attribute 1.layers holds a tensor"),
+    "hides modules in lists": (_hiding(lambda layer: {"a": [layer]}), "its attribute 1.layers holds a tensor"),
     "another precision": (lambda c, s: _strided(Function(Tensor.double), s), "returns torch.float64 for torch.float32"),
     "weights not from torch's seed": (lambda c, s: _strided(Unseeded(c), s), "1.weight differs between two calls"),
     "centres over the batch": (

@@ -20,12 +20,12 @@ _CIFAR10_TRAINING_IMAGES = 50_000
 class Images(Dataset):
     """Images with one label each; sizes, mean and std are inferred or computed where not given.
 
-    `classes` names class folders, or the labels 0, 1, … of the other sources. It is no part of the identity, where an
-    experiment of another order of classes has another digest of its data.
+    `classes` names class folders, or the labels 0, 1, … of the other sources. It and `background` are no part of the
+    identity: labels or pixels that they change have another digest.
     """
 
-    UNCOMPARED: ClassVar[frozenset[str]] = Dataset.UNCOMPARED | {"classes"}
-    ADDED: ClassVar[frozenset[str]] = frozenset({"background"})
+    form: ClassVar[str] = "images"
+    UNCOMPARED: ClassVar[frozenset[str]] = Dataset.UNCOMPARED | {"classes", "background"}
 
     kind: Literal["images"] = "images"
     source: Literal["digits", "cifar10", "folder", "parquet"] = "digits"

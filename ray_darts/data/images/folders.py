@@ -45,7 +45,7 @@ class ClassFolders:
             )
         left_out = [name for name in names if name not in self.classes]
         if left_out:
-            self.notes += (f"{len(left_out)} folders left out, not in data.classes: {listed(left_out)}",)
+            self.notes += (f"folders left out ({len(left_out)}), not in data.classes: {listed(left_out)}",)
         self.files: list[Path] = []
         self._passed_over: list[str] = []
         labels: list[int] = []
@@ -58,7 +58,7 @@ class ClassFolders:
         self.labels = np.array(labels, np.int64)
         if self._passed_over:
             kinds = counted_reasons(self._passed_over)
-            self.notes += (f"{len(self._passed_over)} files left out that are no pictures: {kinds}",)
+            self.notes += (f"left out, as no pictures: {kinds}",)
 
     def name(self, row: int) -> str:
         return str(self.files[row])
@@ -90,7 +90,7 @@ class ClassFolders:
         left_out = [f"{name} ({splits.get(name, 'no split')})" for name in names if name != train[0]]
         self.notes += (f"folder {shown_name(train[0])} taken as the training data",)
         if left_out:
-            self.notes += (f"{len(left_out)} folders left out: {listed(left_out)}",)
+            self.notes += (f"folders left out ({len(left_out)}): {listed(left_out)}",)
         return folder / train[0], classes
 
     def _pictures_below(self, folder: Path) -> Iterator[Path]:
@@ -98,6 +98,8 @@ class ClassFolders:
         for file in _files_below(folder):
             if file.name.startswith(".") or _is_hidden(file.parent, folder):
                 self._passed_over.append("hidden")
+            elif file.is_dir():
+                self._passed_over.append("linked folders")
             elif file.suffix.lower() not in _SUFFIXES:
                 self._passed_over.append(shown_name(file.suffix) or "without a suffix")
             elif file.is_file():
@@ -121,13 +123,14 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _files_below(folder: Path, *, pictures_only: bool = False) -> Iterator[Path]:
-    """All that is no folder at any depth; links to folders are not followed. Raises: DataError."""
+    """All that is no folder at any depth, and links to folders, which are not followed. Raises: DataError."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be listed: {error.strerror or error}", name=error.filename) from error
 
-    for parent, _, names in os.walk(folder, onerror=refuse):
-        for name in names:
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        links = [] if pictures_only else [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        for name in [*files, *links]:
             if not pictures_only or (not _hides(name) and name.lower().endswith(_SUFFIXES)):
                 yield Path(parent, name)
 

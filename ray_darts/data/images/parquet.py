@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ray_darts.data.images.pictures import Picture
 from ray_darts.data.locations import at_endpoint, list_training_files
-from ray_darts.data.summary import MOST_PROBLEMS, raise_together
+from ray_darts.data.summary import MOST_PROBLEMS, listed, raise_together
 from ray_darts.errors import DataError
 
 
@@ -76,11 +76,21 @@ class ParquetPictures:
         if not pa.types.is_integer(kind):
             raise DataError(f"{file}: label column {self.label_column!r} is {kind}, integers from 0 are wanted")
         column = self._read(parquet, file, None, self.label_column)
-        self.classes = self.classes or _class_names(schema, self.label_column)
+        self._check_classes(file, _class_names(schema, self.label_column))
         if column.null_count:
             row = column.is_null().to_pylist().index(True)
             raise DataError(f"{file} row {row} has no label", name=file, row=row)
         return np.asarray(column.cast(pa.int64()).to_numpy())
+
+    def _check_classes(self, file: str, names: tuple[str, ...]) -> None:
+        """Keep the first file's names of the labels. Raises: DataError where this file's are others."""
+        if names and self.classes and names != self.classes:
+            raise DataError(
+                f"{file} names its labels {listed(names)}, another file {listed(self.classes)}: equal labels would "
+                "mean different classes; write one of them again",
+                name=file,
+            )
+        self.classes = self.classes or names
 
     def _pictures_of(self, file: str, wanted: NDArray[np.int64]) -> Iterator[Picture]:
         parquet = self._open(file)

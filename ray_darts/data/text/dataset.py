@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 _FEWEST_COLUMNS = 2
 """Columns of a shard that the statistics of a batch norm need."""
-_MOST_EPOCHS = 100_000
+_MOST_EPOCHS = 10_000
 
 
 class Text(Dataset):
     """Running text; `<eos>` ends a line, words outside the vocabulary become `<unk>`."""
 
+    form: ClassVar[str] = "text"
     kind: Literal["text"] = "text"
     source: Literal["sotu", "ptb", "wikitext-2", "files"] = "sotu"
     path: str | None = None

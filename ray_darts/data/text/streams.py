@@ -22,7 +22,7 @@ from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import open_text
 from ray_darts.data.text.vocabulary import Vocabulary, read_training_text
 from ray_darts.errors import DataError
-from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.dataset import DataDescription, DataFacts
 
 _FULL_LENGTH_PROBABILITY = 0.95
 _SHORTEST_WINDOW = 2  # temporal activation regularisation compares neighbours
@@ -38,6 +38,7 @@ class TextSet:
     vocabulary: Vocabulary
     digests: dict[str, str]
     settings: Text
+    loading_bytes: int = 0
 
     def streams(self, search: SearchSettings, seed: int) -> TextStreams:
         """The streams of one seed. Raises: DataError when a text is too short for its columns."""
@@ -45,7 +46,9 @@ class TextSet:
 
     @property
     def facts(self) -> DataFacts:
-        return DataFacts(num_classes=len(self.vocabulary))
+        held = self.train.nbytes + self.validation.nbytes
+        about = DataDescription(memory_bytes=held, loading_bytes=self.loading_bytes)
+        return DataFacts(num_classes=len(self.vocabulary), description=about)
 
 
 def load_text(settings: Text, memory_limit_bytes: int) -> TextSet:
@@ -55,7 +58,8 @@ def load_text(settings: Text, memory_limit_bytes: int) -> TextSet:
     """
     source = open_text(settings)
     size = source.num_bytes("train") + source.num_bytes("valid")
-    check_memory(size * _MEMORY_PER_TEXT_BYTE, memory_limit_bytes, f"the text ({size} bytes)", "use less text")
+    loading = size * _MEMORY_PER_TEXT_BYTE
+    check_memory(loading, memory_limit_bytes, f"the text ({size} bytes)", "use less text")
     train, vocabulary = read_training_text(source.lines("train"), settings.vocabulary_size)
     validation = vocabulary.encode(source.lines("valid"))
     data = hashlib.sha256()
@@ -63,7 +67,7 @@ def load_text(settings: Text, memory_limit_bytes: int) -> TextSet:
         data.update(len(tokens).to_bytes(8, "little"))
         data.update(tokens.astype("<i4").tobytes())
     digests = {"data": data.hexdigest(), "vocabulary": vocabulary.digest()}
-    return TextSet(train, validation, vocabulary, digests, settings)
+    return TextSet(train, validation, vocabulary, digests, settings, loading)
 
 
 class TextStreams:

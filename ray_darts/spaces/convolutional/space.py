@@ -59,7 +59,7 @@ def reduction_layers(layers: int) -> tuple[int, int]:
 class ConvolutionalSpace(Space):
     """Image cells (arXiv:1806.09055, section 3.1); the data give input size, channels and classes."""
 
-    data_kinds: ClassVar[tuple[str, ...]] = ("images",)
+    data_forms: ClassVar[tuple[str, ...]] = ("images",)
     ranking: ClassVar[Ranking] = Ranking("accuracy", "max")
     words: ClassVar[CellWords] = CellWords(("c[k-2]", "c[k-1]"), "concat", "c[k]")
     runtime_fields: ClassVar[frozenset[str]] = frozenset(

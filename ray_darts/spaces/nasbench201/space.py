@@ -40,7 +40,7 @@ def nasbench201_layout(operations: tuple[str, ...] = OPERATIONS) -> SpaceLayout:
 class NasBench201Space(Space):
     """Image cells of NAS-Bench-201 (arXiv:2001.00326); the data give input size, channels and classes."""
 
-    data_kinds: ClassVar[tuple[str, ...]] = ("images",)
+    data_forms: ClassVar[tuple[str, ...]] = ("images",)
     ranking: ClassVar[Ranking] = Ranking("accuracy", "max")
     words: ClassVar[CellWords] = CellWords(("c[k-1]",), "state", "c[k]")
     runtime_fields: ClassVar[frozenset[str]] = frozenset({"kernel", "compile", "compile_backend"})

@@ -38,7 +38,7 @@ def recurrent_layout(nodes: int = 8, operations: tuple[str, ...] = OPERATIONS) -
 class RecurrentSpace(Space):
     """Text cells (arXiv:1806.09055, section 3.2) and the language model around them; dropouts are probabilities."""
 
-    data_kinds: ClassVar[tuple[str, ...]] = ("text",)
+    data_forms: ClassVar[tuple[str, ...]] = ("text",)
     ranking: ClassVar[Ranking] = Ranking("perplexity", "min")
     words: ClassVar[CellWords] = CellWords(("x, h[t-1]",), "mean", "h[t]")
     published: ClassVar[dict[str, str]] = {

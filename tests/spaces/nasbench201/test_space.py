@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ray_darts.config import load_config
+from ray_darts.data.text.dataset import Text
 from ray_darts.errors import ConfigError, GenotypeError
 from ray_darts.genotype.genotype import Connection, Genotype
 from ray_darts.methods.darts import Darts
@@ -157,8 +158,8 @@ def test_wrong_settings_are_refused(override: str, message: str) -> None:
 
 
 def test_text_data_is_refused() -> None:
-    lines = list(NasBench201Space().mistakes("text", load_config("nasbench201-digits").search))
-    assert lines == ["a nasbench201 space needs data of kind 'images', not 'text'"]
+    lines = list(NasBench201Space().mistakes(Text(), load_config("nasbench201-digits").search))
+    assert lines == ["a nasbench201 space needs images; data.kind 'text' is text"]
 
 
 class Doubling:
