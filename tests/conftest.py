@@ -7,11 +7,14 @@ from pathlib import Path
 
 import boto3
 import pytest
+import torch
 
 from tests.artifacts.buckets import BUCKET, SERVER
 from tests.artifacts.radosgw import absent_programs, radosgw
 from tests.artifacts.servers import ministack
 from tests.search.ranks import RankProcesses
+
+torch.set_num_threads(1)  # threads that share a test's small maps cost more than they compute
 
 SERVERS = {"ministack": ministack, "radosgw": radosgw}
 

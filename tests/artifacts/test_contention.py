@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from ray_darts.artifacts import contention
 from ray_darts.artifacts.best import Best, offer_best
 from ray_darts.artifacts.contention import ROUNDS
 from ray_darts.artifacts.keys import ExperimentKeys
@@ -22,6 +23,12 @@ from tests.artifacts.runs import EXPERIMENT, RUN, claimed, register, whole_run
 
 KEY = ExperimentKeys(EXPERIMENT).best
 LONGEST_S = 60.0  # 12 rounds with pauses of at most a second each, on a machine that is busy
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many rounds, in less time."""
+    monkeypatch.setattr(contention, "_LONGEST_PAUSE_S", 0.02)
 
 
 def with_a_worse_best(store: ObjectStore) -> None:
@@ -48,7 +55,7 @@ def test_publishing_ends_where_every_swap_is_refused_and_names_the_server(aws: N
     assert len(swaps) == 2 * ROUNDS  # each quoted and bare
 
 
-def test_publishing_ends_where_tags_are_weak(aws: None, s3_server: str) -> None:
+def test_publishing_ends_where_tags_are_weak(aws: None, s3_server: str, short_pauses: None) -> None:
     class Weak(Gateway):
         """Compares strongly, as RFC 9110 wants, with tags that it sends as weak ones."""
 
@@ -84,7 +91,7 @@ class _ReadsLate(MemoryStore):
         return Stored(b"of another writer", "1", 0.0)
 
 
-def test_a_claim_ends_where_the_record_in_its_way_is_read_too_late() -> None:
+def test_a_claim_ends_where_the_record_in_its_way_is_read_too_late(short_pauses: None) -> None:
     store = _ReadsLate()
     register(store)
     with pytest.raises(StoreError, match=f"{ROUNDS} conditional writes .*/log/ failed.*every read that follows"):
@@ -118,7 +125,7 @@ def test_a_listing_that_never_ends_is_refused(aws: None, token: str, monkeypatch
         server.shutdown()
 
 
-def test_an_offer_that_is_always_overtaken_ends() -> None:
+def test_an_offer_that_is_always_overtaken_ends(short_pauses: None) -> None:
     store = MemoryStore()
     with_a_worse_best(store)
     offered = Best.from_bytes(store.objects[KEY], KEY)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from ray_darts.artifacts import run_log, writer
@@ -14,6 +16,9 @@ from tests.artifacts.folder_mutants import FOLDER_MUTANTS
 from tests.artifacts.folder_protocol import FolderProtocol
 from tests.artifacts.mutants import MUTANTS
 from tests.artifacts.protocol import Protocol
+
+INSTANT = "2026-01-01T00:00:00.000+00:00"
+NUM_PROCESSES = 2
 
 
 def run(schedules: int, machine: type[Protocol] = Protocol) -> None:
@@ -32,21 +37,40 @@ def run(schedules: int, machine: type[Protocol] = Protocol) -> None:
     )
 
 
+def run_in_processes(schedules: int, machine: type[Protocol] = Protocol) -> None:
+    """As `run`, half of the schedules in each of two processes, which have seeds of their own."""
+    with ProcessPoolExecutor(NUM_PROCESSES, multiprocessing.get_context("spawn")) as pool:
+        number = schedules // NUM_PROCESSES
+        for part in [pool.submit(run_seeded, number, machine, each) for each in range(NUM_PROCESSES)]:
+            part.result()
+
+
+def run_seeded(schedules: int, machine: type[Protocol], number: int) -> None:
+    """In a process of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_clocks(patch)
+        run(schedules, seed(number)(type(machine.__name__, (machine,), {})))
+
+
+def stop_clocks(patch: pytest.MonkeyPatch) -> None:
+    for module in (run_log, writer):
+        patch.setattr(module, "now_text", lambda: INSTANT)
+
+
 @pytest.fixture(autouse=True)
 def one_instant(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing may rest on clocks: every record is written at the same moment."""
-    for module in (run_log, writer):
-        monkeypatch.setattr(module, "now_text", lambda: "2026-01-01T00:00:00.000+00:00")
+    stop_clocks(monkeypatch)
 
 
 def test_the_invariants_hold_in_500_schedules() -> None:
-    run(500)
+    run_in_processes(500)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_invariants_hold_in_5000_schedules() -> None:
-    run(5000)
+    run_in_processes(5000)
 
 
 def test_the_invariants_hold_in_20_schedules_on_a_folder() -> None:
@@ -56,7 +80,7 @@ def test_the_invariants_hold_in_20_schedules_on_a_folder() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_invariants_hold_in_500_schedules_on_a_folder() -> None:
-    run(500, FolderProtocol)
+    run_in_processes(500, FolderProtocol)
 
 
 @pytest.mark.parametrize("mutant", FOLDER_MUTANTS, ids=lambda mutant: mutant.__name__)

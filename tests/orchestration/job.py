@@ -17,7 +17,7 @@ from ray_darts.artifacts.status import RunStatus, run_status
 from ray_darts.config import SearchConfig
 from tests.cluster.local_cluster import processes
 from tests.orchestration.tiny import EXPERIMENT
-from tests.search.searches import TINY, tiny_config
+from tests.search.searches import TINY, eight_operations
 
 RUN = "first-order-seed-0"
 PATIENCE_S = 600.0  # never reached where all is well; several times what a busy machine needs
@@ -34,7 +34,7 @@ JOB = (
 
 def job_config(*overrides: str) -> SearchConfig:
     """What a job searches with."""
-    return tiny_config(*JOB, *overrides)
+    return eight_operations(*JOB, *overrides)
 
 
 class Job:

@@ -16,6 +16,7 @@ import pytest
 import ray
 
 from ray_darts.errors import ClusterError
+from ray_darts.orchestration import connection
 from ray_darts.orchestration.connection import named_cluster, ray_connection
 from ray_darts.orchestration.head import ANSWER_TIMEOUT_S, check_head
 from ray_darts.orchestration.ray_internals import SOCKET_PATH
@@ -119,13 +120,15 @@ def test_a_command_that_names_no_cluster_starts_its_own_whatever_a_crashed_one_l
     assert ran.stdout == f"True {left.parent}\n", ran.stderr
 
 
-def test_a_temporary_folder_too_deep_for_a_socket_is_replaced_by_a_short_one(tmp_path: Path) -> None:
-    deep = tmp_path / ("deep" * 20)
-    deep.mkdir()
-    ran = connect(RAY_TMPDIR=str(deep))
-    assert ran.stdout == "True /tmp/ray\n", ran.stderr
-    assert "would be too long" in ran.stderr
-    assert list(deep.iterdir()) == []
+def test_a_temporary_folder_too_deep_for_a_socket_is_replaced_by_a_short_one(
+    tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(short_folder))
+    assert connection._temporary_folder() is None
+    assert caplog.messages == []
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("deep" * 20)))
+    assert connection._temporary_folder() == "/tmp/ray"
+    assert "would be too long" in caplog.text
 
 
 def test_the_longest_socket_path_is_at_least_as_long_as_those_that_ray_makes(ray_cluster: None) -> None:

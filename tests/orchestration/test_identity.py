@@ -113,9 +113,7 @@ def test_default_identities_have_the_same_kinds_and_every_field() -> None:
     config = tiny_config()
     method = {"method": {"kind": "darts"}}
     defaults = config.identity_defaults()
-    images = SearchConfig().identity()
-    assert isinstance(images["data"], dict)
-    assert defaults == images | method | {"data": images["data"] | {"background": "white"}}
+    assert defaults == SearchConfig().identity() | method
     recurrent = SearchConfig.model_validate({"space": {"kind": "recurrent"}, "data": {"kind": "text"}})
     assert recurrent.identity_defaults() == recurrent.identity() | method
     assert TINY, "the tiny config differs from the defaults"
@@ -138,19 +136,6 @@ def test_data_of_other_digests_is_refused_whatever_their_names(store: LocalStore
     there = read_experiment(store, EXPERIMENT)
     with pytest.raises(ConfigError, match=r"data data: digest .* there, none asked\n +data split: .*\n +data train: "):
         check_same(there, there.model_copy(update={"data_digests": {"train": "0" * 64}}))
-
-
-def test_a_setting_of_the_data_that_came_later_continues_at_its_default_only(store: LocalStore) -> None:
-    assigned(store, tiny_config())
-    old = read_experiment(store, EXPERIMENT)
-    check_identity(old, tiny_config())
-    black = tiny_config("data.background=black")
-    with pytest.raises(ConfigError, match=r"data\.background: absent there, which means 'white', 'black' asked"):
-        check_identity(old, black)
-    with pytest.raises(
-        ConfigError, match=r"data\.background: 'black' there, absent in this config, which means 'white'"
-    ):
-        check_identity(old.model_copy(update={"identity": black.identity()}), tiny_config())
 
 
 class Warming(Darts):

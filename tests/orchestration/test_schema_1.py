@@ -14,10 +14,11 @@ from ray_darts.artifacts.run_log import read_log
 from ray_darts.orchestration.assignment import RunOutcome
 from ray_darts.protocols.method import ORDERS, Order
 from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, published, search_here, trace_digest
-from tests.search.searches import tiny_config
+from tests.search.searches import eight_operations
 
 FIXTURE = Path(__file__).parents[1] / "data" / "schema_1"
 UNFINISHED = "first-order-seed-1"
+CONFIG = eight_operations()
 
 
 @pytest.fixture
@@ -31,9 +32,9 @@ def test_an_unfinished_run_of_schema_1_continues_and_has_the_bits_of_an_uninterr
     store: LocalStore, tmp_path: Path
 ) -> None:
     before = {path: path.read_bytes() for path in Path(store.uri).glob("*/runs/*/log/*.json")}
-    assert search_here(assigned(store, order="first", seed=1), store) == RunOutcome("finished", step=9)
+    assert search_here(assigned(store, CONFIG, seed=1), store) == RunOutcome("finished", step=9)
     twin = LocalStore(tmp_path / "twin")
-    search_here(assigned(twin, order="first", seed=1), twin)
+    search_here(assigned(twin, CONFIG, seed=1), twin)
     assert published(store, UNFINISHED) == published(twin, UNFINISHED)
     assert trace_digest(store, UNFINISHED) == json.loads((FIXTURE / "digests.json").read_text())[UNFINISHED]
     assert {path: path.read_bytes() for path in before} == before
@@ -55,7 +56,7 @@ def test_an_unfinished_run_of_schema_1_continues_and_has_the_bits_of_an_uninterr
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_search_of_today_has_the_digest_of_the_one_of_schema_1(order: Order, tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    search_here(assigned(store, tiny_config(), order=order, seed=0), store)
+    search_here(assigned(store, CONFIG, order), store)
     run = f"{order}-order-seed-0"
     assert trace_digest(store, run) == json.loads((FIXTURE / "digests.json").read_text())[run]
     description = FIXTURE / RunKeys(EXPERIMENT, run).description

@@ -23,7 +23,7 @@ from ray_darts.search.loop import SearchLoop
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass
 from ray_darts.tasks.metrics import EpochMetrics
 from tests.search.ranks import RankProcesses
-from tests.search.searches import Remembering, answer_of, tiny_config, tiny_loop
+from tests.search.searches import Remembering, answer_of, eight_operations, tiny_config, tiny_loop
 
 COMMIT = Wants(commit=True)
 
@@ -140,7 +140,7 @@ def test_alphas_stand_still_while_warming_up() -> None:
 
 
 def test_a_collapse_ends_the_run_with_the_genotype_before_it() -> None:
-    loop = tiny_loop(tiny_config("search.stop_on_skips=2", "alphas.learning_rate=1e-9"), "first", SingleRank())
+    loop = tiny_loop(eight_operations("search.stop_on_skips=2", "alphas.learning_rate=1e-9"), "first", SingleRank())
     skip = loop.layout.cells[0].operations.index("skip_connect")
 
     class Pushing(Remembering):

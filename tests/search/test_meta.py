@@ -43,10 +43,12 @@ def meta_step(config: SearchConfig, facts: DataFacts, order: str) -> BilevelStep
 
 
 @pytest.mark.parametrize(
-    ("size", "stem", "formulation"), [(32, "cifar", "separate"), (32, "cifar", "grouped"), (224, "imagenet", "grouped")]
+    ("size", "stem", "formulation", "layers"),
+    [(32, "cifar", "separate", 4), (32, "cifar", "grouped", 8), (224, "imagenet", "grouped", 8)],
 )
-def test_a_whole_second_order_step_reads_nothing_back(size: int, stem: str, formulation: str) -> None:
-    config = load_config("cifar10", overrides=[f"space.stem={stem}", f"operation.formulation={formulation}"])
+def test_a_whole_second_order_step_reads_nothing_back(size: int, stem: str, formulation: str, layers: int) -> None:
+    settings = [f"space.stem={stem}", f"operation.formulation={formulation}", f"space.layers={layers}"]
+    config = load_config("cifar10", overrides=settings)
     step = meta_step(config, DataFacts(10, 3, size), "second")
     step.step_(image_batch(size, 64, "train"), image_batch(size, 64, "validation"), 0.025)
     assert step.weights.vector.device == META

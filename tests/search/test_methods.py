@@ -168,10 +168,10 @@ def test_a_method_that_fails_at_one_step_is_named_at_that_step() -> None:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (("betas", "normal", (2,)), r"'betas.normal' has the shape \[2\], wanted is \[5\] or \[5, 8\]"),
-        (("betas", "normal", (8, 5)), r"'betas.normal' has the shape \[8, 5\]"),
+        (("betas", "normal", (2,)), r"'betas.normal' has the shape \[2\], wanted is \[5\] or \[5, 4\]"),
+        (("betas", "normal", (4, 5)), r"'betas.normal' has the shape \[4, 5\]"),
         (("betas", "middle", (5,)), "'betas.middle' is of the cell 'middle'; the space has normal, reduction"),
-        (("alphas", "normal", (5, 8)), "'normal' is there twice"),
+        (("alphas", "normal", (5, 4)), "'normal' is there twice"),
     ],
 )
 def test_groups_that_do_not_fit_the_layout_are_refused_before_the_first_step(

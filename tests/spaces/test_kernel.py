@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import cache
 
 import pytest
 import torch
@@ -24,6 +25,12 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
+@cache
+def built() -> Kernel:
+    """The kernel, built once."""
+    return Kernel()
+
+
 @needs_compiler
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("size", [3, 5])
@@ -37,7 +44,7 @@ def test_the_compiled_convolutions_are_pytorchs(shape: tuple[int, ...], size: in
     plain = torch.nn.functional.conv2d(maps, weight, None, 1, dilation * (size // 2), dilation, groups=shape[1])
     leaves = [maps, weight, mixing]
     expected = torch.autograd.grad(torch.nn.functional.conv2d(plain, mixing), leaves, above)
-    for kernel in (Kernel(), None):
+    for kernel in (built(), None):
         got = torch.autograd.grad(separable(maps, weight, mixing, 1, dilation, kernel), leaves, above)
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
@@ -52,7 +59,7 @@ def test_only_what_is_asked_for_is_computed(held: str) -> None:
     leaves = [leaf for leaf in (maps, weight, mixing) if leaf.requires_grad]
     got, expected = (
         torch.autograd.grad(separable(maps, weight, mixing, 1, 1, kernel).square().sum(), leaves)
-        for kernel in (Kernel(), None)
+        for kernel in (built(), None)
     )
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
@@ -68,7 +75,7 @@ def test_the_compiled_convolutions_in_float32_are_as_close_as_pytorchs() -> None
         output = separable(leaf, kernels, mix, 1, 1, kernel)
         return list(torch.autograd.grad(output, [leaf, kernels, mix], above.to(dtype)))
 
-    found = gradients(None, torch.float64), gradients(Kernel(), torch.float32), gradients(None, torch.float32)
+    found = gradients(None, torch.float64), gradients(built(), torch.float32), gradients(None, torch.float32)
     for exact, ours, theirs in zip(*found, strict=True):
         ours_off, theirs_off = ((got.double() - exact).norm() / exact.norm() for got in (ours, theirs))
         assert ours_off < max(2 * theirs_off, 1e-6)
@@ -79,7 +86,7 @@ def test_the_compiled_convolutions_in_float32_are_as_close_as_pytorchs() -> None
 @pytest.mark.parametrize("shape", [(3, 8, 5, 7), (2, 16, 1, 1), (4, 24, 20, 20)])
 def test_the_compiled_batch_norm_is_pytorchs(shape: tuple[int, ...], affine: str) -> None:
     torch.manual_seed(0)
-    kernel = Kernel()
+    kernel = built()
     maps = (3 * torch.randn(shape, dtype=torch.float64) + 100).contiguous(memory_format=torch.channels_last)
     above = torch.randn(shape, dtype=torch.float64)
     found = []
@@ -101,7 +108,7 @@ def test_the_compiled_batch_norm_is_pytorchs(shape: tuple[int, ...], affine: str
 
 @needs_compiler
 def test_what_the_kernel_does_not_know_is_left_to_pytorch() -> None:
-    kernel = Kernel()
+    kernel = built()
     maps = torch.zeros(1, 16, 4, 4)
     assert kernel.fits(maps, 5)
     assert not kernel.fits(maps, 7)
@@ -114,7 +121,7 @@ def test_what_the_kernel_does_not_know_is_left_to_pytorch() -> None:
 def test_a_supernet_with_the_kernel_is_the_oracles_function() -> None:
     space, facts = ConvolutionalSpace(layers=3, channels=8, nodes=2), DataFacts(5, 3, 9)
     torch.manual_seed(0)
-    supernet = ConvolutionalSupernet(space, facts, kernel=Kernel()).double()
+    supernet = ConvolutionalSupernet(space, facts, kernel=built()).double()
     oracle = OracleSupernet(space, facts).double()
     copy_into_oracle(supernet, oracle)
     alphas = some_alphas(space)
