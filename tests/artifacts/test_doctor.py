@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ray_darts.artifacts.doctor import check_store, probe_store
 from ray_darts.artifacts.local import LocalStore
-from ray_darts.artifacts.objects import Conflict, ObjectStore, Stored
+from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore, Stored
 from ray_darts.artifacts.open import open_store
 from ray_darts.errors import StoreDenied, StoreError, StoreUnavailable
 from tests.artifacts.buckets import fresh_uri, settings
@@ -74,6 +75,18 @@ class _Out(MemoryStore):
 class _KeepsAll(MemoryStore):
     def delete(self, key: str) -> None:
         raise StoreDenied("the right s3:DeleteObject is missing", key=key)
+
+
+class _ListsNothing(MemoryStore):
+    def list_objects(self, prefix: str) -> Iterator[Listed]:
+        raise StoreUnavailable("503 SlowDown", key=prefix)
+
+
+@pytest.mark.parametrize("kind", [MemoryStore, _IgnoresIfMatch, _ReadsLate, _ListsNothing])
+def test_no_probe_is_left_whatever_promise_is_broken(kind: type[MemoryStore]) -> None:
+    store = kind()
+    probe_store(store)
+    assert store.objects == {}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,28 @@ def test_a_folder_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("fcntl.flock", refusing(number, []))
     with pytest.raises(ConfigError, match=r"does not support file locks \(flock\)"):
         check_store(LocalStore(tmp_path))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_content_is_flushed_before_it_has_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, done = LocalStore(tmp_path), []
+    store.put("log/0", b"zero")
+    flush, link = os.fsync, os.link
+
+    def fsync(descriptor: int) -> None:
+        done.append("name flushed" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "content flushed")
+        flush(descriptor)
+
+    def named(*arguments: Any) -> None:
+        done.append("named")
+        link(*arguments)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    monkeypatch.setattr("os.link", named)
+    store.put_if_absent("log/1", b"one")
+    assert done == ["content flushed", "named", "name flushed"]
 
 
 def test_a_folder_whose_names_cannot_be_flushed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

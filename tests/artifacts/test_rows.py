@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from ray_darts.artifacts.collect import collect_experiment
 from ray_darts.artifacts.log_rules import broken_rules
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.records import CheckpointRef
@@ -134,6 +135,37 @@ def test_without_an_older_checkpoint_the_error_says_what_to_do(store: MemoryStor
         del store.objects[key]
     with pytest.raises(MissingObject, match=r"no older checkpoint can be read: restore it .*\(--name\)"):
         writer.load_checkpoint()
+
+
+def test_a_fallback_goes_through_every_checkpoint_that_the_log_names(store: MemoryStore) -> None:
+    writer = claimed(store, "a")
+    advance(writer, 1)
+    oldest = writer.record.checkpoint
+    assert oldest is not None
+    kept = {key: store.objects[key] for key in (oldest.tensors.key, oldest.state.key)}
+    for step in range(2, 30):
+        advance(writer, step)
+    for key in [key for key in store.objects if key.startswith(KEYS.checkpoints)]:
+        del store.objects[key]
+    store.objects.update(kept)
+    checkpoint = claimed(store, "b").load_checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.state == {"step": 1}
+
+
+def test_a_collection_leaves_an_unfinished_run_the_checkpoint_that_it_falls_back_to(store: MemoryStore) -> None:
+    writer = claimed(store, "a")
+    for step in (1, 2, 3):
+        advance(writer, step)
+    damaged = writer.record.checkpoint
+    assert damaged is not None
+    second = claimed(store, "b")
+    assert second.step == 3
+    collect_experiment(store, EXPERIMENT, 0.0, delete=True)
+    remove(store, damaged)
+    checkpoint = claimed(store, "c").load_checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.state == {"step": 2}
 
 
 def test_a_start_whose_checkpoint_a_newer_command_has_deleted_is_superseded(store: MemoryStore) -> None:

@@ -44,7 +44,6 @@ def test_a_call_ends_after_its_time_and_one_try(server: SilentServer, num_bytes:
     server.silence()
     seconds = seconds_of_failing(store, b"x" * num_bytes)
     assert 1.0 < seconds < 2 + 1 + 0.5 + SLACK_S
-    assert server.unanswered >= 1
 
 
 def test_one_layer_tries_again(server: SilentServer) -> None:
@@ -107,5 +106,5 @@ def test_with_the_defaults_a_server_that_is_back_is_noticed_within_ten_seconds()
 
 
 def test_a_busy_server_is_given_more_time_than_a_silent_one() -> None:
-    pauses = [max(s3_requests._pause_s(12, was_answered=answered) for _ in range(200)) for answered in (True, False)]
+    pauses = [max(s3_requests._pause_s(5000, was_answered=answered) for _ in range(200)) for answered in (True, False)]
     assert pauses[0] > s3_requests._LONGEST_PAUSE_AFTER_SILENCE_S >= pauses[1]
