@@ -1,4 +1,4 @@
-"""Keeps a terminal's picture whole while a table is drawn in place on it: what Ctrl-C would otherwise tear.
+"""Keeps a table that is drawn in place on a terminal whole when Ctrl-C is pressed.
 
 At Ctrl-C a terminal discards output that it has not shown yet and echoes `^C` where the cursor is, and an unbuffered
 write ends early: the next drawing would go over other lines. Knows no table.
