@@ -113,7 +113,7 @@ def test_a_run_killed_at_every_point_in_turn_ends_as_an_untouched_one(
 
 
 @pytest.mark.parametrize("name", [name for name in CRASH_POINTS if name.startswith("fail.")])
-def test_a_failure_interrupted_is_told_once_or_not_at_all(tmp_path: Path, name: str) -> None:
+def test_a_failure_interrupted_is_reported_once_or_not_at_all(tmp_path: Path, name: str) -> None:
     store = open_store(str(tmp_path))
     register(store)
     writer = claimed(store)

@@ -113,7 +113,7 @@ def test_a_missing_right_and_an_outage_say_nothing_against_the_store() -> None:
         check_store(_Out())
 
 
-def test_a_store_that_only_cannot_delete_is_told_and_accepted() -> None:
+def test_a_store_that_only_cannot_delete_is_reported_and_accepted() -> None:
     assert broken(_KeepsAll()).keys() == {"delete"}
     check_store(_KeepsAll())
 

@@ -39,7 +39,7 @@ def test_an_object_is_created_once(store: ObjectStore) -> None:
     assert store.get("log/0").data == b"one"
 
 
-def test_create_tells_our_own_bytes_from_anothers(store: ObjectStore) -> None:
+def test_create_distinguishes_our_own_bytes_from_anothers(store: ObjectStore) -> None:
     assert create(store, "log/0", b"one") is None
     assert create(store, "log/0", b"one") is None
     assert create(store, "log/0", b"two") == b"one"
@@ -61,7 +61,7 @@ def test_a_swap_of_nothing_is_missing(store: ObjectStore) -> None:
     assert [entry.key for entry in store.list_objects("")] == ["folder/other"]
 
 
-def test_a_missing_key_is_told_or_the_missing_right_is(store: ObjectStore, hides_missing: bool) -> None:
+def test_a_missing_key_is_reported_or_the_missing_right_is(store: ObjectStore, hides_missing: bool) -> None:
     with pytest.raises(missing(hides_missing)) as raised:
         store.get("nothing/here")
     if hides_missing:

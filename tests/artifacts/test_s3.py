@@ -61,7 +61,7 @@ def test_the_right_keys_are_let_in(guarded: tuple[str, str, str], aws: None, mon
     open_store(fresh_uri(), settings(url)).put("a", b"one")
 
 
-def test_a_wrong_secret_is_told_apart_from_a_wrong_key(
+def test_a_wrong_secret_is_distinguished_from_a_wrong_key(
     guarded: tuple[str, str, str], aws: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, key, _ = guarded
@@ -108,7 +108,7 @@ def test_a_token_that_is_not_the_sessions_is_reported(
         (400, "InvalidRequest", StoreError, "400 InvalidRequest"),
     ],
 )
-def test_what_may_be_tried_again_is_told_from_what_is_final(
+def test_what_may_be_tried_again_is_distinguished_from_what_is_final(
     aws: None, relay: tuple[Relay, str], status: int, code: str, kind: type[StoreError], message: str
 ) -> None:
     relay[0].replaces = lambda method, seen: (status, code)

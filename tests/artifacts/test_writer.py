@@ -67,7 +67,7 @@ def test_a_commit_without_rows_still_carries_its_epoch(store: MemoryStore) -> No
     assert list(broken_rules([entry.record for entry in read_log(store, KEYS)])) == []
 
 
-def test_the_tip_alone_tells_the_last_epoch_and_the_total(store: MemoryStore) -> None:
+def test_the_tip_alone_gives_the_last_epoch_and_the_total(store: MemoryStore) -> None:
     advance(claimed(store), 4)
     record = claimed(store, "b").record
     assert record.kind == "claim"

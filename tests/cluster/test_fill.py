@@ -17,7 +17,7 @@ def test_every_file_is_filled_by_known_parameters() -> None:
     assert asked == set(fill_script.SHAPES) == set(VALUES)
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_every_fault_is_reported_at_once() -> None:
     with pytest.raises(ValueError, match="AMI is missing") as caught:
         fill_script.fill("@AMI@ @IMAGE@", {"IMAGE": "ray-darts:latest", "BUCKET": "b-b"})
     assert "BUCKET is not asked for" in str(caught.value)

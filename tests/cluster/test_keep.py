@@ -68,7 +68,7 @@ def test_new_process_replaces_the_one_of_its_name_and_no_other(keep: Keep, tmp_p
         wait_until_gone(process)
 
 
-def test_process_that_does_not_come_up_is_a_failure_that_tells_why(keep: Keep) -> None:
+def test_process_that_does_not_come_up_is_a_failure_that_says_why(keep: Keep) -> None:
     done = keep("node", "sh", "-c", "echo the port is taken; exit 1")
     assert done.returncode == 1
     assert "the port is taken" in done.stderr

@@ -44,7 +44,7 @@ def test_settings_that_do_not_go_together_are_refused(preset: str, overrides: li
         load_config(preset, overrides=overrides)
 
 
-def test_two_wrong_combinations_are_told_at_once() -> None:
+def test_two_wrong_combinations_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("sotu", overrides=["search.accumulate=128", "operation.kernel=compiled"])
     assert "2 columns" in str(caught.value)

@@ -18,7 +18,7 @@ def mistakes_of(**settings: object) -> list[str]:
     return [line.strip() for line in lines]
 
 
-def test_every_mistake_is_told_at_once_with_field_value_and_bound() -> None:
+def test_every_mistake_is_reported_at_once_with_field_value_and_bound() -> None:
     lines = mistakes_of(
         space={"kind": "convolutional", "layers": 2, "channels": 7},
         data={"kind": "images", "fraction": 1.5},
@@ -44,7 +44,7 @@ def test_unknown_fields_are_refused_at_any_depth() -> None:
     ]
 
 
-def test_mistakes_found_before_are_told_with_those_found_here() -> None:
+def test_mistakes_found_before_are_reported_with_those_found_here() -> None:
     with pytest.raises(ConfigError, match="first of all") as refusal:
         validate_config({"search": {"epochs": 0}}, ["first of all"])
     assert "search.epochs = 0" in str(refusal.value)
@@ -173,7 +173,7 @@ def test_overrides_are_toml_or_plain_text_and_the_last_one_counts() -> None:
     assert config.operation.worker_range == (2, 4)
 
 
-def test_mistaken_overrides_are_told_together_with_mistaken_values() -> None:
+def test_mistaken_overrides_are_reported_together_with_mistaken_values() -> None:
     overrides = ["epochs", "=3", "search..epochs=3", "search.epochs.deep=3", "search.batch_size=0"]
     with pytest.raises(ConfigError) as refusal:
         load_config("digits", overrides=overrides)

@@ -156,7 +156,7 @@ def test_a_fraction_of_the_data_is_less_memory_and_another_digest() -> None:
     assert len(part.weight_rows) + len(part.alpha_rows) == len(part.images_NHWC)
 
 
-def test_too_little_memory_is_told_before_decoding() -> None:
+def test_too_little_memory_is_reported_before_decoding() -> None:
     with pytest.raises(DataError, match=r"needs 0\.000115 GB, has 1e-05; see data\.fraction"):
         load_data(image_config(), memory_limit_bytes=10_000)
 
@@ -180,7 +180,7 @@ def test_settings_that_do_not_fit_the_data_are_errors(settings: dict[str, object
         load_images(Images.model_validate(settings), 10**9)
 
 
-def test_missing_scikit_learn_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_scikit_learn_is_reported_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(DataError, match=r"pip install 'ray-darts\[demo\]'"):
         load_images(Images(), 10**9)

@@ -40,7 +40,7 @@ def test_the_split_depends_on_its_seed_alone_and_its_digest_is_stable() -> None:
     assert split_of().digest() == "61cac2f999ead731be7473cb6b5b446c017e103ddee03dc2abd9e4ad658c836f"
 
 
-def test_the_digest_tells_the_halves_apart() -> None:
+def test_the_digest_distinguishes_the_halves() -> None:
     one, two = np.array([0, 1], np.int64), np.array([2], np.int64)
     assert (
         len({Split(one, two).digest(), Split(two, one).digest(), Split(np.array([0]), np.array([1, 2])).digest()}) == 3

@@ -46,7 +46,7 @@ def test_the_validation_text_has_three_names(tmp_path: Path, name: str) -> None:
     assert list(open_text(files(tmp_path)).lines("valid")) == [["a", "b"]]
 
 
-def test_a_missing_file_is_told_with_the_names_that_are_taken(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_the_names_that_are_taken(tmp_path: Path) -> None:
     write(tmp_path, train="a")
     with pytest.raises(
         DataError, match=r"holds no valid\.txt or val\.txt or validation\.txt, wanted as the valid text"

@@ -132,7 +132,7 @@ def failing_task() -> RayTaskError:
     ],
     ids=["raised", "task", "task as its cause", "task in a worker", "worker"],
 )
-def test_what_a_worker_raised_is_told_without_rays_wrapping(error: Exception) -> None:
+def test_what_a_worker_raised_is_reported_without_rays_wrapping(error: Exception) -> None:
     assert describe_loss(error) == "a bad value"
 
 

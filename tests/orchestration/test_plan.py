@@ -67,7 +67,7 @@ def test_an_operation_that_cannot_be_searched_is_refused_before_anything_is_writ
     assert not (tmp_path / "store").exists()
 
 
-def test_finished_failed_and_unfinished_runs_are_told_apart(tmp_path: Path) -> None:
+def test_finished_failed_and_unfinished_runs_are_distinguished(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     search_here(assigned(store), store)
     search_here(assigned(store, seed=1), store, RankContext(hooks=Stopping(after=1)))

@@ -20,7 +20,7 @@ def alphas(favourite: str) -> list[float]:
     return [value for cell in LAYOUT.cells for _ in cell.edges for value in row]
 
 
-def test_a_collapse_in_the_first_epoch_is_told_and_does_not_end_a_search_that_has_nothing_to_go_back_to() -> None:
+def test_a_collapse_in_the_first_epoch_is_reported_and_does_not_end_a_search_that_has_nothing_to_go_back_to() -> None:
     watch = CollapseWatch(LAYOUT, Darts(), stop_on_skips=2)
     _, warning = watch.observe(0, 10, alphas("skip_connect"), 0.5)
     assert warning is not None
