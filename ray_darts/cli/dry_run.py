@@ -14,8 +14,8 @@ from ray_darts.cli.output import report_line
 from ray_darts.config import SearchConfig
 from ray_darts.orchestration.capacity import machine_capacity
 from ray_darts.orchestration.connection import named_cluster, ray_connection
-from ray_darts.orchestration.data_access import open_data
-from ray_darts.orchestration.plan import SweepRequest, plan_sweep, warning_before_search, with_absolute_path
+from ray_darts.orchestration.data_access import open_data, with_absolute_path
+from ray_darts.orchestration.plan import SweepRequest, plan_sweep, warning_before_search
 from ray_darts.orchestration.resources import cluster_capacity
 from ray_darts.orchestration.sweep import placement
 from ray_darts.protocols.dataset import DataFacts

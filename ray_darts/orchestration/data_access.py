@@ -1,11 +1,28 @@
-"""Opens the data of a config with this node's access to S3; the data layer itself knows no store settings."""
+"""Where a command's data lie, how its processes open them, and what is logged of them.
+
+They are opened with this node's access to S3; the data layer itself knows no store settings.
+"""
 
 from __future__ import annotations
+
+import logging
+from pathlib import Path
 
 from ray_darts.artifacts.s3_files import S3Files
 from ray_darts.config import SearchConfig
 from ray_darts.data import open as opening
-from ray_darts.protocols.dataset import SearchData
+from ray_darts.protocols.dataset import DataDescription, SearchData
+
+logger = logging.getLogger("ray_darts.orchestration")
+
+
+def with_absolute_path(config: SearchConfig) -> SearchConfig:
+    """The config with an absolute data path, which holds in any working directory; `~` is the caller's home."""
+    path = config.data.path
+    if path is None or "://" in path:
+        return config
+    data = config.data.model_copy(update={"path": str(Path(path).expanduser().absolute())})
+    return config.model_copy(update={"data": data})
 
 
 def open_data(config: SearchConfig, seed: int) -> SearchData:
@@ -16,3 +33,11 @@ def open_data(config: SearchConfig, seed: int) -> SearchData:
     Raises: DataError; ConfigError on an endpoint that is not allowed.
     """
     return opening.open_data(config, seed, S3Files(config.store, config.data.endpoint_url))
+
+
+def log_data(description: DataDescription) -> None:
+    """Log what was taken of the data and what was left out, and warnings."""
+    for line in description.notes:
+        logger.info("data: %s", line)
+    for line in description.warnings:
+        logger.warning("warning: %s", line)

@@ -6,7 +6,6 @@ Writes nothing and starts nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ray_darts.artifacts.experiment import check_same, layout_facts, read_experiment
 from ray_darts.artifacts.keys import check_name
@@ -97,15 +96,6 @@ def warning_before_search(config: SearchConfig) -> str | None:
         f"no operation of the space has weights ({operations}): every cell that this search can find is made of "
         "operations that learn nothing. Add one with weights to space.operations"
     )
-
-
-def with_absolute_path(config: SearchConfig) -> SearchConfig:
-    """The config with an absolute data path, which holds in any working directory; `~` is the caller's home."""
-    path = config.data.path
-    if path is None or "://" in path:
-        return config
-    data = config.data.model_copy(update={"path": str(Path(path).expanduser().absolute())})
-    return config.model_copy(update={"data": data})
 
 
 def _check(request: SweepRequest) -> None:

@@ -34,19 +34,19 @@ from ray_darts.exit_codes import exit_code_of_outcomes
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_session
 from ray_darts.orchestration.capacity import Capacity, Demand, concurrent_runs, machine_capacity
 from ray_darts.orchestration.connection import named_cluster, ray_connection
+from ray_darts.orchestration.data_access import log_data, with_absolute_path
 from ray_darts.orchestration.plan import (
     PlannedRun,
     SweepPlan,
     SweepRequest,
     plan_sweep,
     warning_before_search,
-    with_absolute_path,
 )
 from ray_darts.orchestration.preflight import check_from_worker, check_here, check_store_is_shared
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
 from ray_darts.orchestration.supervisor import Limits, Supervisor
 from ray_darts.orchestration.tune_sweep import TuneSweep
-from ray_darts.protocols.dataset import DataDescription, DataFacts
+from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order
 from ray_darts.report.amounts import counted
 
@@ -175,14 +175,6 @@ def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str
         ).run()
         connection.keep_logs = any(outcome.kind in _EXPLAINED_BY_LOGS for outcome in outcomes.values())
         return outcomes
-
-
-def log_data(description: DataDescription) -> None:
-    """Log what was taken of the data and what was left out, and warnings."""
-    for line in description.notes:
-        logger.info("data: %s", line)
-    for line in description.warnings:
-        logger.warning("warning: %s", line)
 
 
 def placement(request: SweepRequest, capacity: Capacity, num_runs: int) -> tuple[Literal["cpu", "cuda"], Demand, int]:

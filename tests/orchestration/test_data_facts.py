@@ -14,8 +14,9 @@ from ray_darts.artifacts.keys import ExperimentKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.config import SearchConfig
 from ray_darts.errors import ConfigError
+from ray_darts.orchestration.data_access import log_data
 from ray_darts.orchestration.preflight import OpenedData, check_here
-from ray_darts.orchestration.sweep import log_data, register_search
+from ray_darts.orchestration.sweep import register_search
 from tests.data.files import random_pixels, write_class_folders
 from tests.orchestration.tiny import EXPERIMENT
 from tests.search.searches import tiny_config
