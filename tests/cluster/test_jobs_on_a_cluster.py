@@ -92,39 +92,28 @@ def test_searches_side_by_side_finish_each_in_its_own_place_and_cost_nothing_aga
     for submission_id in submitted.values():
         wait_until(partial(has_succeeded, cluster, submission_id), f"{submission_id} succeeds")
         assert cluster.job(submission_id)["driver_exit_code"] == 0
-    for name, (store, words) in searches.items():
+    for name, (store, _) in searches.items():
         [run] = cluster.status(name, store)
         assert run.state == "finished"
         assert cluster.problems(name, store) == []
         assert store.exists(ExperimentKeys(name).best)
-        again = cluster.submit(*words, store=store)
-        assert again.returncode == 0, again.stderr
-        assert [status.claims for status in cluster.status(name, store)] == [run.claims]
+    name, (store, words) = next(iter(searches.items()))
+    [run] = cluster.status(name, store)
+    again = cluster.submit(*words, store=store)
+    assert again.returncode == 0, again.stderr
+    assert [status.claims for status in cluster.status(name, store)] == [run.claims]
 
 
 def test_search_of_which_a_part_failed_exits_1_and_finishes_the_rest(cluster: LocalCluster) -> None:
     words = ["--preset", "digits", "--", "--name", "partial", "--orders", "first", *tiny("search.epochs=1")]
-    assert cluster.submit(*words, "--seeds", "1").returncode == 0
     fail_run(cluster, "partial", "first-order-seed-7", tiny("search.epochs=1")[1::2])
-    partly = cluster.submit(*words, "--seeds", "0,1,7")
+    partly = cluster.submit(*words, "--seeds", "1,7")
     assert partly.returncode == 1, partly.stdout + partly.stderr
     assert "non_finite" in partly.stdout
     states = {run.run: run.state for run in cluster.status("partial")}
     assert states["first-order-seed-1"] == "finished"
     [submission_id] = SUBMITTED.findall(partly.stderr)
     assert cluster.job(submission_id)["driver_exit_code"] == 1
-    command = [
-        "python",
-        "jobs/search.py",
-        *words[3:],
-        "--preset",
-        "digits",
-        "--seeds",
-        "0,7",
-        "--store",
-        str(cluster.store),
-    ]
-    assert cluster.ray("job", "submit", "--working-dir", ".", "--", *command).returncode == 1
 
 
 def fail_run(cluster: LocalCluster, experiment: str, run: str, overrides: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The examples, and the toys of the tests, as typed commands: killed as a whole, typed again, equal bits.
+"""The examples, and the toys of the tests, as typed commands; the toys killed as a whole, typed again, equal bits.
 
 Nothing but their own folder makes the plugins importable, neither here nor in Ray's processes.
 """
@@ -21,11 +21,7 @@ from tests.cluster.local_cluster import processes
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 300.0
-RUNS = {
-    "own_operation": "first-order-seed-0",
-    "own_space": "first-order-seed-0",
-    "toys": "noisy-edges-first-order-seed-0",
-}
+TOYS_RUN = "noisy-edges-first-order-seed-0"
 PLUGINS = {"own_operation": "squeeze", "own_space": "dense", "toys": "toys"}
 TOYS = """
 plugins = ["toys"]
@@ -80,9 +76,18 @@ def folder_of(name: str, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_a_plugin_searches_and_continues_after_it_was_killed(name: str, tmp_path: Path) -> None:
-    folder = folder_of(name, tmp_path)
+def is_verified_and_drawn(name: str, folder: Path, store: Path) -> None:
+    """What the commands that read make of a finished search."""
+    read = ("mine", "--store", str(store), "--plugin", PLUGINS[name])
+    assert typed(folder, "verify", *read).wait(PATIENCE_S) == 0
+    assert typed(folder, "best", *read, "--output", "best.json").wait(PATIENCE_S) == 0
+    drawn = ("--plugin", PLUGINS[name], "--output", "cells.svg")
+    assert typed(folder, "show", "best.json", *drawn).wait(PATIENCE_S) == 0
+    assert (folder / "cells.svg").read_text().startswith("<svg")
+
+
+def test_the_toys_search_and_continue_after_they_were_killed(tmp_path: Path) -> None:
+    folder = folder_of("toys", tmp_path)
     fast = ("--set", "operation.commit_every_s=0", "--set", "operation.agree_every_steps=2")
     killed, whole = tmp_path / "killed", tmp_path / "whole"
 
@@ -100,10 +105,12 @@ def test_a_plugin_searches_and_continues_after_it_was_killed(name: str, tmp_path
 
     assert search(folder, killed, *fast).wait(PATIENCE_S) == 0
     assert search(folder, whole).wait(PATIENCE_S) == 0
-    assert digest(killed, RUNS[name]) == digest(whole, RUNS[name])
-    read = ("mine", "--store", str(killed), "--plugin", PLUGINS[name])
-    assert typed(folder, "verify", *read).wait(PATIENCE_S) == 0
-    assert typed(folder, "best", *read, "--output", "best.json").wait(PATIENCE_S) == 0
-    drawn = ("--plugin", PLUGINS[name], "--output", "cells.svg")
-    assert typed(folder, "show", "best.json", *drawn).wait(PATIENCE_S) == 0
-    assert (folder / "cells.svg").read_text().startswith("<svg")
+    assert digest(killed, TOYS_RUN) == digest(whole, TOYS_RUN)
+    is_verified_and_drawn("toys", folder, killed)
+
+
+@pytest.mark.parametrize("name", ["own_operation", "own_space"])
+def test_an_example_searches(name: str, tmp_path: Path) -> None:
+    folder = folder_of(name, tmp_path)
+    assert search(folder, tmp_path / "store").wait(PATIENCE_S) == 0
+    is_verified_and_drawn(name, folder, tmp_path / "store")
