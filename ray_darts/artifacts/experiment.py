@@ -27,6 +27,7 @@ from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order
 
 _LONGEST_VALUE = 600
+_SHOWN = ("classes", "samples", "image_size", "channels")
 _NO_DEFAULTS: Mapping[str, JsonValue] = MappingProxyType({})
 
 
@@ -122,10 +123,11 @@ def _data_changes(there: DataSummary | None, asked: ExperimentDescription) -> It
             )
         return
     if there is not None:
-        for name in ("classes", "samples", "image_size", "channels"):
-            old, new = getattr(there, name), getattr(asked.data, name)
-            if old != new:
-                yield f"data {name}: {_cut(old)} there, {_cut(new)} asked"
+        names = [name for name in _SHOWN if getattr(there, name) != getattr(asked.data, name)]
+        for name in names:
+            yield f"data {name}: {_cut(getattr(there, name))} there, {_cut(getattr(asked.data, name))} asked"
+        if not names:
+            yield "the files, or a setting that changes their pixels (data.background), have changed"
         return
     yield (
         "the files, or how they are read, have changed; 0.2 reads splits, transparency, EXIF orientation and hidden "

@@ -55,7 +55,8 @@ class Requests:
                 pause_s = _pause_s(attempt, was_answered=isinstance(error, ClientError))
                 passed_s = time.monotonic() - began
                 if not isinstance(meaning, StoreUnavailable):
-                    self._report_answer()
+                    if isinstance(error, ClientError):
+                        self._report_answer()
                     raise meaning from error
                 if self._is_over(attempt, passed_s + pause_s):
                     raise meaning from error

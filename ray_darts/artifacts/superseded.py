@@ -10,7 +10,6 @@ from collections import deque
 
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import CheckpointRef
-from ray_darts.errors import RayDartsError
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class SupersededCheckpoints:
                 self._store.delete(self.old[0])
                 self.old.popleft()
                 self._failures = 0
-        except RayDartsError as error:
+        except Exception as error:  # noqa: BLE001 - the step is durable, whatever a delete raises
             self._failures += 1
             if self._failures < _MOST_FAILURES:
                 logger.info("old checkpoint not deleted yet: %s", error)

@@ -55,7 +55,8 @@ def result_text(result: api.SearchResult) -> str:
     lines += [f"{order} order: {spread.text()}" for order, spread in _spread(result).items()]
     lines += [line for line in (warning_line(run.status) for run in result.runs) if line]
     if result.best is None:
-        finished = any(run.status.state == "finished" for run in result.runs)
+        finished = any(outcome.kind == "finished" for outcome in result.outcomes.values())
+        finished = finished or any(run.status.state == "finished" for run in result.runs)
         why = "it cannot be read now" if finished else "no run has finished yet"
         lines.append(f"no best genotype: {why}")
     else:

@@ -41,20 +41,22 @@ def check_head(target: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
 
 
 def _connect(host: str, port: int, deadline: float) -> None:
-    """Open a connection to one of the addresses of `host` and close it. Raises: OSError; TimeoutError at `deadline`."""
-    refused: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        with socket.socket(family, kind, protocol) as connection:
-            connection.settimeout(max(0.1, deadline - time.monotonic()))
-            try:
+    """Open a connection to one of the addresses of `host` and close it; each has a share of the time.
+
+    Raises: OSError, of the first address, where none accepts; TimeoutError where that one did not answer.
+    """
+    failure: OSError | None = None
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for number, (family, kind, protocol, _, address) in enumerate(found):
+        share_s = (deadline - time.monotonic()) / (len(found) - number)
+        try:
+            with socket.socket(family, kind, protocol) as connection:
+                connection.settimeout(max(0.1, share_s))
                 connection.connect(address)
-            except TimeoutError:
-                raise
-            except OSError as error:
-                refused = error
-            else:
-                return
-    raise refused or OSError(f"{host} has no address")
+            return
+        except OSError as error:
+            failure = failure or error
+    raise failure or OSError(f"{host} has no address")
 
 
 def _failure(host: str, port: int, is_client_server: bool, timeout_s: float) -> str | None:

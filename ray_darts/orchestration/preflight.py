@@ -19,11 +19,18 @@ from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.config import SearchConfig, validate_config
-from ray_darts.errors import ClusterLost, ConfigError, RayDartsError
+from ray_darts.errors import ClusterError, ClusterLost, ConfigError, RayDartsError
 from ray_darts.orchestration.data_access import open_data
 from ray_darts.orchestration.losses import describe_loss
 from ray_darts.orchestration.resources import living_nodes
 from ray_darts.protocols.dataset import DataFacts
+
+_LOST = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.RaySystemError,
+)
 
 
 class OpenedData(NamedTuple):
@@ -45,14 +52,19 @@ def check_here(config: SearchConfig, seed: int, store: ObjectStore) -> OpenedDat
 
 
 def check_from_worker(config: SearchConfig, seed: int, store_uri: str) -> OpenedData:
-    """The same in a Ray task on a node that can be a worker, with its rights. Raises: also ClusterLost."""
+    """The same in a Ray task on a node that can be a worker, with its rights.
+
+    Raises: also ClusterError; ClusterLost where the worker was lost.
+    """
     task = ray.remote(num_cpus=config.operation.cpus_per_worker, max_retries=2)(_check)
     try:
         answer: OpenedData | RayDartsError = ray.get(task.remote(config.model_dump(mode="json"), seed, store_uri))
     except ray.exceptions.RayTaskError:  # a bug of ours or of a plugin: its text says which
         raise
-    except ray.exceptions.RayError as error:
+    except _LOST as error:
         raise ClusterLost(f"a worker was lost while it checked data and store: {describe_loss(error)}") from error
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"no worker could check data and store: {error}") from error
     if isinstance(answer, RayDartsError):
         raise answer
     return answer

@@ -90,8 +90,9 @@ class Committer:
         while self._thread.is_alive():
             if deadline is None and stopped():
                 deadline = time.monotonic() + patience_s
-                step = self.durable_step
-                logger.info("waiting for the last commit, %.0f s at most; step %d is durable", patience_s, step)
+                if self.pending:
+                    step = self.durable_step
+                    logger.info("waiting for the last commit, %.0f s at most; step %d is durable", patience_s, step)
             left_s = _LOOK_S if deadline is None else min(_LOOK_S, deadline - time.monotonic())
             if left_s <= 0:
                 self._given_up.set()

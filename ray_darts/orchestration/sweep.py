@@ -20,7 +20,7 @@ from ray_darts.artifacts.experiment import data_summary, register_experiment, re
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.publish import publish_run
-from ray_darts.artifacts.status import RunStatus
+from ray_darts.artifacts.status import RunStatus, run_status
 from ray_darts.config import SearchConfig
 from ray_darts.errors import (
     ClusterError,
@@ -105,9 +105,22 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
             observer(runs)
 
         outcomes.update(_search(plan, store, observe))
+        _read_ended(store, request.experiment, outcomes, statuses)
     best = _best_so_far(store, request.experiment)
     runs = tuple(replace(run, status=statuses[run.run]) for run in plan.runs)
     return SweepResult({run.run: outcomes[run.run] for run in plan.runs}, best, runs)
+
+
+def _read_ended(
+    store: ObjectStore, experiment: str, outcomes: Mapping[str, RunOutcome], statuses: dict[str, RunStatus]
+) -> None:
+    """Read the status of runs that have finished since they were last observed, however long the store takes."""
+    for run, outcome in outcomes.items():
+        if outcome.kind == "finished" and statuses[run].state != "finished":
+            try:
+                statuses[run] = run_status(store, experiment, run)
+            except StoreError as error:  # a status is only shown
+                logger.info("the status of %s cannot be read now: %s", run, error)
 
 
 def _publish_missing(store: ObjectStore, experiment: str, run: str, step: int) -> RunOutcome:

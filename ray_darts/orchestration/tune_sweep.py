@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+import ray
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune import TuneError
@@ -75,6 +76,7 @@ class TuneSweep:
         self._session = assignments[0].session.uuid
         self._max_failures = assignments[0].config.operation.max_failures
         self._queue = RunQueue(assignments)
+        self._ended = threading.Event()
 
     @property
     def started(self) -> set[str]:
@@ -83,8 +85,7 @@ class TuneSweep:
 
     def fit(self) -> dict[str, RunOutcome]:
         """Run Tune until every started run has ended; the outcome of each. Raises: ClusterLost."""
-        ended = threading.Event()
-        threading.Thread(target=self._free_lost_places, args=(ended,), daemon=True, name="lost places").start()
+        threading.Thread(target=self._free_lost_places, daemon=True, name="lost places").start()
         try:
             results = self._tuner().fit()
         except (RayError, TuneError, ConnectionError) as error:
@@ -92,7 +93,7 @@ class TuneSweep:
                 f"Ray ended before the sweep did, the same command continues it: {describe_loss(error)}"
             ) from error
         finally:
-            ended.set()
+            self._ended.set()
         outcomes = {}
         for result in (results[index] for index in range(len(results))):
             if result.config:
@@ -109,6 +110,7 @@ class TuneSweep:
 
     def clear_stop(self) -> None:
         """Remove the request, and the counts of starts, from the cluster; the last call of a command."""
+        self._ended.set()
         try:
             clear_stop(self._session)
             clear_starts(self._session)
@@ -127,12 +129,12 @@ class TuneSweep:
         amounts = " and ".join(f"{amount:g} {name}s" for name, amount in sorted(waiting.items(), reverse=True))
         return f"waiting for {amounts}; {capacity.describe()}"
 
-    def _free_lost_places(self, ended: threading.Event) -> None:
-        """Free what killed controllers have reserved until `ended`, so that their runs can start again."""
-        while not ended.wait(_FREE_EVERY_S):
+    def _free_lost_places(self) -> None:
+        """Free what killed controllers have reserved until the sweep ends, so that their runs can start again."""
+        while not self._ended.wait(_FREE_EVERY_S) and ray.is_initialized():  # asking Ray anything else would start it
             try:
                 num_freed = free_places_of_lost_controllers()
-            except _UNREACHABLE as error:
+            except Exception as error:  # noqa: BLE001 - a later look may succeed
                 logger.info("what lost controllers have reserved cannot be read now: %s", error)
                 continue
             if num_freed:

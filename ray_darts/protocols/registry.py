@@ -191,6 +191,9 @@ def _kind_and_name(thing: object) -> tuple[Kind, str]:
         name = thing.model_fields["kind"].default
         if not isinstance(name, str) or not name:
             raise PluginError(f'{thing.__qualname__} has no name: give it a field `kind: Literal["name"] = "name"`')
+        for base, attribute in ((Space, "data_forms"), (Dataset, "form")):
+            if issubclass(thing, base) and not hasattr(thing, attribute):
+                raise PluginError(f"{thing.__qualname__} has no {attribute}: see {base.__module__}.{base.__qualname__}")
         kind: Kind = "space" if issubclass(thing, Space) else "method" if issubclass(thing, Method) else "dataset"
         return kind, name
     if not isinstance(thing, type) and isinstance(thing, Operation):

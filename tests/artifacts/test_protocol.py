@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -39,10 +38,10 @@ def run(schedules: int, machine: type[Protocol] = Protocol) -> None:
 
 def run_in_processes(schedules: int, machine: type[Protocol] = Protocol) -> None:
     """As `run`, half of the schedules in each of two processes, which have seeds of their own."""
-    with ProcessPoolExecutor(NUM_PROCESSES, multiprocessing.get_context("spawn")) as pool:
+    with multiprocessing.get_context("spawn").Pool(NUM_PROCESSES) as pool:  # its end terminates the processes
         number = schedules // NUM_PROCESSES
-        for part in [pool.submit(run_seeded, number, machine, each) for each in range(NUM_PROCESSES)]:
-            part.result()
+        for part in [pool.apply_async(run_seeded, (number, machine, each)) for each in range(NUM_PROCESSES)]:
+            part.get()
 
 
 def run_seeded(schedules: int, machine: type[Protocol], number: int) -> None:

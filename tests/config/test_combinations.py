@@ -15,7 +15,7 @@ from ray_darts.errors import ConfigError
         ("digits", ["search.accumulate=32", "operation.workers=4"], "exceeds the 16 samples of a worker's shard"),
         ("digits", ["operation.workers=65"], "a worker would have no sample"),
         ("sotu", ["search.accumulate=128"], "needs 2 columns in each micro-batch"),
-        ("sotu", ["search.epochs=1000000000"], "search.epochs = 1000000000: text has at most 10,000 epochs"),
+        ("sotu", ["search.epochs=1000000000"], "search.epochs = 1000000000: text has at most 100,000 epochs"),
         ("sotu", ["data.evaluation_batch_size=7", "operation.workers=4"], "fewer than 2 columns"),
         (
             "sotu",

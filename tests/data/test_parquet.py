@@ -105,11 +105,12 @@ def test_classes_have_the_names_of_the_hub(tmp_path: Path) -> None:
 def test_files_whose_labels_mean_other_classes_are_refused_and_named(tmp_path: Path) -> None:
     with_hub_names(tmp_path / "a.parquet", ["cat", "dog"])
     with_hub_names(tmp_path / "b.parquet", None)
-    with_hub_names(tmp_path / "c.parquet", ["cat", "dog"])
+    with_hub_names(tmp_path / "c.parquet", ["cat", "dog", "eel"])
     assert load(tmp_path).facts.description.classes == ("cat", "dog")
-    with_hub_names(tmp_path / "d.parquet", ["dog", "cat"])
-    with pytest.raises(DataError, match=r"d\.parquet names its labels dog, cat, another file cat, dog"):
+    with_hub_names(tmp_path / "d.parquet", ["cat", "Dog"])
+    with pytest.raises(DataError, match=r"d\.parquet calls label 1 'Dog', a file before it 'dog'"):
         load(tmp_path)
+    assert load(tmp_path, classes=["a", "b"]).facts.description.classes == ("a", "b")
 
 
 @pytest.mark.parametrize("names", [None, ["only one"], "text", [1, 2]])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -178,3 +179,26 @@ def test_damaged_exif_data_is_as_none() -> None:
     Image.fromarray(pixels).save(buffer, "PNG", exif=b"Exif\x00\x00no TIFF header")
     (out,) = decode(Picture("a", buffer.getvalue()), shape=PictureShape(8, 3, False))
     assert np.array_equal(out, pixels)
+
+
+def test_a_picture_is_turned_whatever_its_other_exif_data_are() -> None:
+    pixels = random_pixels(1)[0]
+    orientation = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    software_as_a_fraction = struct.pack("<HHII", 0x0131, 5, 1, 38)
+    entries = struct.pack("<H", 2) + orientation + software_as_a_fraction + struct.pack("<I", 0)
+    exif = b"Exif\x00\x00" + struct.pack("<2sHI", b"II", 42, 8) + entries + struct.pack("<II", 1, 2)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(np.rot90(pixels, 1))).save(buffer, "PNG", exif=exif)
+    (out,) = decode(Picture("a", buffer.getvalue()), shape=PictureShape(8, 3, False))
+    assert np.array_equal(out, pixels)
+
+
+def test_a_picture_without_the_palette_of_its_colours_is_decoded() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(random_pixels(1)[0]).convert("P").save(buffer, "PNG")
+    data = buffer.getvalue()
+    start = data.index(b"PLTE") - 4
+    (length,) = struct.unpack(">I", data[start : start + 4])
+    without = data[:start] + data[start + 12 + length :]
+    (out,) = decode(Picture("a", without), shape=PictureShape(8, 3, False))
+    assert out.shape == (8, 8, 3)

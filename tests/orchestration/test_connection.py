@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import pytest
 import ray
 
 from ray_darts.errors import ClusterError
-from ray_darts.orchestration import connection
+from ray_darts.orchestration import connection, head
 from ray_darts.orchestration.connection import named_cluster, ray_connection
 from ray_darts.orchestration.head import ANSWER_TIMEOUT_S, check_head
 from ray_darts.orchestration.ray_internals import SOCKET_PATH
@@ -59,6 +60,19 @@ def test_an_address_where_no_head_answers_is_reported_in_time_with_what_to_check
     assert f"no Ray cluster answers at {scheme}{address}: " in str(refused.value)
     assert reason in str(refused.value)
     assert "--address or RAY_ADDRESS" in str(refused.value)
+
+
+def test_every_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with full_backlog() as silent, listening(None) as accepting:
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", int(address.rpartition(":")[2])))
+            for address in (silent, accepting)
+        ]
+        monkeypatch.setattr("socket.getaddrinfo", lambda *arguments, **named: found)
+        head._connect("head.example", 6379, time.monotonic() + 2)
+        monkeypatch.setattr("socket.getaddrinfo", lambda *arguments, **named: found[:1])
+        with pytest.raises(TimeoutError):
+            head._connect("head.example", 6379, time.monotonic() + 0.3)
 
 
 def test_the_time_until_a_missing_head_is_reported_is_below_15_s() -> None:

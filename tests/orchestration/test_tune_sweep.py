@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -74,17 +75,34 @@ def test_a_config_that_a_trial_refuses_is_an_outcome_that_is_not_retried(assignm
 def test_what_lost_controllers_have_reserved_is_freed_until_the_sweep_ends_whatever_a_look_raises(
     assignments: list[Assignment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended, looks = threading.Event(), []
+    looks, enough = [], threading.Event()
 
     def free() -> int:
         looks.append(1)
-        if len(looks) == 1:
-            raise RuntimeError("the head does not answer")
         if len(looks) == 3:
-            ended.set()
-        return 1
+            enough.set()
+        raise ValueError("a bug") if len(looks) == 1 else RuntimeError("the head does not answer")
+
+    class Waiting(TuneSweep):
+        def _tuner(self) -> tune.Tuner:
+            assert enough.wait(60)
+            raise ConnectionError("the head is gone")
 
     monkeypatch.setattr(tune_sweep, "_FREE_EVERY_S", 0.001)
     monkeypatch.setattr(tune_sweep, "free_places_of_lost_controllers", free)
-    TuneSweep(assignments, 1)._free_lost_places(ended)
-    assert len(looks) == 3
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    with pytest.raises(ClusterLost):
+        Waiting(assignments, 1).fit()
+    until_quiet = len(looks)
+    time.sleep(0.1)
+    assert len(looks) <= until_quiet + 1
+
+
+def test_no_look_starts_ray(assignments: list[Assignment], monkeypatch: pytest.MonkeyPatch) -> None:
+    def look() -> int:
+        raise AssertionError("Ray is asked")
+
+    monkeypatch.setattr(tune_sweep, "_FREE_EVERY_S", 0.001)
+    monkeypatch.setattr(tune_sweep, "free_places_of_lost_controllers", look)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    TuneSweep(assignments, 1)._free_lost_places()

@@ -199,6 +199,12 @@ def test_a_plugin_is_imported_once_however_often_it_is_named(here: Path) -> None
     assert find_operation("blur") is before
 
 
+class Formless(Dataset):
+    """A data set that does not name the form of its batches."""
+
+    kind: str = "formless"
+
+
 class Unnamed(Method):
     """A method whose kind has no default."""
 
@@ -225,6 +231,7 @@ class Spaced:
     ("thing", "message"),
     [
         (Unnamed, "Unnamed has no name: give it a field"),
+        (Formless, r"Formless has no form: see ray_darts\.protocols\.dataset\.Dataset"),
         (NoBuild(), "cannot be registered: wanted a subclass of Space, Method or Dataset, or an object with name"),
         (NoBuild, "cannot be registered"),
         (Spaced, "cannot be registered"),

@@ -78,7 +78,7 @@ class ClassFolders:
         others = [name for name in names if name not in splits]
         train = [name for name, split in splits.items() if split == TRAIN]
         classes = _subfolders(folder / train[0]) if len(train) == 1 else []
-        beside = [name for name in others if next(_files_below(folder / name, pictures_only=True), None) is not None]
+        beside = [name for name in others if any(_files_below(folder / name, [], pictures_only=True))]
         if len(classes) < 2 or beside:
             found = listed(f"{name} ({split})" for name, split in splits.items())
             also = f", and beside them {listed(beside)}" if beside else ""
@@ -95,17 +95,17 @@ class ClassFolders:
 
     def _pictures_below(self, folder: Path) -> Iterator[Path]:
         """The pictures at any depth; whatever else lies there is counted."""
-        for file in _files_below(folder):
+        links: list[str] = []
+        for file in _files_below(folder, links):
             if file.name.startswith(".") or _is_hidden(file.parent, folder):
                 self._passed_over.append("hidden")
-            elif file.is_dir():
-                self._passed_over.append("linked folders")
             elif file.suffix.lower() not in _SUFFIXES:
                 self._passed_over.append(shown_name(file.suffix) or "without a suffix")
             elif file.is_file():
                 yield file
             else:
                 self._passed_over.append("dangling links" if file.is_symlink() else "no regular files")
+        self._passed_over += ["linked folders"] * len(links)
 
 
 def _subfolders(folder: Path) -> list[str]:
@@ -122,15 +122,15 @@ def _subfolders(folder: Path) -> list[str]:
     return sorted((name for name in names if not _hides(name)), key=natural_key)
 
 
-def _files_below(folder: Path, *, pictures_only: bool = False) -> Iterator[Path]:
-    """All that is no folder at any depth, and links to folders, which are not followed. Raises: DataError."""
+def _files_below(folder: Path, links: list[str], *, pictures_only: bool = False) -> Iterator[Path]:
+    """All that is no folder at any depth; links to folders are added to `links`, not followed. Raises: DataError."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be listed: {error.strerror or error}", name=error.filename) from error
 
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        links = [] if pictures_only else [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        for name in [*files, *links]:
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        links += [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        for name in names:
             if not pictures_only or (not _hides(name) and name.lower().endswith(_SUFFIXES)):
                 yield Path(parent, name)
 

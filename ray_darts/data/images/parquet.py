@@ -15,21 +15,23 @@ from numpy.typing import NDArray
 
 from ray_darts.data.images.pictures import Picture
 from ray_darts.data.locations import at_endpoint, list_training_files
-from ray_darts.data.summary import MOST_PROBLEMS, listed, raise_together
+from ray_darts.data.summary import MOST_PROBLEMS, raise_together
 from ray_darts.errors import DataError
 
 
 class ParquetPictures:
     """All rows of the training files under `path`, file by file in the order of their paths.
 
+    `classes` names the labels, whatever the files call them; without it files must not name one label differently.
     Raises: DataError naming up to ten files that cannot be read.
     """
 
-    def __init__(self, path: str, image_column: str, label_column: str) -> None:
+    def __init__(self, path: str, image_column: str, label_column: str, classes: tuple[str, ...] | None = None) -> None:
         self.filesystem, self.files, self.notes = list_training_files(path, ".parquet")
         self._at = at_endpoint(path)
         self.image_column = image_column
         self.label_column = label_column
+        self._are_named = classes is not None
         self.classes: tuple[str, ...] = ()
         labels: list[NDArray[np.int64]] = []
         problems: list[DataError] = []
@@ -76,21 +78,25 @@ class ParquetPictures:
         if not pa.types.is_integer(kind):
             raise DataError(f"{file}: label column {self.label_column!r} is {kind}, integers from 0 are wanted")
         column = self._read(parquet, file, None, self.label_column)
-        self._check_classes(file, _class_names(schema, self.label_column))
+        self._take_classes(file, _class_names(schema, self.label_column))
         if column.null_count:
             row = column.is_null().to_pylist().index(True)
             raise DataError(f"{file} row {row} has no label", name=file, row=row)
         return np.asarray(column.cast(pa.int64()).to_numpy())
 
-    def _check_classes(self, file: str, names: tuple[str, ...]) -> None:
-        """Keep the first file's names of the labels. Raises: DataError where this file's are others."""
-        if names and self.classes and names != self.classes:
-            raise DataError(
-                f"{file} names its labels {listed(names)}, another file {listed(self.classes)}: equal labels would "
-                "mean different classes; write one of them again",
-                name=file,
-            )
-        self.classes = self.classes or names
+    def _take_classes(self, file: str, names: tuple[str, ...]) -> None:
+        """Keep the most names of labels that a file has. Raises: DataError where two files name one label differently.
+
+        Where `data.classes` names the labels, what the files call them is only compared with it.
+        """
+        for label, (known, name) in enumerate(zip(self.classes, names, strict=False)):
+            if known != name and not self._are_named:
+                raise DataError(
+                    f"{file} calls label {label} {name!r}, a file before it {known!r}: write one of them again, or, "
+                    "where both mean the same class, name all classes in data.classes",
+                    name=file,
+                )
+        self.classes = max(self.classes, names, key=len)
 
     def _pictures_of(self, file: str, wanted: NDArray[np.int64]) -> Iterator[Picture]:
         parquet = self._open(file)

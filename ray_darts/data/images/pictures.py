@@ -8,12 +8,12 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageColor, ImageOps
+from PIL import Image, ImageColor, ImageOps
 
 from ray_darts.data.summary import MOST_PROBLEMS, raise_together
 from ray_darts.errors import DataError
@@ -24,6 +24,20 @@ _GREY_MODES = ("1", "L", "LA")
 _EIGHT_BIT_MODES = (*_GREY_MODES, "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _MALFORMED = (OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError, TypeError, struct.error)
 """What Pillow raises on files that are no pictures or damaged ones."""
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation.
+
+Pillow's `exif_transpose` also encodes all other EXIF data anew, and fails on some of it.
+"""
 _ONE_BYTE_MODES = ("1", "L", "P")
 
 
@@ -115,9 +129,9 @@ def decoding_bytes(image: Image.Image, shape: PictureShape) -> int:
     """
     stored = 1 if image.mode in _ONE_BYTE_MODES else 4
     copies = stored
-    if image.format is not None and (image.format != "PNG" or "exif" in image.info) and _is_turned(image):
+    if (image.format != "PNG" or "exif" in image.info) and _turn(image) is not None:
         copies += stored
-    if shape.channels in (1, 3) and image.has_transparency_data:
+    if shape.channels in (1, 3) and _has_transparency(image):
         copies += (0 if image.mode == "RGBA" else 4) + 1 + 4  # as RGBA, its alpha, the canvas
     elif image.mode != _MODES[shape.channels]:
         copies += 1 if shape.channels == 1 else 4
@@ -137,7 +151,7 @@ def decode_picture(image: Image.Image, name: str, shape: PictureShape) -> tuple[
         image.load()
     if image.mode not in _EIGHT_BIT_MODES:
         raise DataError(f"{name} holds {image.mode!r} pixels; images of 8 bits per channel are wanted", name=name)
-    _turn_upright(image)
+    image = _upright(image)
     if shape.channels == 1 and image.mode not in _GREY_MODES:
         raise DataError(
             f"{name} is in colour, the first image is grey; set data.channels = 3 (or convert it)", name=name
@@ -159,24 +173,34 @@ def decode_picture(image: Image.Image, name: str, shape: PictureShape) -> tuple[
     return np.asarray(image, np.uint8).reshape(shape.size, shape.size, shape.channels), transparent
 
 
-def _turn_upright(image: Image.Image) -> None:
-    """Turn `image` in place as its EXIF orientation says; what of its EXIF data cannot be read is as none."""
-    if image.format is not None:  # not made of an array
-        with suppress(*_MALFORMED):
-            ImageOps.exif_transpose(image, in_place=True)
+def _upright(image: Image.Image) -> Image.Image:
+    turn = _turn(image)
+    return image if turn is None else image.transpose(turn)
 
 
-def _is_turned(image: Image.Image) -> bool:
-    """Whether `_turn_upright` will turn it. Of a PNG without EXIF data before its pixels, this decodes the pixels."""
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How to turn `image` as its EXIF orientation says; unreadable EXIF data is as none.
+
+    Of a PNG without EXIF data before its pixels, this decodes the pixels.
+    """
+    if image.format is None:  # made of an array
+        return None
     try:
-        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
+        orientation = image.getexif().get(_ORIENTATION)
     except _MALFORMED:
-        return False
+        return None
+    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+
+
+def _has_transparency(image: Image.Image) -> bool:
+    # Pillow's `has_transparency_data` fails where the palette is missing
+    palette = image.palette.mode if image.mode == "P" and image.palette is not None else ""
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info or palette.endswith("A")
 
 
 def _opaque(image: Image.Image, background: str) -> Image.Image:
     """Composite transparent pixels on `background`, in RGB; the same object where no pixel is transparent."""
-    if not image.has_transparency_data:
+    if not _has_transparency(image):
         return image
     layers = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha = layers.getchannel("A")

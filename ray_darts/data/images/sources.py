@@ -63,7 +63,7 @@ def open_source(settings: Images) -> ImageSource:
                 "pictures in Parquet files (data.source = 'parquet')"
             )
         return ClassFolders(Path(settings.path), settings.classes)
-    return ParquetPictures(settings.path, settings.image_column, settings.label_column)
+    return ParquetPictures(settings.path, settings.image_column, settings.label_column, settings.classes)
 
 
 class PixelArray:

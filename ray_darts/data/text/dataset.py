@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _FEWEST_COLUMNS = 2
 """Columns of a shard that the statistics of a batch norm need."""
-_MOST_EPOCHS = 10_000
+_MOST_EPOCHS = 100_000
 
 
 class Text(Dataset):
