@@ -65,7 +65,7 @@ def test_the_start_of_a_search_says_what_was_taken_and_what_was_left_out(
         log_data(registered(store, config_of(folders)).facts.description)
     assert caplog.messages == [
         "data: folder train taken as the training data",
-        "data: 1 folders left out: test (test)",
+        "data: folders left out (1): test (test)",
         "data: 3 classes, 45 + 45 samples (weight half + alpha half): 1 15 + 15, 2 15 + 15, 10 15 + 15",
     ]
 
