@@ -22,7 +22,7 @@ from tests.cluster.local_cluster import processes
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 300.0
 TOYS_RUN = "noisy-edges-first-order-seed-0"
-PLUGINS = {"own_operation": "squeeze", "own_space": "dense", "toys": "toys"}
+PLUGINS = {"own_space": "dense", "toys": "toys"}
 TOYS = """
 plugins = ["toys"]
 space = { kind = "toy" }
@@ -109,8 +109,8 @@ def test_the_toys_search_and_continue_after_they_were_killed(tmp_path: Path) -> 
     is_verified_and_drawn("toys", folder, killed)
 
 
-@pytest.mark.parametrize("name", ["own_operation", "own_space"])
-def test_an_example_searches(name: str, tmp_path: Path) -> None:
-    folder = folder_of(name, tmp_path)
+def test_the_example_of_a_space_searches(tmp_path: Path) -> None:
+    """The example of an operation is searched as a job: tests/cluster/test_jobs_on_a_cluster.py."""
+    folder = folder_of("own_space", tmp_path)
     assert search(folder, tmp_path / "store").wait(PATIENCE_S) == 0
-    is_verified_and_drawn(name, folder, tmp_path / "store")
+    is_verified_and_drawn("own_space", folder, tmp_path / "store")
