@@ -15,7 +15,7 @@ from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, search_here
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ONE_WORKER = ("operation.workers=1", "search.epochs=60", "operation.agree_every_steps=1")
+ONE_WORKER = ("operation.workers=1", "search.epochs=20", "operation.agree_every_steps=1")
 TWO_CPUS = '{"CPU": 2}'
 
 

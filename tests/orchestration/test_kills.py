@@ -120,10 +120,10 @@ def test_a_command_interrupted_then_killed_then_typed_again_leaves_the_same_trac
 
 
 def test_of_two_live_commands_the_newer_wins_and_the_older_exits_76(store: LocalStore, start_job: StartJob) -> None:
-    longer = "search.epochs=120"  # the older one still searches when the newer one has started
-    older = start_job(store, longer, "operation.agree_every_steps=1")
+    longer = ("search.epochs=120", "operation.workers=1")  # the older one still searches when the newer one has started
+    older = start_job(store, *longer, "operation.agree_every_steps=1")
     until(store, lambda status: status.step >= 2, older)
-    newer = start_job(store, longer, "operation.agree_every_steps=30", "operation.commit_every_s=30")
+    newer = start_job(store, *longer, "operation.agree_every_steps=30", "operation.commit_every_s=30")
     older_code, older_outcomes = older.end()
     newer_code, newer_outcomes = newer.end()
     assert (older_code, newer_code) == (76, 0), (older_outcomes, newer_outcomes)
