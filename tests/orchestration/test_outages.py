@@ -98,15 +98,21 @@ def server(aws: None, s3_server: str) -> Iterator[SilentServer]:
         yield server
 
 
-def test_a_stop_waits_for_the_last_commit_no_longer_than_its_patience(
-    server: SilentServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
+def committing_in_silence(server: SilentServer) -> Committer:
+    """A committer whose first commit the server never answers."""
     store = open_store(fresh_uri(), settings(server.url))
     writer = claim_run(store, "e", RUN, owner_of(new_session()), "d" * 64, ALONE)
     server.silence()
     committer = Committer(writer, total_steps=9, max_pending=2, give_up_s=600.0)
     committer.submit(snapshot(1, 1))
+    return committer
+
+
+def test_a_stop_waits_for_the_last_commit_no_longer_than_its_patience(
+    server: SilentServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    committer = committing_in_silence(server)
     began = time.monotonic()
     with pytest.raises(StoreUnavailable, match="step 0 is durable") as raised:
         committer.close(1.0, stopped=lambda: True)
@@ -116,11 +122,7 @@ def test_a_stop_waits_for_the_last_commit_no_longer_than_its_patience(
 
 
 def test_a_stop_ends_the_wait_for_the_last_commit_of_a_finished_search(server: SilentServer) -> None:
-    store = open_store(fresh_uri(), settings(server.url))
-    writer = claim_run(store, "e", RUN, owner_of(new_session()), "d" * 64, ALONE)
-    server.silence()
-    committer = Committer(writer, total_steps=9, max_pending=2, give_up_s=600.0)
-    committer.submit(snapshot(1, 1))
+    committer = committing_in_silence(server)
     began = time.monotonic()
     with pytest.raises(StoreUnavailable, match="step 0 is durable"):
         committer.close(0.5, stopped=lambda: time.monotonic() - began > 1.0)
