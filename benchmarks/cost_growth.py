@@ -13,9 +13,9 @@ from benchmarks.measure import OperatorCalls, alternate, report
 from ray_darts.config import load_config
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.search.collectives import SingleRank
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.build import build_supernet
+from ray_darts.tasks.collectives import SingleRank
 
 CPU = torch.device("cpu")
 

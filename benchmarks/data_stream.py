@@ -15,8 +15,9 @@ from benchmarks.measure import alternate, report
 from ray_darts.config import load_config
 from ray_darts.data.batch import Shard
 from ray_darts.data.open import load_data
-from ray_darts.search.collectives import SingleRank
+from ray_darts.protocols.task import RunCoordinates
 from ray_darts.search.loop import SearchLoop
+from ray_darts.tasks.collectives import SingleRank
 
 CPU = torch.device("cpu")
 
@@ -34,7 +35,7 @@ def main() -> None:
     loaded = load_data(config)
     load_s = time.process_time() - started
     data = loaded.streams(config.search, 0)
-    loop = SearchLoop(config, arguments.order, 0, data, SingleRank(), CPU)
+    loop = SearchLoop(config, RunCoordinates(seed=0, order=arguments.order), data, SingleRank(), CPU)
     train, validation = data.bilevel_batches(0, 0, Shard(), CPU)
     rate = config.weights.learning_rate * train.learning_rate_scale
     indices = count()

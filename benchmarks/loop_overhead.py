@@ -14,9 +14,9 @@ import torch
 from benchmarks.measure import report
 from ray_darts.config import load_config
 from ray_darts.data.open import open_data
-from ray_darts.protocols.task import Snapshot, Wants
-from ray_darts.search.collectives import SingleRank
+from ray_darts.protocols.task import RunCoordinates, Snapshot, Wants
 from ray_darts.search.loop import SearchLoop
+from ray_darts.tasks.collectives import SingleRank
 
 
 class _Listening:
@@ -43,7 +43,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     config = load_config(arguments.preset)
-    loop = SearchLoop(config, arguments.order, 0, open_data(config, 0), SingleRank(), torch.device("cpu"))
+    loop = SearchLoop(
+        config, RunCoordinates(seed=0, order=arguments.order), open_data(config, 0), SingleRank(), torch.device("cpu")
+    )
     sink = _Listening()
     loop._advance_()
     loop._meet(sink, at_end=False)

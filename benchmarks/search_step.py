@@ -18,13 +18,13 @@ from ray_darts.config import SearchConfig, load_config
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order
-from ray_darts.search.collectives import SingleRank
 from ray_darts.search.footprint import measure_footprint
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.supernet import Supernet
+from ray_darts.tasks.collectives import SingleRank
 from tests.spaces.convolutional_oracle import OracleSupernet
 
 CPU = torch.device("cpu")

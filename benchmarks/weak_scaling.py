@@ -19,9 +19,9 @@ from benchmarks.search_step import CPU, a_batch
 from ray_darts.config import load_config
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order
-from ray_darts.search.collectives import Collectives, SingleRank
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.build import build_supernet
+from ray_darts.tasks.collectives import Collectives, SingleRank
 from tests.search.ranks import RankProcesses
 
 

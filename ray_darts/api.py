@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ray_darts.config import StoreSettings
     from ray_darts.genotype.genotype import Genotype
     from ray_darts.orchestration.assignment import RunOutcome
-    from ray_darts.orchestration.plan import PlannedRun, SweepRequest
+    from ray_darts.orchestration.plan import PlannedRun
+    from ray_darts.orchestration.requests import SearchRequest
     from ray_darts.protocols.method import Method
     from ray_darts.protocols.space import Space
 
@@ -247,14 +248,14 @@ def read_request(
     retry_failed: bool = False,
     allow_world_size_change: bool = False,
     mistakes: Iterable[str] = (),
-) -> SweepRequest:
+) -> SearchRequest:
     """Check the arguments of a search; parameters as those of `search`. Writes nothing and asks no store.
 
     `operation`: fields of that section, None where not given. `mistakes`: found before, reported with those found here.
     Raises: ConfigError with a line per mistake.
     """
     from ray_darts.arguments import check_arguments
-    from ray_darts.orchestration.plan import SweepRequest
+    from ray_darts.orchestration.requests import SearchRequest
 
     checked = check_arguments(
         preset_or_config,
@@ -265,19 +266,19 @@ def read_request(
         operation=operation,
         mistakes=mistakes,
     )
-    return SweepRequest(
+    return SearchRequest(
         checked.config,
         checked.experiment,
         str(store),
         checked.seeds,
         checked.orders,
-        retry_failed,
-        allow_world_size_change,
-        address,
+        retry_failed=retry_failed,
+        allow_world_size_change=allow_world_size_change,
+        address=address,
     )
 
 
-def run_request(request: SweepRequest, observer: Callable[[list[RunStatus]], None] | None = None) -> SearchResult:
+def run_request(request: SearchRequest, observer: Callable[[list[RunStatus]], None] | None = None) -> SearchResult:
     """Search until every run of a checked request has ended. Raises: as `search`."""
     from ray_darts.orchestration.sweep import run_sweep
 

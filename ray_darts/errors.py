@@ -62,6 +62,12 @@ class DataError(ConfigError):
     """A data set is missing, corrupt, or does not fit the config."""
 
 
+class TestSetClosed(RayDartsError):
+    """The test set was asked for before a training's last step, or where it must stay closed; facts: step."""
+
+    __test__ = False  # pytest collects classes by this name
+
+
 class PluginError(ConfigError):
     """A plugin is missing, raises while it is imported, or registers what it must not; facts: plugin."""
 

@@ -25,8 +25,9 @@ REFUSED = {
     "report": {"torch", "ray", "boto3"},
     "spaces": {"ray", "boto3", "ray_darts.search", "ray_darts.artifacts", "ray_darts.orchestration"},
     "data": {"ray", "boto3", "ray_darts.search", "ray_darts.artifacts", "ray_darts.spaces"},
-    "search": {"ray", "boto3", "ray_darts.artifacts", "ray_darts.orchestration"},
-    "tasks": PLAIN | {"ray_darts.artifacts"},
+    "search": {"ray", "boto3", "ray_darts.artifacts", "ray_darts.orchestration", "ray_darts.training"},
+    "training": {"ray", "boto3", "ray_darts.artifacts", "ray_darts.orchestration", "ray_darts.search"},
+    "tasks": {"ray", "boto3", "ray_darts.search", "ray_darts.artifacts", "ray_darts.orchestration"},
     "artifacts": {"torch", "ray", "ray_darts.search", "ray_darts.spaces", "ray_darts.data"},
 }
 SETTINGS = {
@@ -34,6 +35,7 @@ SETTINGS = {
     "data/*/dataset.py": PLAIN,
     "spaces/genotypes.py": PLAIN,
     "spaces/operations.py": PLAIN,
+    "tasks/metrics.py": PLAIN | {"ray_darts.artifacts"},
 }
 """Modules below a layer that refuse more than it does: a config and a genotype are read without torch."""
 

@@ -65,6 +65,15 @@ def is_ranked(record: Record) -> bool:
     return record.kind == "finish" and GENOTYPE in record.documents
 
 
+def metric_of(record: Record) -> Metric | None:
+    """The metric of a finished run's answer, whatever its task; None where it has none."""
+    plain = None if record.answer is None else record.answer.get("metric")
+    try:
+        return Metric.model_validate(plain) if record.kind == "finish" else None
+    except ValidationError:
+        return None
+
+
 def _mistakes(error: ValueError) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))

@@ -33,7 +33,7 @@ class Best(Document):
     experiment: str
     run: str
     seed: int
-    order: Order
+    order: Order | None
     genotype: dict[str, JsonValue]
     metric: Metric
     step: int

@@ -192,10 +192,11 @@ def register_run(
     experiment: str,
     run: str,
     seed: int,
-    order: Order,
+    order: Order | None,
     *,
     method: Mapping[str, JsonValue] | None = None,
     groups: tuple[GroupFacts, ...] = (),
+    genotype: Mapping[str, JsonValue] | None = None,
 ) -> RunDescription:
     """Write `run.json`, or read the same run's. Raises: CorruptObject when it is another run.
 
@@ -203,13 +204,15 @@ def register_run(
     """
     keys = RunKeys(experiment, run)
     settings = None if method is None else dict(method)
-    asked = RunDescription(run=run, seed=seed, order=order, method=settings, groups=groups)
+    cell = None if genotype is None else dict(genotype)
+    asked = RunDescription(run=run, seed=seed, order=order, method=settings, groups=groups, genotype=cell)
     there = create(store, keys.description, asked.to_bytes())
     if there is None:
         return asked
     described = RunDescription.from_bytes(there, keys.description)
     if described.model_copy(update={"method": settings}) != asked:
-        raise CorruptObject(f"{keys.description} is not {order} order, seed {seed}", key=keys.description)
+        what = "" if order is None else f"{order} order, "
+        raise CorruptObject(f"{keys.description} is not {what}seed {seed}", key=keys.description)
     return described
 
 

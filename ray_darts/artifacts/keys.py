@@ -20,6 +20,8 @@ _CHECKPOINT = re.compile(
 )
 
 _PROBES = "_probe/"
+_OPENINGS = "_tests/"
+_SELECTION = "/selection"
 
 _Name = TypeVar("_Name")
 
@@ -32,6 +34,17 @@ def check_name(name: str, what: str) -> str:
             "the first a letter or a digit"
         )
     return name
+
+
+def check_experiment(name: str) -> str:
+    """Return `name` if it names an experiment, or the selection of one (`name/selection`). Raises: ConfigError."""
+    check_name(name.removesuffix(_SELECTION), "experiment")
+    return name
+
+
+def selection_of(experiment: str) -> str:
+    """The name of the experiment of short trainings that ranks the cells of `experiment`."""
+    return f"{experiment}{_SELECTION}"
 
 
 def probe_key(uuid: str) -> str:
@@ -67,7 +80,7 @@ class ExperimentKeys:
     experiment: str
 
     def __post_init__(self) -> None:
-        check_name(self.experiment, "experiment")
+        check_experiment(self.experiment)
 
     @property
     def description(self) -> str:
@@ -76,6 +89,10 @@ class ExperimentKeys:
     @property
     def best(self) -> str:
         return f"{self.experiment}/best.json"
+
+    @property
+    def result(self) -> str:
+        return f"{self.experiment}/result.json"
 
     @property
     def runs(self) -> str:
@@ -90,7 +107,7 @@ class RunKeys:
     run: str
 
     def __post_init__(self) -> None:
-        check_name(self.experiment, "experiment")
+        check_experiment(self.experiment)
         check_name(self.run, "run")
 
     @property
@@ -169,6 +186,16 @@ class RunKeys:
 
     def _match(self, pattern: re.Pattern[str], key: str) -> re.Match[str] | None:
         return pattern.fullmatch(key, len(self.root)) if key.startswith(self.root) else None
+
+
+def openings_prefix(data_digest: str) -> str:
+    """Where the runs are counted that have opened the test set of the data with this digest."""
+    return f"{_OPENINGS}{check_name(data_digest, 'data digest')}/"
+
+
+def opening_key(data_digest: str, keys: RunKeys) -> str:
+    """The object that says that a run has opened it."""
+    return f"{openings_prefix(data_digest)}{keys.experiment}/{keys.run}.json"
 
 
 @dataclass(frozen=True)

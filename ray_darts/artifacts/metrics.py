@@ -34,10 +34,11 @@ def metrics_table(run: RunDescription, epochs: Sequence[EpochMetrics]) -> pa.Tab
         for epoch in epochs
     ]
     named = dict.fromkeys(name for epoch in epochs for name in epoch.quality)
-    return pa.Table.from_pylist(rows, schema=metrics_schema([n for n in named if n not in QUALITY_OF_EVERY_EPOCH]))
+    more = [name for name in named if name not in QUALITY_OF_EVERY_EPOCH]
+    return pa.Table.from_pylist(rows, schema=metrics_schema(more, has_order=run.order is not None))
 
 
-def metrics_schema(more_quality: Sequence[str] = ()) -> pa.Schema:
+def metrics_schema(more_quality: Sequence[str] = (), *, has_order: bool = True) -> pa.Schema:
     """The columns of metrics.parquet; `more_quality` are metrics that not every space's table has."""
     import pyarrow as pa
 
@@ -45,7 +46,7 @@ def metrics_schema(more_quality: Sequence[str] = ()) -> pa.Schema:
     return pa.schema(
         [
             pa.field("run", pa.string(), nullable=False),
-            pa.field("order", pa.string(), nullable=False),
+            pa.field("order", pa.string(), nullable=not has_order),
             pa.field("seed", pa.int64(), nullable=False),
             *_columns(EpochMetrics),
             pa.field("cells", pa.list_(cell)),

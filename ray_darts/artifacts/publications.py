@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from ray_darts.artifacts.answer import ALPHAS, GENOTYPE, SearchAnswer
 from ray_darts.artifacts.architecture import RunArchitecture
@@ -17,6 +18,7 @@ from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import Record, RunDescription
 from ray_darts.artifacts.run_log import Entry
+from ray_darts.artifacts.training_answer import accept_training, result_bytes, weights_bytes
 from ray_darts.errors import CorruptObject
 
 
@@ -112,6 +114,9 @@ PUBLICATIONS: Mapping[str, Publication] = {
     GENOTYPE: Publication(genotype_bytes, accept_genotype, check_genotype),
     "alpha_trace.parquet": Publication(alpha_trace_bytes),
     "metrics.parquet": Publication(metrics_bytes),
+    "result.json": Publication(result_bytes, accept_training),
+    "weights_last.safetensors": Publication(partial(weights_bytes, which="last"), accept_training),
+    "weights_best.safetensors": Publication(partial(weights_bytes, which="best"), accept_training),
 }
 
 

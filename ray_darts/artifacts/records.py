@@ -76,13 +76,14 @@ class CheckpointRef(Facts):
 class Metric(Facts):
     """A number that ranks runs; null (not finite) ranks last.
 
-    `direction` says which values are better. `ranking` is interim until a selection has trained the cell from scratch.
+    `direction` says which values are better. `ranking`: "interim" is a supernet's own, "selected" that of a short
+    training from scratch, "trained" that of a whole one.
     """
 
     name: str
     value: float | None
     direction: Direction
-    ranking: Literal["interim", "selected"] = "interim"
+    ranking: Literal["interim", "selected", "trained"] = "interim"
 
 
 class Failure(Facts):
@@ -174,17 +175,19 @@ class GroupFacts(Facts):
 class RunDescription(Document):
     """What distinguishes one run of an experiment from another.
 
-    `method`: its settings where it is not the default method; `groups`: its architecture parameters where there are
-    others than alphas, so that rows can be named without the method.
+    `order`: of the alpha gradient, null where there is none. `method`: its settings where it is not the default
+    method; `groups`: its architecture parameters where there are others than alphas, so that rows can be named without
+    the method. `genotype`: the architecture that a training trains.
     """
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"method", "groups"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"method", "groups", "genotype"})
 
     run: str
     seed: int
-    order: Order
+    order: Order | None
     method: dict[str, JsonValue] | None = None
     groups: tuple[GroupFacts, ...] = ()
+    genotype: dict[str, JsonValue] | None = None
 
 
 class CellFacts(Facts):

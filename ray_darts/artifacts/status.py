@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ray_darts.artifacts.answer import SearchAnswer, is_ranked
+from ray_darts.artifacts.answer import metric_of
 from ray_darts.artifacts.experiment import list_runs
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
@@ -73,7 +73,7 @@ def run_status(store: ObjectStore, experiment: str, run: str) -> RunStatus:
         age_s=tip.age_s,
         commit_seconds=record.commit_seconds,
         latest=record.latest,
-        metric=SearchAnswer.of(record, keys.record(record.n)).metric if is_ranked(record) else None,
+        metric=metric_of(record),
         failure=record.failure,
     )
 

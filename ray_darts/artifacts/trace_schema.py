@@ -37,7 +37,11 @@ TRACE_SCHEMA = pa.schema(
 
 METHOD_TRACE_SCHEMA = pa.schema(
     [
-        *(field for field in TRACE_SCHEMA if field.name not in ("operation", "alpha", "probability")),
+        *(
+            field.with_nullable(field.name == "order")
+            for field in TRACE_SCHEMA
+            if field.name not in ("operation", "alpha", "probability")
+        ),
         pa.field("operation", _TEXT),
         TRACE_SCHEMA.field("alpha"),
         pa.field("probability", pa.float32(), metadata={"description": "by the method's decode rule"}),

@@ -96,7 +96,7 @@ def trace_table(architecture: RunArchitecture, run: RunDescription, rows: Rows) 
 
     columns = {
         "run": lambda: constant(run.run),
-        "order": lambda: constant(run.order),
+        "order": lambda: pa.nulls(num_rows, schema.field("order").type) if run.order is None else constant(run.order),
         "seed": lambda: pa.array(np.full(num_rows, run.seed, np.int64)),
         "epoch": lambda: pa.array(np.repeat(rows.epochs.astype(np.int32), width)),
         "step": lambda: pa.array(np.repeat(rows.steps.astype(np.int32), width)),

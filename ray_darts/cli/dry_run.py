@@ -15,7 +15,8 @@ from ray_darts.config import SearchConfig
 from ray_darts.orchestration.capacity import machine_capacity
 from ray_darts.orchestration.connection import named_cluster, ray_connection
 from ray_darts.orchestration.data_access import open_data, with_absolute_path
-from ray_darts.orchestration.plan import SweepRequest, plan_sweep, warning_before_search
+from ray_darts.orchestration.plan import plan_sweep
+from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.orchestration.resources import cluster_capacity
 from ray_darts.orchestration.sweep import placement
 from ray_darts.protocols.dataset import DataFacts
@@ -23,17 +24,16 @@ from ray_darts.report.cost import Estimate, Plan, StepSize, estimate
 from ray_darts.search.footprint import measure_footprint
 
 
-def estimate_request(request: SweepRequest) -> Estimate:
+def estimate_request(request: SearchRequest) -> Estimate:
     """Check a request against its store, its data and the machine, and estimate the runs that are still to be searched.
 
     Raises: ConfigError, DataError, ClusterError, StoreError: what the search itself would refuse.
     """
     config = with_absolute_path(request.config)
     plan = plan_sweep(request, open_store(request.store_uri, request.config.store))
-    device, concurrent = _place(request, len(plan.to_search))
-    warning = warning_before_search(config)
-    if warning is not None:
-        report_line(f"warning: {warning}")
+    device, concurrent = _place(request, len(plan.to_do))
+    if request.warning is not None:
+        report_line(f"warning: {request.warning}")
     facts, total_steps = _data_size(config, request.seeds[0])
     report_line(f"counting one step of each order for {device}")
     torch.set_num_threads(1)
@@ -48,9 +48,9 @@ def estimate_request(request: SweepRequest) -> Estimate:
         Plan(
             experiment=request.experiment,
             steps_done={
-                order: [run.status.step for run in plan.to_search if run.order == order] for order in request.orders
+                order: [run.status.step for run in plan.to_do if run.order == order] for order in request.orders
             },
-            num_ended=len(plan.runs) - len(plan.to_search),
+            num_ended=len(plan.runs) - len(plan.to_do),
             sizes=sizes,
             epochs=config.search.epochs,
             total_steps=total_steps,
@@ -79,7 +79,7 @@ def _data_size(config: SearchConfig, seed: int) -> tuple[DataFacts, int]:
     return data.facts, data.total_steps(config.search.epochs)
 
 
-def _place(request: SweepRequest, num_runs: int) -> tuple[Literal["cpu", "cuda"], int]:
+def _place(request: SearchRequest, num_runs: int) -> tuple[Literal["cpu", "cuda"], int]:
     """The device and the runs at a time, on the named cluster or on one of this machine; no cluster for no run."""
     if num_runs == 0:
         return "cpu", 1

@@ -11,7 +11,7 @@ from ray_darts.cli.output import report_line
 from ray_darts.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ray_darts.orchestration.plan import SweepRequest
+    from ray_darts.orchestration.requests import SearchRequest
 
 DEFAULT_PRESET = "digits"
 
@@ -33,7 +33,7 @@ def read_request(
     allow_world_size_change: bool = False,
     allow_local_batch_norm: bool = False,
     address: str | None = None,
-) -> SweepRequest:
+) -> SearchRequest:
     """Check all options of a search; parameters are named as those of the command.
 
     Raises: ConfigError with one line per mistake.

@@ -18,7 +18,7 @@ from ray_darts.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
     from ray_darts.config import SearchConfig
-    from ray_darts.orchestration.plan import SweepRequest
+    from ray_darts.orchestration.requests import SearchRequest
 
 
 def submit(
@@ -88,7 +88,7 @@ def submit(
     raise typer.Exit(code)
 
 
-def check_search(words: Sequence[str]) -> SweepRequest:
+def check_search(words: Sequence[str]) -> SearchRequest:
     """Check the arguments of a search as the job will, before anything is sent. Raises: ConfigError, click.UsageError.
 
     Imports the plugins that the config names.

@@ -12,7 +12,7 @@ from ray_darts.cli.best import metric_text
 from ray_darts.cli.output import report_line
 from ray_darts.errors import GenotypeError
 from ray_darts.exit_codes import DONE, INTERRUPTED, STORE_GIVEN_UP
-from ray_darts.orchestration.plan import SweepRequest
+from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.report.amounts import counted
 from ray_darts.report.seeds import Spread, spread_over_seeds
 from ray_darts.report.table import LiveTable, warning_line
@@ -20,7 +20,7 @@ from ray_darts.report.table import LiveTable, warning_line
 _CONTINUES = "everything committed is safe: the same command continues"
 
 
-def search_and_report(request: SweepRequest) -> api.SearchResult:
+def search_and_report(request: SearchRequest) -> api.SearchResult:
     """Search until every run has ended or the user interrupts; show runs and the package's log on stderr.
 
     Raises: ConfigError, DataError, ClusterError, StoreError; KeyboardInterrupt after a second signal.
@@ -85,7 +85,7 @@ def result_data(result: api.SearchResult) -> dict[str, object]:
 
 
 def _spread(result: api.SearchResult) -> Mapping[str, Spread]:
-    return spread_over_seeds((run.order, run.status.metric) for run in result.runs)
+    return spread_over_seeds((run.order or "", run.status.metric) for run in result.runs)
 
 
 class _StderrHandler(logging.Handler):

@@ -9,16 +9,28 @@ from ray_darts.protocols.dataset import Dataset
 from ray_darts.protocols.method import Method
 from ray_darts.protocols.registry import DEFAULTS, find_dataset, find_method, find_space
 from ray_darts.protocols.settings import KindSettings
-from ray_darts.protocols.space import Space
+from ray_darts.protocols.space import NetworkSettings, Space
+
+
+def _network_settings(kind: object) -> type[KindSettings]:
+    """The settings of the derived networks of a space. Raises: ConfigError."""
+    return find_space(kind).network_settings
+
 
 SECTIONS: dict[str, Callable[[object], type[KindSettings]]] = {
     "space": find_space,
     "data": find_dataset,
     "method": find_method,
+    "network": _network_settings,
 }
 """{config section: function that returns the model of a kind}"""
 
-_DEFAULTS = {"space": DEFAULTS["space"], "data": DEFAULTS["dataset"], "method": DEFAULTS["method"]}
+_DEFAULTS = {
+    "space": DEFAULTS["space"],
+    "data": DEFAULTS["dataset"],
+    "method": DEFAULTS["method"],
+    "network": DEFAULTS["space"],
+}
 
 
 def read_section(section: str, values: object) -> KindSettings:
@@ -50,3 +62,8 @@ def read_dataset(values: object = None) -> Dataset:
 def read_method(values: object = None) -> Method:
     """Read a method section; without values, the default kind's."""
     return cast(Method, read_section("method", {} if values is None else values))
+
+
+def read_network(values: object = None) -> NetworkSettings:
+    """Read a network section; without values, that of the default kind of space."""
+    return cast(NetworkSettings, read_section("network", {} if values is None else values))

@@ -6,27 +6,42 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from ray_darts.config.kinds import SECTIONS, read_section
 from ray_darts.config.root import SearchConfig
+from ray_darts.config.run import RunConfig
+from ray_darts.config.training import TrainingConfig
 from ray_darts.errors import ConfigError
 from ray_darts.protocols.registry import load_plugins
 from ray_darts.protocols.settings import mistakes_of
 
+_SEARCH, _TRAINING = "presets", "presets/training"
+"""Folders of presets in the package."""
+
+_Config = TypeVar("_Config", bound=RunConfig)
+
 
 def preset_names() -> list[str]:
-    """Names of the presets shipped in the package, sorted."""
-    folder = resources.files("ray_darts") / "presets"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    """Names of the presets of searches shipped in the package, sorted."""
+    return _names(_SEARCH)
 
 
 def preset_text(name: str) -> str:
-    """The TOML text of a preset. Raises: ConfigError naming the known ones."""
-    if name not in preset_names():
-        raise ConfigError(f"unknown preset {name!r}; there are {', '.join(preset_names())} (or --config FILE)")
-    return (resources.files("ray_darts") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    """The TOML text of a preset of a search. Raises: ConfigError naming the known ones."""
+    return _text(name, _SEARCH)
+
+
+def training_preset_names() -> list[str]:
+    """Names of the presets of trainings shipped in the package, sorted."""
+    return _names(_TRAINING)
+
+
+def training_preset_text(name: str) -> str:
+    """The TOML text of a preset of a training. Raises: ConfigError naming the known ones."""
+    return _text(name, _TRAINING)
 
 
 def load_config(
@@ -41,26 +56,20 @@ def load_config(
 
     Raises: ConfigError listing every mistake: field, value seen, what is wanted.
     """
-    if [preset, file, settings].count(None) != 2:
-        raise ConfigError("name either a preset or a config file")
-    if settings is not None:
-        built = _copied(settings)
-    elif preset is not None:
-        built = _parse_toml(preset_text(preset), f"preset {preset}")
-    else:
-        built = _read_toml(file)
-    mistakes: list[str] = []
-    for override in overrides:
-        mistake = _apply_override(built, override)
-        if mistake is not None:
-            mistakes.append(mistake)
-    for section, fields in (changes or {}).items():
-        there = built.setdefault(section, {})
-        if isinstance(there, dict):
-            there.update(fields)
-        else:
-            mistakes.append(f"{section} = {there!r}: a section is wanted, to set {', '.join(fields)} in it")
-    return validate_config(built, mistakes)
+    built = _built(_SEARCH, preset, file, settings)
+    return validate_config(*_changed(built, overrides, changes or {}))
+
+
+def load_training_config(
+    preset: str | None = None,
+    file: Path | None = None,
+    overrides: Iterable[str] = (),
+    changes: Mapping[str, Mapping[str, object]] | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> TrainingConfig:
+    """As `load_config`, of a training."""
+    built = _built(_TRAINING, preset, file, settings)
+    return _validate(TrainingConfig, *_changed(built, overrides, changes or {}))
 
 
 def validate_config(settings: Mapping[str, object], mistakes: Iterable[str] = ()) -> SearchConfig:
@@ -68,11 +77,25 @@ def validate_config(settings: Mapping[str, object], mistakes: Iterable[str] = ()
 
     Reports earlier `mistakes` together with those found here. Raises: ConfigError, PluginError.
     """
+    return _validate(SearchConfig, settings, mistakes)
+
+
+def validate_run_config(settings: Mapping[str, object]) -> RunConfig:
+    """The config that `model_dump` of any RunConfig describes: of a training where it has a section `training`.
+
+    Raises: ConfigError, PluginError.
+    """
+    return _validate(TrainingConfig if "training" in settings else SearchConfig, settings)
+
+
+def _validate(model: type[_Config], settings: Mapping[str, object], mistakes: Iterable[str] = ()) -> _Config:
     found = list(mistakes)
     load_plugins(_plugins(settings, found))
     sections: dict[str, object] = dict(settings)
     sound = True
     for name in SECTIONS:
+        if name not in model.model_fields:
+            continue
         try:
             sections[name] = read_section(name, settings.get(name, {}))
         except ValidationError as error:
@@ -84,13 +107,56 @@ def validate_config(settings: Mapping[str, object], mistakes: Iterable[str] = ()
         del sections[name]
         sound = False
     try:
-        config = SearchConfig.model_validate(sections)
+        config = model.model_validate(sections)
     except ValidationError as error:
         # A missing section was replaced by its default, so a check across sections would mean nothing.
         found += mistakes_of(error, whole=sound)
     if found:
         raise ConfigError("the config cannot be used:\n" + "\n".join(f"  {line}" for line in found))
     return config
+
+
+def _names(folder: str) -> list[str]:
+    entries = resources.files("ray_darts").joinpath(folder).iterdir()
+    return sorted(entry.name.removesuffix(".toml") for entry in entries if entry.name.endswith(".toml"))
+
+
+def _text(name: str, folder: str) -> str:
+    known = _names(folder)
+    if name not in known:
+        raise ConfigError(f"unknown preset {name!r}; there are {', '.join(known)} (or --config FILE)")
+    return resources.files("ray_darts").joinpath(folder, f"{name}.toml").read_text(encoding="utf-8")
+
+
+def _built(
+    folder: str, preset: str | None, file: Path | None, settings: Mapping[str, object] | None
+) -> dict[str, object]:
+    """The plain form of a preset in `folder`, a file or settings, whichever is given."""
+    if [preset, file, settings].count(None) != 2:
+        raise ConfigError("name either a preset or a config file")
+    if settings is not None:
+        return _copied(settings)
+    if preset is not None:
+        return _parse_toml(_text(preset, folder), f"preset {preset}")
+    return _read_toml(file)
+
+
+def _changed(
+    built: dict[str, object], overrides: Iterable[str], changes: Mapping[str, Mapping[str, object]]
+) -> tuple[dict[str, object], list[str]]:
+    """`built` with overrides, then with {section: {field: value}}; and the mistakes in them."""
+    mistakes: list[str] = []
+    for override in overrides:
+        mistake = _apply_override(built, override)
+        if mistake is not None:
+            mistakes.append(mistake)
+    for section, fields in changes.items():
+        there = built.setdefault(section, {})
+        if isinstance(there, dict):
+            there.update(fields)
+        else:
+            mistakes.append(f"{section} = {there!r}: a section is wanted, to set {', '.join(fields)} in it")
+    return built, mistakes
 
 
 def _copied(settings: Mapping[str, object]) -> dict[str, object]:

@@ -14,6 +14,9 @@ class OperationSettings(Settings):
 
     workers: str = Field("1", description="N, or MIN:MAX for elastic workers")
     max_concurrent: int | None = Field(None, ge=1, description="runs at a time; absent: as many as fit the cluster")
+    runs_per_start: int = Field(
+        1, ge=1, description="runs that one worker group does one after the other: fewer starts of Ray for short runs"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cpus_per_worker: int = Field(1, ge=1)
     threads: int = Field(1, ge=1, description="PyTorch threads per worker; changes results in the last bits")

@@ -6,18 +6,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ray_darts.config.sgd import SgdSettings
 from ray_darts.protocols.settings import Settings
 
 
-class WeightOptimiser(Settings):
+class WeightOptimiser(SgdSettings):
     """SGD on the weights; the learning rate follows `schedule` per epoch from `learning_rate` to `_min`."""
 
-    learning_rate: float = Field(0.025, gt=0)
-    learning_rate_min: float = Field(0.001, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(3e-4, ge=0)
-    clip: float | None = Field(5.0, gt=0, description="gradient norm; absent: no clipping")
     clip_virtual_step: bool = Field(False, description="also clip the gradient inside w' (text)")
 
     @model_validator(mode="after")
@@ -27,6 +23,10 @@ class WeightOptimiser(Settings):
         if self.learning_rate_min > self.learning_rate:
             raise ValueError(f"learning_rate_min {self.learning_rate_min} exceeds {self.learning_rate}")
         return self
+
+    def rate(self, epoch: int, epochs: int) -> float:
+        """Constant, or half a cosine."""
+        return self.learning_rate if self.schedule == "constant" else self.cosine(epoch, epochs)
 
 
 class AlphaOptimiser(Settings):

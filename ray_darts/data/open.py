@@ -5,13 +5,15 @@ Loading takes seconds to minutes and the memory, making streams costs nothing; s
 
 from __future__ import annotations
 
-from ray_darts.config import SearchConfig
+from typing import overload
+
+from ray_darts.config import RunConfig, SearchConfig
 from ray_darts.data.locations import S3Service, asking
 from ray_darts.data.memory import available_memory_bytes
-from ray_darts.protocols.dataset import LoadedData, SearchData
+from ray_darts.protocols.dataset import LoadedData, SearchData, TaskData
 
 
-def load_data(config: SearchConfig, memory_limit_bytes: int | None = None, s3: S3Service | None = None) -> LoadedData:
+def load_data(config: RunConfig, memory_limit_bytes: int | None = None, s3: S3Service | None = None) -> LoadedData:
     """Read and check the whole data set of `config`.
 
     `memory_limit_bytes`: by default the machine's free memory. `s3` opens s3:// paths; None: Arrow does, by AWS's
@@ -22,6 +24,10 @@ def load_data(config: SearchConfig, memory_limit_bytes: int | None = None, s3: S
         return config.data.load(limit)
 
 
-def open_data(config: SearchConfig, seed: int, s3: S3Service | None = None) -> SearchData:
+@overload
+def open_data(config: SearchConfig, seed: int, s3: S3Service | None = None) -> SearchData: ...
+@overload
+def open_data(config: RunConfig, seed: int, s3: S3Service | None = None) -> TaskData: ...
+def open_data(config: RunConfig, seed: int, s3: S3Service | None = None) -> TaskData:
     """Load the data of `config` and return the streams of one seed. Raises: DataError."""
-    return load_data(config, s3=s3).streams(config.search, seed)
+    return config.streams(load_data(config, s3=s3), seed)

@@ -13,16 +13,17 @@ from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 from uuid import uuid4
 
-from pydantic import ValidationError
+from pydantic import SerializeAsAny, ValidationError
 
 import ray_darts
 from ray_darts.artifacts.records import Owner
-from ray_darts.config import SearchConfig, validate_config
+from ray_darts.config import RunConfig, validate_run_config
 from ray_darts.errors import ConfigError, RankFailed, RunFailed, RunFinished
 from ray_darts.exit_codes import STORE_GIVEN_UP, SUPERSEDED, USAGE, exit_code_of_error
 from ray_darts.protocols.method import Method, Order
 from ray_darts.protocols.registry import DEFAULTS
 from ray_darts.protocols.settings import Settings
+from ray_darts.protocols.task import RunCoordinates
 
 OutcomeKind = Literal[
     "finished", "failed", "refused", "error", "lost", "superseded", "store_given_up", "interrupted", "time_limit"
@@ -81,12 +82,11 @@ class Assignment(Settings):
     the number of workers is another one.
     """
 
-    config: SearchConfig
+    config: SerializeAsAny[RunConfig]
     experiment: str
     task: str = DEFAULTS["task"]
     run: str
-    seed: int
-    order: Order
+    coordinates: RunCoordinates
     store_uri: str
     session: Session
     device: Literal["cpu", "cuda"] = "cpu"
@@ -102,7 +102,7 @@ class Assignment(Settings):
     def from_plain(cls, plain: Mapping[str, object]) -> Assignment:
         """The inverse of `to_plain`. Raises: ConfigError where this node cannot read what the driver sent."""
         try:
-            config = validate_config(_section(plain.get("config")))
+            config = validate_run_config(_section(plain.get("config")))
             return cls.model_validate({**plain, "config": config})
         except (ValidationError, ConfigError) as error:
             raise ConfigError(
@@ -111,9 +111,10 @@ class Assignment(Settings):
             ) from error
 
 
-def run_name(method: Method, order: Order, seed: int) -> str:
-    """The name of a run: `second-order-seed-3`, of another method than the default `its-name-second-order-seed-3`."""
-    return f"{method.run_prefix}{order}-order-seed-{seed}"
+def run_name(method: Method, order: Order | None, seed: int) -> str:
+    """The name of a run: `second-order-seed-3`, of another method than the default `its-name-second-order-seed-3`;
+    without an order of a method that has none."""
+    return f"{method.run_prefix}{'' if order is None else f'{order}-order-'}seed-{seed}"
 
 
 def _section(value: object) -> Mapping[str, object]:

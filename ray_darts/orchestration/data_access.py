@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TypeVar
 
 from ray_darts.artifacts.s3_files import S3Files
-from ray_darts.config import SearchConfig
+from ray_darts.config import RunConfig
 from ray_darts.data import open as opening
-from ray_darts.protocols.dataset import DataDescription, SearchData
+from ray_darts.protocols.dataset import DataDescription, TaskData
+
+_Config = TypeVar("_Config", bound=RunConfig)
 
 logger = logging.getLogger("ray_darts.orchestration")
 
 
-def with_absolute_path(config: SearchConfig) -> SearchConfig:
+def with_absolute_path(config: _Config) -> _Config:
     """The config with an absolute data path, which holds in any working directory; `~` is the caller's home."""
     path = config.data.path
     if path is None or "://" in path:
@@ -25,7 +28,7 @@ def with_absolute_path(config: SearchConfig) -> SearchConfig:
     return config.model_copy(update={"data": data})
 
 
-def open_data(config: SearchConfig, seed: int) -> SearchData:
+def open_data(config: RunConfig, seed: int) -> TaskData:
     """Load the data of `config` and return the streams of one seed.
 
     An s3:// path is read from `data.endpoint_url`, or else from where `store` and AWS's settings say.

@@ -19,7 +19,7 @@ from torch._C._distributed_c10d import TCPStore
 from ray_darts.errors import RankLost
 from ray_darts.orchestration.assignment import RunOutcome
 from ray_darts.orchestration.crashes import visit
-from ray_darts.search.collectives import ProcessGroup
+from ray_darts.tasks.collectives import ProcessGroup
 
 logger = logging.getLogger("ray_darts.orchestration")
 

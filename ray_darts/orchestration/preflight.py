@@ -18,7 +18,7 @@ from ray_darts.artifacts.keys import probe_key
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
-from ray_darts.config import SearchConfig, validate_config
+from ray_darts.config import RunConfig, validate_run_config
 from ray_darts.errors import ClusterError, ClusterLost, ConfigError, RayDartsError
 from ray_darts.orchestration.data_access import open_data
 from ray_darts.orchestration.losses import describe_loss
@@ -40,18 +40,18 @@ class OpenedData(NamedTuple):
     facts: DataFacts
 
 
-def check_here(config: SearchConfig, seed: int, store: ObjectStore) -> OpenedData:
+def check_here(config: RunConfig, seed: int, store: ObjectStore) -> OpenedData:
     """Try the space's operations, probe the store and open the data in this process.
 
     Raises: ConfigError naming an operation, StoreError naming each check that the store fails, DataError.
     """
-    config.space.check_operations()
+    config.check_operations()
     check_store(store)
     data = open_data(config, seed)
     return OpenedData(data.digests, data.facts)
 
 
-def check_from_worker(config: SearchConfig, seed: int, store_uri: str) -> OpenedData:
+def check_from_worker(config: RunConfig, seed: int, store_uri: str) -> OpenedData:
     """The same in a Ray task on a node that can be a worker, with its rights.
 
     Raises: also ClusterError; ClusterLost where the worker was lost.
@@ -101,7 +101,7 @@ def _sees(store_uri: str, probe: str) -> bool:
 
 def _check(config: Mapping[str, object], seed: int, store_uri: str) -> OpenedData | RayDartsError:
     try:
-        checked = validate_config(config)
+        checked = validate_run_config(config)
         return check_here(checked, seed, open_store(store_uri, checked.store))
     except RayDartsError as error:
         return error

@@ -17,7 +17,7 @@ import torch
 
 from ray_darts.errors import RankFailed, StoreUnavailable
 from ray_darts.orchestration.assignment import outcome_of
-from ray_darts.search.collectives import Collectives
+from ray_darts.tasks.collectives import Collectives
 
 logger = logging.getLogger("ray_darts.orchestration")
 

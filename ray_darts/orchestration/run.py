@@ -1,4 +1,4 @@
-"""One run as Ray Tune executes it: a function that fits a TorchTrainer and returns every end as a RunOutcome.
+"""A worker group's runs as Ray Tune executes them: a function that fits a TorchTrainer; each run ends as a RunOutcome.
 
 So Tune retries a lost process and nothing else. Every name contains digest, session and attempt, so that Ray never
 resumes anything by itself.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 import fsspec
@@ -33,11 +33,13 @@ from ray_darts.orchestration.resources import run_demand
 from ray_darts.orchestration.runtime_hooks import read_stop_request
 from ray_darts.orchestration.starts import EndObserver, RunStarts
 from ray_darts.orchestration.telemetry import start_run_log
-from ray_darts.orchestration.worker import run_worker
+from ray_darts.orchestration.worker import ASSIGNMENTS, run_worker
 
 logger = logging.getLogger("ray_darts.orchestration")
 
-ASSIGNMENT, OUTCOME = "assignment", "outcome"
+OUTCOMES = "outcomes"
+"""The key of {run: RunOutcome as plain data} in what a trial returns."""
+
 RAY_PATH = "/ray"
 """`storage_path` of Ray's RunConfig, in `ray_filesystem`."""
 
@@ -45,20 +47,25 @@ _ELASTIC_START_TIMEOUT_S = 60.0
 _ELASTIC_START_ATTEMPTS = 100
 
 
-def run_trial(config: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
-    """Ray Tune's trainable; returns a RunOutcome as plain data under OUTCOME. Raises: RayError (a lost cluster)."""
+def run_trial(config: Mapping[str, Sequence[Mapping[str, object]]]) -> dict[str, object]:
+    """Ray Tune's trainable for the runs of ASSIGNMENTS; returns {OUTCOMES: …}. Raises: RayError (a lost cluster)."""
+    plain = config[ASSIGNMENTS]
     try:
-        outcome = _fit(config[ASSIGNMENT])
+        returned = _fit(plain)
     except RayError:
         raise
     except Exception as error:
         logger.exception("the run could not be started")
-        outcome = outcome_of(error)
-    return {OUTCOME: outcome.to_plain()}
+        returned = outcome_of(error)
+    if isinstance(returned, RunOutcome):
+        return {OUTCOMES: {run["run"]: returned.to_plain() for run in plain}}
+    return {OUTCOMES: dict(returned)}
 
 
-def _fit(plain: Mapping[str, object]) -> RunOutcome:
-    assignment = Assignment.from_plain(plain)
+def _fit(plain: Sequence[Mapping[str, object]]) -> RunOutcome | Mapping[str, object]:
+    """What rank 0 returned, or the outcome that all runs share."""
+    assignments = [Assignment.from_plain(each) for each in plain]
+    assignment = assignments[0]
     start_run_log(assignment)
     reason = read_stop_request(assignment.session.uuid)
     if reason is not None:
@@ -66,7 +73,7 @@ def _fit(plain: Mapping[str, object]) -> RunOutcome:
     operation = assignment.config.operation
     os.environ.update(train_environment(operation))
     try:
-        returned: object = getattr(_trainer(assignment, plain).fit(), "return_value", None)
+        returned: object = getattr(_trainer(assignments, plain).fit(), "return_value", None)
     except WorkerGroupError as error:
         ranks, limit = ", ".join(str(rank) for rank in sorted(error.worker_failures)), operation.max_failures
         last = describe_loss(first_cause(error.worker_failures.values()) or error)
@@ -78,8 +85,8 @@ def _fit(plain: Mapping[str, object]) -> RunOutcome:
         logger.error("Ray Train gave up: %s", error)
         return RunOutcome("lost", f"Ray Train gave up: {describe_loss(getattr(error, 'controller_failure', error))}")
     if not isinstance(returned, Mapping):
-        return RunOutcome("error", f"Ray Train returned {returned!r} instead of the outcome of rank 0")
-    return RunOutcome.from_plain(returned)
+        return RunOutcome("error", f"Ray Train returned {returned!r} instead of the outcomes of rank 0")
+    return returned
 
 
 def ray_filesystem() -> pyarrow.fs.FileSystem:
@@ -117,13 +124,14 @@ def is_elastic(operation: OperationSettings) -> bool:
     return lowest != highest
 
 
-def _trainer(assignment: Assignment, plain: Mapping[str, object]) -> TorchTrainer:
+def _trainer(assignments: Sequence[Assignment], plain: Sequence[Mapping[str, object]]) -> TorchTrainer:
+    assignment = assignments[0]
     config, operation = assignment.config, assignment.config.operation
     lowest, highest = operation.worker_range
     start_attempts = _ELASTIC_START_ATTEMPTS if is_elastic(operation) else operation.start_attempts
     return TorchTrainer(
         run_worker,
-        train_loop_config=dict(plain),
+        train_loop_config={ASSIGNMENTS: [dict(each) for each in plain]},
         torch_config=ProcessGroupConfig(timeout_s=int(operation.collective_timeout_s)),
         scaling_config=ScalingConfig(
             num_workers=(lowest, highest) if is_elastic(operation) else lowest,
@@ -141,7 +149,7 @@ def _trainer(assignment: Assignment, plain: Mapping[str, object]) -> TorchTraine
             ),
             callbacks=[
                 TuneReportCallback(),  # type: ignore[no-untyped-call]
-                EndObserver(RunStarts(assignment.session.uuid, assignment.run)),
+                EndObserver([RunStarts(each.session.uuid, each.run) for each in assignments]),
             ],
             logging_config=LoggingConfig(log_level="WARNING"),
         ),

@@ -20,25 +20,29 @@ from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.experiment import read_experiment, register_documents
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.openings import record_opening
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.records import Environment, Owner
 from ray_darts.artifacts.run_log import find_tip
 from ray_darts.artifacts.writer import RunWriter, claim_run
-from ray_darts.errors import ConfigError, DataError, RankFailed, RankLost, RunFinished
-from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
+from ray_darts.errors import ConfigError, DataError, RankFailed, RankLost, RunFailed, RunFinished
+from ray_darts.orchestration.assignment import Assignment, OutcomeKind, RunOutcome, outcome_of
 from ray_darts.orchestration.data_access import open_data
 from ray_darts.orchestration.group import FailureMailbox
-from ray_darts.orchestration.plan import check_identity
 from ray_darts.orchestration.rank_waiting import retry_during_outage, run_on_ranks, share_bytes
+from ray_darts.orchestration.requests import check_identity
 from ray_darts.orchestration.run_sink import Committer, RunSink
 from ray_darts.orchestration.runtime_hooks import NoHooks, RuntimeHooks
 from ray_darts.protocols.registry import find_task
 from ray_darts.protocols.task import Verdict
-from ray_darts.search.collectives import Collectives, SingleRank
+from ray_darts.tasks.collectives import Collectives, SingleRank
 
 logger = logging.getLogger("ray_darts.orchestration")
 
 _Result = TypeVar("_Result")
+
+_ENDED: tuple[OutcomeKind | None, ...] = (None, "finished", "failed")
+"""How a run had ended before it was claimed, as the ranks send it to each other."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +71,18 @@ class _OutageWait:
 
 def execute_run(
     assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment, context: RankContext
-) -> RunOutcome | None:
+) -> RunOutcome:
     """Do the assignment's task until it ends, is stopped or fails; every rank calls. Rank 0's outcome is the run's.
 
-    Returns: the outcome on rank 0; None on another rank, unless a rank failed.
+    Returns: the outcome; of another rank than 0 only its kind counts, which is the same on every rank.
     Raises: RankLost, and what a broken device raises: a restart goes on from the last durable step.
     """
     writer: RunWriter | None = None
     try:
-        writer = _claim_on_rank_0(assignment, store, owner, environment, context)
+        claimed = _claim_on_rank_0(assignment, store, owner, environment, context)
+        if isinstance(claimed, RunOutcome):
+            return claimed
+        writer = claimed
         return _execute(assignment, store, writer, context)
     except RankLost:
         posted = None if context.mailbox is None else context.mailbox.read()
@@ -105,32 +112,41 @@ def post_failure(error: Exception, mailbox: FailureMailbox | None) -> RunOutcome
 
 def _claim_on_rank_0(
     assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment, context: RankContext
-) -> RunWriter | None:
-    """Claim on rank 0 while the others wait; every rank calls, rank 0 gets the writer."""
-    hooks = context.hooks
+) -> RunWriter | RunOutcome | None:
+    """Claim on rank 0 while the others wait; every rank calls.
+
+    Returns: the writer on rank 0 and None on the others; or on every rank an outcome, of a run that has ended before.
+    """
+    hooks, collectives = context.hooks, context.collectives
     through_outages = _OutageWait(assignment.config.operation.give_up_s, hooks)
 
-    def claim() -> RunWriter:
+    def claim() -> RunWriter | RunOutcome:
         start = partial(_claim, assignment, store, owner, environment, hooks.previous_ended)
-        return through_outages(start, "the claim of the run")
+        try:
+            return through_outages(start, "the claim of the run")
+        except (RunFinished, RunFailed) as ended:
+            return outcome_of(ended)
 
-    return run_on_ranks(context.collectives, claim if context.collectives.shard.rank == 0 else None, context.device)
+    claimed = run_on_ranks(collectives, claim if collectives.shard.rank == 0 else None, context.device)
+    ended = claimed if isinstance(claimed, RunOutcome) else None
+    has_ended = torch.tensor([0 if ended is None else _ENDED.index(ended.kind)], device=context.device)
+    collectives.sum_(has_ended)
+    kind = _ENDED[int(has_ended)]
+    return (ended or RunOutcome(kind)) if kind is not None else claimed
 
 
-def _execute(
-    assignment: Assignment, store: ObjectStore, writer: RunWriter | None, context: RankContext
-) -> RunOutcome | None:
+def _execute(assignment: Assignment, store: ObjectStore, writer: RunWriter | None, context: RankContext) -> RunOutcome:
     config, collectives, device, hooks = assignment.config, context.collectives, context.device, context.hooks
     is_rank_0 = writer is not None
     through_outages = _OutageWait(config.operation.give_up_s, hooks)
     checkpoint = _shared_checkpoint(writer, through_outages, context)
-    data = run_on_ranks(collectives, lambda: open_data(config, assignment.seed), device)
+    data = run_on_ranks(collectives, lambda: open_data(config, assignment.coordinates.seed), device)
     assert data is not None
     _check_digests(assignment.data_digests, data.digests)
     if data.documents:
         register = partial(register_documents, store, assignment.experiment, assignment.run, data.documents)
         run_on_ranks(collectives, (lambda: through_outages(register, "the vocabulary")) if is_rank_0 else None, device)
-    task = find_task(assignment.task)(config, assignment.order, assignment.seed, data, collectives, device)
+    task = find_task(assignment.task)(config, assignment.coordinates, data, collectives, device)
     if checkpoint is not None:
         task.load_state_dict(checkpoint.tensors, checkpoint.state)
         logger.info("continuing after step %d of %d", task.step, task.total_steps)
@@ -144,10 +160,15 @@ def _execute(
             committed=lambda step, seconds: hooks.gauge("commit_seconds", seconds),
         )
     operation = config.operation
-    sink = RunSink(operation.commit_every_s, operation.report_every_s, collectives, device, hooks, committer)
+    keys = RunKeys(assignment.experiment, assignment.run)
+
+    def record(digest: str) -> int:
+        return through_outages(partial(record_opening, store, keys, digest), "the record of the test")
+
+    sink = RunSink(operation.commit_every_s, operation.report_every_s, collectives, device, hooks, committer, record)
     verdict = task.run(sink)
     if writer is None or committer is None:
-        return None
+        return _kind_of(verdict)
     return _conclude(assignment, store, writer, committer, through_outages, verdict, task.documents)
 
 
@@ -189,14 +210,14 @@ def _claim(
 
 def _check_world_size(assignment: Assignment, store: ObjectStore, world_size: int) -> None:
     """Refuse to continue local batch norm, which depends on the world size, at another one. Raises: ConfigError."""
-    if assignment.config.search.batch_norm == "sync" or assignment.allow_world_size_change:
+    if assignment.config.batch_norm == "sync" or assignment.allow_world_size_change:
         return
     tip = find_tip(store, RunKeys(assignment.experiment, assignment.run))
     if tip is None or tip.record.checkpoint is None or tip.record.environment.world_size == world_size:
         return
     raise ConfigError(
-        f"the run was searched by {tip.record.environment.world_size} workers with local batch norm, whose results "
-        f"differ with {world_size}: use as many workers, search.batch_norm=sync from the start, or "
+        f"the run was done by {tip.record.environment.world_size} workers with local batch norm, whose results "
+        f"differ with {world_size}: use as many workers, {assignment.config.BATCH_NORM}=sync from the start, or "
         "--allow-world-size-change",
         world_size=tip.record.environment.world_size,
     )
@@ -233,6 +254,13 @@ def _check_digests(wanted: Mapping[str, str], seen: Mapping[str, str]) -> None:
                 "every node must see the same data (data.path)",
                 digest=name,
             )
+
+
+def _kind_of(verdict: Verdict) -> RunOutcome:
+    """The outcome that a verdict means, where nothing goes wrong with its last record."""
+    if verdict.kind == "stopped":
+        return RunOutcome.from_plain({"kind": verdict.detail, "detail": "", "step": verdict.step})
+    return RunOutcome("finished" if verdict.kind == "finished" else "failed", verdict.detail, verdict.step)
 
 
 def _conclude(

@@ -11,17 +11,18 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.writer import RunWriter
 from ray_darts.errors import StoreUnavailable, Superseded
-from ray_darts.orchestration.rank_waiting import retry_during_outage
+from ray_darts.orchestration.rank_waiting import retry_during_outage, run_on_ranks
 from ray_darts.orchestration.runtime_hooks import RuntimeHooks
 from ray_darts.orchestration.telemetry import set_logged_epoch
 from ray_darts.protocols.task import Snapshot, StopReason, Wants
-from ray_darts.search.collectives import Collectives
+from ray_darts.tasks.collectives import Collectives
 from ray_darts.tasks.metrics import EpochMetrics
 
 logger = logging.getLogger("ray_darts.orchestration")
@@ -149,7 +150,10 @@ class RunSink:
         device: torch.device,
         hooks: RuntimeHooks,
         committer: Committer | None,
+        record_opening: Callable[[str], int] = lambda digest: 1,
     ) -> None:
+        """`record_opening(digest)`: counts the openings of a test set in the store."""
+        self._record_opening = record_opening
         self._commit_every_s, self._report_every_s = commit_every_s, report_every_s
         self._collectives, self._device = collectives, device
         self._hooks, self._committer = hooks, committer
@@ -195,6 +199,11 @@ class RunSink:
         if float(self._collectives.all_rows(waited)[0]) >= self._report_every_s:
             self._hooks.report(scalars)
             self._last_report = time.monotonic()
+
+    def test_opened(self, digest: str) -> int | None:
+        """Record the opening in the store, through outages, while the other ranks wait."""
+        record = None if self._committer is None else partial(self._record_opening, digest)
+        return run_on_ranks(self._collectives, record, self._device)
 
     def commit(self, snapshot: Snapshot) -> None:
         """Hand the snapshot to the committer's thread."""

@@ -7,7 +7,7 @@ A new cluster counts from one again. Knows no store.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ray.exceptions import RayError
 
@@ -69,9 +69,12 @@ def clear_starts(session: str) -> None:
 class EndObserver(UserCallback):
     """Reports the end of each start; Ray Train calls it on its controller."""
 
-    def __init__(self, starts: RunStarts) -> None:
-        self._starts = starts
+    def __init__(self, starts: Sequence[RunStarts]) -> None:
+        """`starts`: of each run of the worker group; only the one that was going on asks how its last start ended."""
+        self._starts = tuple(starts)
 
     def after_exception(self, run_context: object, worker_exceptions: Mapping[int, Exception]) -> None:
         """Called once some ranks have raised or died."""
-        self._starts.report_end(any(ended_by_itself(cause_of(error)) for error in worker_exceptions.values()))
+        by_itself = any(ended_by_itself(cause_of(error)) for error in worker_exceptions.values())
+        for starts in self._starts:
+            starts.report_end(by_itself)

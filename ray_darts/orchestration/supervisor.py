@@ -138,8 +138,10 @@ class Supervisor:
 
     def _outcome(self, run: str) -> RunOutcome:
         """How a run ended; its step is the last one that is known to be durable, whoever reported the end."""
-        outcome = self._outcomes.get(run, self._unanswered())
-        return replace(outcome, step=max(outcome.step, self._statuses.of(run).step))
+        outcome, status = self._outcomes.get(run, self._unanswered()), self._statuses.of(run)
+        if status.state == "finished":  # of several runs of a worker group that was lost, some may have finished
+            return RunOutcome("finished", step=status.step)
+        return replace(outcome, step=max(outcome.step, status.step))
 
     def _unanswered(self) -> RunOutcome:
         """The outcome of a run that the sweep has not reported."""

@@ -1,27 +1,24 @@
-"""A sweep: every seed with every order through Ray Tune, supervised by this process until all have ended.
+"""A sweep: every run of a request through Ray Tune, supervised by this process until all have ended.
 
 The same request again continues what is unfinished, publishes what is missing of finished runs, and starts no Ray
-when nothing is left to search.
+when nothing is left to do.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import ray
 
-import ray_darts
-from ray_darts.artifacts.architecture import group_facts
 from ray_darts.artifacts.best import Best, read_best
-from ray_darts.artifacts.experiment import data_summary, register_experiment, register_run
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.status import RunStatus, run_status
-from ray_darts.config import SearchConfig
+from ray_darts.config import RunConfig
 from ray_darts.errors import (
     ClusterError,
     GenotypeError,
@@ -35,19 +32,12 @@ from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_sessi
 from ray_darts.orchestration.capacity import Capacity, Demand, concurrent_runs, machine_capacity
 from ray_darts.orchestration.connection import named_cluster, ray_connection
 from ray_darts.orchestration.data_access import log_data, with_absolute_path
-from ray_darts.orchestration.plan import (
-    PlannedRun,
-    SweepPlan,
-    SweepRequest,
-    plan_sweep,
-    warning_before_search,
-)
+from ray_darts.orchestration.plan import PlannedRun, SweepPlan, plan_sweep
 from ray_darts.orchestration.preflight import check_from_worker, check_here, check_store_is_shared
+from ray_darts.orchestration.requests import SweepRequest
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
 from ray_darts.orchestration.supervisor import Limits, Supervisor
-from ray_darts.orchestration.tune_sweep import TuneSweep
-from ray_darts.protocols.dataset import DataFacts
-from ray_darts.protocols.method import Order
+from ray_darts.orchestration.tune_sweep import TuneSweep, grouped
 from ray_darts.report.amounts import counted
 
 logger = logging.getLogger("ray_darts.orchestration")
@@ -79,11 +69,11 @@ class SweepResult:
 
 
 def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
-    """Search until every run has ended; `observer` gets all runs' status every few seconds, on this thread.
+    """Work until every run has ended; `observer` gets all runs' status every few seconds, on this thread.
 
     In the main thread the first SIGINT or SIGTERM asks all runs to commit and end, a second one ends the command.
 
-    Raises: ConfigError, DataError, ClusterError (before anything is searched), ClusterLost, SweepCrashed, StoreError.
+    Raises: ConfigError, DataError, ClusterError (before anything is computed), ClusterLost, SweepCrashed, StoreError.
     """
     store = open_store(request.store_uri, request.config.store)
     plan = plan_sweep(request, store)
@@ -95,16 +85,15 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
         detail = "" if failure is None else f"{failure.kind}: {failure.detail}"
         outcomes[run.run] = RunOutcome("failed", f"{detail} (--retry-failed tries again)", run.status.step)
     statuses = {run.run: run.status for run in plan.runs}
-    if plan.to_search:
-        warning = warning_before_search(request.config)
-        if warning is not None:
-            logger.warning("warning: %s", warning)
+    if plan.to_do:
+        if request.warning is not None:
+            logger.warning("warning: %s", request.warning)
 
         def observe(runs: list[RunStatus]) -> None:
             statuses.update((run.run, run) for run in runs)
             observer(runs)
 
-        outcomes.update(_search(plan, store, observe))
+        outcomes.update(_execute(plan, store, observe))
         _read_ended(store, request.experiment, outcomes, statuses)
     best = _best_so_far(store, request.experiment)
     runs = tuple(replace(run, status=statuses[run.run]) for run in plan.runs)
@@ -150,32 +139,32 @@ def _best_so_far(store: ObjectStore, experiment: str) -> Best | None:
         return None
 
 
-def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str, RunOutcome]:
+def _execute(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str, RunOutcome]:
     request = plan.request
     if named_cluster(request.address) is None and not ray.is_initialized():
-        placement(request, machine_capacity(), len(plan.to_search))
+        placement(request, machine_capacity(), len(plan.to_do))
     with ray_connection(request.address, request.config.plugins) as connection:
         capacity = cluster_capacity()
         config, operation = with_absolute_path(request.config), request.config.operation
-        device, demand, num_concurrent = placement(request, capacity, len(plan.to_search))
+        device, demand, num_concurrent = placement(request, capacity, len(plan.to_do))
+        seed = plan.to_do[0].seed
         if connection.is_own:
-            data = check_here(config, request.seeds[0], store)
+            data = check_here(config, seed, store)
         else:
             check_store_is_shared(store)
-            data = check_from_worker(config, request.seeds[0], store.uri)
+            data = check_from_worker(config, seed, store.uri)
         log_data(data.facts.description)
         assignments = _assignments(plan, config, store.uri, device, data.digests)
-        runs = [(run.run, run.seed, run.order) for run in plan.to_search]
-        register_search(store, request.experiment, config, data.digests, runs, data.facts)
+        request.register(store, config, data.digests, [run.requested for run in plan.to_do], data.facts)
         logger.info(
-            "%s to search, %d at a time, each %s; %s",
+            "%s to do, %d at a time, each %s; %s",
             counted(len(assignments), "run"),
             num_concurrent,
             demand.describe(),
             capacity.describe(),
         )
         outcomes = Supervisor(
-            TuneSweep(assignments, num_concurrent),
+            TuneSweep(grouped(assignments, num_concurrent), num_concurrent),
             assignments,
             store,
             [run.status for run in plan.runs],
@@ -193,12 +182,12 @@ def _search(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str
 def placement(request: SweepRequest, capacity: Capacity, num_runs: int) -> tuple[Literal["cpu", "cuda"], Demand, int]:
     """The device, what a run asks for, and the runs at a time. Raises: ClusterError for what can never be placed."""
     operation = request.config.operation
-    device = search_device(operation.device, capacity)
+    device = worker_device(operation.device, capacity)
     demand = run_demand(operation, device)
     return device, demand, concurrent_runs(capacity, demand, max(num_runs, 1), operation.max_concurrent)
 
 
-def search_device(wanted: Literal["auto", "cpu", "cuda"], capacity: Capacity) -> Literal["cpu", "cuda"]:
+def worker_device(wanted: Literal["auto", "cpu", "cuda"], capacity: Capacity) -> Literal["cpu", "cuda"]:
     """What every worker computes on. Raises: ClusterError."""
     if wanted == "cuda" and not capacity.can_have("GPU"):
         raise ClusterError(f"operation.device is 'cuda', but the cluster has {capacity.describe()}")
@@ -206,16 +195,16 @@ def search_device(wanted: Literal["auto", "cpu", "cuda"], capacity: Capacity) ->
 
 
 def _assignments(
-    plan: SweepPlan, config: SearchConfig, store_uri: str, device: Literal["cpu", "cuda"], digests: Mapping[str, str]
+    plan: SweepPlan, config: RunConfig, store_uri: str, device: Literal["cpu", "cuda"], digests: Mapping[str, str]
 ) -> list[Assignment]:
     session = new_session(ray_job=ray.get_runtime_context().get_job_id())
     return [
         Assignment(
             config=config,
             experiment=plan.request.experiment,
+            task=run.requested.task,
             run=run.run,
-            seed=run.seed,
-            order=run.order,
+            coordinates=run.requested.coordinates,
             store_uri=store_uri,
             session=session,
             device=device,
@@ -223,36 +212,5 @@ def _assignments(
             retry_failed=plan.request.retry_failed,
             allow_world_size_change=plan.request.allow_world_size_change,
         )
-        for run in plan.to_search
+        for run in plan.to_do
     ]
-
-
-def register_search(
-    store: ObjectStore,
-    experiment: str,
-    config: SearchConfig,
-    digests: Mapping[str, str],
-    runs: Iterable[tuple[str, int, Order]],
-    facts: DataFacts | None = None,
-) -> None:
-    """Write experiment.json, with `facts` of the data, and the run.json of each (run, seed, order), or find them equal.
-
-    Raises: ConfigError naming each difference, StoreError.
-    """
-    layout, identity = config.space.layout(), config.identity()
-    register_experiment(
-        store,
-        experiment,
-        identity=identity,
-        config_digest=config.digest(),
-        layout=layout,
-        data_digests=digests,
-        code=f"ray_darts {ray_darts.__version__}",
-        defaults=config.identity_defaults(),
-        data=data_summary(facts),
-    )
-    method = identity.get("method")
-    groups = group_facts(config.method.groups(layout), layout)
-    for run, seed, order in runs:
-        settings = method if isinstance(method, dict) else None
-        register_run(store, experiment, run, seed, order, method=settings, groups=groups)

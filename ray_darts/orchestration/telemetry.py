@@ -49,7 +49,8 @@ class RunGauges:
     """Gauges `ray_darts_<name>` through ray.util.metrics, tagged with the run; each is made when first set."""
 
     def __init__(self, assignment: Assignment) -> None:
-        self._tags = {"experiment": assignment.experiment, "run": assignment.run, "order": assignment.order}
+        self._tags = {"experiment": assignment.experiment, "run": assignment.run}
+        self._tags["order"] = assignment.coordinates.order or ""
         self._gauges: dict[str, Gauge] = {}
 
     def set(self, name: str, value: float) -> None:

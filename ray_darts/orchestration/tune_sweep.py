@@ -1,6 +1,6 @@
-"""One sweep as Ray Tune executes it: the queue of runs, the Tuner, its results as outcomes, and the stop request.
+"""One sweep as Ray Tune executes it: the queue of worker groups, the Tuner, outcomes, and the stop request.
 
-A waiting run is one entry of a list: it costs the head no process, and a stop does not have to start it first.
+A waiting group is one entry of a list: it costs the head no process, and a stop does not have to start it first.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from ray_darts.orchestration.resources import (
     free_places_of_lost_controllers,
     waiting_demand,
 )
-from ray_darts.orchestration.run import ASSIGNMENT, OUTCOME, RAY_PATH, ray_filesystem, run_trial
+from ray_darts.orchestration.run import OUTCOMES, RAY_PATH, ray_filesystem, run_trial
 from ray_darts.orchestration.runtime_hooks import clear_stop, request_stop
 from ray_darts.orchestration.starts import clear_starts
+from ray_darts.orchestration.worker import ASSIGNMENTS
 from ray_darts.protocols.task import StopReason
 
 logger = logging.getLogger("ray_darts.orchestration")
@@ -38,11 +39,11 @@ _UNREACHABLE = (RayError, RuntimeError, ConnectionError)
 
 
 class RunQueue(Searcher):
-    """Gives each assignment to Ray Tune once, first come, first served. `started`: names of the runs given so far."""
+    """Gives each group of assignments to Ray Tune once, first come, first served. `started`: the runs given so far."""
 
-    def __init__(self, assignments: Sequence[Assignment]) -> None:
+    def __init__(self, groups: Sequence[Sequence[Assignment]]) -> None:
         super().__init__()
-        self._waiting = deque(assignments)
+        self._waiting = deque(groups)
         self._closed = False
         self.started: set[str] = set()
 
@@ -51,12 +52,12 @@ class RunQueue(Searcher):
         self._closed = True
 
     def suggest(self, trial_id: str) -> dict[str, object] | None:
-        """Return the next run's assignment; Ray Tune calls this when it has room for a run."""
+        """Return the next group's assignments; Ray Tune calls this when it has room for a worker group."""
         if self._closed or not self._waiting:
             return Searcher.FINISHED  # type: ignore[return-value]  # a text, as Searcher documents it
-        assignment = self._waiting.popleft()
-        self.started.add(assignment.run)
-        return {ASSIGNMENT: assignment.to_plain()}
+        group = self._waiting.popleft()
+        self.started.update(assignment.run for assignment in group)
+        return {ASSIGNMENTS: [assignment.to_plain() for assignment in group]}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, object] | None = None, error: bool = False) -> None:
         """Do nothing: no run depends on the result of another."""
@@ -69,13 +70,13 @@ class RunQueue(Searcher):
 
 
 class TuneSweep:
-    """The assignments of one session, `num_concurrent` at a time on the connected cluster."""
+    """The groups of assignments of one session, `num_concurrent` worker groups at a time on the connected cluster."""
 
-    def __init__(self, assignments: Sequence[Assignment], num_concurrent: int) -> None:
-        self._assignments, self._num_concurrent = assignments, num_concurrent
-        self._session = assignments[0].session.uuid
-        self._max_failures = assignments[0].config.operation.max_failures
-        self._queue = RunQueue(assignments)
+    def __init__(self, groups: Sequence[Sequence[Assignment]], num_concurrent: int) -> None:
+        self._groups, self._num_concurrent = groups, num_concurrent
+        self._session = groups[0][0].session.uuid
+        self._max_failures = groups[0][0].config.operation.max_failures
+        self._queue = RunQueue(groups)
         self._ended = threading.Event()
 
     @property
@@ -97,7 +98,8 @@ class TuneSweep:
         outcomes = {}
         for result in (results[index] for index in range(len(results))):
             if result.config:
-                outcomes[result.config[ASSIGNMENT]["run"]] = self._outcome(result)
+                runs = [assignment["run"] for assignment in result.config[ASSIGNMENTS]]
+                outcomes.update(self._outcomes(result, runs))
         return outcomes
 
     def request_stop(self, reason: StopReason) -> None:
@@ -141,12 +143,12 @@ class TuneSweep:
                 logger.warning("the controller of a run was lost: the resources of its workers are free again")
 
     def _tuner(self) -> tune.Tuner:
-        first = self._assignments[0]
+        first = self._groups[0][0]
         return tune.Tuner(
             tune.with_resources(run_trial, {HEAD_RESOURCE: _DRIVER_SHARE}),
             tune_config=tune.TuneConfig(
                 search_alg=self._queue,
-                num_samples=len(self._assignments),
+                num_samples=len(self._groups),
                 max_concurrent_trials=self._num_concurrent,
             ),
             run_config=tune.RunConfig(
@@ -158,9 +160,17 @@ class TuneSweep:
             ),
         )
 
-    def _outcome(self, result: tune.Result) -> RunOutcome:
-        plain = (result.metrics or {}).get(OUTCOME)
+    def _outcomes(self, result: tune.Result, runs: Sequence[str]) -> dict[str, RunOutcome]:
+        plain = (result.metrics or {}).get(OUTCOMES)
         if isinstance(plain, Mapping):
-            return RunOutcome.from_plain(plain)
+            return {run: RunOutcome.from_plain(plain[run]) for run in runs}
         last = describe_loss(result.error)
-        return RunOutcome("lost", f"its trial process died more than {self._max_failures} times, at last: {last}")
+        lost = RunOutcome("lost", f"its trial process died more than {self._max_failures} times, at last: {last}")
+        return dict.fromkeys(runs, lost)
+
+
+def grouped(assignments: Sequence[Assignment], num_concurrent: int) -> list[list[Assignment]]:
+    """The runs of each worker group: `operation.runs_per_start` at most, and fewer where a place would stay empty."""
+    most = assignments[0].config.operation.runs_per_start
+    size = min(most, -(-len(assignments) // num_concurrent))
+    return [list(assignments[first : first + size]) for first in range(0, len(assignments), size)]

@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 
 import ray
 import ray.train
@@ -30,18 +31,27 @@ from ray_darts.orchestration.runtime_hooks import StopPoller
 from ray_darts.orchestration.starts import RunStarts
 from ray_darts.orchestration.telemetry import RunGauges, start_run_log
 from ray_darts.protocols.task import StopReason
-from ray_darts.search.collectives import SingleRank
+from ray_darts.tasks.collectives import SingleRank
 
 _PACKAGES = ("torch", "ray", "numpy")
 
 
-def run_worker(settings: dict[str, object]) -> dict[str, object] | None:
-    """One rank of one worker-group start; `settings` is an Assignment as plain data.
+ASSIGNMENTS = "assignments"
+"""The key of a worker group's runs in what Ray carries: Assignments as plain data, in the order of their execution."""
 
-    Returns: a RunOutcome as plain data, as `execute_run` does. Raises: RankLost and what a broken device raises.
+_GO_ON_AFTER = ("finished", "failed")
+
+
+def run_worker(settings: dict[str, list[dict[str, object]]]) -> dict[str, object]:
+    """One rank of one worker-group start: does its runs (ASSIGNMENTS in `settings`) one after the other.
+
+    Each run has a log of its own; a start that follows a lost one finds the finished runs finished. Runs after one that
+    was stopped, or that broke the process group, are not begun and have its outcome.
+    Returns: {run: RunOutcome as plain data}. Raises: RankLost and what a broken device raises.
     """
     install_crash_hook()
-    device = ray.train.torch.get_device() if settings.get("device") == "cuda" else torch.device("cpu")
+    plain = settings[ASSIGNMENTS]
+    device = ray.train.torch.get_device() if plain[0].get("device") == "cuda" else torch.device("cpu")
     collectives = SingleRank() if ray.train.get_context().get_world_size() == 1 else RankGroup()
     is_rank_0 = collectives.shard.rank == 0
     mailbox = None
@@ -49,22 +59,31 @@ def run_worker(settings: dict[str, object]) -> dict[str, object] | None:
         mailbox = FailureMailbox(collectives, os.environ["MASTER_ADDR"], device)
     node = ray.get_runtime_context().get_node_id()
     labels = _node_labels(node)
-    try:
-        assignment = Assignment.from_plain(settings)
-        start_run_log(assignment)
-        torch.set_num_threads(assignment.config.operation.threads)
-        hooks = RayHooks(assignment, is_rank_0)
-        owner = owner_of(assignment.session, node, labels, hooks.start)
-        environment = environment_of(assignment, collectives.shard.world_size, device)
-        store = open_store(assignment.store_uri, assignment.config.store)
-    except (torch.AcceleratorError, RankLost):
-        raise
-    except Exception as error:  # noqa: BLE001 - Ray would repeat whatever is raised; a retry would fail alike
-        outcome: RunOutcome | None = post_failure(error, mailbox)
-    else:
-        context = RankContext(collectives, device, hooks, mailbox)
-        outcome = execute_run(assignment, store, owner, environment, context)
-    return None if outcome is None else outcome.to_plain()
+    poller: StopPoller | None = None
+    outcomes: dict[str, RunOutcome] = {}
+    for settings_of_run in plain:
+        try:
+            assignment = Assignment.from_plain(settings_of_run)
+            start_run_log(assignment)
+            torch.set_num_threads(assignment.config.operation.threads)
+            if is_rank_0 and poller is None:
+                poller = StopPoller(assignment.session.uuid)
+            hooks = RayHooks(assignment, poller, is_rank_0)
+            owner = owner_of(assignment.session, node, labels, hooks.start)
+            environment = environment_of(assignment, collectives.shard.world_size, device)
+            store = open_store(assignment.store_uri, assignment.config.store)
+        except (torch.AcceleratorError, RankLost):
+            raise
+        except Exception as error:  # noqa: BLE001 - Ray would repeat whatever is raised; a retry would fail alike
+            outcome = post_failure(error, mailbox)
+        else:
+            context = RankContext(collectives, device, hooks, mailbox)
+            outcome = execute_run(assignment, store, owner, environment, context)
+        outcomes[str(settings_of_run["run"])] = outcome
+        if outcome.kind not in _GO_ON_AFTER:
+            break
+    not_begun = replace(outcome, step=0)
+    return {str(run["run"]): outcomes.get(str(run["run"]), not_begun).to_plain() for run in plain}
 
 
 def environment_of(assignment: Assignment, world_size: int, device: torch.device) -> Environment:
@@ -87,13 +106,13 @@ def _device_kind(device: torch.device) -> str:
 
 
 class RayHooks:
-    """The hooks of a worker under Ray; only rank 0 counts starts, polls for a stop request and publishes gauges."""
+    """The hooks of a run under Ray; only rank 0 counts starts, has a poller for stop requests and publishes gauges."""
 
-    def __init__(self, assignment: Assignment, is_rank_0: bool) -> None:
+    def __init__(self, assignment: Assignment, poller: StopPoller | None, is_rank_0: bool) -> None:
         starts = RunStarts(assignment.session.uuid, assignment.run)
         self.start = starts.count() if is_rank_0 else 0
         self.previous_ended = starts.take_end() if is_rank_0 else False
-        self._poller = StopPoller(assignment.session.uuid) if is_rank_0 else None
+        self._poller = poller
         self._gauges = RunGauges(assignment) if is_rank_0 else None
 
     def stop_requested(self) -> StopReason | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import torch
 
     from ray_darts.config.search import SearchSettings
+    from ray_darts.config.training import TrainingSettings
     from ray_darts.data.batch import Batch, Shard
+    from ray_darts.protocols.method import Progress
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class DataFacts:
     description: DataDescription = DataDescription()
 
 
-class SearchData(Protocol):
-    """Both halves of a bilevel search, as seeded streams; one object per run.
+class TaskData(Protocol):
+    """The seeded streams of one run, whatever its task.
 
     `facts` completes the config; `digests` name the bytes used ({"data": sha256} and, say, "split" or "vocabulary")
     and are compared between nodes and commands.
@@ -69,12 +71,16 @@ class SearchData(Protocol):
         ...
 
     def num_steps(self, epoch: int) -> int:
-        """Bilevel steps in `epoch` (from 0); the same on all ranks."""
+        """Steps in `epoch` (from 0); the same on all ranks."""
         ...
 
     def total_steps(self, epochs: int) -> int:
-        """Bilevel steps in the first `epochs` epochs; a formula where all epochs are of one length."""
+        """Steps in the first `epochs` epochs; a formula where all epochs are of one length."""
         ...
+
+
+class SearchData(TaskData, Protocol):
+    """Both halves of a bilevel search."""
 
     def bilevel_batches(self, epoch: int, index: int, shard: Shard, device: torch.device) -> tuple[Batch, Batch]:
         """The (train, validation) batches of step `index` of `epoch`: this shard of one global batch each."""
@@ -85,6 +91,44 @@ class SearchData(Protocol):
 
         Every rank yields the same number of batches, so that collectives inside a forward pass match; a batch is
         sharded like a training batch, and may be empty on some ranks only if the space allows it.
+        """
+        ...
+
+
+class TestData(Protocol):
+    """An opened test set. `digest`: SHA-256 (hex) of its samples; `num_samples`: images, or tokens."""
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def num_samples(self) -> int: ...
+
+    def batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
+        """All of it once, in a fixed order, without augmentation; sharded as `SearchData.evaluation_batches`."""
+        ...
+
+
+class TrainingData(TaskData, Protocol):
+    """The batches of a training from scratch. The test set is closed until the last step is done."""
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Training samples of each class; () where there are no classes."""
+        ...
+
+    def training_batch(self, epoch: int, index: int, shard: Shard, device: torch.device) -> Batch:
+        """This shard of the global batch of step `index` of `epoch`, augmented."""
+        ...
+
+    def validation_batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
+        """The validation part once, as `SearchData.evaluation_batches`; nothing where nothing is held out."""
+        ...
+
+    def open_test(self, progress: Progress) -> TestData | None:
+        """Read the test set; None where the data have none. `progress`: `step` is the number of finished steps.
+
+        Raises: TestSetClosed before the last step is done, or where the settings do not allow a test; DataError.
         """
         ...
 
@@ -102,19 +146,30 @@ class LoadedData(Protocol):
         ...
 
 
+@runtime_checkable
+class TrainableData(LoadedData, Protocol):
+    """A data set in memory on which a derived network can be trained, too."""
+
+    def training_streams(self, training: TrainingSettings, seed: int) -> TrainingData:
+        """The streams of one seed of a training. Raises: DataError."""
+        ...
+
+
 class Dataset(KindSettings, abc.ABC):
     """A kind of data, with its settings; found by `kind`.
 
     `form`: of its batches, which decides the spaces that can search on it: "images" (inputs [N, C, H, W] and labels
     [N]), "text" (tokens [T, N], and the next ones), or a name that a space of your own knows.
     `UNCOMPARED`: the fields outside an experiment's identity: where the data lies, and what only chooses among data
-    whose digests are compared.
+    whose digests are compared. `ADDED`: fields that came after the first release, left out of an identity at their
+    default, so that older releases can compare it.
     `path`: where the data lies; `endpoint_url`: the S3 service from which it is read (absent: the one that the store
     settings name, else AWS's standard settings).
     """
 
     form: ClassVar[str]
     UNCOMPARED: ClassVar[frozenset[str]] = frozenset({"path", "endpoint_url"})
+    ADDED: ClassVar[frozenset[str]] = frozenset()
 
     path: str | None = None
     endpoint_url: str | None = Field(None, description="S3 service of an s3:// path; absent: as store.endpoint_url")
@@ -140,6 +195,10 @@ class Dataset(KindSettings, abc.ABC):
     def size_unread(self, search: SearchSettings) -> tuple[DataFacts, int] | None:
         """(facts, steps of a whole run) if they are known without reading or downloading anything, else None."""
         return None
+
+    def training_mistakes(self, training: TrainingSettings, workers: int) -> Iterator[str]:
+        """One line per conflict of the data with these settings of a training and this number of workers."""
+        return iter(())
 
     def mistakes(self, search: SearchSettings, workers: int) -> Iterator[str]:
         """One line per conflict of the data with these search settings and this number of workers."""

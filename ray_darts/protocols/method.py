@@ -41,10 +41,12 @@ class Progress:
 class Method(KindSettings, abc.ABC):
     """A search method, with its settings; found by `kind`.
 
-    `orders`: the gradient orders that the method defines; a run has one of them.
+    `orders`: the gradient orders that the method defines, of which a run has one; none for a method without gradients.
+    `task`: the task of its runs.
     """
 
     orders: ClassVar[tuple[Order, ...]] = ORDERS
+    task: ClassVar[str] = "search"
 
     def groups(self, layout: SpaceLayout) -> tuple[ParameterGroup, ...]:
         """The architecture parameters in the order of the flat vector; by default one alpha per edge and operation."""

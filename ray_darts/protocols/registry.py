@@ -35,7 +35,10 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     "method": {"darts": "ray_darts.methods.darts:Darts"},
     "operation": {},
     "dataset": {"images": "ray_darts.data.images.dataset:Images", "text": "ray_darts.data.text.dataset:Text"},
-    "task": {"search": "ray_darts.search.loop:SearchLoop"},
+    "task": {
+        "search": "ray_darts.search.loop:SearchLoop",
+        "training": "ray_darts.training.loop:TrainingLoop",
+    },
 }
 """{kind: {name: module:object}}: everything built into the package."""
 

@@ -39,13 +39,23 @@ class CellWords(NamedTuple):
     output: str
 
 
+class NetworkSettings(KindSettings):
+    """The sizes of a space's derived networks; `kind` is the space's.
+
+    `data_forms`: the forms of batches that they take. `unused_settings`: fields of TrainingSettings without effect.
+    """
+
+    data_forms: ClassVar[tuple[str, ...]] = ()
+    unused_settings: ClassVar[frozenset[str]] = frozenset()
+
+
 class Space(KindSettings, abc.ABC):
     """A search space, with its settings; found by `kind`.
 
     `data_forms`: the forms of batches that its supernet takes, as data sets name them. `ranking`: its interim
     metric. `words`: its names for drawings.
     `runtime_fields`: the settings of `operation` that it uses, of those that change how a supernet is computed.
-    `published`: {name: text form} of cells that a paper published.
+    `published`: {name: text form} of cells that a paper published. `network_settings`: the options of `network`.
     """
 
     data_forms: ClassVar[tuple[str, ...]]
@@ -53,6 +63,7 @@ class Space(KindSettings, abc.ABC):
     words: ClassVar[CellWords]
     runtime_fields: ClassVar[frozenset[str]] = frozenset()
     published: ClassVar[Mapping[str, str]] = {}
+    network_settings: ClassVar[type[NetworkSettings]] = NetworkSettings
 
     @abc.abstractmethod
     def layout(self) -> SpaceLayout:
@@ -70,7 +81,8 @@ class Space(KindSettings, abc.ABC):
 
     @classmethod
     def network(cls, genotype: Genotype, facts: DataFacts, **options: object) -> nn.Module:
-        """The network of a genotype, to be trained from scratch. Raises: ConfigError on unknown options."""
+        """The network of a genotype, to be trained from scratch: a `spaces.derived.DerivedNetwork`, if this package
+        is to train it; options: `network_settings`. Raises: ConfigError on unknown options."""
         raise GenotypeError(f"the space {genotype.space!r} builds no network of a genotype")
 
     @classmethod

@@ -7,22 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
+
+from ray_darts.protocols.method import Order
+from ray_darts.protocols.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from ray_darts.config import SearchConfig
-    from ray_darts.protocols.dataset import SearchData
-    from ray_darts.protocols.method import Order
-    from ray_darts.search.collectives import Collectives
+    from ray_darts.tasks.collectives import Collectives
     from ray_darts.tasks.metrics import EpochMetrics
 
 StopReason = Literal["interrupted", "time_limit", "superseded", "store_given_up"]
+
+
+class RunCoordinates(Settings):
+    """What distinguishes a run from the others of its experiment; a task uses what it knows.
+
+    `order`: of the alpha gradient, None where there is none. `method`: the settings of a search's method where they
+    are not the config's. `genotype`: the architecture that a training trains, as `Genotype.to_data`.
+    """
+
+    seed: int = Field(ge=0)
+    order: Order | None = None
+    method: dict[str, JsonValue] | None = None
+    genotype: dict[str, JsonValue] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,13 @@ class Sink(Protocol):
         """Receive an epoch's metrics; called on every rank at each epoch's end, may be a barrier of all ranks."""
         ...
 
+    def test_opened(self, digest: str) -> int | None:
+        """Record that this run opens the test set of the data with this digest, before it is read.
+
+        Called on every rank; returns on rank 0 how many runs have done so, this one included.
+        """
+        ...
+
     def commit(self, snapshot: Snapshot) -> None:
         """Receive a snapshot to store; return at once and write in the background."""
         ...
@@ -92,20 +112,19 @@ class Task(Protocol):
     """
 
     kind: ClassVar[str]
-    documents: ClassVar[tuple[str, ...]]
+    documents: tuple[str, ...]
     step: int
     total_steps: int
 
     def __init__(
         self,
-        config: SearchConfig,
-        order: Order,
-        seed: int,
-        data: SearchData,
+        config: Any,
+        coordinates: RunCoordinates,
+        data: Any,
         collectives: Collectives,
         device: torch.device,
     ) -> None:
-        """Start at the first step; every rank calls with the same config, order and seed."""
+        """Start at the first step; every rank calls with the same config (of the task's own kind) and coordinates."""
         ...
 
     def load_state_dict(self, tensors: Mapping[str, NDArray[np.generic]], state: Mapping[str, object]) -> None:

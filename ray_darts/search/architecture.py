@@ -13,7 +13,7 @@ from ray_darts.data.batch import Draws, generator
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.layout import ParameterGroup, SpaceLayout
 from ray_darts.protocols.method import Method, Progress
-from ray_darts.search.flat import FlatVector
+from ray_darts.tasks.flat import FlatVector
 
 
 class Architecture:

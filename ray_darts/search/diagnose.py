@@ -12,10 +12,10 @@ from torch import Tensor
 from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch
 from ray_darts.protocols.method import Progress
-from ray_darts.search.flat import FlatVector
-from ray_darts.search.hypergradient import local_gradient
 from ray_darts.search.step import BilevelStep, Half
 from ray_darts.spaces.supernet import Pass
+from ray_darts.tasks.diagnosis import first_found, loss_findings
+from ray_darts.tasks.flat import FlatVector
 
 
 def first_non_finite(step: BilevelStep, train: Batch, validation: Batch, progress: Progress) -> dict[str, object]:
@@ -24,13 +24,8 @@ def first_non_finite(step: BilevelStep, train: Batch, validation: Batch, progres
     Returns: {"rank", "tensor"}, the same on every rank.
     """
     own = _own_findings(step, train, validation, progress)
-    names = ["", *own]
-    found = next((index for index, name in enumerate(names) if name and own[name]), 0)
-    rows = step.collectives.all_rows(torch.tensor([found], device=step.device)).flatten().tolist()
-    for rank, index in enumerate(rows):
-        if index:
-            return {"rank": rank, "tensor": names[int(index)]}
-    return {"rank": 0, "tensor": "alpha gradient (virtual step)" if step.order == "second" else "alphas"}
+    otherwise = "alpha gradient (virtual step)" if step.order == "second" else "alphas"
+    return first_found(own, step.collectives, step.device, otherwise)
 
 
 def likely_cause(tensor: str, config: SearchConfig) -> str:
@@ -55,10 +50,7 @@ def _own_findings(step: BilevelStep, train: Batch, validation: Batch, progress: 
     for name, batch, carry, purpose, part, prefix in passes:
         findings[f"{name} input"] = batch.inputs.is_floating_point() and not bool(torch.isfinite(batch.inputs).all())
         objective = step.objective(name, batch, carry, purpose, progress)
-        buffer = local_gradient(objective, [part], 1 + len(step.supernet.sum_names))
-        findings[f"{name} loss"] = not bool(torch.isfinite(buffer.extras[0]))
-        for tensor, gradient in zip(part.tensors, part.views(buffer.gradients[0]), strict=True):
-            findings[f"gradient of {prefix}{tensor} ({name} loss)"] = not bool(torch.isfinite(gradient).all())
+        findings |= loss_findings(objective, part, 1 + len(step.supernet.sum_names), name, prefix)
     step.statistics.vector.copy_(statistics)
     for moved, vector in (("weights", step.weights.vector), ("alphas", step.alphas.vector)):
         findings[moved] = not bool(torch.isfinite(vector).all())

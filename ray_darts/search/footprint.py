@@ -20,13 +20,13 @@ from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order
-from ray_darts.search.collectives import SingleRank
 from ray_darts.search.meta_calls import META, Call, MetaCalls, plain_call
-from ray_darts.search.precision import parameter_dtype
 from ray_darts.search.step import ONLY_STEP, BilevelStep
 from ray_darts.spaces.build import build_supernet
 from ray_darts.spaces.planned_device import planned_for
 from ray_darts.spaces.supernet import Pass
+from ray_darts.tasks.collectives import SingleRank
+from ray_darts.tasks.precision import parameter_dtype
 
 logger = logging.getLogger(__name__)
 

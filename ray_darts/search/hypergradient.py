@@ -13,22 +13,16 @@ Phases of the second order (three averages; averaging only the last line is wron
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ray_darts.search.flat import FlatVector, ReductionBuffer
-from ray_darts.search.optimisers import clip_coefficient
-
-Objective = Callable[[bool], Iterator[tuple[Tensor, Tensor]]]
-"""objective(full_precision) yields (loss, extras) for each micro-batch: the loss at the current weights and alphas,
-weighted by the micro-batch's share of the global batch, and numbers [E] that are summed in the same reduction.
-`full_precision`: compute in float32 or better, whatever the precision setting."""
-
-Sum = Callable[[Tensor], None]
+from ray_darts.tasks.flat import FlatVector, ReductionBuffer
+from ray_darts.tasks.gradient import Objective, Sum, local_gradient, reduced_gradient
+from ray_darts.tasks.sgd import clip_coefficient
 
 Hessian = Literal["finite_difference", "exact"]
 
@@ -49,13 +43,6 @@ class AlphaGradient:
 
     gradient: Tensor
     extras: Tensor
-
-
-def reduced_gradient(objective: Objective, parts: list[FlatVector], num_extras: int, sum_: Sum) -> ReductionBuffer:
-    """The gradient of `objective` in all tensors of `parts`, summed over micro-batches and ranks in one collective."""
-    buffer = local_gradient(objective, parts, num_extras)
-    sum_(buffer.vector)
-    return buffer
 
 
 def first_order(alphas: FlatVector, validation: Objective, num_extras: int, sum_: Sum) -> AlphaGradient:
@@ -100,19 +87,6 @@ def second_order(
     if coefficient is not None:
         product = product * coefficient
     return AlphaGradient(gradient_alpha.sub(product, alpha=step.rate), outer.extras)
-
-
-def local_gradient(
-    objective: Objective, parts: list[FlatVector], num_extras: int, *, full_precision: bool = False
-) -> ReductionBuffer:
-    """This rank's part of the gradient, summed over micro-batches; the objective fills the first extras."""
-    buffer = ReductionBuffer(parts, num_extras)
-    inputs = [tensor for part in parts for tensor in part.tensors.values()]
-    for loss, extras in objective(full_precision):
-        buffer.add_(torch.autograd.grad(loss, inputs, allow_unused=True))
-        if num_extras:
-            buffer.extras[: extras.numel()].add_(extras)
-    return buffer
 
 
 def _difference_product(

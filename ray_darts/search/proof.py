@@ -19,11 +19,12 @@ from torch import Tensor
 
 from ray_darts.config import load_config
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.search.collectives import ProcessGroup, SingleRank
-from ray_darts.search.flat import FlatVector
-from ray_darts.search.hypergradient import Hessian, Objective, Sum, VirtualStep, first_order, second_order
+from ray_darts.search.hypergradient import Hessian, VirtualStep, first_order, second_order
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.build import build_supernet
+from ray_darts.tasks.collectives import ProcessGroup, SingleRank
+from ray_darts.tasks.flat import FlatVector
+from ray_darts.tasks.gradient import Objective, Sum
 
 Data = tuple[Tensor, Tensor]
 

@@ -15,21 +15,20 @@ from torch import Tensor
 from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch
 from ray_darts.protocols.method import Order, Progress
+from ray_darts.search.adam import Adam
 from ray_darts.search.architecture import Architecture
-from ray_darts.search.collectives import Collectives
 from ray_darts.search.compiling import compiled_losses
-from ray_darts.search.flat import FlatVector
 from ray_darts.search.hypergradient import (
     AlphaGradient,
-    Objective,
     VirtualStep,
     first_order,
-    local_gradient,
     second_order,
 )
-from ray_darts.search.optimisers import Adam, Sgd
-from ray_darts.search.precision import forward_autocast, matmul_precision, parameter_dtype
 from ray_darts.spaces.supernet import Pass, Supernet
+from ray_darts.tasks.collectives import Collectives
+from ray_darts.tasks.gradient import Objective
+from ray_darts.tasks.precision import forward_autocast, matmul_precision, parameter_dtype
+from ray_darts.tasks.weight_step import WeightStep
 
 Half = Literal["training", "validation"]
 
@@ -56,12 +55,11 @@ class BilevelStep:
         dtype = parameter_dtype(config.search)
         self.supernet = supernet.to(device=device, dtype=dtype).train()
         self._compiled = compiled_losses(config.operation, supernet)
-        self.weights = FlatVector(dict(supernet.named_parameters()))
+        self.weight_step = WeightStep(supernet, config.weights, collectives)
+        self.weights, self.statistics = self.weight_step.weights, self.weight_step.statistics
+        self.sgd = self.weight_step.sgd
         self.architecture = Architecture(config.method, supernet.layout, config.alphas, seed, device, dtype)
         self.alphas = self.architecture.parameters
-        statistics = {name: b for name, b in supernet.named_buffers() if name.endswith(("running_mean", "running_var"))}
-        self.statistics = FlatVector(statistics)
-        self.sgd = Sgd(config.weights, self.weights.vector)
         self.adam = Adam(config.alphas, self.alphas.vector)
         self.healthy = torch.ones((), dtype=torch.bool, device=device)
         self.num_healthy = torch.zeros((), dtype=torch.int64, device=device)
@@ -157,20 +155,12 @@ class BilevelStep:
         return evaluate
 
     def _weight_step_(self, train: Batch, rate: float, progress: Progress) -> Tensor:
-        """Do one SGD step; return the global batch's sums. The same reduction averages the running statistics: all
-        ranks start from equal ones, and the weighted mean of their updates is equal on all ranks again."""
+        """Do one SGD step; return the global batch's sums."""
         carries: list[Tensor] = []
         objective = self.objective("training", train, self.train_carry, Pass.WEIGHT, progress, carries)
         num_extras = 1 + len(self.supernet.sum_names)
-        statistics = self.statistics.vector.clone()
         with self.alphas.held():
-            buffer = local_gradient(objective, [self.weights], num_extras + self.statistics.size)
-        extras, moved = torch.split(buffer.extras, [num_extras, self.statistics.size])
-        torch.mul(self.statistics.vector, train.share, out=moved)
-        self.collectives.sum_(buffer.vector)
-        finite = torch.isfinite(buffer.vector.sum())
-        self.healthy = self.sgd.step_(self.weights.vector, buffer.gradients[0], rate, self.healthy & finite)
-        self.statistics.vector.copy_(torch.where(self.healthy, moved, statistics))
+            extras, self.healthy = self.weight_step.step_(objective, train.share, rate, self.healthy, num_extras)
         if carries and self.train_carry is not None:
             self.train_carry = torch.where(self.healthy, torch.cat(carries), self.train_carry)
         return extras[1:].double()

@@ -1,6 +1,9 @@
-"""Builds the supernet of a config, seeded on the CPU so that every device starts from the same weights."""
+"""Builds networks, seeded on the CPU so that every device starts from the same weights."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -17,6 +20,13 @@ def build_supernet(config: SearchConfig, facts: DataFacts, seed: int, device: to
     PyTorch (or the space) initialises the weights, in float32 for every precision. The global random state is
     restored.
     """
+    with seeded(seed):
+        return config.space.supernet(facts, config.operation, device)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """PyTorch draws the weights of networks built inside as a function of `seed`; its global state is restored."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(seed, "weights").integers(2**63 - 1)))
-        return config.space.supernet(facts, config.operation, device)
+        yield

@@ -14,7 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ray_darts.data.batch import Batch
+from ray_darts.spaces.derived import DerivedNetwork, LossSettings
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
+
+SUM_NAMES = ("loss_sum", "correct", "samples")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Scores:
 class ClassifyingSupernet(Supernet, abc.ABC):
     """A supernet that scores classes; trained with cross entropy, evaluated with running statistics."""
 
-    sum_names = ("loss_sum", "correct", "samples")
+    sum_names = SUM_NAMES
 
     @abc.abstractmethod
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
@@ -45,14 +48,67 @@ class ClassifyingSupernet(Supernet, abc.ABC):
 
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
         """`<prefix>_loss` (nats per image) and `<prefix>_accuracy` (0 to 1)."""
-        loss_sum, correct, samples = totals
-        return {f"{prefix}_loss": loss_sum / samples, f"{prefix}_accuracy": correct / samples}
+        return _summarise(totals, prefix)
 
     def _output(self, batch: Batch, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> LossOutput:
-        scores = self.logits(batch.inputs, mixing, batch_statistics=batch_statistics, update=update)
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        scores = _wide(self.logits(batch.inputs, mixing, batch_statistics=batch_statistics, update=update))
         loss_sum = F.cross_entropy(scores, batch.targets, reduction="sum")
-        count = batch.num_samples
-        correct = (scores.detach().argmax(dim=1) == batch.targets).sum().to(scores.dtype)
-        total = loss_sum.detach()
-        return LossOutput(loss_sum / max(count, 1), None, torch.stack([total, correct, torch.full_like(total, count)]))
+        return LossOutput(loss_sum / max(batch.num_samples, 1), None, _sums(scores, batch, loss_sum))
+
+
+class ClassifyingNetwork(DerivedNetwork, abc.ABC):
+    """A derived network that scores classes."""
+
+    sum_names = SUM_NAMES
+
+    @abc.abstractmethod
+    def score(self, batch: Batch, drop_path: float) -> Scores:
+        """Class scores of the batch's images; drop-path in train mode only."""
+
+    def training_loss(self, batch: Batch, carry: Tensor | None, settings: LossSettings) -> LossOutput:
+        """Cross entropy with label smoothing and class weights, and `auxiliary_weight` times that of the auxiliary
+        head (arXiv:1806.09055, appendix A.2.1). A sample's loss is weighted by its label's class."""
+        scores = self.score(batch, settings.drop_path)
+        final = _wide(scores.final)
+        loss_sum = _smoothed(final, batch.targets, settings)
+        if scores.auxiliary is not None:
+            loss_sum = loss_sum + settings.auxiliary_weight * _smoothed(
+                _wide(scores.auxiliary), batch.targets, settings
+            )
+        plain = F.cross_entropy(final.detach(), batch.targets, reduction="sum")
+        return LossOutput(loss_sum / max(batch.num_samples, 1), None, _sums(final, batch, plain))
+
+    def evaluate(self, batch: Batch, carry: Tensor | None) -> LossOutput:
+        """Cross entropy with running statistics."""
+        scores = _wide(self.score(batch, 0.0).final)
+        loss_sum = F.cross_entropy(scores, batch.targets, reduction="sum")
+        return LossOutput(loss_sum / max(batch.num_samples, 1), None, _sums(scores, batch, loss_sum))
+
+    def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
+        """`<prefix>_loss` (nats per image) and `<prefix>_accuracy` (0 to 1)."""
+        return _summarise(totals, prefix)
+
+
+def _wide(scores: Tensor) -> Tensor:
+    """Scores in float32 or better."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
+def _sums(scores: Tensor, batch: Batch, loss_sum: Tensor) -> Tensor:
+    """[loss_sum, correct, samples] of this shard."""
+    correct = (scores.detach().argmax(dim=1) == batch.targets).sum().to(scores.dtype)
+    total = loss_sum.detach()
+    return torch.stack([total, correct, torch.full_like(total, batch.num_samples)])
+
+
+def _summarise(totals: Sequence[float], prefix: str) -> dict[str, float]:
+    loss_sum, correct, samples = totals
+    return {f"{prefix}_loss": loss_sum / samples, f"{prefix}_accuracy": correct / samples}
+
+
+def _smoothed(scores: Tensor, targets: Tensor, settings: LossSettings) -> Tensor:
+    """Sum of the smoothed, weighted cross entropy; a sum of samples, so that shards add up."""
+    losses = F.cross_entropy(scores, targets, reduction="none", label_smoothing=settings.label_smoothing)
+    if settings.class_weights is not None:
+        losses = losses * settings.class_weights.to(losses.dtype)[targets]
+    return losses.sum()

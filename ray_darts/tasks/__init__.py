@@ -1,4 +1,4 @@
-"""Tasks, which runs execute, and the metrics that a task reports. Knows no store and no Ray.
+"""What every task shares: the loop, a step of the weights, sums over ranks, metrics. Knows no store and no Ray.
 
 Import from the modules.
 """

@@ -10,7 +10,7 @@ import torch
 
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.orchestration.assignment import RunOutcome
-from ray_darts.orchestration.plan import SweepRequest
+from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.orchestration.sweep import Observer, SweepResult
 from ray_darts.report.cost import PROCESS_BYTES
 from tests.api.finished import write_ended_runs
@@ -50,7 +50,7 @@ def test_a_search_that_is_done_publishes_what_is_missing_prints_the_result_and_e
 
 
 def test_what_ray_prints_is_not_in_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def noisy(request: SweepRequest, observer: Observer) -> SweepResult:
+    def noisy(request: SearchRequest, observer: Observer) -> SweepResult:
         print("(raylet) WARNING: many workers have been started")
         observer([])
         return SweepResult({"first-order-seed-0": RunOutcome("interrupted", step=4)}, None)

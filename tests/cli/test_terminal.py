@@ -18,7 +18,7 @@ from ray_darts.cli.exits import with_exit_codes
 from ray_darts.cli.sweep import search_and_report
 from ray_darts.config import load_config
 from ray_darts.orchestration.assignment import Assignment, new_session
-from ray_darts.orchestration.plan import SweepRequest
+from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.orchestration.supervisor import Limits, Supervisor
 
 class Endless:
@@ -41,7 +41,7 @@ def run_request(request, observer):
     return Supervisor(Endless(), runs, None, statuses, observer, Limits(observe_s=0.05)).run()
 
 api.run_request = run_request
-with_exit_codes(search_and_report)(SweepRequest(config, "e", "x", (0, 1), ("first", "second")))
+with_exit_codes(search_and_report)(SearchRequest(config, "e", "x", (0, 1), ("first", "second")))
 """
 CODE = "\nimport typer\ntry:\n    main()\nexcept typer.Exit as end:\n    sys.exit(end.exit_code)\n"
 SEARCH = PROGRAM.replace("with_exit_codes(search", "main = lambda: with_exit_codes(search") + CODE

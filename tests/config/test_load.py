@@ -30,10 +30,10 @@ def test_every_mistake_is_reported_at_once_with_field_value_and_bound() -> None:
         "space.layers = 2: Input should be greater than or equal to 3",
         "space.channels = 7: Input should be a multiple of 2",
         "data.fraction = 1.5: Input should be less than or equal to 1",
+        "operation: workers '0': at least 1, and MIN at most MAX",
         "alphas.learning_rate = -1.0: Input should be greater than 0",
         "search.epochs = 0: Input should be greater than or equal to 1",
         "search.precision = 'float16': Input should be 'float64', 'float32', 'tf32' or 'bfloat16'",
-        "operation: workers '0': at least 1, and MIN at most MAX",
     ]
 
 

@@ -16,7 +16,7 @@ from ray_darts.config import SearchConfig
 from ray_darts.errors import ConfigError
 from ray_darts.orchestration.data_access import log_data
 from ray_darts.orchestration.preflight import OpenedData, check_here
-from ray_darts.orchestration.sweep import register_search
+from ray_darts.orchestration.requests import SearchRequest
 from tests.data.files import random_pixels, write_class_folders
 from tests.orchestration.tiny import EXPERIMENT
 from tests.search.searches import tiny_config
@@ -44,7 +44,8 @@ def config_of(folders: Path, *overrides: str) -> SearchConfig:
 def registered(store: LocalStore, config: SearchConfig) -> OpenedData:
     """Check and register as a sweep does."""
     data = check_here(config, 0, store)
-    register_search(store, EXPERIMENT, config, data.digests, [("first-order-seed-0", 0, "first")], data.facts)
+    request = SearchRequest(config, EXPERIMENT, store.uri, (0,), ("first",))
+    request.register(store, config, data.digests, request.runs, data.facts)
     return data
 
 

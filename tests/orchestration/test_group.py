@@ -19,7 +19,7 @@ from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_o
 from ray_darts.orchestration.group import FailureMailbox, RankGroup
 from ray_darts.orchestration.rank_waiting import run_on_ranks, share_bytes
 from ray_darts.orchestration.run_execution import post_failure
-from ray_darts.search.collectives import SingleRank
+from ray_darts.tasks.collectives import SingleRank
 from tests.search.ranks import RankProcesses
 
 CPU = torch.device("cpu")

@@ -15,7 +15,8 @@ from ray_darts.config import SearchConfig
 from ray_darts.config.search import SearchSettings, WeightOptimiser
 from ray_darts.errors import ConfigError, CorruptObject
 from ray_darts.methods.darts import Darts
-from ray_darts.orchestration.plan import SweepRequest, check_identity, plan_sweep
+from ray_darts.orchestration.plan import plan_sweep
+from ray_darts.orchestration.requests import SearchRequest, check_identity
 from ray_darts.orchestration.run_execution import RankContext
 from ray_darts.protocols import registry
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace
@@ -70,8 +71,8 @@ def more_settings(draws: int) -> MoreSettings:
     )
 
 
-def request(store: LocalStore, config: SearchConfig) -> SweepRequest:
-    return SweepRequest(config, EXPERIMENT, store.uri, (0,), ("first",))
+def request(store: LocalStore, config: SearchConfig) -> SearchRequest:
+    return SearchRequest(config, EXPERIMENT, store.uri, (0,), ("first",))
 
 
 def test_a_changed_default_does_not_continue_an_old_experiment(store: LocalStore) -> None:
@@ -91,7 +92,7 @@ def test_the_old_value_asked_for_explicitly_continues_whatever_its_digest(store:
     search_here(assignment, store, RankContext(hooks=Stopping(after=1)))
     later = other_default(momentum=0.9)
     assert later.digest() != eager().digest()
-    assert len(plan_sweep(request(store, later), store).to_search) == 1
+    assert len(plan_sweep(request(store, later), store).to_do) == 1
     assert search_here(assignment.model_copy(update={"config": later}), store).kind == "finished"
     twin = LocalStore(tmp_path / "twin")
     search_here(assigned(twin, eager()), twin)

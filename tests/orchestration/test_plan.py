@@ -9,8 +9,9 @@ import torch
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.errors import ConfigError
-from ray_darts.orchestration.plan import SweepPlan, SweepRequest, plan_sweep
+from ray_darts.orchestration.plan import SweepPlan, plan_sweep
 from ray_darts.orchestration.preflight import check_here
+from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.orchestration.run_execution import RankContext
 from ray_darts.protocols import registry
 from tests.orchestration.test_run_execution import Stopping
@@ -18,18 +19,18 @@ from tests.orchestration.tiny import EXPERIMENT, assigned, search_here
 from tests.search.searches import tiny_config
 
 
-def request(store: str, **changed: object) -> SweepRequest:
-    asked = SweepRequest(tiny_config(), EXPERIMENT, store, (0, 1), ("first", "second"))
+def request(store: str, **changed: object) -> SearchRequest:
+    asked = SearchRequest(tiny_config(), EXPERIMENT, store, (0, 1), ("first", "second"))
     return replace(asked, **changed)  # type: ignore[arg-type]
 
 
-def planned(asked: SweepRequest) -> SweepPlan:
+def planned(asked: SearchRequest) -> SweepPlan:
     return plan_sweep(asked, open_store(asked.store_uri))
 
 
 def test_a_new_experiment_is_planned_longest_runs_first_and_nothing_is_written(tmp_path: Path) -> None:
     plan = planned(request(str(tmp_path / "store")))
-    assert [run.run for run in plan.to_search] == [
+    assert [run.run for run in plan.to_do] == [
         "second-order-seed-0",
         "second-order-seed-1",
         "first-order-seed-0",
@@ -73,7 +74,7 @@ def test_finished_failed_and_unfinished_runs_are_distinguished(tmp_path: Path) -
     search_here(assigned(store, seed=1), store, RankContext(hooks=Stopping(after=1)))
     plan = planned(request(store.uri, orders=("first",), seeds=(0, 1, 2)))
     assert [run.run for run in plan.finished] == ["first-order-seed-0"]
-    assert [run.run for run in plan.to_search] == ["first-order-seed-1", "first-order-seed-2"]
+    assert [run.run for run in plan.to_do] == ["first-order-seed-1", "first-order-seed-2"]
 
 
 def test_a_failed_run_is_searched_again_only_on_request(tmp_path: Path) -> None:
@@ -82,8 +83,8 @@ def test_a_failed_run_is_searched_again_only_on_request(tmp_path: Path) -> None:
     search_here(assigned(store, config), store)
     asked = request(store.uri, config=config, seeds=(0,), orders=("first",))
     assert [run.run for run in planned(asked).failed] == ["first-order-seed-0"]
-    assert planned(asked).to_search == ()
-    assert len(planned(replace(asked, retry_failed=True)).to_search) == 1
+    assert planned(asked).to_do == ()
+    assert len(planned(replace(asked, retry_failed=True)).to_do) == 1
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ray_darts.artifacts.run_log import read_log
 from ray_darts.errors import StoreDenied
 from ray_darts.orchestration.assignment import Assignment, RunOutcome
 from ray_darts.orchestration.run_execution import RankContext
-from ray_darts.search.collectives import Collectives
+from ray_darts.tasks.collectives import Collectives
 from tests.orchestration.test_run_execution import RUN, STEPS, Stopping, eager
 from tests.orchestration.tiny import EXPERIMENT, assigned, execute_here, search_here
 from tests.search.ranks import RankProcesses

@@ -17,7 +17,7 @@ from ray_darts.config import SearchConfig
 from ray_darts.orchestration.assignment import RunOutcome
 from ray_darts.orchestration.run_execution import RankContext
 from ray_darts.orchestration.runtime_hooks import NoHooks
-from ray_darts.protocols.task import StopReason
+from ray_darts.protocols.task import RunCoordinates, StopReason
 from tests.orchestration.tiny import EXPERIMENT, assigned, is_clean, published, search_here, trace_digest
 from tests.search.searches import tiny_config
 
@@ -253,7 +253,7 @@ def test_steps_that_are_computed_again_on_other_data_never_join_the_run(store: L
     search_here(assignment, store, RankContext(hooks=Stopping(after=3)))
     damage_the_last_checkpoint(store)
     before = read_log(store, RunKeys(EXPERIMENT, RUN))
-    other = assignment.model_copy(update={"seed": 1})
+    other = assignment.model_copy(update={"coordinates": RunCoordinates(seed=1, order="first")})
     outcome = search_here(other, store)
     assert outcome.kind == "error"
     assert "differ from the rows" in outcome.detail

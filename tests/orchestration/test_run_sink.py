@@ -18,7 +18,7 @@ from ray_darts.orchestration.assignment import new_session, owner_of
 from ray_darts.orchestration.run_sink import Committer, RunSink
 from ray_darts.orchestration.runtime_hooks import NoHooks
 from ray_darts.protocols.task import Snapshot
-from ray_darts.search.collectives import SingleRank
+from ray_darts.tasks.collectives import SingleRank
 from ray_darts.tasks.metrics import EpochMetrics
 from tests.orchestration.tiny import ALONE
 

@@ -61,7 +61,7 @@ def raised(error: Exception) -> Exception:
 def ends(*errors: Exception) -> bool:
     """What the next start learns of a start that ended with these errors of its ranks."""
     run = RunStarts("session", "run")
-    EndObserver(run).after_exception(None, dict(enumerate(errors)))
+    EndObserver([run]).after_exception(None, dict(enumerate(errors)))
     return run.take_end()
 
 

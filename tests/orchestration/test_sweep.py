@@ -20,7 +20,7 @@ from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.status import RunStatus
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.errors import ClusterError, ConfigError, DataError, StoreDenied
-from ray_darts.orchestration.plan import SweepRequest
+from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.orchestration.run_execution import RankContext
 from ray_darts.orchestration.sweep import SweepResult, run_sweep
 from tests.orchestration.test_run_execution import Stopping
@@ -32,8 +32,8 @@ NOWHERE = "127.0.0.1:1"
 GOOD, BROKEN = "first-order-seed-0", "first-order-seed-1"
 
 
-def request(store: LocalStore, seeds: tuple[int, ...] = (0, 1), address: str | None = None) -> SweepRequest:
-    return SweepRequest(CONFIG, EXPERIMENT, store.uri, seeds, ("first",), address=address)
+def request(store: LocalStore, seeds: tuple[int, ...] = (0, 1), address: str | None = None) -> SearchRequest:
+    return SearchRequest(CONFIG, EXPERIMENT, store.uri, seeds, ("first",), address=address)
 
 
 def ignore(statuses: list[RunStatus]) -> None:
@@ -161,7 +161,7 @@ def test_a_denied_publication_of_a_finished_run_is_its_outcome_and_the_others_ar
 def test_another_identity_under_the_name_is_refused_before_anything_starts(alone: LocalStore) -> None:
     other = tiny_config("search.batch_norm=sync", "alphas.learning_rate=0.5")
     with pytest.raises(ConfigError, match=r"alphas\.learning_rate: 0\.1 there, 0\.5 asked"):
-        run_sweep(SweepRequest(other, EXPERIMENT, alone.uri, (5,), ("first",), address=NOWHERE), ignore)
+        run_sweep(SearchRequest(other, EXPERIMENT, alone.uri, (5,), ("first",), address=NOWHERE), ignore)
 
 
 def test_a_cluster_that_does_not_answer_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ def test_more_workers_than_the_cluster_can_have_are_refused_and_nothing_is_writt
     store = LocalStore(tmp_path / "store")
     wide = tiny_config("search.batch_norm=sync", "operation.workers=7")
     with pytest.raises(ClusterError, match=r"7 workers of 1 CPU each.*never hold more than 4"):
-        run_sweep(SweepRequest(wide, EXPERIMENT, store.uri, (0,), ("first",)), ignore)
+        run_sweep(SearchRequest(wide, EXPERIMENT, store.uri, (0,), ("first",)), ignore)
     assert list(store.list_objects("")) == []
 
 
@@ -186,5 +186,5 @@ def test_data_that_cannot_be_opened_on_a_worker_are_refused_and_nothing_is_writt
     store = LocalStore(tmp_path / "store")
     lost = tiny_config("data.source=folder", f"data.path={tmp_path / 'nowhere'}")
     with pytest.raises(DataError, match="nowhere"):
-        run_sweep(SweepRequest(lost, EXPERIMENT, store.uri, (0,), ("first",)), ignore)
+        run_sweep(SearchRequest(lost, EXPERIMENT, store.uri, (0,), ("first",)), ignore)
     assert list(store.list_objects("")) == []

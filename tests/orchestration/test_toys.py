@@ -18,10 +18,10 @@ from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.records import Environment
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.config import SearchConfig, validate_config
-from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_session, owner_of, run_name
+from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_session, owner_of
 from ray_darts.orchestration.data_access import open_data
+from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.orchestration.run_execution import RankContext, execute_run
-from ray_darts.orchestration.sweep import register_search
 from ray_darts.protocols.method import ORDERS, Order
 from ray_darts.report.cells import cells_svg, cells_text
 from tests.cli.running import ROOT, ray_darts_process
@@ -53,14 +53,13 @@ def assigned(store: LocalStore, order: Order) -> Assignment:
     """The run of an order, registered as a sweep does."""
     config = toy_config()
     digests = open_data(config, 0).digests
-    run = run_name(config.method, order, 0)
-    register_search(store, EXPERIMENT, config, digests, [(run, 0, order)])
+    request = SearchRequest(config, EXPERIMENT, store.uri, (0,), (order,))
+    request.register(store, config, digests, request.runs)
     assignment = Assignment(
         config=config,
         experiment=EXPERIMENT,
-        run=run,
-        seed=0,
-        order=order,
+        run=request.runs[0].run,
+        coordinates=request.runs[0].coordinates,
         store_uri=store.uri,
         session=new_session(),
         data_digests=digests,

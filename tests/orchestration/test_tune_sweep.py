@@ -15,8 +15,9 @@ from ray_darts.artifacts.local import LocalStore
 from ray_darts.errors import ClusterLost
 from ray_darts.orchestration import tune_sweep
 from ray_darts.orchestration.assignment import Assignment
-from ray_darts.orchestration.run import ASSIGNMENT, OUTCOME, run_trial
-from ray_darts.orchestration.tune_sweep import RunQueue, TuneSweep
+from ray_darts.orchestration.run import OUTCOMES, run_trial
+from ray_darts.orchestration.tune_sweep import RunQueue, TuneSweep, grouped
+from ray_darts.orchestration.worker import ASSIGNMENTS
 from tests.orchestration.tiny import assigned
 
 
@@ -30,18 +31,19 @@ class FailingSweep(TuneSweep):
     """A sweep whose Tuner raises."""
 
     def __init__(self, assignments: list[Assignment], error: Exception) -> None:
-        super().__init__(assignments, 1)
+        super().__init__([assignments], 1)
         self._error = error
 
     def _tuner(self) -> tune.Tuner:
         raise self._error
 
 
-def test_each_run_is_given_out_once_in_order_and_none_after_a_close(assignments: list[Assignment]) -> None:
-    queue = RunQueue(assignments)
-    assert queue.suggest("a") == {ASSIGNMENT: assignments[0].to_plain()}
-    assert queue.suggest("b") == {ASSIGNMENT: assignments[1].to_plain()}
-    assert queue.started == {"first-order-seed-0", "first-order-seed-1"}
+def test_each_group_is_given_out_once_in_order_and_none_after_a_close(assignments: list[Assignment]) -> None:
+    queue = RunQueue([assignments[:1], assignments[1:], assignments[:1]])
+    assert queue.suggest("a") == {ASSIGNMENTS: [assignments[0].to_plain()]}
+    assert queue.started == {"first-order-seed-0"}
+    assert queue.suggest("b") == {ASSIGNMENTS: [assignment.to_plain() for assignment in assignments[1:]]}
+    assert queue.started == {"first-order-seed-0", "first-order-seed-1", "first-order-seed-2"}
     queue.close()
     assert str(queue.suggest("c")) == "FINISHED"
 
@@ -66,10 +68,26 @@ def test_a_config_that_a_trial_refuses_is_an_outcome_that_is_not_retried(assignm
     config = plain["config"]
     assert isinstance(config, dict)
     config["space"]["nodes"] = -1
-    outcome = run_trial({ASSIGNMENT: plain})[OUTCOME]
-    assert isinstance(outcome, dict)
-    assert outcome["kind"] == "refused"
-    assert "nodes" in outcome["detail"]
+    outcomes = run_trial({ASSIGNMENTS: [assignments[1].to_plain(), plain]})[OUTCOMES]
+    assert isinstance(outcomes, dict)
+    for run in ("first-order-seed-0", "first-order-seed-1"):
+        assert outcomes[run]["kind"] == "refused"
+        assert "nodes" in outcomes[run]["detail"]
+
+
+def test_groups_are_as_large_as_allowed_and_leave_no_place_empty(assignments: list[Assignment]) -> None:
+    def sizes(most: int, num_concurrent: int) -> list[int]:
+        operation = assignments[0].config.operation.model_copy(update={"runs_per_start": most})
+        config = assignments[0].config.model_copy(update={"operation": operation})
+        changed = [assignment.model_copy(update={"config": config}) for assignment in assignments]
+        groups = grouped(changed, num_concurrent)
+        assert [assignment.run for group in groups for assignment in group] == [each.run for each in assignments]
+        return [len(group) for group in groups]
+
+    assert sizes(1, 2) == [1, 1, 1]
+    assert sizes(8, 1) == [3]
+    assert sizes(8, 2) == [2, 1]
+    assert sizes(8, 8) == [1, 1, 1]
 
 
 def test_what_lost_controllers_have_reserved_is_freed_until_the_sweep_ends_whatever_a_look_raises(
@@ -92,7 +110,7 @@ def test_what_lost_controllers_have_reserved_is_freed_until_the_sweep_ends_whate
     monkeypatch.setattr(tune_sweep, "free_places_of_lost_controllers", free)
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     with pytest.raises(ClusterLost):
-        Waiting(assignments, 1).fit()
+        Waiting([assignments], 1).fit()
     until_quiet = len(looks)
     time.sleep(0.1)
     assert len(looks) <= until_quiet + 1
@@ -105,4 +123,4 @@ def test_no_look_starts_ray(assignments: list[Assignment], monkeypatch: pytest.M
     monkeypatch.setattr(tune_sweep, "_FREE_EVERY_S", 0.001)
     monkeypatch.setattr(tune_sweep, "free_places_of_lost_controllers", look)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    TuneSweep(assignments, 1)._free_lost_places()
+    TuneSweep([assignments], 1)._free_lost_places()

@@ -21,7 +21,7 @@ from ray_darts.orchestration.assignment import Assignment, RunOutcome
 from ray_darts.orchestration.crashes import VARIABLE, install_crash_hook
 from ray_darts.orchestration.group import FailureMailbox, RankGroup
 from ray_darts.orchestration.run_execution import RankContext
-from ray_darts.search.collectives import SingleRank
+from ray_darts.tasks.collectives import SingleRank
 from tests.orchestration.tiny import execute_here
 
 _JOIN_S = 240.0

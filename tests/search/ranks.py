@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from ray_darts.search.collectives import Collectives, ProcessGroup, SingleRank
+from ray_darts.tasks.collectives import Collectives, ProcessGroup, SingleRank
 
 T = TypeVar("T")
 

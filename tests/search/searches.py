@@ -16,9 +16,9 @@ from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import ALPHAS
 from ray_darts.protocols.dataset import LoadedData, SearchData
 from ray_darts.protocols.method import Order
-from ray_darts.protocols.task import Snapshot, Verdict, Wants
-from ray_darts.search.collectives import Collectives
+from ray_darts.protocols.task import RunCoordinates, Snapshot, Verdict, Wants
 from ray_darts.search.loop import SearchLoop
+from ray_darts.tasks.collectives import Collectives
 from ray_darts.tasks.metrics import EpochMetrics
 
 CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ def tiny_data(config: SearchConfig, seed: int = 0) -> SearchData:
 
 def tiny_loop(config: SearchConfig, order: Order, collectives: Collectives, seed: int = 0) -> SearchLoop:
     """A search on the CPU."""
-    return SearchLoop(config, order, seed, tiny_data(config, seed), collectives, CPU)
+    return SearchLoop(config, RunCoordinates(seed=seed, order=order), tiny_data(config, seed), collectives, CPU)
 
 
 class Remembering:
@@ -72,6 +72,7 @@ class Remembering:
         self.snapshots: list[Snapshot] = []
         self.epochs: list[EpochMetrics] = []
         self.asked = 0
+        self.tests: list[str] = []
         self._asks = dict(asks or {})
 
     def wants(self) -> Wants:
@@ -83,6 +84,11 @@ class Remembering:
     def epoch(self, metrics: EpochMetrics) -> None:
         """Keep an epoch record."""
         self.epochs.append(metrics)
+
+    def test_opened(self, digest: str) -> int:
+        """Keep the digest."""
+        self.tests.append(digest)
+        return len(self.tests)
 
     def commit(self, snapshot: Snapshot) -> None:
         """Keep a snapshot."""

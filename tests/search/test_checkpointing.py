@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ray_darts.protocols.method import Order
-from ray_darts.search.collectives import SingleRank
 from ray_darts.search.loop import SearchLoop
+from ray_darts.tasks.collectives import SingleRank
 from tests.search.searches import CPU, tiny_config, tiny_data, tiny_loop
 
 CHECKPOINT = "operation.checkpoint_cells=true"

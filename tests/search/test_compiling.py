@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from ray_darts.search.collectives import SingleRank
+from ray_darts.tasks.collectives import SingleRank
 from tests.search.searches import Remembering, tiny_config, tiny_loop
 
 SMALL = ("search.epochs=1", "space.nodes=1", "operation.compile_backend=aot_eager")

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_darts.search.flat import FlatVector
-from ray_darts.search.hypergradient import Hessian, Objective, VirtualStep, first_order, second_order
+from ray_darts.search.hypergradient import Hessian, VirtualStep, first_order, second_order
 from ray_darts.search.proof import SmoothProblem, prove_figure_2
+from ray_darts.tasks.flat import FlatVector
+from ray_darts.tasks.gradient import Objective
 from tests.search.toy import no_ranks, objective, scalars
 
 

@@ -18,9 +18,9 @@ from ray_darts.genotype.layout import ALPHAS
 from ray_darts.methods.darts import Darts
 from ray_darts.protocols.method import Order
 from ray_darts.protocols.task import StopReason, Verdict, Wants
-from ray_darts.search.collectives import Collectives, SingleRank
 from ray_darts.search.loop import SearchLoop
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass
+from ray_darts.tasks.collectives import Collectives, SingleRank
 from ray_darts.tasks.metrics import EpochMetrics
 from tests.search.ranks import RankProcesses
 from tests.search.searches import Remembering, answer_of, eight_operations, tiny_config, tiny_loop
@@ -123,7 +123,7 @@ def test_a_superseded_run_writes_nothing_more() -> None:
 
 def test_a_paused_loop_waits_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("ray_darts.search.loop.time.sleep", waited.append)
+    monkeypatch.setattr("ray_darts.tasks.loop.time.sleep", waited.append)
     sink = Remembering({1: Wants(pause=True), 2: Wants(pause=True)})
     loop = tiny_loop(tiny_config(), "first", SingleRank())
     assert loop.run(sink).kind == "finished"

@@ -13,10 +13,10 @@ import torch
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.search.collectives import SingleRank
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.build import build_supernet
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass
+from ray_darts.tasks.collectives import SingleRank
 
 META = torch.device("meta")
 

@@ -20,7 +20,7 @@ from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import ParameterGroup, SpaceLayout
 from ray_darts.methods.darts import Darts
 from ray_darts.protocols.method import Method, Progress, Rows
-from ray_darts.search.collectives import Collectives, SingleRank
+from ray_darts.tasks.collectives import Collectives, SingleRank
 from tests.search.ranks import RankProcesses
 from tests.search.searches import Remembering, tiny_config, tiny_loop
 from tests.search.text_searches import text_config, text_loop

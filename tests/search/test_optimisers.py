@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ray_darts.config import AlphaOptimiser, WeightOptimiser
-from ray_darts.search.optimisers import Adam, Sgd, clip_coefficient, learning_rate
+from ray_darts.search.adam import Adam
+from ray_darts.tasks.sgd import Sgd, clip_coefficient
 
 GOOD, BAD = torch.tensor(True), torch.tensor(False)
 
@@ -78,11 +79,11 @@ def test_clipping_leaves_small_and_zero_gradients_alone() -> None:
 
 def test_the_cosine_runs_from_the_rate_towards_its_minimum_and_counts_epochs_from_zero() -> None:
     settings = WeightOptimiser(learning_rate=0.025, learning_rate_min=0.001)
-    assert learning_rate(settings, 0, 50) == 0.025
-    assert learning_rate(settings, 25, 50) == pytest.approx(0.013)
-    assert 0.001 < learning_rate(settings, 49, 50) < 0.00103
+    assert settings.rate(0, 50) == 0.025
+    assert settings.rate(25, 50) == pytest.approx(0.013)
+    assert 0.001 < settings.rate(49, 50) < 0.00103
     constant = WeightOptimiser(learning_rate=20.0, schedule="constant")
-    assert learning_rate(constant, 7, 50) == 20.0
+    assert constant.rate(7, 50) == 20.0
 
 
 def test_sgd_refuses_weights_that_would_not_be_finite() -> None:

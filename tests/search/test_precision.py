@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.search import hypergradient
-from ray_darts.search.collectives import SingleRank
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
+from ray_darts.tasks.collectives import SingleRank
 from tests.search.searches import CPU, tiny_config
 
 WIDTH, SAMPLES = 32, 64

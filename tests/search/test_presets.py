@@ -8,8 +8,9 @@ import pytest
 
 from ray_darts.config import load_config
 from ray_darts.data.open import open_data
-from ray_darts.search.collectives import SingleRank
+from ray_darts.protocols.task import RunCoordinates
 from ray_darts.search.loop import SearchLoop
+from ray_darts.tasks.collectives import SingleRank
 from tests.search.searches import CPU, Remembering
 
 
@@ -17,7 +18,7 @@ from tests.search.searches import CPU, Remembering
 def test_digits_passes_ninety_per_cent_with_entropies_visibly_below_undecided() -> None:
     config = load_config("digits")
     sink = Remembering()
-    SearchLoop(config, "first", 0, open_data(config, 0), SingleRank(), CPU).run(sink)
+    SearchLoop(config, RunCoordinates(seed=0, order="first"), open_data(config, 0), SingleRank(), CPU).run(sink)
     last = sink.epochs[-1]
     accuracy = last.quality["validation_accuracy"]
     assert accuracy is not None

@@ -17,10 +17,10 @@ from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch
 from ray_darts.protocols.method import Order
 from ray_darts.protocols.task import Wants
-from ray_darts.search.collectives import Collectives, SingleRank
 from ray_darts.search.loop import SearchLoop
 from ray_darts.spaces.recurrent.space import RecurrentSpace
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass
+from ray_darts.tasks.collectives import Collectives, SingleRank
 from tests.search.ranks import RankProcesses
 from tests.search.searches import CPU, Remembering, answer_of
 from tests.search.text_searches import language, text_config, text_loop, text_streams, unigram_perplexity

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from ray_darts.protocols.method import Order
-from ray_darts.search.collectives import Collectives
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace
+from ray_darts.tasks.collectives import Collectives
 from tests.search.ranks import RankProcesses
 from tests.search.searches import CPU, eight_operations, tiny_config, tiny_data, tiny_loop
 

@@ -13,8 +13,9 @@ from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.streams import TextSet, TextStreams
 from ray_darts.data.text.vocabulary import END, UNKNOWN, Vocabulary
 from ray_darts.protocols.method import Order
-from ray_darts.search.collectives import Collectives
+from ray_darts.protocols.task import RunCoordinates
 from ray_darts.search.loop import SearchLoop
+from ray_darts.tasks.collectives import Collectives
 from tests.search.searches import CPU
 
 NUM_WORDS = 12
@@ -76,4 +77,6 @@ def text_loop(
     config: SearchConfig, order: Order, collectives: Collectives, data: TextSet | None = None, seed: int = 0
 ) -> SearchLoop:
     """A search on the CPU."""
-    return SearchLoop(config, order, seed, text_streams(config, data, seed), collectives, CPU)
+    return SearchLoop(
+        config, RunCoordinates(seed=seed, order=order), text_streams(config, data, seed), collectives, CPU
+    )

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ray_darts.search.flat import FlatVector
-from ray_darts.search.hypergradient import Objective
+from ray_darts.tasks.flat import FlatVector
+from ray_darts.tasks.gradient import Objective
 
 
 def objective(loss: Callable[[], Tensor]) -> Objective:

@@ -11,7 +11,8 @@ from ray_darts.data.batch import Draws
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.spaces.convolutional.network import ConvolutionalNetwork, DerivedCell, NetworkOptions
+from ray_darts.spaces.convolutional.network import ConvolutionalNetwork, DerivedCell
+from ray_darts.spaces.convolutional.space import NetworkOptions
 from ray_darts.spaces.convolutional.stem import StemKind
 from ray_darts.spaces.genotypes import published
 

@@ -19,12 +19,12 @@ from ray_darts.config import load_config
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order
-from ray_darts.search.collectives import SingleRank
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.build import build_supernet
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 from ray_darts.spaces.supernet import Pass
+from ray_darts.tasks.collectives import SingleRank
 from tests.spaces.mixing import Alphas
 
 META, CPU = torch.device("meta"), torch.device("cpu")

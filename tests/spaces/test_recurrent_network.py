@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.genotypes import published
-from ray_darts.spaces.recurrent.network import NetworkOptions, RecurrentNetwork
+from ray_darts.spaces.recurrent.network import RecurrentNetwork
+from ray_darts.spaces.recurrent.space import NetworkOptions
 from tests.spaces.test_recurrent_supernet import NUM_WORDS, tokens
 
 DARTS_V2 = (

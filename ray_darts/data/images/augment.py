@@ -38,6 +38,20 @@ def crop_and_flip(images_NHWC: Tensor, draws: Draws, *, padding: int, flip: bool
     return padded.flatten(0, 2).index_select(0, pixels_NHW.flatten()).view_as(images_NHWC)
 
 
+def cut_out(images_NCHW: Tensor, draws: Draws, *, side: int) -> Tensor:
+    """Set a square of `side` pixels around a random pixel of each image to zero, the mean (arXiv:1708.04552).
+
+    The square may leave the image, as in the published code, so it covers fewer pixels at borders.
+    """
+    size, device = images_NCHW.shape[-1], images_NCHW.device
+    centres = (draws.generator("cutout").random((draws.total, 2)) * size).astype(np.int64)[draws.start : draws.stop]
+    first_N2 = to_device(torch.from_numpy(centres - side // 2), device)
+    pixels = torch.arange(size, device=device)
+    inside_N2P = (pixels >= first_N2[..., None]) & (pixels < first_N2[..., None] + side)
+    hidden_NHW = inside_N2P[:, 0, :, None] & inside_N2P[:, 1, None, :]
+    return images_NCHW.masked_fill(hidden_NHW[:, None], 0.0)
+
+
 class Normalise:
     """uint8 [N, H, W, C] (W = `size`) to (x / 255 - mean) / std as [N, C, H, W] in channels_last memory."""
 

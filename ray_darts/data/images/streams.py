@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ray_darts.config.search import SearchSettings
+from ray_darts.config.training import TrainingSettings
 from ray_darts.data.batch import Batch, Draws, Shard, to_device
 from ray_darts.data.images.augment import Normalise, crop_and_flip
 from ray_darts.data.images.dataset import Images
@@ -23,6 +24,7 @@ from ray_darts.data.images.labels import check_labels, describe
 from ray_darts.data.images.pictures import infer_shape
 from ray_darts.data.images.sources import open_source
 from ray_darts.data.images.split import Split, stratified_split
+from ray_darts.data.images.training import ImageTrainingStreams
 from ray_darts.data.memory import check_memory
 from ray_darts.data.streams import ShuffledRows
 from ray_darts.errors import DataError
@@ -53,6 +55,10 @@ class ImageSet:
     def streams(self, search: SearchSettings, seed: int) -> ImageStreams:
         """The streams of one seed. Raises: DataError when a half is smaller than a batch."""
         return ImageStreams(self, search, seed)
+
+    def training_streams(self, training: TrainingSettings, seed: int) -> ImageTrainingStreams:
+        """The streams of one seed of a training. Raises: DataError when a part is smaller than a batch."""
+        return ImageTrainingStreams(self, training, seed)
 
 
 def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ from ray_darts.data.text.sources import open_text
 from ray_darts.data.text.vocabulary import Vocabulary, read_training_text
 from ray_darts.errors import DataError
 from ray_darts.protocols.dataset import DataDescription, DataFacts
+
+if TYPE_CHECKING:
+    from ray_darts.config.training import TrainingSettings
+    from ray_darts.data.text.training import TextTrainingStreams
 
 _FULL_LENGTH_PROBABILITY = 0.95
 _SHORTEST_WINDOW = 2  # temporal activation regularisation compares neighbours
@@ -43,6 +48,12 @@ class TextSet:
     def streams(self, search: SearchSettings, seed: int) -> TextStreams:
         """The streams of one seed. Raises: DataError when a text is too short for its columns."""
         return TextStreams(self, search, seed)
+
+    def training_streams(self, training: TrainingSettings, seed: int) -> TextTrainingStreams:
+        """The streams of one seed of a training. Raises: DataError when a text is too short for its columns."""
+        from ray_darts.data.text.training import TextTrainingStreams
+
+        return TextTrainingStreams(self, training, seed)
 
     @property
     def facts(self) -> DataFacts:
@@ -121,8 +132,8 @@ class TextStreams:
         validation_start = start % (len(self._validation) - 1)
         validation_stop = min(validation_start + self._bptt, len(self._validation) - 1)
         step = self._first_step(epoch) + index
-        train = self._window(self._train, start, stop, "train", step, shard, device, starts_epoch=index == 0)
-        validation = self._window(
+        train = self._window_of(self._train, start, stop, "train", step, shard, device, starts_epoch=index == 0)
+        validation = self._window_of(
             self._validation,
             validation_start,
             validation_stop,
@@ -139,9 +150,11 @@ class TextStreams:
         last = len(self._evaluation) - 1
         for step, start in enumerate(range(0, last, self._bptt)):
             stop = min(start + self._bptt, last)
-            yield self._window(self._evaluation, start, stop, "evaluation", step, shard, device, starts_epoch=step == 0)
+            yield self._window_of(
+                self._evaluation, start, stop, "evaluation", step, shard, device, starts_epoch=step == 0
+            )
 
-    def _window(
+    def _window_of(
         self,
         text_TB: Tensor,
         start: int,
@@ -153,19 +166,8 @@ class TextStreams:
         *,
         starts_epoch: bool,
     ) -> Batch:
-        """Rows start..stop-1 of this shard's columns, and the words that follow each."""
-        total = text_TB.shape[1]
-        first, last = shard.bounds(total)
-        words_TN = to_device(text_TB[start : stop + 1, first:last].contiguous(), device).long()
-        return Batch(
-            inputs=words_TN[:-1],
-            targets=words_TN[1:],
-            draws=Draws(self._seed, stream, step, first, last, total),
-            share=(last - first) / total,
-            batch_dim=1,
-            learning_rate_scale=(stop - start) / self._bptt,
-            starts_epoch=starts_epoch,
-        )
+        draws = Draws(self._seed, stream, step, *shard.bounds(text_TB.shape[1]), text_TB.shape[1])
+        return window(text_TB, start, stop, draws, device, scale=(stop - start) / self._bptt, starts_epoch=starts_epoch)
 
     def _window_starts(self, epoch: int) -> NDArray[np.int64]:
         """The starts of the train windows of `epoch`, and as last entry the end of the last one."""
@@ -182,6 +184,25 @@ class TextStreams:
             done = len(self._first_steps) - 1
             self._first_steps.append(self._first_steps[done] + self.num_steps(done))
         return self._first_steps[epoch]
+
+
+def window(
+    text_TB: Tensor, start: int, stop: int, draws: Draws, device: torch.device, *, scale: float, starts_epoch: bool
+) -> Batch:
+    """Rows start..stop-1 of the columns of `draws`' shard, and the words that follow each.
+
+    `scale`: of the learning rate.
+    """
+    words_TN = to_device(text_TB[start : stop + 1, draws.start : draws.stop].contiguous(), device).long()
+    return Batch(
+        inputs=words_TN[:-1],
+        targets=words_TN[1:],
+        draws=draws,
+        share=(draws.stop - draws.start) / draws.total,
+        batch_dim=1,
+        learning_rate_scale=scale,
+        starts_epoch=starts_epoch,
+    )
 
 
 def columns(tokens: NDArray[np.int32], num_columns: int, what: str, setting: str) -> Tensor:

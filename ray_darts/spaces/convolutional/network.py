@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from ray_darts.data.batch import Draws
+from ray_darts.data.batch import Batch, Draws
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import CellGenotype, Genotype
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.registry import find_operation
-from ray_darts.protocols.settings import Settings
 from ray_darts.spaces.batch_norm import BatchNorm
-from ray_darts.spaces.classification import Scores
+from ray_darts.spaces.classification import ClassifyingNetwork, Scores
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, halve
-from ray_darts.spaces.convolutional.space import SKIP, reduction_layers
+from ray_darts.spaces.convolutional.space import SKIP, NetworkOptions, reduction_layers
 from ray_darts.spaces.convolutional.stem import Stem, StemKind
 from ray_darts.spaces.layers import POOLS, Layers, Pool
 
@@ -143,16 +141,7 @@ class AuxiliaryHead(nn.Module):
         return scores
 
 
-class NetworkOptions(Settings):
-    """The sizes of a derived network; the defaults are those of the paper's evaluation on CIFAR-10."""
-
-    layers: int = Field(20, ge=3)
-    channels: int = Field(36, ge=2, multiple_of=2)
-    stem: StemKind = "cifar"
-    auxiliary: bool = Field(False, description="a second classifier at two thirds of the cells, used in training only")
-
-
-class ConvolutionalNetwork(nn.Module):
+class ConvolutionalNetwork(ClassifyingNetwork):
     """Stem, the genotype's cells with reductions at a third and two thirds of `layers`, classifier."""
 
     def __init__(self, genotype: Genotype, facts: DataFacts, options: NetworkOptions) -> None:
@@ -193,3 +182,14 @@ class ConvolutionalNetwork(nn.Module):
             if layer == self._auxiliary_layer and self.auxiliary is not None and self.training:
                 auxiliary = self.auxiliary(previous)
         return Scores(self.classifier(F.adaptive_avg_pool2d(previous, 1).flatten(1)), auxiliary)
+
+    def score(self, batch: Batch, drop_path: float) -> Scores:
+        """Score the batch's images."""
+        scores: Scores = self(batch.inputs, batch.draws, drop_path)
+        return scores
+
+    @property
+    def main_parameters(self) -> int:
+        """Without the auxiliary head."""
+        head = self.auxiliary
+        return super().main_parameters - (0 if head is None else sum(weight.numel() for weight in head.parameters()))

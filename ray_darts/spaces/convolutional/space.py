@@ -12,7 +12,7 @@ from ray_darts.genotype.literal import LiteralFields, is_literal, read_literal, 
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.registry import find_operation, names
 from ray_darts.protocols.settings import read_settings
-from ray_darts.protocols.space import CellWords, Ranking, Space
+from ray_darts.protocols.space import CellWords, NetworkSettings, Ranking, Space
 from ray_darts.spaces.operations import check_operations, parameter_free
 
 if TYPE_CHECKING:
@@ -56,6 +56,18 @@ def reduction_layers(layers: int) -> tuple[int, int]:
     return layers // 3, 2 * layers // 3
 
 
+class NetworkOptions(NetworkSettings):
+    """The sizes of a derived network; the defaults are those of the paper's evaluation on CIFAR-10."""
+
+    data_forms: ClassVar[tuple[str, ...]] = ("images",)
+
+    kind: Literal["convolutional"] = "convolutional"
+    layers: int = Field(20, ge=3)
+    channels: int = Field(36, ge=2, multiple_of=2)
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    auxiliary: bool = Field(False, description="a second classifier at two thirds of the cells, used in training only")
+
+
 class ConvolutionalSpace(Space):
     """Image cells (arXiv:1806.09055, section 3.1); the data give input size, channels and classes."""
 
@@ -81,6 +93,7 @@ class ConvolutionalSpace(Space):
                     ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)],
             reduce_concat=[2, 3, 4, 5])""",
     }
+    network_settings: ClassVar[type[NetworkSettings]] = NetworkOptions
 
     kind: Literal["convolutional"] = "convolutional"
     layers: int = Field(8, ge=3, description="cells in the supernet; with fewer than 3 one kind of cell is absent")
@@ -127,7 +140,7 @@ class ConvolutionalSpace(Space):
     @classmethod
     def network(cls, genotype: Genotype, facts: DataFacts, **options: object) -> ConvolutionalNetwork:
         """The network of a genotype; options: layers, channels, stem ("cifar" or "imagenet"), auxiliary."""
-        from ray_darts.spaces.convolutional.network import ConvolutionalNetwork, NetworkOptions
+        from ray_darts.spaces.convolutional.network import ConvolutionalNetwork
 
         return ConvolutionalNetwork(genotype, facts, read_settings(NetworkOptions, options, "network"))
 

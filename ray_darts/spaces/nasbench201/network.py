@@ -7,19 +7,18 @@ Suffixes: N samples, C channels, H W pixels.
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from ray_darts.data.batch import Batch
 from ray_darts.genotype.genotype import NONE, CellGenotype, Genotype
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.protocols.settings import Settings
 from ray_darts.spaces.batch_norm import BatchNorm
-from ray_darts.spaces.classification import Scores
+from ray_darts.spaces.classification import ClassifyingNetwork, Scores
 from ray_darts.spaces.layers import Layers, Pool
 from ray_darts.spaces.mixing import add_up
 from ray_darts.spaces.nasbench201.operations import AVERAGE_POOL, CONVOLUTIONS
 from ray_darts.spaces.nasbench201.skeleton import Skeleton
-from ray_darts.spaces.nasbench201.space import SKIP
+from ray_darts.spaces.nasbench201.space import SKIP, NetworkOptions
 
 
 def _operation(name: str, channels: int) -> nn.Module:
@@ -53,14 +52,7 @@ class DerivedCell(nn.Module):
         return states[-1]
 
 
-class NetworkOptions(Settings):
-    """The sizes of a derived network; the defaults are the benchmark's."""
-
-    channels: int = Field(16, ge=1)
-    cells_per_stage: int = Field(5, ge=1)
-
-
-class NasBench201Network(nn.Module):
+class NasBench201Network(ClassifyingNetwork):
     """Stem, three stages of the genotype's cell with residual blocks between, classifier."""
 
     def __init__(self, genotype: Genotype, facts: DataFacts, options: NetworkOptions) -> None:
@@ -75,3 +67,8 @@ class NasBench201Network(nn.Module):
         training = self.training
         scores = self.skeleton(images_NCHW, lambda cell, state: cell(state), batch_statistics=training, update=training)
         return Scores(scores, None)
+
+    def score(self, batch: Batch, drop_path: float) -> Scores:
+        """Score the batch's images; the benchmark's networks have no drop-path."""
+        scores: Scores = self(batch.inputs)
+        return scores

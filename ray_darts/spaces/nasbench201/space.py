@@ -14,7 +14,7 @@ from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.registry import names
 from ray_darts.protocols.settings import read_settings
-from ray_darts.protocols.space import CellWords, Ranking, Space
+from ray_darts.protocols.space import CellWords, NetworkSettings, Ranking, Space
 from ray_darts.spaces.nasbench201.text import NUM_NODES, read_architecture, write_architecture
 from ray_darts.spaces.operations import check_operations
 
@@ -37,6 +37,17 @@ def nasbench201_layout(operations: tuple[str, ...] = OPERATIONS) -> SpaceLayout:
     return SpaceLayout("nasbench201", (cell,), SKIP, _PARAMETER_FREE & frozenset(operations))
 
 
+class NetworkOptions(NetworkSettings):
+    """The sizes of a derived network; the defaults are the benchmark's."""
+
+    data_forms: ClassVar[tuple[str, ...]] = ("images",)
+    unused_settings: ClassVar[frozenset[str]] = frozenset({"drop_path", "auxiliary_weight"})
+
+    kind: Literal["nasbench201"] = "nasbench201"
+    channels: int = Field(16, ge=1)
+    cells_per_stage: int = Field(5, ge=1)
+
+
 class NasBench201Space(Space):
     """Image cells of NAS-Bench-201 (arXiv:2001.00326); the data give input size, channels and classes."""
 
@@ -44,6 +55,7 @@ class NasBench201Space(Space):
     ranking: ClassVar[Ranking] = Ranking("accuracy", "max")
     words: ClassVar[CellWords] = CellWords(("c[k-1]",), "state", "c[k]")
     runtime_fields: ClassVar[frozenset[str]] = frozenset({"kernel", "compile", "compile_backend"})
+    network_settings: ClassVar[type[NetworkSettings]] = NetworkOptions
 
     kind: Literal["nasbench201"] = "nasbench201"
     channels: int = Field(16, ge=1, description="channels C of the first stage; the others have 2C and 4C")
@@ -76,7 +88,7 @@ class NasBench201Space(Space):
     @classmethod
     def network(cls, genotype: Genotype, facts: DataFacts, **options: object) -> NasBench201Network:
         """The network of a genotype; options: channels, cells_per_stage."""
-        from ray_darts.spaces.nasbench201.network import NasBench201Network, NetworkOptions
+        from ray_darts.spaces.nasbench201.network import NasBench201Network
 
         genotype.check(nasbench201_layout())
         return NasBench201Network(genotype, facts, read_settings(NetworkOptions, options, "network"))

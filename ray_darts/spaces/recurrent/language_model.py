@@ -19,8 +19,7 @@ from ray_darts.spaces.recurrent.decoder import decoder_loss
 from ray_darts.spaces.supernet import LossOutput
 
 if TYPE_CHECKING:
-    from ray_darts.spaces.recurrent.network import NetworkOptions
-    from ray_darts.spaces.recurrent.space import RecurrentSpace
+    from ray_darts.spaces.recurrent.space import NetworkOptions, RecurrentSpace
 
 
 @dataclass(frozen=True)

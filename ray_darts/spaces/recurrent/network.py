@@ -6,24 +6,27 @@ E embedding and H hidden units, 2H a gate beside a candidate.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from ray_darts.data.batch import Batch
 from ray_darts.genotype.genotype import CellGenotype, Connection, Genotype
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.protocols.settings import Settings
+from ray_darts.spaces.derived import DerivedNetwork, LossSettings
 from ray_darts.spaces.recurrent.language_model import (
     NO_MASKS,
     Dropouts,
     LanguageModel,
     Masks,
     masked,
+    summarise_tokens,
     temporal_activation,
     token_outcome,
 )
 from ray_darts.spaces.recurrent.operations import highway
+from ray_darts.spaces.recurrent.space import NetworkOptions
 from ray_darts.spaces.supernet import LossOutput
 
 
@@ -59,21 +62,7 @@ class RecurrentCell(nn.Module):
         return torch.stack(hidden_states)
 
 
-class NetworkOptions(Settings):
-    """The sizes and dropouts of a derived language model; the defaults are those of the paper's evaluation on Penn
-    Treebank. On WikiText-2 `dropout_hidden` is 0.15."""
-
-    size: int = Field(850, ge=1, description="of the embedding and of the hidden state")
-    dropout_words: float = Field(0.1, ge=0, lt=1)
-    dropout_embedded: float = Field(0.2, ge=0, lt=1)
-    dropout_cell_input: float = Field(0.75, ge=0, lt=1)
-    dropout_hidden: float = Field(0.25, ge=0, lt=1)
-    dropout_output: float = Field(0.75, ge=0, lt=1)
-    temporal_activation_regularisation: float = Field(1e-3, ge=0)
-    weight_range: float = Field(0.04, gt=0, description="weights start uniform in +- this")
-
-
-class RecurrentNetwork(nn.Module):
+class RecurrentNetwork(DerivedNetwork):
     """A language model with the cell of `genotype`; embedding and hidden size are equal for the tied decoder.
 
     `facts.num_classes` is the size of the vocabulary. `train()` and `eval()` switch the dropouts, as in any PyTorch
@@ -92,6 +81,22 @@ class RecurrentNetwork(nn.Module):
     def initial_carry(self, num_samples: int, device: torch.device) -> Tensor:
         """Zeros [N, H]."""
         return torch.zeros(num_samples, self._sizes[-1], dtype=self.language_model.embedding.dtype, device=device)
+
+    sum_names = ("loss_sum", "tokens")
+
+    def training_loss(self, batch: Batch, carry: Tensor | None, settings: LossSettings) -> LossOutput:
+        """As `loss`; none of the settings has a meaning for text."""
+        assert carry is not None
+        return self.loss(batch, carry)
+
+    def evaluate(self, batch: Batch, carry: Tensor | None) -> LossOutput:
+        """As `loss`."""
+        assert carry is not None
+        return self.loss(batch, carry)
+
+    def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
+        """`<prefix>_loss` in nats per token and `<prefix>_perplexity`."""
+        return summarise_tokens(totals, prefix)
 
     def loss(self, batch: Batch, carry_NH: Tensor) -> LossOutput:
         """Cross entropy per token; in train mode with dropout and temporal activation regularisation."""

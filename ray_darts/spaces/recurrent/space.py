@@ -11,7 +11,7 @@ from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.genotype.literal import LiteralFields, is_literal, read_literal, write_literal
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.settings import read_settings
-from ray_darts.protocols.space import CellWords, Ranking, Space
+from ray_darts.protocols.space import CellWords, NetworkSettings, Ranking, Space
 from ray_darts.spaces.operations import check_operations
 
 if TYPE_CHECKING:
@@ -35,6 +35,26 @@ def recurrent_layout(nodes: int = 8, operations: tuple[str, ...] = OPERATIONS) -
     return SpaceLayout("recurrent", (cell,), _SKIP, frozenset({_SKIP}) & frozenset(operations))
 
 
+class NetworkOptions(NetworkSettings):
+    """The sizes and dropouts of a derived language model; the defaults are those of the paper's evaluation on Penn
+    Treebank. On WikiText-2 `dropout_hidden` is 0.15."""
+
+    data_forms: ClassVar[tuple[str, ...]] = ("text",)
+    unused_settings: ClassVar[frozenset[str]] = frozenset(
+        {"drop_path", "auxiliary_weight", "label_smoothing", "cutout", "class_weights", "batch_norm", "hold_out"}
+    )
+
+    kind: Literal["recurrent"] = "recurrent"
+    size: int = Field(850, ge=1, description="of the embedding and of the hidden state")
+    dropout_words: float = Field(0.1, ge=0, lt=1)
+    dropout_embedded: float = Field(0.2, ge=0, lt=1)
+    dropout_cell_input: float = Field(0.75, ge=0, lt=1)
+    dropout_hidden: float = Field(0.25, ge=0, lt=1)
+    dropout_output: float = Field(0.75, ge=0, lt=1)
+    temporal_activation_regularisation: float = Field(1e-3, ge=0)
+    weight_range: float = Field(0.04, gt=0, description="weights start uniform in +- this")
+
+
 class RecurrentSpace(Space):
     """Text cells (arXiv:1806.09055, section 3.2) and the language model around them; dropouts are probabilities."""
 
@@ -51,6 +71,7 @@ class RecurrentSpace(Space):
                        ('tanh', 2), ('sigmoid', 5), ('tanh', 3), ('relu', 5)],
             concat=range(1, 9))""",
     }
+    network_settings: ClassVar[type[NetworkSettings]] = NetworkOptions
 
     kind: Literal["recurrent"] = "recurrent"
     nodes: int = Field(8, ge=1, le=24)
@@ -91,8 +112,8 @@ class RecurrentSpace(Space):
 
     @classmethod
     def network(cls, genotype: Genotype, facts: DataFacts, **options: object) -> RecurrentNetwork:
-        """The language model of a genotype; options: size, dropouts and regularisation as NetworkOptions names them."""
-        from ray_darts.spaces.recurrent.network import NetworkOptions, RecurrentNetwork
+        """The language model of a genotype; options: those of NetworkOptions."""
+        from ray_darts.spaces.recurrent.network import RecurrentNetwork
 
         return RecurrentNetwork(genotype, facts, read_settings(NetworkOptions, options, "network"))
 

@@ -19,13 +19,13 @@ from ray_darts.data.open import load_data
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.protocols.dataset import DataFacts, LoadedData, SearchData
 from ray_darts.protocols.method import ORDERS, Order
-from ray_darts.protocols.task import Snapshot, Wants
-from ray_darts.search.collectives import Collectives, SingleRank
+from ray_darts.protocols.task import RunCoordinates, Snapshot, Wants
 from ray_darts.search.loop import SearchLoop
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.batch_norm import BatchNorm
 from ray_darts.spaces.build import build_supernet
 from ray_darts.spaces.genotypes import read_genotype, write_text
+from ray_darts.tasks.collectives import Collectives, SingleRank
 from tests.search.ranks import RankProcesses
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -57,7 +57,7 @@ def streams(config: SearchConfig) -> SearchData:
 
 def a_loop(config: SearchConfig, order: Order, collectives: Collectives | None = None) -> SearchLoop:
     """A search on the CPU."""
-    return SearchLoop(config, order, 0, streams(config), collectives or SingleRank(), CPU)
+    return SearchLoop(config, RunCoordinates(seed=0, order=order), streams(config), collectives or SingleRank(), CPU)
 
 
 class Keeping:
@@ -73,6 +73,10 @@ class Keeping:
 
     def epoch(self, metrics: object) -> None:
         """Discard the metrics."""
+
+    def test_opened(self, digest: str) -> int:
+        """No search opens a test set."""
+        raise AssertionError(digest)
 
     def commit(self, snapshot: Snapshot) -> None:
         """Keep it."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from ray_darts.protocols.task import StopReason, Wants
-from ray_darts.search.collectives import Collectives
+from ray_darts.tasks.collectives import Collectives
 
 _STOPS: tuple[StopReason, ...] = ("interrupted", "time_limit", "superseded", "store_given_up")
 

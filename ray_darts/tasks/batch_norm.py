@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ray_darts.search.collectives import Collectives
+from ray_darts.tasks.collectives import Collectives
 
 
 class _SumOverRanks(torch.autograd.Function):

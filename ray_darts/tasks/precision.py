@@ -8,29 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
 
 import torch
 
-from ray_darts.config import SearchSettings
+
+class PrecisionSettings(Protocol):
+    """Settings with a `precision`."""
+
+    @property
+    def precision(self) -> str: ...
 
 
-def parameter_dtype(settings: SearchSettings) -> torch.dtype:
+def parameter_dtype(settings: PrecisionSettings) -> torch.dtype:
     """The dtype of weights, alphas, statistics and inputs."""
     return torch.float64 if settings.precision == "float64" else torch.float32
 
 
 def forward_autocast(
-    settings: SearchSettings, device: torch.device, *, full: bool = False
+    settings: PrecisionSettings, device: torch.device, *, full: bool = False
 ) -> AbstractContextManager[object]:
-    """Autocast a forward pass to bfloat16 if `search.precision` is bfloat16."""
+    """Autocast a forward pass to bfloat16 if the precision is bfloat16."""
     if settings.precision == "bfloat16" and not full:
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
 @contextmanager
-def matmul_precision(settings: SearchSettings, *, full: bool = False) -> Iterator[None]:
-    """Allow TF32 for a forward pass and its backward pass if `search.precision` is tf32; otherwise forbid it."""
+def matmul_precision(settings: PrecisionSettings, *, full: bool = False) -> Iterator[None]:
+    """Allow TF32 for a forward pass and its backward pass if the precision is tf32; otherwise forbid it."""
     tf32 = settings.precision == "tf32" and not full
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32

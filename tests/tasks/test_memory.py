@@ -7,13 +7,13 @@ import torch
 
 from ray_darts.config import SearchSettings
 from ray_darts.errors import StepOutOfMemory
-from ray_darts.search.memory import naming_what_would_fit, peak_bytes
+from ray_darts.tasks.memory import naming_what_would_fit, peak_bytes
 from tests.search.searches import CPU
 
 
 def failing(settings: SearchSettings) -> StepOutOfMemory:
     """The error that an allocation of 400 TB inside a step raises."""
-    with pytest.raises(StepOutOfMemory) as caught, naming_what_would_fit(settings, CPU):
+    with pytest.raises(StepOutOfMemory) as caught, naming_what_would_fit(settings, CPU, "search"):
         torch.empty(10**14)
     return caught.value
 
@@ -38,7 +38,7 @@ def test_advice_is_never_a_setting_that_would_be_refused(settings: SearchSetting
 
 
 def test_another_error_is_left_as_it_is() -> None:
-    with pytest.raises(RuntimeError, match=r"^shapes$"), naming_what_would_fit(SearchSettings(), CPU):
+    with pytest.raises(RuntimeError, match=r"^shapes$"), naming_what_would_fit(SearchSettings(), CPU, "search"):
         raise RuntimeError("shapes")
 
 

@@ -6,10 +6,10 @@ import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 
-from ray_darts.config import SearchSettings
 from ray_darts.errors import StepOutOfMemory
 
 _KIB = 1024
@@ -24,19 +24,35 @@ def peak_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
 
 
+class BatchSettings(Protocol):
+    """How large a pass is."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def accumulate(self) -> int: ...
+
+    @property
+    def batch_norm(self) -> str: ...
+
+
 @contextmanager
-def naming_what_would_fit(settings: SearchSettings, device: torch.device) -> Iterator[None]:
-    """Raise StepOutOfMemory when an allocation inside fails; other errors pass through."""
+def naming_what_would_fit(settings: BatchSettings, device: torch.device, section: str) -> Iterator[None]:
+    """Raise StepOutOfMemory when an allocation inside fails; other errors pass through.
+
+    `section`: of the config that holds `settings`, for the message.
+    """
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError) as error:
         text = str(error)
         if not isinstance(error, torch.OutOfMemoryError) and not any(words in text for words in _CPU_ALLOCATOR):
             raise
-        raise _explained(text, settings, device) from error
+        raise _explained(text, settings, device, section) from error
 
 
-def _explained(text: str, settings: SearchSettings, device: torch.device) -> StepOutOfMemory:
+def _explained(text: str, settings: BatchSettings, device: torch.device, section: str) -> StepOutOfMemory:
     """Suggest the next power of two of `accumulate`: smaller micro-batches need about half the activations."""
     seen = re.search(r"allocate ([\d.]+) (GiB|MiB|KiB|bytes|B)", text)
     requested = int(float(seen[1]) * _UNITS[seen[2]]) if seen else 0
@@ -45,12 +61,12 @@ def _explained(text: str, settings: SearchSettings, device: torch.device) -> Ste
         advice = "synchronised batch norm takes whole shards: use more workers"
     elif accumulate <= settings.batch_size:
         micro = -(-settings.batch_size // accumulate)
-        advice = f"set search.accumulate={accumulate} (now {settings.accumulate}: micro-batches of {micro})"
+        advice = f"set {section}.accumulate={accumulate} (now {settings.accumulate}: micro-batches of {micro})"
     else:
         advice = "the micro-batches are single samples already: use a smaller space"
-    advice += ", or for images operation.checkpoint_cells=true"
+    advice += ", or for a search of images operation.checkpoint_cells=true"
     return StepOutOfMemory(
-        f"a search step did not fit the memory of {device}: {requested:,} bytes more were asked for; {advice}",
+        f"a step did not fit the memory of {device}: {requested:,} bytes more were asked for; {advice}",
         requested_bytes=requested,
         accumulate=accumulate,
     )

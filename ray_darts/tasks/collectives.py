@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ray_darts.data.batch import Shard
@@ -85,3 +87,11 @@ def all_shards(collectives: Collectives, part: Tensor, total: int) -> Tensor:
     padded[: part.shape[0]] = part
     rows = collectives.all_rows(padded)
     return torch.cat([rows[rank, :size] for rank, size in enumerate(sizes)])
+
+
+def own_shard(shard: Shard, whole: NDArray[np.generic] | None, device: torch.device) -> Tensor | None:
+    """This rank's part of what `all_shards` has put together, on `device`; None of None."""
+    if whole is None:
+        return None
+    start, stop = shard.bounds(whole.shape[0])
+    return torch.from_numpy(np.array(whole[start:stop])).to(device)

@@ -1,0 +1,110 @@
+"""The images of a training from scratch: batches of the weight half, the held-out part, and the closed test set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ray_darts.config.training import TrainingSettings
+from ray_darts.data.batch import Batch, Draws, Shard, to_device
+from ray_darts.data.images.augment import Normalise, crop_and_flip, cut_out
+from ray_darts.data.streams import ShuffledRows
+from ray_darts.data.test_access import check_may_open
+from ray_darts.errors import DataError
+from ray_darts.protocols.dataset import DataFacts, TestData
+from ray_darts.protocols.method import Progress
+
+if TYPE_CHECKING:
+    from ray_darts.data.images.streams import ImageSet
+
+
+class ImageTrainingStreams:
+    """TrainingData over an ImageSet for one seed.
+
+    Every global batch is full: an epoch's last partial batch is dropped, in each epoch another one. The validation part
+    is the alpha half; without `training.hold_out` both halves are trained on.
+    """
+
+    def __init__(self, data: ImageSet, training: TrainingSettings, seed: int) -> None:
+        self._data, self._training, self._seed = data, training, seed
+        rows = data.weight_rows
+        if not training.hold_out:
+            rows = np.sort(np.concatenate([data.weight_rows, data.alpha_rows]))
+        if len(rows) < training.batch_size:
+            raise DataError(
+                f"the training part has {len(rows)} samples, fewer than training.batch_size = {training.batch_size}: "
+                "lower it, or raise data.fraction"
+            )
+        dtype = torch.float64 if training.precision == "float64" else torch.float32
+        self._normalise = Normalise(data.mean, data.std, data.facts.image_size, dtype)
+        self._rows = rows
+        self._shuffled = ShuffledRows(rows, seed, "training")
+
+    @property
+    def facts(self) -> DataFacts:
+        return self._data.facts
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return self._data.digests
+
+    @property
+    def documents(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        labels = self._data.labels.numpy()[self._rows]
+        return tuple(np.bincount(labels, minlength=self.facts.num_classes).tolist())
+
+    def num_steps(self, epoch: int) -> int:
+        """Full batches, the same number in every epoch."""
+        return len(self._rows) // self._training.batch_size
+
+    def total_steps(self, epochs: int) -> int:
+        """Every epoch has the same number of steps."""
+        return epochs * self.num_steps(0)
+
+    def training_batch(self, epoch: int, index: int, shard: Shard, device: torch.device) -> Batch:
+        """Batch `index` of the shuffled epoch: cropped, flipped, normalised, cut out."""
+        steps, size = self.num_steps(epoch), self._training.batch_size
+        if not 0 <= index < steps:
+            raise IndexError(f"step {index} of an epoch of {steps}")
+        start, stop = shard.bounds(size)
+        rows = self._shuffled.epoch(epoch)[index * size + start : index * size + stop]
+        draws = Draws(self._seed, "training", epoch * steps + index, start, stop, size)
+        images_NHWC = to_device(self._data.images_NHWC.index_select(0, torch.from_numpy(rows)), device)
+        settings = self._data.settings
+        images_NHWC = crop_and_flip(images_NHWC, draws, padding=settings.padding, flip=settings.flip)
+        inputs = self._normalise(images_NHWC)
+        if self._training.cutout:
+            inputs = cut_out(inputs, draws, side=self._training.cutout)
+        return self._batch(inputs, rows, draws, device)
+
+    def validation_batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
+        """The alpha half in the source's order; a shard of the last batch may be empty."""
+        if not self._training.hold_out:
+            return
+        rows, size = self._data.alpha_rows, self._training.batch_size
+        for step, first in enumerate(range(0, len(rows), size)):
+            batch_rows = rows[first : first + size]
+            start, stop = shard.bounds(len(batch_rows))
+            draws = Draws(self._seed, "validation", step, start, stop, len(batch_rows))
+            chosen = batch_rows[start:stop]
+            images = to_device(self._data.images_NHWC.index_select(0, torch.from_numpy(chosen)), device)
+            yield self._batch(self._normalise(images), chosen, draws, device)
+
+    def open_test(self, progress: Progress) -> TestData | None:
+        """Read the test set of the data's source."""
+        check_may_open(progress, self._training)
+        from ray_darts.data.images.test_set import load_test_images
+
+        return load_test_images(self._data, self._normalise, self._training.batch_size)
+
+    def _batch(self, inputs: torch.Tensor, rows: NDArray[np.int64], draws: Draws, device: torch.device) -> Batch:
+        labels = self._data.labels.index_select(0, torch.from_numpy(rows))
+        return Batch(inputs, to_device(labels, device), draws, share=len(rows) / draws.total)
