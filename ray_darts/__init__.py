@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ray_darts.protocols.space import CellWords, Ranking, Space
     from ray_darts.spaces.classification import ClassifyingSupernet
     from ray_darts.spaces.supernet import Supernet
+    from ray_darts.trainings import TrainingResult, train
 
 __version__ = "0.2.0.dev0"
 
@@ -48,6 +49,7 @@ __all__ = [
     "Space",
     "SpaceLayout",
     "Supernet",
+    "TrainingResult",
     "build_network",
     "decode",
     "errors",
@@ -55,6 +57,7 @@ __all__ = [
     "read_genotype",
     "register",
     "search",
+    "train",
     "write_text",
 ]
 
@@ -71,7 +74,9 @@ _HOMES = {
     "Space": "ray_darts.protocols.space",
     "SpaceLayout": "ray_darts.genotype.layout",
     "Supernet": "ray_darts.spaces.supernet",
+    "TrainingResult": "ray_darts.trainings",
     "register": "ray_darts.protocols.registry",
+    "train": "ray_darts.trainings",
 }
 """{exported name: its module}; the names that are not here are of `ray_darts.api`."""
 

@@ -7,12 +7,12 @@ logger `ray_darts`. Each function imports what it needs when it is called; readi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_darts.errors import ConfigError, GenotypeError, MissingObject
 from ray_darts.experiment import Experiment
+from ray_darts.searches import DEFAULT_STORE, SearchResult, read_request, run_request
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from ray_darts.artifacts.status import RunStatus
     from ray_darts.config import StoreSettings
     from ray_darts.genotype.genotype import Genotype
-    from ray_darts.orchestration.assignment import RunOutcome
-    from ray_darts.orchestration.plan import PlannedRun
-    from ray_darts.orchestration.requests import SearchRequest
     from ray_darts.protocols.method import Method
     from ray_darts.protocols.space import Space
 
@@ -39,23 +36,6 @@ __all__ = [
     "search",
     "write_text",
 ]
-
-DEFAULT_STORE = "./results"
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """How each run of a search ended, and the best genotype of its experiment so far (None: no run has finished).
-
-    `runs`: name, seed, order and last status of each run; `status.warning` is what its last epoch warned of.
-    """
-
-    experiment: str
-    store: str
-    outcomes: Mapping[str, RunOutcome]
-    best: Best | None
-    exit_code: int
-    runs: tuple[PlannedRun, ...] = ()
 
 
 def search(
@@ -71,6 +51,9 @@ def search(
     max_concurrent: int | None = None,
     max_hours: float | None = None,
     max_worker_hours: float | None = None,
+    select: bool = False,
+    max_parameters: int | None = None,
+    max_multiply_adds: int | None = None,
     address: str | None = None,
     retry_failed: bool = False,
     allow_world_size_change: bool = False,
@@ -85,6 +68,8 @@ def search(
     `observer`: called with the status of all runs every few seconds, in the calling thread.
     `overrides`: fields of the config, such as `"search.epochs=3"`, applied after the file or dict.
     `workers`: of each run, N or "MIN:MAX"; this and the three limits are fields of `operation`.
+    `select`: then train each found cell briefly from scratch (the config's section `selection`) and rank by that;
+    `max_parameters` and `max_multiply_adds` leave out cells whose network exceeds them.
     `address`: of a Ray cluster; default RAY_ADDRESS, else a cluster of this machine for the duration of the call.
     `retry_failed`: search runs again that failed for good. `allow_world_size_change`: continue with another number of
     workers although batch norm is local; results will differ.
@@ -103,6 +88,9 @@ def search(
         name=name,
         overrides=overrides,
         operation={"workers": workers, **limits},
+        select=select,
+        max_parameters=max_parameters,
+        max_multiply_adds=max_multiply_adds,
         address=address,
         retry_failed=retry_failed,
         allow_world_size_change=allow_world_size_change,
@@ -233,56 +221,3 @@ def open_store(uri: str | Path, settings: StoreSettings | Mapping[str, object] |
     if settings is not None and not isinstance(settings, StoreSettings):
         settings = read_settings(StoreSettings, settings, "store")
     return opening.open_store(str(uri), settings)
-
-
-def read_request(
-    preset_or_config: ConfigSource,
-    *,
-    seeds: int | Sequence[int] = 4,
-    orders: Sequence[str] | None = None,
-    store: str | Path = DEFAULT_STORE,
-    name: str | None = None,
-    overrides: Sequence[str] = (),
-    operation: Mapping[str, object] | None = None,
-    address: str | None = None,
-    retry_failed: bool = False,
-    allow_world_size_change: bool = False,
-    mistakes: Iterable[str] = (),
-) -> SearchRequest:
-    """Check the arguments of a search; parameters as those of `search`. Writes nothing and asks no store.
-
-    `operation`: fields of that section, None where not given. `mistakes`: found before, reported with those found here.
-    Raises: ConfigError with a line per mistake.
-    """
-    from ray_darts.arguments import check_arguments
-    from ray_darts.orchestration.requests import SearchRequest
-
-    checked = check_arguments(
-        preset_or_config,
-        seeds=seeds,
-        orders=orders,
-        name=name,
-        overrides=overrides,
-        operation=operation,
-        mistakes=mistakes,
-    )
-    return SearchRequest(
-        checked.config,
-        checked.experiment,
-        str(store),
-        checked.seeds,
-        checked.orders,
-        retry_failed=retry_failed,
-        allow_world_size_change=allow_world_size_change,
-        address=address,
-    )
-
-
-def run_request(request: SearchRequest, observer: Callable[[list[RunStatus]], None] | None = None) -> SearchResult:
-    """Search until every run of a checked request has ended. Raises: as `search`."""
-    from ray_darts.orchestration.sweep import run_sweep
-
-    result = run_sweep(request, observer or (lambda runs: None))
-    return SearchResult(
-        request.experiment, request.store_uri, result.outcomes, result.best, result.exit_code, result.runs
-    )

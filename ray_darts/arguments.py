@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeGuard, TypeVar
 
 from ray_darts.artifacts.keys import check_name
-from ray_darts.config import SearchConfig, load_config
+from ray_darts.config import RunConfig, SearchConfig, TrainingConfig, load_config, load_training_config
 from ray_darts.errors import ConfigError
 from ray_darts.protocols.method import Method, Order
 
@@ -18,8 +18,10 @@ MAX_SEEDS = 10_000
 MAX_SEED = 2**31 - 1
 
 ConfigSource = str | Path | Mapping[str, object] | SearchConfig
+TrainingSource = str | Path | Mapping[str, object] | TrainingConfig
 
 _Read = TypeVar("_Read")
+_Config = TypeVar("_Config", bound=RunConfig)
 
 
 class Arguments(NamedTuple):
@@ -50,17 +52,40 @@ def check_arguments(
     config = _collect(found, lambda: read_config(source, overrides, operation or {}))
     some_seeds = _collect(found, lambda: _read_seeds(seeds))
     some_orders = None if config is None else _collect(found, lambda: _read_orders(orders, config.method))
-    experiment = None
-    if name is not None and not isinstance(name, str):
-        found.append(f"name = {name!r}: wanted is a string")
-    elif name is not None:
-        experiment = _collect(found, lambda: check_name(name, "experiment"))
-    elif config is not None:
-        default = f"{_origin(source)}-{config.digest()[:8]}"
-        experiment = _collect(found, lambda: check_name(default, "experiment (give another --name)"))
+    experiment = _collect(found, lambda: _experiment(name, source, config))
     if found or config is None or some_seeds is None or some_orders is None or experiment is None:
         raise ConfigError("\n".join(found))
     return Arguments(config, experiment, some_seeds, some_orders)
+
+
+class TrainingArguments(NamedTuple):
+    """With what to train, under which name of an experiment."""
+
+    config: TrainingConfig
+    experiment: str
+    seeds: tuple[int, ...]
+
+
+def check_training_arguments(
+    source: TrainingSource,
+    *,
+    seeds: int | Sequence[int],
+    name: str | None,
+    overrides: Sequence[str] = (),
+    operation: Mapping[str, object] | None = None,
+    mistakes: Iterable[str] = (),
+) -> TrainingArguments:
+    """Check the arguments of a training, as `ray_darts.trainings.train` documents them; otherwise as `check_arguments`.
+
+    Raises: ConfigError with a line per mistake.
+    """
+    found = list(mistakes)
+    config = _collect(found, lambda: _read(load_training_config, TrainingConfig, source, overrides, operation or {}))
+    some_seeds = _collect(found, lambda: _read_seeds(seeds))
+    experiment = _collect(found, lambda: _experiment(name, source, config, "-training"))
+    if found or config is None or some_seeds is None or experiment is None:
+        raise ConfigError("\n".join(found))
+    return TrainingArguments(config, experiment, some_seeds)
 
 
 def read_config(
@@ -70,21 +95,43 @@ def read_config(
 
     Raises: ConfigError.
     """
-    given = {field: value for field, value in (operation or {}).items() if value is not None}
+    return _read(load_config, SearchConfig, source, overrides, operation or {})
+
+
+def _read(
+    load: Callable[..., _Config],
+    model: type[_Config],
+    source: object,
+    overrides: Sequence[str],
+    operation: Mapping[str, object],
+) -> _Config:
+    """A config of `model`, read by `load` from whatever `source` is. Raises: ConfigError."""
+    given = {field: value for field, value in operation.items() if value is not None}
     if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
         raise ConfigError(f"overrides = {overrides!r}: wanted is a list of section.key=value")
-    if isinstance(source, SearchConfig):
+    if isinstance(source, model):
         if not overrides and not given:
             return source
         source = source.model_dump(mode="json")
     changes = {"operation": given} if given else None
     if isinstance(source, Mapping):
-        return load_config(settings=source, overrides=overrides, changes=changes)
+        return load(settings=source, overrides=overrides, changes=changes)
     if isinstance(source, Path) or (isinstance(source, str) and source.endswith(".toml")):
-        return load_config(file=Path(source), overrides=overrides, changes=changes)
+        return load(file=Path(source), overrides=overrides, changes=changes)
     if isinstance(source, str):
-        return load_config(preset=source, overrides=overrides, changes=changes)
-    raise ConfigError(f"{source!r}: wanted is a preset's name, the path of a TOML file, a dict or a SearchConfig")
+        return load(preset=source, overrides=overrides, changes=changes)
+    raise ConfigError(f"{source!r}: wanted is a preset's name, the path of a TOML file, a dict or a {model.__name__}")
+
+
+def _experiment(name: str | None, source: object, config: RunConfig | None, kind: str = "") -> str | None:
+    """The given name of an experiment, or the default one; None without a config. Raises: ConfigError."""
+    if name is not None and not isinstance(name, str):
+        raise ConfigError(f"name = {name!r}: wanted is a string")
+    if name is not None:
+        return check_name(name, "experiment")
+    if config is None:
+        return None
+    return check_name(f"{_origin(source)}{kind}-{config.digest()[:8]}", "experiment (give another --name)")
 
 
 def _read_seeds(seeds: object) -> tuple[int, ...]:
@@ -121,7 +168,7 @@ def _read_orders(orders: Sequence[str] | None, method: Method) -> tuple[Order, .
     return tuple(defined[order] for order in orders)
 
 
-def _origin(source: ConfigSource) -> str:
+def _origin(source: object) -> str:
     """The start of an experiment's default name."""
     if isinstance(source, Path) or (isinstance(source, str) and source.endswith(".toml")):
         return Path(source).stem.lower()

@@ -14,14 +14,14 @@ from ray_darts.artifacts.records import Environment, Failure, Metric, Owner
 from ray_darts.artifacts.run_log import find_tip
 from ray_darts.tasks.metrics import Scalar, warning_of
 
-RunState = Literal["waiting", "claimed", "searching", "finished", "failed"]
+RunState = Literal["waiting", "claimed", "searching", "training", "finished", "failed"]
 
 
 @dataclass(frozen=True)
 class RunStatus:
     """One run: `step` is the last durable one, `age_s` the age of the last record, `latest` the last epoch's numbers.
 
-    `claimed` and `searching` describe the last record, not whether a process is still running: see `age_s`.
+    `claimed`, `searching` and `training` describe the last record, not whether a process is still running: see `age_s`.
     """
 
     run: str
@@ -36,6 +36,16 @@ class RunStatus:
     latest: Mapping[str, Scalar] = field(default_factory=dict)
     metric: Metric | None = None
     failure: Failure | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the log ends: finished, or failed and only continued by a retry."""
+        return self.state in ("finished", "failed")
+
+    @property
+    def has_owner(self) -> bool:
+        """Whether the last record is of a start that was working then."""
+        return self.state not in ("waiting", "finished", "failed")
 
     @property
     def warning(self) -> str | None:
@@ -58,7 +68,7 @@ def run_status(store: ObjectStore, experiment: str, run: str) -> RunStatus:
     record = tip.record
     states: dict[str, RunState] = {
         "claim": "claimed",
-        "advance": "searching",
+        "advance": "training" if record.task == "training" else "searching",
         "finish": "finished",
         "fail": "failed",
     }

@@ -17,6 +17,7 @@ from ray_darts.cli.show import show
 from ray_darts.cli.status import status
 from ray_darts.cli.submit import submit
 from ray_darts.cli.trace import trace
+from ray_darts.cli.train import train
 from ray_darts.cli.verify import verify
 
 app = typer.Typer(
@@ -44,5 +45,5 @@ def _global(
     """Distributed differentiable architecture search (DARTS) on Ray."""
 
 
-for _command in (search, submit, status, best, trace, show, verify, gc, presets, doctor):
+for _command in (search, train, submit, status, best, trace, show, verify, gc, presets, doctor):
     app.command()(with_exit_codes(_command))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ray_darts import api
+from ray_darts import searches
 from ray_darts.cli.output import report_line
 from ray_darts.errors import ConfigError
 
@@ -24,11 +24,14 @@ def read_request(
     seeds: str = "4",
     orders: str | None = None,
     overrides: Sequence[str] | None = None,
-    store: str = api.DEFAULT_STORE,
+    store: str = searches.DEFAULT_STORE,
     workers: str | None = None,
     max_concurrent: int | None = None,
     max_hours: float | None = None,
     max_worker_hours: float | None = None,
+    select: bool = False,
+    max_parameters: int | None = None,
+    max_multiply_adds: int | None = None,
     retry_failed: bool = False,
     allow_world_size_change: bool = False,
     allow_local_batch_norm: bool = False,
@@ -48,7 +51,7 @@ def read_request(
         some_seeds = parse_seeds(seeds)
     except ConfigError as error:
         mistakes.append(str(error))
-    return api.read_request(
+    return searches.read_request(
         config if config is not None else preset or DEFAULT_PRESET,
         seeds=some_seeds,
         orders=None if orders is None else [word.strip() for word in orders.split(",")],
@@ -61,6 +64,9 @@ def read_request(
             "max_hours": max_hours,
             "max_worker_hours": max_worker_hours,
         },
+        select=select,
+        max_parameters=max_parameters,
+        max_multiply_adds=max_multiply_adds,
         address=address,
         retry_failed=retry_failed,
         allow_world_size_change=allow_world_size_change or allow_local_batch_norm,

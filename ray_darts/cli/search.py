@@ -38,6 +38,16 @@ def search(
     address: Annotated[
         str | None, typer.Option("--address", metavar="RAY", help="Address of a Ray cluster; absent: this machine.")
     ] = None,
+    select: Annotated[
+        bool,
+        typer.Option("--select", help="Then train each found cell briefly from scratch, and rank by that."),
+    ] = False,
+    max_parameters: Annotated[
+        int | None, typer.Option("--max-parameters", metavar="N", help="Select no cell with a larger network.")
+    ] = None,
+    max_multiply_adds: Annotated[
+        int | None, typer.Option("--max-multiply-adds", metavar="N", help="Select no cell with a costlier network.")
+    ] = None,
     max_hours: Annotated[
         float | None, typer.Option("--max-hours", help="Stop after this many hours; the same command continues.")
     ] = None,
@@ -67,6 +77,9 @@ def search(
         store=store,
         workers=workers,
         max_concurrent=max_concurrent,
+        select=select,
+        max_parameters=max_parameters,
+        max_multiply_adds=max_multiply_adds,
         max_hours=max_hours,
         max_worker_hours=max_worker_hours,
         retry_failed=retry_failed,

@@ -88,6 +88,10 @@ def submit(
     raise typer.Exit(code)
 
 
+_OF_THE_COMMAND = ("dry_run", "as_json")
+"""Options of a search that are no part of its request."""
+
+
 def check_search(words: Sequence[str]) -> SearchRequest:
     """Check the arguments of a search as the job will, before anything is sent. Raises: ConfigError, click.UsageError.
 
@@ -96,7 +100,7 @@ def check_search(words: Sequence[str]) -> SearchRequest:
     from ray_darts.cli.request import read_request
 
     given = parsed(words)
-    return read_request(**{name: value for name, value in given.items() if name not in ("dry_run", "as_json")})
+    return read_request(**{name: value for name, value in given.items() if name not in _OF_THE_COMMAND})
 
 
 def warn_of_local_data(config: SearchConfig) -> None:

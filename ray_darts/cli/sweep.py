@@ -7,20 +7,23 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 
-from ray_darts import api
+from ray_darts import api, searches
+from ray_darts.artifacts.keys import selection_of
 from ray_darts.cli.best import metric_text
 from ray_darts.cli.output import report_line
 from ray_darts.errors import GenotypeError
 from ray_darts.exit_codes import DONE, INTERRUPTED, STORE_GIVEN_UP
+from ray_darts.orchestration.assignment import RunOutcome
 from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.report.amounts import counted
 from ray_darts.report.seeds import Spread, spread_over_seeds
+from ray_darts.report.selection import selection_data, selection_lines
 from ray_darts.report.table import LiveTable, warning_line
 
 _CONTINUES = "everything committed is safe: the same command continues"
 
 
-def search_and_report(request: SearchRequest) -> api.SearchResult:
+def search_and_report(request: SearchRequest) -> searches.SearchResult:
     """Search until every run has ended or the user interrupts; show runs and the package's log on stderr.
 
     Raises: ConfigError, DataError, ClusterError, StoreError; KeyboardInterrupt after a second signal.
@@ -29,31 +32,54 @@ def search_and_report(request: SearchRequest) -> api.SearchResult:
     report_line(f"experiment {request.experiment} in {request.store_uri}: {seeds}, {orders} order")
     try:
         # Ray prints warnings to stdout, where only results belong
-        with _log_on_stderr(request.experiment), redirect_stdout(sys.stderr), LiveTable(request.experiment) as table:
-            try:
-                result = api.run_request(request, table.show)
-            except KeyboardInterrupt:
-                table.erase()
-                raise
+        with log_on_stderr(request.experiment), redirect_stdout(sys.stderr):
+            with live_table(request.experiment) as table:
+                result = searches.run_search(request, table.show)
+            if searches.may_select(request, result):
+                with live_table(selection_of(request.experiment)) as table:
+                    result = searches.run_selection(request, result, table.show)
     except KeyboardInterrupt:
         report_line(_CONTINUES)
         raise
-    if result.exit_code in (INTERRUPTED, STORE_GIVEN_UP):
-        report_line(_CONTINUES)
-    elif result.exit_code != DONE:
-        report_line("not every run has finished; see the lines above")
+    report_end(result.exit_code)
     return result
 
 
-def result_text(result: api.SearchResult) -> str:
-    """A line for each run, the spread over seeds, the warnings, the best genotype and where all results are."""
-    width = max(map(len, result.outcomes), default=0) + 2
-    lines = [
+def report_end(exit_code: int) -> None:
+    """Say on stderr what an exit code other than 0 means."""
+    if exit_code in (INTERRUPTED, STORE_GIVEN_UP):
+        report_line(_CONTINUES)
+    elif exit_code != DONE:
+        report_line("not every run has finished; see the lines above")
+
+
+@contextmanager
+def live_table(experiment: str) -> Iterator[LiveTable]:
+    """A live table of an experiment's runs; removed from the terminal when the command is interrupted."""
+    with LiveTable(experiment) as table:
+        try:
+            yield table
+        except KeyboardInterrupt:
+            table.erase()
+            raise
+
+
+def outcome_lines(outcomes: Mapping[str, RunOutcome]) -> list[str]:
+    """One line for each run: how it ended for this command."""
+    width = max(map(len, outcomes), default=0) + 2
+    return [
         f"{run:<{width}}{outcome.kind:<16}step {outcome.step}{f'  {outcome.detail}' if outcome.detail else ''}"
-        for run, outcome in result.outcomes.items()
+        for run, outcome in outcomes.items()
     ]
+
+
+def result_text(result: searches.SearchResult) -> str:
+    """A line for each run, the spread over seeds, the warnings, the best genotype and where all results are."""
+    lines = outcome_lines(result.outcomes)
     lines += [f"{order} order: {spread.text()}" for order, spread in _spread(result).items()]
     lines += [line for line in (warning_line(run.status) for run in result.runs) if line]
+    if result.selection is not None:
+        lines += selection_lines(result.selection)
     if result.best is None:
         finished = any(outcome.kind == "finished" for outcome in result.outcomes.values())
         finished = finished or any(run.status.state == "finished" for run in result.runs)
@@ -71,7 +97,7 @@ def result_text(result: api.SearchResult) -> str:
     return "\n".join(lines)
 
 
-def result_data(result: api.SearchResult) -> dict[str, object]:
+def result_data(result: searches.SearchResult) -> dict[str, object]:
     """The result as plain JSON-able data."""
     return {
         "experiment": result.experiment,
@@ -79,12 +105,13 @@ def result_data(result: api.SearchResult) -> dict[str, object]:
         "outcomes": {run: outcome.to_plain() for run, outcome in result.outcomes.items()},
         "best": None if result.best is None else result.best.model_dump(mode="json"),
         "orders": {order: spread.to_data() for order, spread in _spread(result).items()},
+        "selection": None if result.selection is None else selection_data(result.selection),
         "warnings": {run.run: run.status.warning for run in result.runs if run.status.warning is not None},
         "exit_code": result.exit_code,
     }
 
 
-def _spread(result: api.SearchResult) -> Mapping[str, Spread]:
+def _spread(result: searches.SearchResult) -> Mapping[str, Spread]:
     return spread_over_seeds((run.order or "", run.status.metric) for run in result.runs)
 
 
@@ -104,7 +131,7 @@ class _StderrHandler(logging.Handler):
 
 
 @contextmanager
-def _log_on_stderr(experiment: str) -> Iterator[None]:
+def log_on_stderr(experiment: str) -> Iterator[None]:
     """Write what the package logs to stderr while the block runs."""
     log, handler = logging.getLogger("ray_darts"), _StderrHandler(experiment)
     level = log.level

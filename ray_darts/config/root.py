@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, SerializeAsAny, ValidationError, model_validator
 
 from ray_darts.config.kinds import read_method, read_space
+from ray_darts.config.operation import OperationSettings
 from ray_darts.config.run import RunConfig, defaults_of
 from ray_darts.config.search import AlphaOptimiser, SearchSettings, WeightOptimiser
+from ray_darts.config.selection import SelectionSettings
+from ray_darts.config.training import TrainingConfig
+from ray_darts.errors import ConfigError
 from ray_darts.protocols.method import Method
+from ray_darts.protocols.settings import mistakes_of
 from ray_darts.protocols.space import Space
+
+_SELECTION_RUNS_PER_START = 16
+"""Short trainings that one worker group does at least: a start of Ray costs more than one of them on small data."""
 
 if TYPE_CHECKING:
     from ray_darts.genotype.layout import SpaceLayout
@@ -33,6 +41,7 @@ class SearchConfig(RunConfig):
     weights: WeightOptimiser = Field(default_factory=WeightOptimiser)
     alphas: AlphaOptimiser = Field(default_factory=AlphaOptimiser)
     search: SearchSettings = Field(default_factory=SearchSettings)
+    selection: SelectionSettings | None = None
 
     @model_validator(mode="after")
     def _sections_fit(self) -> SearchConfig:
@@ -43,6 +52,7 @@ class SearchConfig(RunConfig):
             *self.data.mistakes(self.search, highest),
             *self._unused_settings(),
             *self._compile_mistakes(),
+            *self._selection_mistakes(),
         ]
         if mistakes:
             raise ValueError("; ".join(mistakes))
@@ -70,6 +80,36 @@ class SearchConfig(RunConfig):
             yield "operation.compile needs operation.kernel 'torch'"
         if passes and self.search.batch_norm == "sync":
             yield "operation.compile needs search.batch_norm 'local': collectives inside a pass are not compiled"
+
+    def _selection_mistakes(self) -> Iterator[str]:
+        """What a training with the selection's sections and the search's data would refuse."""
+        if self.selection is None:
+            return
+        try:
+            self.selection_config()
+        except ValidationError as error:
+            yield from mistakes_of(error, "selection")
+
+    def selection_config(self) -> TrainingConfig:
+        """The config of the short trainings that rank the cells. Raises: ConfigError where there is no selection."""
+        if self.selection is None:
+            raise ConfigError(
+                "the config has no section [selection]: give it the sections network, weights and training of a short "
+                "training, as the preset digits has them"
+            )
+        defaults = OperationSettings()
+        unused = {name: getattr(defaults, name) for name in ("checkpoint_cells", "formulation", "compile")}
+        runs = max(self.operation.runs_per_start, _SELECTION_RUNS_PER_START)
+        operation = self.operation.model_copy(update={**unused, "runs_per_start": runs})
+        return TrainingConfig(
+            plugins=self.plugins,
+            data=self.data,
+            network=self.selection.network,
+            weights=self.selection.weights,
+            training=self.selection.training,
+            operation=operation,
+            store=self.store,
+        )
 
     @property
     def runtime_fields(self) -> frozenset[str]:

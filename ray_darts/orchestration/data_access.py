@@ -12,7 +12,7 @@ from typing import TypeVar
 from ray_darts.artifacts.s3_files import S3Files
 from ray_darts.config import RunConfig
 from ray_darts.data import open as opening
-from ray_darts.protocols.dataset import DataDescription, TaskData
+from ray_darts.protocols.dataset import DataDescription, LoadedData, TaskData
 
 _Config = TypeVar("_Config", bound=RunConfig)
 
@@ -35,7 +35,28 @@ def open_data(config: RunConfig, seed: int) -> TaskData:
 
     Raises: DataError; ConfigError on an endpoint that is not allowed.
     """
-    return opening.open_data(config, seed, S3Files(config.store, config.data.endpoint_url))
+    return config.streams(load_data(config), seed)
+
+
+class DataCache:
+    """Keeps the data that were opened last: runs that one process does in turn share them."""
+
+    def __init__(self) -> None:
+        self._key: str | None = None
+        self._loaded: LoadedData | None = None
+
+    def open(self, config: RunConfig, seed: int) -> TaskData:
+        """As `open_data`, reading only what is another than the last time."""
+        key = config.data.model_dump_json() + config.store.model_dump_json()
+        if self._loaded is None or key != self._key:
+            self._loaded = None  # two data sets need not fit the memory
+            self._loaded, self._key = load_data(config), key
+        return config.streams(self._loaded, seed)
+
+
+def load_data(config: RunConfig) -> LoadedData:
+    """Load the data of `config` with this node's access to S3. Raises: as `open_data`."""
+    return opening.load_data(config, s3=S3Files(config.store, config.data.endpoint_url))
 
 
 def log_data(description: DataDescription) -> None:

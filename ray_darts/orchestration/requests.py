@@ -17,6 +17,7 @@ from ray_darts.artifacts.records import ExperimentDescription
 from ray_darts.config import RunConfig, SearchConfig
 from ray_darts.errors import ConfigError
 from ray_darts.orchestration.assignment import run_name
+from ray_darts.orchestration.budget import Budget
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import ORDERS, Method, Order
 from ray_darts.protocols.registry import DEFAULTS
@@ -102,12 +103,16 @@ class SweepRequest(abc.ABC):
 
 @dataclass(frozen=True)
 class SearchRequest(SweepRequest):
-    """A search with every seed and order; `methods`: those that are searched with, absent that of the config."""
+    """A search with every seed and order; `methods`: those that are searched with, absent that of the config.
+
+    `select`: rank the found cells that keep this budget by a short training each; None: no selection.
+    """
 
     config: SearchConfig
     seeds: tuple[int, ...] = ()
     orders: tuple[Order, ...] = ()
     methods: tuple[Method, ...] = field(default=(), kw_only=True)
+    select: Budget | None = field(default=None, kw_only=True)
 
     @cached_property
     def runs(self) -> tuple[RequestedRun, ...]:
@@ -143,6 +148,8 @@ class SearchRequest(SweepRequest):
             raise ConfigError("nothing to search: at least one seed and one order are wanted")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds {self.seeds}: each at least 0, and each once")
+        if self.select is not None:
+            self.config.selection_config()
         for method in methods:
             known = method.orders
             if known and (len(set(self.orders)) < len(self.orders) or not set(self.orders) & set(known)):

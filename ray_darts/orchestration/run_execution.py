@@ -27,7 +27,7 @@ from ray_darts.artifacts.run_log import find_tip
 from ray_darts.artifacts.writer import RunWriter, claim_run
 from ray_darts.errors import ConfigError, DataError, RankFailed, RankLost, RunFailed, RunFinished
 from ray_darts.orchestration.assignment import Assignment, OutcomeKind, RunOutcome, outcome_of
-from ray_darts.orchestration.data_access import open_data
+from ray_darts.orchestration.data_access import DataCache
 from ray_darts.orchestration.group import FailureMailbox
 from ray_darts.orchestration.rank_waiting import retry_during_outage, run_on_ranks, share_bytes
 from ray_darts.orchestration.requests import check_identity
@@ -49,13 +49,14 @@ _ENDED: tuple[OutcomeKind | None, ...] = (None, "finished", "failed")
 class RankContext:
     """What a rank computes with: the other ranks, the device, the hooks of its process, and the group's mailbox.
 
-    `mailbox` is None where the run has one rank.
+    `mailbox` is None where the run has one rank; `data`: kept from run to run of a worker group.
     """
 
     collectives: Collectives = field(default_factory=SingleRank)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     hooks: RuntimeHooks = field(default_factory=NoHooks)
     mailbox: FailureMailbox | None = None
+    data: DataCache = field(default_factory=DataCache)
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _execute(assignment: Assignment, store: ObjectStore, writer: RunWriter | Non
     is_rank_0 = writer is not None
     through_outages = _OutageWait(config.operation.give_up_s, hooks)
     checkpoint = _shared_checkpoint(writer, through_outages, context)
-    data = run_on_ranks(collectives, lambda: open_data(config, assignment.coordinates.seed), device)
+    data = run_on_ranks(collectives, lambda: context.data.open(config, assignment.coordinates.seed), device)
     assert data is not None
     _check_digests(assignment.data_digests, data.digests)
     if data.documents:

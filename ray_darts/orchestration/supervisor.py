@@ -26,7 +26,6 @@ logger = logging.getLogger("ray_darts.orchestration")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LOG_STOPPING_S = 10.0
-_UNFINISHED = ("waiting", "claimed", "searching")
 
 
 class Sweep(Protocol):
@@ -166,7 +165,7 @@ class Supervisor:
 
     def _num_workers(self, status: RunStatus) -> int:
         """Workers that search a run for this session now."""
-        if status.state not in ("claimed", "searching") or status.owner is None or status.environment is None:
+        if not status.has_owner or status.owner is None or status.environment is None:
             return 0
         return status.environment.world_size if status.owner.session == self._session else 0
 
@@ -185,7 +184,7 @@ class Supervisor:
         """What a stopped command still waits for, and for how long at most."""
         assert self._stopped_at is not None
         statuses = [self._statuses.of(run) for run in self._runs if run in self._sweep.started]
-        steps = [f"{status.run} (step {status.step} is durable)" for status in statuses if status.state in _UNFINISHED]
+        steps = [f"{status.run} (step {status.step} is durable)" for status in statuses if not status.has_ended]
         left = max(0.0, self._limits.stop_grace_s - (time.monotonic() - self._stopped_at))
         return (
             f"waiting up to {left:.0f} s for the last commit of {', '.join(steps) or 'the runs'}; a second signal "

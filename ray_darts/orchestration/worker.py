@@ -23,6 +23,7 @@ from ray_darts.artifacts.records import Environment
 from ray_darts.errors import RankLost
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, owner_of
 from ray_darts.orchestration.crashes import install_crash_hook
+from ray_darts.orchestration.data_access import DataCache
 from ray_darts.orchestration.group import FailureMailbox, RankGroup
 from ray_darts.orchestration.ray_internals import RayTrainError
 from ray_darts.orchestration.resources import living_nodes
@@ -61,6 +62,7 @@ def run_worker(settings: dict[str, list[dict[str, object]]]) -> dict[str, object
     labels = _node_labels(node)
     poller: StopPoller | None = None
     outcomes: dict[str, RunOutcome] = {}
+    cache = DataCache()
     for settings_of_run in plain:
         try:
             assignment = Assignment.from_plain(settings_of_run)
@@ -77,7 +79,7 @@ def run_worker(settings: dict[str, list[dict[str, object]]]) -> dict[str, object
         except Exception as error:  # noqa: BLE001 - Ray would repeat whatever is raised; a retry would fail alike
             outcome = post_failure(error, mailbox)
         else:
-            context = RankContext(collectives, device, hooks, mailbox)
+            context = RankContext(collectives, device, hooks, mailbox, cache)
             outcome = execute_run(assignment, store, owner, environment, context)
         outcomes[str(settings_of_run["run"])] = outcome
         if outcome.kind not in _GO_ON_AFTER:

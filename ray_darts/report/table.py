@@ -26,7 +26,7 @@ _COLUMNS = ("run", "state", "epoch", "step", "loss", "quality", "entropy", "skip
 _DROPPED = ("owner", "age", "skips", "entropy", "loss", "epoch", "left", "quality", "step")
 """Columns that a narrow terminal does not show, in the order in which they are left out."""
 _VALIDATION = "validation_"
-_STYLES = {"finished": "green", "failed": "red", "searching": "cyan"}
+_STYLES = {"finished": "green", "failed": "red", "searching": "cyan", "training": "cyan"}
 _PLAIN_WIDTH = 240
 _UNBOUNDED = 10_000
 
@@ -212,6 +212,6 @@ def _per_cell(latest: Mapping[str, object], fact: str, form: str) -> str:
 
 def _time_left(run: RunStatus) -> str:
     rate = run.latest.get("steps_per_s")
-    if run.state != "searching" or not run.total_steps or not isinstance(rate, float) or rate <= 0:
+    if run.state not in ("searching", "training") or not run.total_steps or not isinstance(rate, float) or rate <= 0:
         return ""
     return duration_text((run.total_steps - run.step) / rate)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ray_darts.config import AlphaOptimiser
 from ray_darts.data.batch import Draws, generator
 from ray_darts.errors import ConfigError
-from ray_darts.genotype.layout import ParameterGroup, SpaceLayout
+from ray_darts.genotype.genotype import Genotype
+from ray_darts.genotype.layout import Edge, ParameterGroup, SpaceLayout
 from ray_darts.protocols.method import Method, Progress
 from ray_darts.tasks.flat import FlatVector
 
@@ -44,6 +45,20 @@ class Architecture:
         """The mixing weights of a pass; random draws are a function of (seed, stream, index)."""
         draws = Draws(self._seed, f"architecture.{stream}", index, 0, 1, 1)
         return self.method.weights(self.parameters.tensors, draws, progress)
+
+
+def one_hot_mixing(layout: SpaceLayout, genotype: Genotype, like: Tensor) -> dict[str, Tensor]:
+    """{cell: [edges, operations]}: 1 for the operation of each kept edge, else 0; with device and dtype of `like`."""
+    mixing = {}
+    for cell in layout.cells:
+        rows = {edge: row for row, edge in enumerate(cell.edges)}
+        table = torch.zeros(cell.shape)
+        for node, connections in enumerate(genotype.cell(cell.name).nodes):
+            for operation, source in connections:
+                edge = Edge(source, cell.num_inputs + node)
+                table[rows[edge], cell.operations.index(operation)] = 1.0
+        mixing[cell.name] = table.to(device=like.device, dtype=like.dtype)
+    return mixing
 
 
 def _check_groups(method: Method, groups: tuple[ParameterGroup, ...], layout: SpaceLayout) -> None:

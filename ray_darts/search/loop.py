@@ -17,13 +17,14 @@ from ray_darts.genotype.layout import ALPHAS
 from ray_darts.protocols.dataset import SearchData
 from ray_darts.protocols.method import Progress
 from ray_darts.protocols.task import RunCoordinates, Sink
+from ray_darts.search.architecture import one_hot_mixing
 from ray_darts.search.diagnose import first_non_finite, likely_cause
 from ray_darts.search.state import gather_tensors, load_tensors_
 from ray_darts.search.step import BilevelStep
 from ray_darts.search.watch import CollapseWatch
 from ray_darts.spaces.batch_norm import synchronise
 from ray_darts.spaces.build import build_supernet
-from ray_darts.spaces.supernet import LossOutput
+from ray_darts.spaces.supernet import LossOutput, MixingWeights
 from ray_darts.tasks.batch_norm import moments_reducer
 from ray_darts.tasks.collectives import Collectives
 from ray_darts.tasks.loop import TaskLoop
@@ -125,6 +126,8 @@ class SearchLoop(TaskLoop):
         flat = self._rows[-1][-1].tolist()
         ranking = quality[f"validation_{self.config.space.ranking.metric}"]
         seen, warning = self._watch.observe(self.epoch, self.step, flat, ranking)
+        if self._watch.collapsed or self.epoch + 1 == self._epochs:
+            quality |= self._discrete()
         alpha_step_loss = supernet.summarise(alpha_sums, "alpha_step")["alpha_step_loss"] if alpha_sums[-1] else None
         return EpochMetrics(
             epoch=self.epoch,
@@ -149,13 +152,25 @@ class SearchLoop(TaskLoop):
             warning=warning,
         )
 
-    def _evaluate(self) -> list[float]:
-        """The supernet's sums over the whole alpha half, over all ranks, at the progress of the step just done."""
+    def _discrete(self) -> Mapping[str, float]:
+        """`validation_discrete_loss` and so on: the supernet evaluated with the decoded cells alone, mixed one-hot,
+        with the same weights and statistics; its difference from the mixed one is the discretisation gap."""
+        genotype = self._watch.genotype
+        assert genotype is not None
+        mixing = one_hot_mixing(self.layout, genotype, self.bilevel.alphas.vector)
+        return self.supernet.summarise(self._evaluate(mixing), "validation_discrete")
+
+    def _evaluate(self, fixed: MixingWeights | None = None) -> list[float]:
+        """The supernet's sums over the whole alpha half, over all ranks, at the progress of the step just done.
+
+        `fixed`: mixing weights in place of those of the method.
+        """
         progress, settings = self._progress(self.step - 1), self.config.search
         stream = f"evaluation.{self.epoch}"
 
         def evaluate(batch: Batch, carry: Tensor | None, index: int) -> LossOutput:
-            return self.supernet.evaluate(batch, carry, self.bilevel.architecture.mixing(stream, index, progress))
+            mixing = fixed or self.bilevel.architecture.mixing(stream, index, progress)
+            return self.supernet.evaluate(batch, carry, mixing)
 
         with matmul_precision(settings), forward_autocast(settings, self._device):
             batches = self._data.evaluation_batches(self._collectives.shard, self._device)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from ray_darts import api, errors
+from ray_darts import api, errors, searches
 from ray_darts.arguments import ConfigSource, read_config
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.methods.darts import Darts
@@ -59,7 +59,7 @@ def test_a_preset_a_file_a_dict_and_a_config_are_one_config(tmp_path: Path) -> N
 
 def test_overrides_and_operation_change_a_config_and_not_the_callers() -> None:
     config = _config()
-    request = api.read_request(config, overrides=["search.epochs=7"], operation={"workers": 2, "max_hours": None})
+    request = searches.read_request(config, overrides=["search.epochs=7"], operation={"workers": 2, "max_hours": None})
     assert (request.config.search.epochs, request.config.operation.workers) == (7, "2")
     assert config.search.epochs == 2
     settings: dict[str, object] = {"search": {"epochs": 2}}
@@ -68,11 +68,11 @@ def test_overrides_and_operation_change_a_config_and_not_the_callers() -> None:
 
 
 def test_orders_are_by_default_those_that_the_method_defines() -> None:
-    assert api.read_request("digits").orders == ("first", "second")
+    assert searches.read_request("digits").orders == ("first", "second")
     only = _config().model_copy(update={"method": FirstOnly()})
-    assert api.read_request(only).orders == ("first",)
+    assert searches.read_request(only).orders == ("first",)
     with pytest.raises(errors.ConfigError, match="the method 'darts' does not define the order 'second'; wanted some"):
-        api.read_request(only, orders=["second"])
+        searches.read_request(only, orders=["second"])
 
 
 @pytest.mark.parametrize(("source", "name"), [("digits", "digits"), ({}, "search"), ("a/Mine.toml", "mine")])
@@ -82,7 +82,7 @@ def test_the_default_name_says_where_the_config_comes_from(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "Mine.toml").write_text("")
-    request = api.read_request(source)
+    request = searches.read_request(source)
     assert request.experiment == f"{name}-{request.config.digest()[:8]}"
 
 
@@ -119,6 +119,6 @@ def test_mistakes_are_config_errors_before_anything_is_written(
 def test_flags_reach_the_request() -> None:
     retry: Sequence[Literal[True, False]] = (True, False)
     for value in retry:
-        request = api.read_request("digits", retry_failed=value, allow_world_size_change=not value, address="auto")
+        request = searches.read_request("digits", retry_failed=value, allow_world_size_change=not value, address="auto")
         assert (request.retry_failed, request.address) == (value, "auto")
         assert list(vars(request).values()).count(True) == 1

@@ -11,7 +11,7 @@ from tests.cli.terminal import Terminal, screen
 RUNS = [f"{order}-order-seed-{seed}" for order in ("second", "first") for seed in (0, 1)]
 PROGRAM = f"""
 import sys, time
-from ray_darts import api
+from ray_darts import searches
 from ray_darts.artifacts.records import Owner
 from ray_darts.artifacts.status import RunStatus
 from ray_darts.cli.exits import with_exit_codes
@@ -35,12 +35,13 @@ latest = {{"epoch": 3, "validation_loss": 0.25, "validation_accuracy": 0.9312, "
 
 def run_request(request, observer):
     facts = dict(config=config, experiment="e", store_uri="x", session=new_session(), device="cpu", data_digests={{}})
-    runs = [Assignment(run=run, seed=int(run[-1]), order=run.split("-")[0], **facts) for run in {RUNS}]
+    of = lambda run: dict(run=run, coordinates=dict(seed=int(run[-1]), order=run.split("-")[0]))
+    runs = [Assignment(**of(run), **facts) for run in {RUNS}]
     statuses = [RunStatus(run, "searching", 40, 19500, owner=owner, age_s=75.0, latest=latest) for run in {RUNS[:2]}]
     statuses += [RunStatus(run, "waiting") for run in {RUNS[2:]}]
     return Supervisor(Endless(), runs, None, statuses, observer, Limits(observe_s=0.05)).run()
 
-api.run_request = run_request
+searches.run_search = run_request
 with_exit_codes(search_and_report)(SearchRequest(config, "e", "x", (0, 1), ("first", "second")))
 """
 CODE = "\nimport typer\ntry:\n    main()\nexcept typer.Exit as end:\n    sys.exit(end.exit_code)\n"

@@ -21,6 +21,7 @@ from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, halve
 from ray_darts.spaces.convolutional.space import SKIP, NetworkOptions, reduction_layers
 from ray_darts.spaces.convolutional.stem import Stem, StemKind
 from ray_darts.spaces.layers import POOLS, Layers, Pool
+from ray_darts.spaces.own_operations import PassPolicy, build_operation
 
 
 class Halve(nn.Module):
@@ -41,13 +42,13 @@ def _preprocessing(inputs: int, outputs: int, *, halving: bool = False) -> Layer
     return Layers(nn.ReLU(), convolution, BatchNorm(outputs, affine=True))
 
 
-def _operation(name: str, channels: int, stride: int) -> nn.Module:
+def _operation(name: str, channels: int, stride: int, policy: PassPolicy) -> nn.Module:
     if name in POOLS:
         return Pool(name, stride)
     if name == SKIP:
         return nn.Identity() if stride == 1 else _preprocessing(channels, channels, halving=True)
     if name not in CONVOLUTIONS:
-        return find_operation(name).build(channels, stride)
+        return build_operation(find_operation(name), channels, stride, policy)
     shape = CONVOLUTIONS[name]
     layers: list[nn.Module] = []
     for repeat in range(shape.repeats):
@@ -77,13 +78,13 @@ class DerivedCell(nn.Module):
         self, genotype: CellGenotype, inputs: tuple[int, int], channels: int, *, reduction: bool, halving: bool
     ) -> None:
         super().__init__()
-        self._genotype = genotype
+        self._genotype, self._policy = genotype, PassPolicy()
         self.preprocess = nn.ModuleList(
             [_preprocessing(inputs[0], channels, halving=halving), _preprocessing(inputs[1], channels)]
         )
         self.operations = nn.ModuleList(
             [
-                _operation(name, channels, 2 if reduction and source < genotype.num_inputs else 1)
+                _operation(name, channels, 2 if reduction and source < genotype.num_inputs else 1, self._policy)
                 for node in genotype.nodes
                 for name, source in node
             ]
@@ -91,6 +92,7 @@ class DerivedCell(nn.Module):
 
     def forward(self, before: Tensor, previous: Tensor, kept: Tensor | None) -> Tensor:
         """`kept` [edges, N, 1, 1, 1]: the drop-path factor of each edge and sample, or None."""
+        self._policy.batch_statistics = self._policy.update = self.training
         states = [module(state) for module, state in zip(self.preprocess, (before, previous), strict=True)]
         edge = 0
         for node in self._genotype.nodes:

@@ -1,0 +1,102 @@
+"""Runs a training for the command line: its request, progress on stderr, the result as text or data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from ray_darts.cli.output import report_line
+from ray_darts.cli.request import parse_seeds
+from ray_darts.cli.sweep import live_table, log_on_stderr, outcome_lines, report_end
+from ray_darts.errors import ConfigError
+from ray_darts.orchestration.budget import Budget
+from ray_darts.orchestration.trainings import TrainingRequest
+from ray_darts.report.amounts import counted
+from ray_darts.report.results import results_text
+from ray_darts.trainings import TrainingResult, read_training_request, run_training_request
+
+DEFAULT_PRESET = "digits"
+
+
+def request_of(
+    what: Sequence[str],
+    *,
+    preset: str | None,
+    config: Path | None,
+    name: str | None,
+    seeds: str,
+    overrides: Sequence[str] | None,
+    store: str,
+    operation: Mapping[str, object],
+    max_parameters: int | None,
+    max_multiply_adds: int | None,
+    retry_failed: bool,
+    allow_world_size_change: bool,
+    address: str | None,
+) -> tuple[TrainingRequest, Budget]:
+    """Check the options of `ray-darts train`.
+
+    Raises: ConfigError with a line per mistake, GenotypeError, StoreError.
+    """
+    if preset is not None and config is not None:
+        raise ConfigError("name either a preset or a config file")
+    mistakes: list[str] = []
+    some_seeds: int | tuple[int, ...] = 1
+    try:
+        some_seeds = parse_seeds(seeds)
+    except ConfigError as error:
+        mistakes.append(str(error))
+    return read_training_request(
+        list(what),
+        config if config is not None else preset or DEFAULT_PRESET,
+        seeds=some_seeds,
+        store=store,
+        name=name,
+        overrides=overrides or (),
+        operation=operation,
+        max_parameters=max_parameters,
+        max_multiply_adds=max_multiply_adds,
+        address=address,
+        retry_failed=retry_failed,
+        allow_world_size_change=allow_world_size_change,
+        mistakes=mistakes,
+    )
+
+
+def train_and_report(request: TrainingRequest, budget: Budget) -> TrainingResult:
+    """Train until every run has ended or the user interrupts; show runs and the package's log on stderr.
+
+    Raises: ConfigError, DataError, ClusterError, StoreError; KeyboardInterrupt after a second signal.
+    """
+    cells, seeds = counted(len(request.genotypes), "architecture"), counted(len(request.seeds), "seed")
+    report_line(f"experiment {request.experiment} in {request.store_uri}: {cells}, {seeds}")
+    try:
+        with log_on_stderr(request.experiment), redirect_stdout(sys.stderr), live_table(request.experiment) as table:
+            result = run_training_request(request, budget, table.show)
+    except KeyboardInterrupt:
+        report_line("everything committed is safe: the same command continues")
+        raise
+    report_end(result.exit_code)
+    return result
+
+
+def result_text(result: TrainingResult) -> str:
+    """A line for each run, the statistics over seeds, and where all results are."""
+    lines = outcome_lines(result.outcomes)
+    if result.results is not None:
+        lines.append(results_text(result.results))
+    lines.append(f"all results: {result.store.rstrip('/')}/{result.experiment}/")
+    return "\n".join(lines)
+
+
+def result_data(result: TrainingResult) -> dict[str, object]:
+    """The result as plain JSON-able data."""
+    return {
+        "experiment": result.experiment,
+        "store": result.store,
+        "outcomes": {run: outcome.to_plain() for run, outcome in result.outcomes.items()},
+        "results": None if result.results is None else result.results.to_data(),
+        "exit_code": result.exit_code,
+    }

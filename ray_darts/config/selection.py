@@ -1,0 +1,32 @@
+"""The selection of a search: how each found cell is trained briefly from scratch, to rank the cells."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
+
+from ray_darts.config.kinds import read_network
+from ray_darts.config.training import TrainingOptimiser, TrainingSettings
+from ray_darts.protocols.settings import Settings
+from ray_darts.protocols.space import NetworkSettings
+
+
+class SelectionSettings(Settings):
+    """Sections as of a training. It trains on the weight half of the search's data and ranks by the alpha half; the
+    test set stays closed. No part of the search's identity."""
+
+    network: Annotated[SerializeAsAny[NetworkSettings], BeforeValidator(read_network)]
+    weights: TrainingOptimiser = Field(default_factory=TrainingOptimiser)
+    training: TrainingSettings = Field(default_factory=lambda: TrainingSettings(test=False))
+
+    @field_validator("training", mode="before")
+    @classmethod
+    def _test_stays_closed(cls, training: object) -> object:
+        if isinstance(training, dict):
+            if training.get("test", False):
+                raise ValueError("test: a selection never opens the test set")
+            if not training.get("hold_out", True):
+                raise ValueError("hold_out: a selection ranks by the alpha half")
+            return {**training, "test": False}
+        return training

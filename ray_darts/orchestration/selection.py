@@ -1,0 +1,181 @@
+"""The selection of a search: every finished run's cell is trained briefly from scratch and ranked.
+
+Trains on the weight half of the search's data and ranks on the alpha half; the test set stays closed (the paper's
+protocol, arXiv:1806.09055, section 3.1.2). Equal cells are trained once. The trainings are an experiment of their own,
+`<experiment>/selection`, with the store, the run log and the resume of every run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ray_darts.artifacts.answer import SearchAnswer, is_ranked
+from ray_darts.artifacts.best import Best, candidate, offer_best, read_best
+from ray_darts.artifacts.experiment import list_runs, read_experiment, read_run
+from ray_darts.artifacts.keys import RunKeys, selection_of
+from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.open import open_store
+from ray_darts.artifacts.records import Metric, RunDescription
+from ray_darts.artifacts.run_log import Entry, find_tip
+from ray_darts.artifacts.status import run_status
+from ray_darts.config import TrainingConfig
+from ray_darts.errors import MissingObject
+from ray_darts.genotype.canonical import canonical, genotype_digest
+from ray_darts.genotype.genotype import Genotype
+from ray_darts.orchestration.assignment import RunOutcome
+from ray_darts.orchestration.budget import Budget, stored_facts
+from ray_darts.orchestration.requests import SearchRequest
+from ray_darts.orchestration.sweep import Observer, run_sweep
+from ray_darts.orchestration.trainings import TrainingRequest, training_name
+
+logger = logging.getLogger("ray_darts.orchestration")
+
+_SEED = 0
+"""Every cell is trained with one seed, the same for all."""
+
+
+@dataclass(frozen=True)
+class SelectedRun:
+    """A finished run of a search and how its cell ranked.
+
+    `cell`: the digest of the cell that was trained, which is an equal one where several runs found it. `value`: of
+    the selection's metric; None where the cell was not trained (`note` says why) or its score is not finite.
+    """
+
+    run: str
+    method: str
+    order: str | None
+    seed: int
+    cell: str
+    value: float | None
+    parameters: int | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SelectionResult:
+    """`runs`: the best first. `trained`: distinct cells. `outcomes`: how each short training ended for this command."""
+
+    experiment: str
+    metric: str
+    direction: str
+    runs: tuple[SelectedRun, ...]
+    trained: int
+    outcomes: Mapping[str, RunOutcome]
+    best: Best | None
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    description: RunDescription
+    finish: Entry
+    genotype: Genotype
+
+
+def select(request: SearchRequest, observer: Observer) -> SelectionResult:
+    """Train the cells of all finished runs of the request's experiment and offer the best one to `best.json`.
+
+    The same call again trains only what has not finished. Raises: as `run_sweep`; MissingObject when no run has
+    finished.
+    """
+    config, budget = request.config.selection_config(), request.select or Budget()
+    store = open_store(request.store_uri, config.store)
+    candidates = list(_candidates(store, request.experiment))
+    if not candidates:
+        raise MissingObject(f"no run of {request.experiment!r} has finished: there is nothing to select from")
+    representatives = _representatives(candidates)
+    excess = budget.excess(config, representatives.values(), stored_facts(store, request.experiment))
+    for cell, reason in excess.items():
+        logger.info("cell %s is left out: %s", cell, reason)
+    to_train = tuple(genotype for genotype in representatives.values() if genotype_digest(genotype) not in excess)
+    outcomes: Mapping[str, RunOutcome] = {}
+    if to_train:
+        logger.info(
+            "selection: %d cells of %d runs are trained for %d epochs each",
+            len(to_train),
+            len(candidates),
+            config.training.epochs,
+        )
+        trainings = TrainingRequest(
+            config,
+            selection_of(request.experiment),
+            request.store_uri,
+            to_train,
+            (_SEED,),
+            wanted_digests=read_experiment(store, request.experiment).data_digests,
+            retry_failed=request.retry_failed,
+            allow_world_size_change=request.allow_world_size_change,
+            address=request.address,
+        )
+        outcomes = run_sweep(trainings, observer).outcomes
+    return _ranked(store, request, config, candidates, representatives, excess, outcomes)
+
+
+def _candidates(store: ObjectStore, experiment: str) -> Iterable[_Candidate]:
+    """Every finished run of an experiment, by name."""
+    for run in list_runs(store, experiment):
+        keys = RunKeys(experiment, run)
+        tip = find_tip(store, keys)
+        if tip is not None and is_ranked(tip.record):
+            genotype = SearchAnswer.of(tip.record, keys.record(tip.record.n)).architecture()
+            yield _Candidate(read_run(store, experiment, run), tip, genotype)
+
+
+def _representatives(candidates: Iterable[_Candidate]) -> dict[str, Genotype]:
+    """{canonical form: the genotype that is trained}: of equal cells that of the first run."""
+    found: dict[str, Genotype] = {}
+    for each in candidates:
+        found.setdefault(canonical(each.genotype), each.genotype)
+    return found
+
+
+def _ranked(
+    store: ObjectStore,
+    request: SearchRequest,
+    config: TrainingConfig,
+    candidates: Iterable[_Candidate],
+    representatives: Mapping[str, Genotype],
+    excess: Mapping[str, str],
+    outcomes: Mapping[str, RunOutcome],
+) -> SelectionResult:
+    """Read the scores, offer every scored run to `best.json`, and list the runs, the best first."""
+    ranking = request.config.space.ranking
+    name, direction = f"selected_validation_{ranking.metric}", ranking.direction
+    rows: list[tuple[SelectedRun, Best | None]] = []
+    selection = selection_of(request.experiment)
+    for each in candidates:
+        trained = representatives[canonical(each.genotype)]
+        cell, run = genotype_digest(trained), each.description
+        value, parameters, note = None, None, excess.get(cell, "")
+        offered: Best | None = None
+        if not note:
+            value, parameters, note = _score(store, selection, training_name(trained, _SEED))
+            metric = Metric(name=name, value=value, direction=direction, ranking="selected")
+            if not note:
+                offered = candidate(RunKeys(request.experiment, run.run), run, each.finish, metric)
+        method = str((run.method or {}).get("kind", ""))
+        row = SelectedRun(run.run, method, run.order, run.seed, cell, value, parameters, note)
+        rows.append((row, offered))
+    for _, offered in rows:
+        if offered is not None:
+            offer_best(store, offered)
+    sign = -1.0 if direction == "max" else 1.0
+    listed = sorted((row for row, _ in rows), key=lambda row: (row.value is None, sign * (row.value or 0.0), row.run))
+    try:
+        best = read_best(store, request.experiment)
+    except MissingObject:
+        best = None
+    return SelectionResult(request.experiment, name, direction, tuple(listed), len(representatives), outcomes, best)
+
+
+def _score(store: ObjectStore, selection: str, run: str) -> tuple[float | None, int | None, str]:
+    """(score, parameters, why there is no score) of a short training."""
+    status = run_status(store, selection, run)
+    if status.state != "finished" or status.metric is None:
+        detail = "" if status.failure is None else f": {status.failure.detail}"
+        return None, None, f"its training has {'failed' if status.state == 'failed' else 'not finished'}{detail}"
+    tip = find_tip(store, RunKeys(selection, run))
+    parameters = None if tip is None or tip.record.answer is None else tip.record.answer.get("parameters")
+    return status.metric.value, parameters if isinstance(parameters, int) else None, ""
