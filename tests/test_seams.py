@@ -15,14 +15,12 @@ import ray_darts
 
 ROOT = Path(ray_darts.__path__[0])
 SPACES = ("convolutional", "recurrent", "nasbench201")
-METHODS = ("darts",)
+METHODS = ("darts", "random")
 REGISTRATION = "protocols/registry.py"
 """Lists what the package brings; the one file that must name everything."""
-PACKAGE = "darts"
-"""A method that is called as the package is: of identifiers and import paths, only `METHOD_PATH` and `METHOD_CLASS` say
-that it is meant."""
-METHOD_PATH = "methods.darts"
-METHOD_CLASS = "Darts"
+COMMON_WORDS = {"darts": "Darts", "random": "Random"}
+"""{name: class} of methods whose names are also the package's or a common word: of identifiers and import paths, only
+`methods.<name>` and the class say that the method is meant."""
 
 OLD_NAMES: frozenset[str] = frozenset({"cli/best.py"})
 """`--format darts`, the name that `--format text` had in 0.1; it works until 0.3."""
@@ -60,8 +58,8 @@ def offences(text: str, refused: frozenset[str]) -> list[str]:
 
 def _names(word: str, name: str) -> bool:
     """Whether an identifier or dotted path names a space or method."""
-    if name == PACKAGE:
-        return METHOD_PATH in word or word.rpartition(".")[2] == METHOD_CLASS
+    if name in COMMON_WORDS:
+        return f"methods.{name}" in word or word.rpartition(".")[2] == COMMON_WORDS[name]
     return name in word.lower()
 
 
@@ -118,6 +116,9 @@ def test_an_old_name_is_one_place() -> None:
         ("from ray_darts.methods import darts\n", ["1: ray_darts.methods.darts"]),
         ("import ray_darts.methods.darts as method\n", ["1: ray_darts.methods.darts"]),
         ("def f(method):\n    return isinstance(method, Darts)\n", ["2: Darts"]),
+        ("from ray_darts.methods.random import below\n", ["1: ray_darts.methods.random.below"]),
+        ('if method.kind == "random":\n    method = Random()\n', ["1: random", "2: Random"]),
+        ("import random\nx = generator.random(3)\n", []),
         ("def f(space):\n    return isinstance(space, ConvolutionalSpace)\n", ["2: ConvolutionalSpace"]),
         ("def of(facts):\n    return facts.recurrent_cells\n", ["2: recurrent_cells"]),
         ("def read_nasbench201(file):\n    return open(file=file)\n", ["1: read_nasbench201"]),

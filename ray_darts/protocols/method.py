@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from ray_darts.errors import PluginError
 from ray_darts.genotype.decode import Decoding, decode
 from ray_darts.genotype.layout import ParameterGroup, SpaceLayout
 from ray_darts.protocols.settings import KindSettings
@@ -73,6 +74,15 @@ class Method(KindSettings, abc.ABC):
 
         `parameters`: {name of a group: rows}, all groups of all cells, rounded to float32.
         """
+
+    def draw(self, layout: SpaceLayout, seed: int) -> list[float]:
+        """The flat vector of the architecture that a run of the task `draw` ends with, a function of (layout, seed).
+
+        Raises: PluginError for a method that only searches.
+        """
+        raise PluginError(
+            f"the method {self.kind!r} draws no architecture: its task is {self.task!r}, wanted is draw()"
+        )
 
     def decode(self, layout: SpaceLayout, flat: Sequence[float]) -> Decoding:
         """Decode a flat vector of architecture parameters (arXiv:1806.09055, section 2.4).

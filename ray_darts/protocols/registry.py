@@ -32,12 +32,13 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "recurrent": "ray_darts.spaces.recurrent.space:RecurrentSpace",
         "nasbench201": "ray_darts.spaces.nasbench201.space:NasBench201Space",
     },
-    "method": {"darts": "ray_darts.methods.darts:Darts"},
+    "method": {"darts": "ray_darts.methods.darts:Darts", "random": "ray_darts.methods.random:Random"},
     "operation": {},
     "dataset": {"images": "ray_darts.data.images.dataset:Images", "text": "ray_darts.data.text.dataset:Text"},
     "task": {
         "search": "ray_darts.search.loop:SearchLoop",
         "training": "ray_darts.training.loop:TrainingLoop",
+        "draw": "ray_darts.search.draw:Draw",
     },
 }
 """{kind: {name: module:object}}: everything built into the package."""
