@@ -42,6 +42,7 @@ def search(
     preset_or_config: ConfigSource,
     *,
     seeds: int | Sequence[int] = 4,
+    methods: Sequence[str] | None = None,
     orders: Sequence[str] | None = None,
     store: str | Path = DEFAULT_STORE,
     name: str | None = None,
@@ -58,12 +59,13 @@ def search(
     retry_failed: bool = False,
     allow_world_size_change: bool = False,
 ) -> SearchResult:
-    """Search with every seed and order in parallel, until every run has ended.
+    """Search with every method, seed and order in parallel, until every run has ended.
 
     The same call again continues unfinished runs; when all have finished it starts nothing and returns the result.
 
     `preset_or_config`: name of a preset, path of a TOML file, settings as a dict, or a SearchConfig.
-    `seeds`: a number (4 is seeds 0 to 3) or the seeds themselves. `orders`: default all that the method defines.
+    `seeds`: a number (4 is seeds 0 to 3) or the seeds themselves. `methods`: names; the config's method has the
+    config's settings, others their defaults; default the config's alone. `orders`: default all that any method defines.
     `store`: a folder or `s3://bucket/prefix`. `name`: of the experiment; default the preset's name and the digest.
     `observer`: called with the status of all runs every few seconds, in the calling thread.
     `overrides`: fields of the config, such as `"search.epochs=3"`, applied after the file or dict.
@@ -83,6 +85,7 @@ def search(
     request = read_request(
         preset_or_config,
         seeds=seeds,
+        methods=methods,
         orders=orders,
         store=store,
         name=name,

@@ -1,4 +1,4 @@
-"""Checks the arguments of a search: config, seeds, orders and the experiment's name; every mistake at once.
+"""Checks the arguments of a search: config, methods, seeds, orders, the experiment's name; every mistake at once.
 
 The same checks for the Python API and the command line. Writes nothing and asks no store.
 """
@@ -6,6 +6,7 @@ The same checks for the Python API and the command line. Writes nothing and asks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeGuard, TypeVar
 
@@ -13,6 +14,8 @@ from ray_darts.artifacts.keys import check_name
 from ray_darts.config import RunConfig, SearchConfig, TrainingConfig, load_config, load_training_config
 from ray_darts.errors import ConfigError
 from ray_darts.protocols.method import Method, Order
+from ray_darts.protocols.registry import find_method
+from ray_darts.protocols.settings import read_settings
 
 MAX_SEEDS = 10_000
 MAX_SEED = 2**31 - 1
@@ -25,12 +28,13 @@ _Config = TypeVar("_Config", bound=RunConfig)
 
 
 class Arguments(NamedTuple):
-    """What to search, under which name of an experiment."""
+    """What to search, under which name of an experiment. `methods`: empty for that of the config."""
 
     config: SearchConfig
     experiment: str
     seeds: tuple[int, ...]
     orders: tuple[Order, ...]
+    methods: tuple[Method, ...] = ()
 
 
 def check_arguments(
@@ -39,6 +43,7 @@ def check_arguments(
     seeds: int | Sequence[int],
     orders: Sequence[str] | None,
     name: str | None,
+    methods: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     operation: Mapping[str, object] | None = None,
     mistakes: Iterable[str] = (),
@@ -51,11 +56,18 @@ def check_arguments(
     found = list(mistakes)
     config = _collect(found, lambda: read_config(source, overrides, operation or {}))
     some_seeds = _collect(found, lambda: _read_seeds(seeds))
-    some_orders = None if config is None else _collect(found, lambda: _read_orders(orders, config.method))
+    some_methods: tuple[Method, ...] | None = ()
+    some_orders = None
+    if config is not None:
+        if methods is not None:
+            some_methods = _collect(found, lambda: _read_methods(methods, config.method))
+        if some_methods is not None:
+            searched = some_methods or (config.method,)
+            some_orders = _collect(found, lambda: _read_orders(orders, searched))
     experiment = _collect(found, lambda: _experiment(name, source, config))
     if found or config is None or some_seeds is None or some_orders is None or experiment is None:
         raise ConfigError("\n".join(found))
-    return Arguments(config, experiment, some_seeds, some_orders)
+    return Arguments(config, experiment, some_seeds, some_orders, some_methods or ())
 
 
 class TrainingArguments(NamedTuple):
@@ -153,16 +165,40 @@ def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _read_orders(orders: Sequence[str] | None, method: Method) -> tuple[Order, ...]:
-    defined = {str(order): order for order in method.orders}
+def _read_methods(names: Sequence[str], of_config: Method) -> tuple[Method, ...]:
+    """The methods of these names: with the config's settings that of the config, with their defaults the others."""
+    wanted = "wanted some names of methods, each once"
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"methods = {names!r}: {wanted}, as a list")
+    mistakes: list[str] = []
+    found = [of_config if name == of_config.kind else _collect(mistakes, partial(_method, name)) for name in names]
+    if not names or len(set(names)) < len(names):
+        mistakes.append(f"methods = {','.join(names)!r}: {wanted}")
+    if mistakes:
+        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
+    return tuple(method for method in found if method is not None)
+
+
+def _method(name: str) -> Method:
+    return read_settings(find_method(name), {"kind": name}, f"method {name}")
+
+
+def _read_orders(orders: Sequence[str] | None, methods: Sequence[Method]) -> tuple[Order, ...]:
+    """Orders that at least one of the methods defines; by default all of them."""
+    defined = {str(order): order for method in methods for order in method.orders}
     if orders is None:
-        return tuple(method.orders)
+        return tuple(defined.values())
+    names = " and ".join(repr(method.kind) for method in methods)
+    verb = "does" if len(methods) == 1 else "do"
+    named = f"the method{'s' * (len(methods) > 1)} {names} {verb} not define"
+    if not defined:
+        raise ConfigError(f"orders: {named} any order; leave orders out")
     wanted = f"wanted some of {', '.join(defined)}, each once"
     if isinstance(orders, str):
         raise ConfigError(f"orders = {orders!r}: {wanted}, as a list")
     unknown = [order for order in orders if order not in defined]
     if unknown:
-        raise ConfigError(f"orders: the method {method.kind!r} does not define the order {unknown[0]!r}; {wanted}")
+        raise ConfigError(f"orders: {named} the order {unknown[0]!r}; {wanted}")
     if not orders or len(set(orders)) < len(orders):
         raise ConfigError(f"orders = {','.join(orders)!r}: {wanted}")
     return tuple(defined[order] for order in orders)

@@ -44,6 +44,7 @@ def read_request(
     preset_or_config: ConfigSource,
     *,
     seeds: int | Sequence[int] = 4,
+    methods: Sequence[str] | None = None,
     orders: Sequence[str] | None = None,
     store: str | Path = DEFAULT_STORE,
     name: str | None = None,
@@ -68,6 +69,7 @@ def read_request(
     checked = check_arguments(
         preset_or_config,
         seeds=seeds,
+        methods=methods,
         orders=orders,
         name=name,
         overrides=overrides,
@@ -80,6 +82,7 @@ def read_request(
         str(store),
         checked.seeds,
         checked.orders,
+        methods=checked.methods,
         select=read_budget(select, max_parameters, max_multiply_adds),
         retry_failed=retry_failed,
         allow_world_size_change=allow_world_size_change,

@@ -5,6 +5,7 @@ Reads the store and the data; writes nothing, downloads nothing, starts no clust
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 import torch
@@ -21,7 +22,8 @@ from ray_darts.orchestration.resources import cluster_capacity
 from ray_darts.orchestration.sweep import placement
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.report.cost import Estimate, Plan, StepSize, estimate
-from ray_darts.search.footprint import measure_footprint
+from ray_darts.report.seeds import RunGroup
+from ray_darts.search.footprint import Footprint, measure_footprint
 
 
 def estimate_request(request: SearchRequest) -> Estimate:
@@ -35,27 +37,26 @@ def estimate_request(request: SearchRequest) -> Estimate:
     if request.warning is not None:
         report_line(f"warning: {request.warning}")
     facts, total_steps = _data_size(config, request.seeds[0])
-    report_line(f"counting one step of each order for {device}")
-    torch.set_num_threads(1)
-    footprints = {order: measure_footprint(config, facts, order, device) for order in request.orders}
-    one = footprints[request.orders[0]]
-    sizes: dict[str, StepSize] = {
-        order: StepSize(footprint.flops, footprint.operator_calls, footprint.activation_bytes)
-        for order, footprint in footprints.items()
-    }
+    footprints = _footprints(request, config, facts, device)
+    left = Counter(RunGroup.of(run.run, run.seed, run.order) for run in plan.to_do)
     operation = config.operation
     return estimate(
         Plan(
             experiment=request.experiment,
             steps_done={
-                order: [run.status.step for run in plan.to_do if run.order == order] for order in request.orders
+                group.key: [run.status.step for run in plan.to_do if RunGroup.of(run.run, run.seed, run.order) == group]
+                for group in footprints
             },
             num_ended=len(plan.runs) - len(plan.to_do),
-            sizes=sizes,
+            sizes={
+                group.key: StepSize(one.flops, one.operator_calls, one.activation_bytes)
+                for group, one in footprints.items()
+            },
+            drawn={group.key: num_runs for group, num_runs in left.items() if group not in footprints},
             epochs=config.search.epochs,
             total_steps=total_steps,
-            num_weights=one.num_weights,
-            num_alphas=one.num_alphas,
+            num_weights=max((one.num_weights for one in footprints.values()), default=0),
+            num_alphas=max((one.num_alphas for one in footprints.values()), default=0),
             workers=operation.worker_range[1],
             concurrent=concurrent,
             device=device,
@@ -65,6 +66,24 @@ def estimate_request(request: SearchRequest) -> Estimate:
             loading_bytes=facts.description.loading_bytes,
         )
     )
+
+
+def _footprints(
+    request: SearchRequest, config: SearchConfig, facts: DataFacts, device: Literal["cpu", "cuda"]
+) -> dict[RunGroup, Footprint]:
+    """One step of each order of each method; a method without an order has no steps to count."""
+    groups = [
+        (method, order) for method in request.searched for order in request.orders_of(method) if order is not None
+    ]
+    if groups:
+        report_line(f"counting one step of each order for {device}")
+    torch.set_num_threads(1)
+    return {
+        RunGroup(method.run_prefix, order): measure_footprint(
+            config.model_copy(update={"method": method}), facts, order, device
+        )
+        for method, order in groups
+    }
 
 
 def _data_size(config: SearchConfig, seed: int) -> tuple[DataFacts, int]:

@@ -16,7 +16,18 @@ from pathlib import Path
 
 from ray_darts.errors import ConfigError
 
-KEYS = ("preset", "name", "seeds", "orders", "workers", "max_concurrent", "max_hours", "max_worker_hours", "set")
+KEYS = (
+    "preset",
+    "name",
+    "seeds",
+    "methods",
+    "orders",
+    "workers",
+    "max_concurrent",
+    "max_hours",
+    "max_worker_hours",
+    "set",
+)
 
 
 def search_words(words: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ def read_request(
     config: Path | None = None,
     name: str | None = None,
     seeds: str = "4",
+    methods: str | None = None,
     orders: str | None = None,
     overrides: Sequence[str] | None = None,
     store: str = searches.DEFAULT_STORE,
@@ -54,7 +55,8 @@ def read_request(
     return searches.read_request(
         config if config is not None else preset or DEFAULT_PRESET,
         seeds=some_seeds,
-        orders=None if orders is None else [word.strip() for word in orders.split(",")],
+        methods=_words(methods),
+        orders=_words(orders),
         store=store,
         name=name,
         overrides=overrides or (),
@@ -72,6 +74,10 @@ def read_request(
         allow_world_size_change=allow_world_size_change or allow_local_batch_norm,
         mistakes=mistakes,
     )
+
+
+def _words(text: str | None) -> list[str] | None:
+    return None if text is None else [word.strip() for word in text.split(",")]
 
 
 def parse_seeds(text: str) -> int | tuple[int, ...]:

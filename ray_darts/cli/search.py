@@ -18,9 +18,13 @@ def search(
     ] = None,
     store: Store = DEFAULT_STORE,
     seeds: Annotated[str, typer.Option("--seeds", help="How many (4 is seeds 0 to 3), or a list: 0,3,7.")] = "4",
+    methods: Annotated[
+        str | None,
+        typer.Option("--methods", help="Names of search methods, separated by commas; absent: the config's."),
+    ] = None,
     orders: Annotated[
         str | None,
-        typer.Option("--orders", help="Gradient orders, such as first,second; absent: all that the method defines."),
+        typer.Option("--orders", help="Gradient orders, such as first,second; absent: all that a method defines."),
     ] = None,
     workers: Annotated[
         str | None, typer.Option("--workers", metavar="N", help="Workers per run, or MIN:MAX for elastic ones.")
@@ -61,7 +65,7 @@ def search(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Search with every seed and order in parallel.
+    """Search with every method, seed and order in parallel.
 
     The same command again continues unfinished runs and prints the result when all have finished.
     """
@@ -72,6 +76,7 @@ def search(
         config=config,
         name=name,
         seeds=seeds,
+        methods=methods,
         orders=orders,
         overrides=overrides,
         store=store,

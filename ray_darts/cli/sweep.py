@@ -16,7 +16,7 @@ from ray_darts.exit_codes import DONE, INTERRUPTED, STORE_GIVEN_UP
 from ray_darts.orchestration.assignment import RunOutcome
 from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.report.amounts import counted
-from ray_darts.report.seeds import Spread, spread_over_seeds
+from ray_darts.report.seeds import RunGroup, Spread, spread_over_seeds
 from ray_darts.report.selection import selection_data, selection_lines
 from ray_darts.report.table import LiveTable, warning_line
 
@@ -28,8 +28,8 @@ def search_and_report(request: SearchRequest) -> searches.SearchResult:
 
     Raises: ConfigError, DataError, ClusterError, StoreError; KeyboardInterrupt after a second signal.
     """
-    seeds, orders = counted(len(request.seeds), "seed"), " and ".join(request.orders)
-    report_line(f"experiment {request.experiment} in {request.store_uri}: {seeds}, {orders} order")
+    seeds = counted(len(request.seeds), "seed")
+    report_line(f"experiment {request.experiment} in {request.store_uri}: {seeds}, {_searched(request)}")
     try:
         # Ray prints warnings to stdout, where only results belong
         with log_on_stderr(request.experiment), redirect_stdout(sys.stderr):
@@ -76,7 +76,7 @@ def outcome_lines(outcomes: Mapping[str, RunOutcome]) -> list[str]:
 def result_text(result: searches.SearchResult) -> str:
     """A line for each run, the spread over seeds, the warnings, the best genotype and where all results are."""
     lines = outcome_lines(result.outcomes)
-    lines += [f"{order} order: {spread.text()}" for order, spread in _spread(result).items()]
+    lines += [f"{group.title}: {spread.text()}" for group, spread in _spread(result).items()]
     lines += [line for line in (warning_line(run.status) for run in result.runs) if line]
     if result.selection is not None:
         lines += selection_lines(result.selection)
@@ -104,15 +104,23 @@ def result_data(result: searches.SearchResult) -> dict[str, object]:
         "store": result.store,
         "outcomes": {run: outcome.to_plain() for run, outcome in result.outcomes.items()},
         "best": None if result.best is None else result.best.model_dump(mode="json"),
-        "orders": {order: spread.to_data() for order, spread in _spread(result).items()},
+        "orders": {group.key: spread.to_data() for group, spread in _spread(result).items()},
         "selection": None if result.selection is None else selection_data(result.selection),
         "warnings": {run.run: run.status.warning for run in result.runs if run.status.warning is not None},
         "exit_code": result.exit_code,
     }
 
 
-def _spread(result: searches.SearchResult) -> Mapping[str, Spread]:
-    return spread_over_seeds((run.order or "", run.status.metric) for run in result.runs)
+def _spread(result: searches.SearchResult) -> Mapping[RunGroup, Spread]:
+    return spread_over_seeds((RunGroup.of(run.run, run.seed, run.order), run.status.metric) for run in result.runs)
+
+
+def _searched(request: SearchRequest) -> str:
+    """`first and second order, random`: the orders of each method."""
+    return ", ".join(
+        RunGroup(method.run_prefix, " and ".join(filter(None, request.orders_of(method))) or None).title
+        for method in request.searched
+    )
 
 
 class _StderrHandler(logging.Handler):

@@ -124,9 +124,9 @@ class SearchRequest(SweepRequest):
                 method.task,
                 0 if order is None else 1 + ORDERS.index(order),
             )
-            for method in self.methods or (self.config.method,)
+            for method in self.searched
             for seed in self.seeds
-            for order in self._orders_of(method)
+            for order in self.orders_of(method)
         )
 
     @property
@@ -143,14 +143,13 @@ class SearchRequest(SweepRequest):
 
     def check(self) -> None:
         """Also that the method defines the orders."""
-        methods = self.methods or (self.config.method,)
-        if not self.seeds or (not self.orders and any(method.orders for method in methods)):
+        if not self.seeds or (not self.orders and any(method.orders for method in self.searched)):
             raise ConfigError("nothing to search: at least one seed and one order are wanted")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds {self.seeds}: each at least 0, and each once")
         if self.select is not None:
             self.config.selection_config()
-        for method in methods:
+        for method in self.searched:
             known = method.orders
             if known and (len(set(self.orders)) < len(self.orders) or not set(self.orders) & set(known)):
                 raise ConfigError(
@@ -159,7 +158,12 @@ class SearchRequest(SweepRequest):
                 )
         super().check()
 
-    def _orders_of(self, method: Method) -> tuple[Order | None, ...]:
+    @property
+    def searched(self) -> tuple[Method, ...]:
+        """The methods of the runs."""
+        return self.methods or (self.config.method,)
+
+    def orders_of(self, method: Method) -> tuple[Order | None, ...]:
         """The requested orders that a method defines; (None,) for a method without an order."""
         return tuple(order for order in self.orders if order in method.orders) if method.orders else (None,)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ray_darts.report.amounts import bytes_text, duration_text
 
@@ -72,6 +72,8 @@ class Plan:
     """What a worker holds of the data."""
     loading_bytes: int = 0
     """The peak of a worker's memory for the data while it reads them."""
+    drawn: Mapping[str, int] = field(default_factory=dict)
+    """{method: runs still to be done that draw an architecture}; they only start and publish, and train nothing."""
 
 
 @dataclass(frozen=True)
@@ -116,20 +118,29 @@ class Estimate:
     orders: tuple[OrderEstimate, ...]
 
     @property
+    def num_drawn(self) -> int:
+        """Runs that are still to be drawn."""
+        return sum(self.plan.drawn.values())
+
+    @property
     def num_runs(self) -> int:
-        """Runs that are still to be searched."""
-        return sum(order.num_runs for order in self.orders)
+        """Runs that are still to be searched or drawn."""
+        return sum(order.num_runs for order in self.orders) + self.num_drawn
+
+    @property
+    def left_s(self) -> float:
+        """The sum over all runs, without the steps that are done."""
+        return sum(order.left_s for order in self.orders) + self.num_drawn * RUN_START_S
 
     @property
     def worker_hours(self) -> float:
         """Workers x hours of all runs, without the steps that are done."""
-        return sum(order.left_s for order in self.orders) * self.plan.workers / 3600
+        return self.left_s * self.plan.workers / 3600
 
     @property
     def wall_s(self) -> float:
         """With `concurrent` runs at a time: at least the longest run, at least the mean load."""
-        total = sum(order.left_s for order in self.orders)
-        return max([total / self.plan.concurrent, *(order.longest_s for order in self.orders)])
+        return max([self.left_s / self.plan.concurrent, *(order.longest_s for order in self.orders)])
 
     @property
     def steps_done(self) -> int:
@@ -144,7 +155,8 @@ class Estimate:
     @property
     def store_requests(self) -> int:
         """Requests of all runs, reading for the publications included, without those of the steps that are done."""
-        return sum(order.requests_left for order in self.orders)
+        drawn = self.num_drawn * (REQUESTS_PER_COMMIT + REQUESTS_PER_RUN)
+        return sum(order.requests_left for order in self.orders) + drawn
 
     def to_data(self) -> dict[str, object]:
         """Plain JSON-able data; times in seconds, sizes in bytes."""
@@ -161,6 +173,7 @@ class Estimate:
             "workers_per_run": plan.workers,
             "concurrent_runs": plan.concurrent,
             "orders": {order.order: order.to_data() for order in self.orders},
+            "drawn": dict(plan.drawn),
             "wall_s": round(self.wall_s, 1),
             "worker_hours": round(self.worker_hours, 3),
             "store_bytes": round(self.store_bytes),
@@ -170,17 +183,22 @@ class Estimate:
     def text(self) -> str:
         """A short table for people."""
         plan = self.plan
-        runs = ", ".join(f"{order.num_runs} of {order.order} order" for order in self.orders)
+        searched = [f"{order.num_runs} of {order.order} order" for order in self.orders]
+        runs = ", ".join([*searched, *(f"{num_runs} {method}" for method, num_runs in plan.drawn.items())])
         ended = f"; {plan.num_ended} have ended already" if plan.num_ended else ""
         if self.steps_done:
-            ended += f"; {self.steps_done:,} of {self.num_runs * plan.total_steps:,} steps are done already"
+            all_steps = (self.num_runs - self.num_drawn) * plan.total_steps
+            ended += f"; {self.steps_done:,} of {all_steps:,} steps are done already"
         workers = f"{plan.workers} worker{'s' * (plan.workers > 1)} each on {plan.device}"
         lines = [
             f"experiment    {plan.experiment}",
             f"runs          {self.num_runs} ({runs}), {plan.concurrent} at a time, {workers}{ended}",
-            f"a run         {plan.epochs} epochs, {plan.total_steps:,} steps, {plan.num_weights:,} weights, "
-            f"{plan.num_alphas} alphas",
         ]
+        if self.orders:
+            lines.append(
+                f"a run         {plan.epochs} epochs, {plan.total_steps:,} steps, {plan.num_weights:,} weights, "
+                f"{plan.num_alphas} alphas"
+            )
         lines += [
             f"{order.order + ' order':<14}about {order.step_s:.2g} s a step, {duration_text(order.run_s)} a run, "
             f"{bytes_text(order.worker_memory_bytes)} of memory a worker"

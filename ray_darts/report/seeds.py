@@ -1,14 +1,43 @@
-"""The spread of finished runs over seeds: mean and standard deviation of the ranking metric, per gradient order."""
+"""The spread of finished runs over seeds: mean and deviation of the ranking metric, per method and gradient order."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from ray_darts.artifacts.records import Metric
+
+
+_Group = TypeVar("_Group")
+
+
+class RunGroup(NamedTuple):
+    """The runs of one method and one order, which differ in their seeds.
+
+    `prefix`: of the method's run names, empty for the default method. `order`: None for a method without one.
+    """
+
+    prefix: str
+    order: str | None
+
+    @classmethod
+    def of(cls, run: str, seed: int, order: str | None) -> RunGroup:
+        """The group of a run, by its name."""
+        name = run.removesuffix(f"seed-{seed}")
+        return cls(name if order is None else name.removesuffix(f"{order}-order-"), order)
+
+    @property
+    def key(self) -> str:
+        """`first`, of another method `its-name-first`, without an order `its-name`."""
+        return f"{self.prefix}{self.order or ''}".removesuffix("-")
+
+    @property
+    def title(self) -> str:
+        """`first order`, `its-name-first order`, `its-name`."""
+        return self.key if self.order is None else f"{self.key} order"
 
 
 @dataclass(frozen=True)
@@ -37,10 +66,10 @@ class Spread:
         return {"metric": self.metric, "seeds": len(self.values), "mean": self.mean, "deviation": self.deviation}
 
 
-def spread_over_seeds(runs: Iterable[tuple[str, Metric | None]]) -> Mapping[str, Spread]:
-    """{order: spread} of (order, metric) of each run; orders with fewer than two finite values are left out."""
-    values: dict[tuple[str, str], list[float]] = {}
-    for order, metric in runs:
+def spread_over_seeds(runs: Iterable[tuple[_Group, Metric | None]]) -> Mapping[_Group, Spread]:
+    """{group: spread} of (group, metric) of each run; groups with fewer than two finite values are left out."""
+    values: dict[tuple[_Group, str], list[float]] = {}
+    for group, metric in runs:
         if metric is not None and metric.value is not None:
-            values.setdefault((order, metric.name), []).append(metric.value)
-    return {order: Spread(name, tuple(each)) for (order, name), each in values.items() if len(each) > 1}
+            values.setdefault((group, metric.name), []).append(metric.value)
+    return {group: Spread(name, tuple(each)) for (group, name), each in values.items() if len(each) > 1}

@@ -12,6 +12,7 @@ from ray_darts import api, errors, searches
 from ray_darts.arguments import ConfigSource, read_config
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.methods.darts import Darts
+from ray_darts.methods.random import Random
 from ray_darts.protocols.method import Order
 from tests.api.finished import write_ended_runs
 
@@ -75,6 +76,22 @@ def test_orders_are_by_default_those_that_the_method_defines() -> None:
         searches.read_request(only, orders=["second"])
 
 
+class Tempered(Darts):
+    """The default method's name with a setting."""
+
+    temperature: float = 1.0
+
+
+def test_the_configs_method_keeps_its_settings_and_others_have_their_defaults() -> None:
+    config = _config().model_copy(update={"method": Tempered(temperature=2.0)})
+    request = searches.read_request(config, methods=["random", "darts"])
+    assert request.methods == (Random(), Tempered(temperature=2.0))
+    assert [run.coordinates.method for run in request.runs[:5]] == [{"kind": "random"}] * 4 + [None]
+    drawing = _config().model_copy(update={"method": Random()})
+    assert (searches.read_request(drawing).methods, api.read_request(drawing).orders) == ((), ())
+    assert searches.read_request(drawing, methods=["darts"]).methods == (Darts(),)
+
+
 @pytest.mark.parametrize(("source", "name"), [("digits", "digits"), ({}, "search"), ("a/Mine.toml", "mine")])
 def test_the_default_name_says_where_the_config_comes_from(
     source: ConfigSource, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -101,6 +118,9 @@ def test_the_default_name_says_where_the_config_comes_from(
         ("digits", {"seeds": [-1]}, "a seed lies between 0 and 2147483647"),
         ("digits", {"orders": "first"}, "orders = 'first'.*as a list"),
         ("digits", {"orders": []}, "orders = ''"),
+        ("digits", {"methods": "random"}, "methods = 'random'.*as a list"),
+        ("digits", {"methods": []}, "methods = ''"),
+        ("digits", {"methods": ["nope"], "seeds": 0}, "seeds = 0(.|\\n)*unknown method 'nope'"),
         ("digits", {"workers": "2:1"}, "workers '2:1'"),
         ("digits", {"max_hours": -1.0}, "operation.max_hours = -1.0"),
         ("digits", {"name": "A b"}, "experiment 'A b'"),

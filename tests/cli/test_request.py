@@ -48,6 +48,38 @@ def test_orders_are_those_of_the_method() -> None:
     assert read_request().orders == ("first", "second")
 
 
+def test_methods_are_names_and_their_orders_are_searched() -> None:
+    assert read_request().methods == ()
+    both = read_request(methods="darts, random", seeds="2")
+    assert [method.kind for method in both.methods] == ["darts", "random"]
+    assert both.orders == ("first", "second")
+    assert [run.run for run in both.runs][-3:] == ["second-order-seed-1", "random-seed-0", "random-seed-1"]
+    both.check()
+    only = read_request(methods="random", seeds="1,")
+    assert (only.orders, [run.run for run in only.runs]) == ((), ["random-seed-1"])
+    assert only.runs[0].coordinates.method == {"kind": "random"}
+    only.check()
+
+
+@pytest.mark.parametrize(
+    ("methods", "orders", "message"),
+    [
+        ("sarts", None, "unknown method 'sarts'; known are darts, random"),
+        ("random,random", None, "methods = 'random,random': wanted some names of methods, each once"),
+        ("random,", None, "unknown method ''"),
+        ("random", "first", "the method 'random' does not define any order; leave orders out"),
+        (
+            "darts,random",
+            "third",
+            "the methods 'darts' and 'random' do not define the order 'third'; wanted some of first",
+        ),
+    ],
+)
+def test_other_methods_are_refused(methods: str, orders: str | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_request(methods=methods, orders=orders)
+
+
 @pytest.mark.parametrize("text", ["", "third", "first,", "first,first", "First", "first second"])
 def test_other_orders_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"orders.*wanted some of first, second, each once"):

@@ -92,6 +92,15 @@ def test_a_dry_run_counts_what_is_left_and_writes_nothing(tmp_path: Path) -> Non
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_dry_run_counts_no_steps_of_draws(tmp_path: Path) -> None:
+    ran = ray_darts("search", "--methods", "random", "--store", str(tmp_path), *SETS, "--dry-run", "--json")
+    estimate = json.loads(ran.stdout)
+    assert (estimate["runs"], estimate["orders"], estimate["drawn"]) == (4, {}, {"random": 4})
+    assert "counting" not in ran.stderr
+    both = json.loads(_search(tmp_path, "--methods", "darts,random", "--dry-run", "--json").stdout)
+    assert (both["runs"], both["orders"]["first"]["runs"], both["drawn"]) == (4, 2, {"random": 2})
+
+
 def test_a_dry_run_subtracts_the_steps_of_interrupted_runs(tmp_path: Path) -> None:
     runs: tuple[tuple[Literal["first"], int], ...] = (("first", 0), ("first", 1))
     write_ended_runs(str(tmp_path), "done", _config(), *runs, unfinished="first-order-seed-1")

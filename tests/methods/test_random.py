@@ -93,7 +93,7 @@ def test_every_draw_fits_the_layout_and_the_default_rule_decodes_it(layout: Spac
             for node, kept in enumerate(cell.nodes):
                 sources = [source for _, source in kept]
                 assert sources == sorted(sources)
-                chosen = dict((source, operation) for operation, source in kept)
+                chosen = {source: operation for operation, source in kept}
                 for source in range(cell.num_inputs + node):
                     names = layout.cell(cell.name).operations
                     wanted = [float(name == chosen.get(source)) for name in names]
