@@ -98,6 +98,14 @@ class ExperimentKeys:
     def runs(self) -> str:
         return f"{self.experiment}/runs/"
 
+    @property
+    def sessions(self) -> str:
+        return f"{self.experiment}/sessions/"
+
+    def session(self, uuid: str) -> str:
+        """What one typed command recorded of itself; `uuid` is that of its session."""
+        return f"{self.sessions}{check_name(uuid, 'session')}.json"
+
 
 @dataclass(frozen=True)
 class RunKeys:
