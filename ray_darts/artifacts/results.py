@@ -23,6 +23,7 @@ from ray_darts.artifacts.run_log import find_tip
 from ray_darts.artifacts.spread import Spread
 from ray_darts.artifacts.training_answer import Scores, TrainingAnswer
 from ray_darts.errors import CorruptObject, MissingObject
+from ray_darts.genotype.genotype import Genotype
 
 PROTOCOL = ("network", "weights", "training")
 """Sections of the identity that say how a genotype is trained."""
@@ -63,6 +64,10 @@ class GenotypeResult(Facts):
     def values(self) -> dict[int, float]:
         """{seed: finite value} of the finished runs."""
         return {run.seed: run.value for run in self.runs if run.value is not None}
+
+    def architecture(self) -> Genotype:
+        """The genotype, checked. Raises: GenotypeError."""
+        return Genotype.from_data(self.genotype)
 
 
 class ResultMetric(Facts):

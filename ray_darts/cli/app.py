@@ -8,6 +8,8 @@ import typer
 
 from ray_darts import __version__
 from ray_darts.cli.best import best
+from ray_darts.cli.card import card
+from ray_darts.cli.compare import compare
 from ray_darts.cli.doctor import doctor
 from ray_darts.cli.exits import with_exit_codes
 from ray_darts.cli.gc import gc
@@ -45,5 +47,5 @@ def _global(
     """Distributed differentiable architecture search (DARTS) on Ray."""
 
 
-for _command in (search, train, submit, status, best, trace, show, verify, gc, presets, doctor):
+for _command in (search, train, submit, status, best, compare, card, trace, show, verify, gc, presets, doctor):
     app.command()(with_exit_codes(_command))

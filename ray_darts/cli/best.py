@@ -11,6 +11,7 @@ from ray_darts.cli.output import report_line, show_result, write_file
 
 if TYPE_CHECKING:
     from ray_darts.artifacts.best import Best
+    from ray_darts.artifacts.objects import ObjectStore
 
 FORMATS = ("json", "text")
 
@@ -24,6 +25,10 @@ def best(
     output: Output = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Also read the finish record of its run, and compare.")
+    ] = False,
+    stability: Annotated[
+        bool,
+        typer.Option("--stability", help="Also read all logs: how much the runs agree, how decided their alphas are."),
     ] = False,
     overrides: StoreOverrides = None,
     plugins: Plugins = None,
@@ -39,16 +44,30 @@ def best(
 
     load_plugins(plugins or ())
     form = _known(form)
-    found = Experiment(open_named_store(store, overrides), experiment).best(verify)
+    opened = open_named_store(store, overrides)
+    found = Experiment(opened, experiment).best(verify)
+    data = found.model_dump(mode="json")
     text = write_text(found) if form == "text" else found.architecture().to_json()
     report_line(f"{found.run}, step {found.genotype_step}: {metric_text(found, verify)}")
     if found.warning is not None:
         report_line(f"warning: {found.run}: {found.warning}")
+    if stability:
+        data["stability"] = _report_stability(opened, experiment)
     if output is not None:
         write_file(output, text + "\n")
         report_line(f"genotype in {output}")
     if as_json or output is None:
-        show_result(text, found.model_dump(mode="json"), as_json)
+        show_result(text, data, as_json)
+
+
+def _report_stability(store: ObjectStore, experiment: str) -> dict[str, object]:
+    """Print the stability of the search on stderr; returns it as plain data."""
+    from ray_darts.artifacts.histories import read_histories
+    from ray_darts.report.stability import stability_of, stability_text
+
+    measured = stability_of(read_histories(store, experiment))
+    report_line(stability_text(measured))
+    return measured.to_data()
 
 
 def metric_text(found: Best, verified: bool = False) -> str:

@@ -73,5 +73,3 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of text as lines with columns of equal width, two blanks apart."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-

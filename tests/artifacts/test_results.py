@@ -123,7 +123,7 @@ def test_a_store_that_refuses_every_swap_is_named(store: MemoryStore, monkeypatc
     train(store, "t", "cccc", 3, [0.99])
     store.schedule = ["overtaken"] * 20
     store.overtake = lambda: store.put(KEY, store.objects[KEY])
-    with pytest.raises(StoreError, match="conditional writes of t/result.json failed"):
+    with pytest.raises(StoreError, match=r"conditional writes of t/result\.json failed"):
         publish_results(store, "t")
 
 
