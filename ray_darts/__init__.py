@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         search,
         write_text,
     )
+    from ray_darts.deployment import export_model
     from ray_darts.genotype.genotype import Genotype
     from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
     from ray_darts.protocols.dataset import Dataset
@@ -53,6 +54,7 @@ __all__ = [
     "build_network",
     "decode",
     "errors",
+    "export_model",
     "open_experiment",
     "read_genotype",
     "register",
@@ -74,7 +76,11 @@ _HOMES = {
     "Space": "ray_darts.protocols.space",
     "SpaceLayout": "ray_darts.genotype.layout",
     "Supernet": "ray_darts.spaces.supernet",
+<<<<<<< HEAD
     "TrainingResult": "ray_darts.trainings",
+=======
+    "export_model": "ray_darts.deployment",
+>>>>>>> 66683af (Export a finished training as a model that runs without ray_darts)
     "register": "ray_darts.protocols.registry",
     "train": "ray_darts.trainings",
 }

@@ -19,6 +19,7 @@ REFUSED = {
     "api": PLAIN | {"pydantic"},
     "experiment": PLAIN | {"pydantic"},
     "arguments": PLAIN,
+    "deployment": PLAIN | {"pydantic"},
     "config": PLAIN,
     "genotype": PLAIN,
     "methods": PLAIN,

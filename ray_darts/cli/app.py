@@ -12,6 +12,7 @@ from ray_darts.cli.card import card
 from ray_darts.cli.compare import compare
 from ray_darts.cli.doctor import doctor
 from ray_darts.cli.exits import with_exit_codes
+from ray_darts.cli.export import export
 from ray_darts.cli.gc import gc
 from ray_darts.cli.presets import presets
 from ray_darts.cli.search import search
@@ -47,5 +48,5 @@ def _global(
     """Distributed differentiable architecture search (DARTS) on Ray."""
 
 
-for _command in (search, train, submit, status, best, compare, card, trace, show, verify, gc, presets, doctor):
+for _command in (search, train, submit, status, best, compare, export, card, trace, show, verify, gc, presets, doctor):
     app.command()(with_exit_codes(_command))

@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ray_darts.data.batch import Batch
+from ray_darts.data.batch import Batch, Draws
 from ray_darts.spaces.derived import DerivedNetwork, LossSettings
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
 
 SUM_NAMES = ("loss_sum", "correct", "samples")
+_NO_DRAWS = Draws(0, "", 0, 0, 0, 0)
+"""In eval mode a network draws no random numbers."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ class ClassifyingNetwork(DerivedNetwork, abc.ABC):
         scores = _wide(self.score(batch, 0.0).final)
         loss_sum = F.cross_entropy(scores, batch.targets, reduction="sum")
         return LossOutput(loss_sum / max(batch.num_samples, 1), None, _sums(scores, batch, loss_sum))
+
+    def predict(self, inputs: Tensor, carry: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Class scores of normalised images, with running statistics; there is no carry."""
+        unlabelled = Batch(inputs, inputs, _NO_DRAWS)  # no labels are read: a tensor of zeros would stay in the graph
+        return self.score(unlabelled, 0.0).final, None
 
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
         """`<prefix>_loss` (nats per image) and `<prefix>_accuracy` (0 to 1)."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ray_darts.data.batch import Batch
+from ray_darts.errors import ConfigError
 from ray_darts.spaces.supernet import LossOutput
 
 
@@ -47,6 +48,14 @@ class DerivedNetwork(nn.Module, abc.ABC):
     @abc.abstractmethod
     def evaluate(self, batch: Batch, carry: Tensor | None) -> LossOutput:
         """The plain loss. Called in eval mode, under no_grad."""
+
+    def predict(self, inputs: Tensor, carry: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(scores [N, classes], new carry), as `evaluate` computes them; of text for the tokens [N] of one time step.
+
+        Called in eval mode, under no_grad, to be traced by torch.export: PyTorch's own operations only, and nothing
+        that depends on N. Raises: ConfigError where the network cannot be exported.
+        """
+        raise ConfigError(f"{type(self).__name__} cannot be exported: it has no method `predict`")
 
     @abc.abstractmethod
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:

@@ -94,6 +94,13 @@ class RecurrentNetwork(DerivedNetwork):
         assert carry is not None
         return self.loss(batch, carry)
 
+    def predict(self, inputs: Tensor, carry: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Scores [N, V] of the next words (softmax makes them probabilities) and the hidden state [N, H]."""
+        assert carry is not None
+        model = self.language_model
+        state = self.cell(model.embed(inputs.unsqueeze(0), NO_MASKS), carry, None)[0]
+        return torch.addmm(model.decoder_bias.unsqueeze(0), state, model.embedding.t()), state
+
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
         """`<prefix>_loss` in nats per token and `<prefix>_perplexity`."""
         return summarise_tokens(totals, prefix)
