@@ -196,10 +196,13 @@ def traced(program: Program) -> torch.export.ExportedProgram:
     inputs = program.example(_TRACED_SAMPLES)
     try:
         with torch.no_grad():
-            return torch.export.export(program, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
+            graph = torch.export.export(program, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
     except RuntimeError as error:  # what torch.export raises are RuntimeErrors, of a plugin's operation as a rule
         first = str(error).strip().partition("\n")[0]
         raise ConfigError(f"torch.export cannot trace this network: {type(error).__name__}: {first}") from error
+    for node in graph.graph.nodes:  # these name files of this machine
+        node.meta.pop("stack_trace", None)
+    return graph
 
 
 def pt2_bytes(program: Program, about: Mapping[str, JsonValue]) -> bytes:
