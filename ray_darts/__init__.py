@@ -76,11 +76,8 @@ _HOMES = {
     "Space": "ray_darts.protocols.space",
     "SpaceLayout": "ray_darts.genotype.layout",
     "Supernet": "ray_darts.spaces.supernet",
-<<<<<<< HEAD
     "TrainingResult": "ray_darts.trainings",
-=======
     "export_model": "ray_darts.deployment",
->>>>>>> 66683af (Export a finished training as a model that runs without ray_darts)
     "register": "ray_darts.protocols.registry",
     "train": "ray_darts.trainings",
 }
