@@ -97,6 +97,6 @@ def result_data(result: TrainingResult) -> dict[str, object]:
         "experiment": result.experiment,
         "store": result.store,
         "outcomes": {run: outcome.to_plain() for run, outcome in result.outcomes.items()},
-        "results": None if result.results is None else result.results.to_data(),
+        "results": None if result.results is None else result.results.model_dump(mode="json"),
         "exit_code": result.exit_code,
     }

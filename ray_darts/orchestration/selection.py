@@ -20,7 +20,6 @@ from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.records import Metric, RunDescription
 from ray_darts.artifacts.run_log import Entry, find_tip
 from ray_darts.artifacts.status import run_status
-from ray_darts.config import TrainingConfig
 from ray_darts.errors import MissingObject
 from ray_darts.genotype.canonical import canonical, genotype_digest
 from ray_darts.genotype.genotype import Genotype
@@ -74,43 +73,59 @@ class _Candidate:
     genotype: Genotype
 
 
+@dataclass(frozen=True)
+class SelectionPlan:
+    """What a selection trains: `trainings` is None where every cell exceeds the budget."""
+
+    candidates: tuple[_Candidate, ...]
+    representatives: Mapping[str, Genotype]
+    excess: Mapping[str, str]
+    trainings: TrainingRequest | None
+
+
 def select(request: SearchRequest, observer: Observer) -> SelectionResult:
     """Train the cells of all finished runs of the request's experiment and offer the best one to `best.json`.
 
     The same call again trains only what has not finished. Raises: as `run_sweep`; MissingObject when no run has
     finished.
     """
+    store = open_store(request.store_uri, request.config.store)
+    plan = plan_selection(request, store)
+    for cell, reason in plan.excess.items():
+        logger.info("cell %s is left out: %s", cell, reason)
+    outcomes: Mapping[str, RunOutcome] = {}
+    if plan.trainings is not None:
+        logger.info(
+            "selection: %d cells of %d runs are trained for %d epochs each",
+            len(plan.trainings.genotypes),
+            len(plan.candidates),
+            plan.trainings.config.training.epochs,
+        )
+        outcomes = run_sweep(plan.trainings, observer).outcomes
+    return _ranked(store, request, plan, outcomes)
+
+
+def plan_selection(request: SearchRequest, store: ObjectStore) -> SelectionPlan:
+    """The cells of all finished runs, equal ones once, without those beyond the budget. Raises: MissingObject."""
     config, budget = request.config.selection_config(), request.select or Budget()
-    store = open_store(request.store_uri, config.store)
-    candidates = list(_candidates(store, request.experiment))
+    candidates = tuple(_candidates(store, request.experiment))
     if not candidates:
         raise MissingObject(f"no run of {request.experiment!r} has finished: there is nothing to select from")
     representatives = _representatives(candidates)
     excess = budget.excess(config, representatives.values(), stored_facts(store, request.experiment))
-    for cell, reason in excess.items():
-        logger.info("cell %s is left out: %s", cell, reason)
     to_train = tuple(genotype for genotype in representatives.values() if genotype_digest(genotype) not in excess)
-    outcomes: Mapping[str, RunOutcome] = {}
-    if to_train:
-        logger.info(
-            "selection: %d cells of %d runs are trained for %d epochs each",
-            len(to_train),
-            len(candidates),
-            config.training.epochs,
-        )
-        trainings = TrainingRequest(
-            config,
-            selection_of(request.experiment),
-            request.store_uri,
-            to_train,
-            (_SEED,),
-            wanted_digests=read_experiment(store, request.experiment).data_digests,
-            retry_failed=request.retry_failed,
-            allow_world_size_change=request.allow_world_size_change,
-            address=request.address,
-        )
-        outcomes = run_sweep(trainings, observer).outcomes
-    return _ranked(store, request, config, candidates, representatives, excess, outcomes)
+    trainings = TrainingRequest(
+        config,
+        selection_of(request.experiment),
+        request.store_uri,
+        to_train,
+        (_SEED,),
+        wanted_digests=read_experiment(store, request.experiment).data_digests,
+        retry_failed=request.retry_failed,
+        allow_world_size_change=request.allow_world_size_change,
+        address=request.address,
+    )
+    return SelectionPlan(candidates, representatives, excess, trainings if to_train else None)
 
 
 def _candidates(store: ObjectStore, experiment: str) -> Iterable[_Candidate]:
@@ -132,23 +147,17 @@ def _representatives(candidates: Iterable[_Candidate]) -> dict[str, Genotype]:
 
 
 def _ranked(
-    store: ObjectStore,
-    request: SearchRequest,
-    config: TrainingConfig,
-    candidates: Iterable[_Candidate],
-    representatives: Mapping[str, Genotype],
-    excess: Mapping[str, str],
-    outcomes: Mapping[str, RunOutcome],
+    store: ObjectStore, request: SearchRequest, plan: SelectionPlan, outcomes: Mapping[str, RunOutcome]
 ) -> SelectionResult:
     """Read the scores, offer every scored run to `best.json`, and list the runs, the best first."""
     ranking = request.config.space.ranking
     name, direction = f"selected_validation_{ranking.metric}", ranking.direction
     rows: list[tuple[SelectedRun, Best | None]] = []
     selection = selection_of(request.experiment)
-    for each in candidates:
-        trained = representatives[canonical(each.genotype)]
+    for each in plan.candidates:
+        trained = plan.representatives[canonical(each.genotype)]
         cell, run = genotype_digest(trained), each.description
-        value, parameters, note = None, None, excess.get(cell, "")
+        value, parameters, note = None, None, plan.excess.get(cell, "")
         offered: Best | None = None
         if not note:
             value, parameters, note = _score(store, selection, training_name(trained, _SEED))
@@ -167,7 +176,9 @@ def _ranked(
         best = read_best(store, request.experiment)
     except MissingObject:
         best = None
-    return SelectionResult(request.experiment, name, direction, tuple(listed), len(representatives), outcomes, best)
+    return SelectionResult(
+        request.experiment, name, direction, tuple(listed), len(plan.representatives), outcomes, best
+    )
 
 
 def _score(store: ObjectStore, selection: str, run: str) -> tuple[float | None, int | None, str]:

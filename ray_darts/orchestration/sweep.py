@@ -7,6 +7,7 @@ when nothing is left to do.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,9 +15,11 @@ from typing import Literal
 import ray
 
 from ray_darts.artifacts.best import Best, read_best
+from ray_darts.artifacts.experiment import data_summary
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.publish import publish_run
+from ray_darts.artifacts.sessions import SessionFacts, register_session
 from ray_darts.artifacts.status import RunStatus, run_status
 from ray_darts.config import RunConfig
 from ray_darts.errors import (
@@ -28,7 +31,7 @@ from ray_darts.errors import (
     StoreUnavailable,
 )
 from ray_darts.exit_codes import exit_code_of_outcomes
-from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_session
+from ray_darts.orchestration.assignment import Assignment, RunOutcome, Session, new_session
 from ray_darts.orchestration.capacity import Capacity, Demand, concurrent_runs, machine_capacity
 from ray_darts.orchestration.connection import named_cluster, ray_connection
 from ray_darts.orchestration.data_access import log_data, with_absolute_path
@@ -154,8 +157,11 @@ def _execute(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[st
             check_store_is_shared(store)
             data = check_from_worker(config, seed, store.uri)
         log_data(data.facts.description)
-        assignments = _assignments(plan, config, store.uri, device, data.digests)
+        session = new_session(ray_job=ray.get_runtime_context().get_job_id())
+        assignments = _assignments(plan, config, session, store.uri, device, data.digests)
         request.register(store, config, data.digests, [run.requested for run in plan.to_do], data.facts)
+        facts = SessionFacts.of_this_process(session.uuid, sys.argv, config, data_summary(data.facts))
+        register_session(store, request.experiment, facts)
         logger.info(
             "%s to do, %d at a time, each %s; %s",
             counted(len(assignments), "run"),
@@ -195,9 +201,13 @@ def worker_device(wanted: Literal["auto", "cpu", "cuda"], capacity: Capacity) ->
 
 
 def _assignments(
-    plan: SweepPlan, config: RunConfig, store_uri: str, device: Literal["cpu", "cuda"], digests: Mapping[str, str]
+    plan: SweepPlan,
+    config: RunConfig,
+    session: Session,
+    store_uri: str,
+    device: Literal["cpu", "cuda"],
+    digests: Mapping[str, str],
 ) -> list[Assignment]:
-    session = new_session(ray_job=ray.get_runtime_context().get_job_id())
     return [
         Assignment(
             config=config,

@@ -88,7 +88,7 @@ def test_the_configs_method_keeps_its_settings_and_others_have_their_defaults() 
     assert request.methods == (Random(), Tempered(temperature=2.0))
     assert [run.coordinates.method for run in request.runs[:5]] == [{"kind": "random"}] * 4 + [None]
     drawing = _config().model_copy(update={"method": Random()})
-    assert (searches.read_request(drawing).methods, api.read_request(drawing).orders) == ((), ())
+    assert (searches.read_request(drawing).methods, searches.read_request(drawing).orders) == ((), ())
     assert searches.read_request(drawing, methods=["darts"]).methods == (Darts(),)
 
 

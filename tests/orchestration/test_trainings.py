@@ -25,7 +25,7 @@ from ray_darts.orchestration.run_execution import RankContext
 from ray_darts.spaces.genotypes import published
 from tests.orchestration.test_run_execution import Stopping, crash_at
 from tests.orchestration.tiny import search_here
-from tests.orchestration.training_runs import DOCUMENTS, TRAININGS, assigned_trainings, document_digests, request_of
+from tests.orchestration.training_runs import DOCUMENTS, TRAININGS, assigned_runs, document_digests, request_of
 from tests.training.tiny import tiny_config, tiny_loop
 
 EAGER = ("operation.commit_every_s=0", "operation.max_pending_commits=99")
@@ -58,13 +58,13 @@ def no_hook() -> Iterator[None]:
 def untouched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The digests of the weights of a training that nobody touched."""
     store = LocalStore(tmp_path_factory.mktemp("untouched"))
-    (assignment,) = assigned_trainings(store, request_of(store, tiny_config(*EAGER)))
+    (assignment,) = assigned_runs(store, request_of(store, tiny_config(*EAGER)))
     assert search_here(assignment, store) == RunOutcome("finished", step=STEPS)
     return document_digests(store, assignment.run)
 
 
 def test_a_training_leaves_its_result_its_curves_and_weights_that_the_network_takes(store: LocalStore) -> None:
-    (assignment,) = assigned_trainings(store, request_of(store))
+    (assignment,) = assigned_runs(store, request_of(store))
     assert search_here(assignment, store) == RunOutcome("finished", step=STEPS)
     assert verify_experiment(store, TRAININGS).clean
     keys = RunKeys(TRAININGS, assignment.run)
@@ -96,7 +96,7 @@ def test_a_training_leaves_its_result_its_curves_and_weights_that_the_network_ta
 def test_a_crash_anywhere_changes_no_weight(
     store: LocalStore, untouched: dict[str, str], point: str, visit: int
 ) -> None:
-    (assignment,) = assigned_trainings(store, request_of(store, tiny_config(*EAGER)))
+    (assignment,) = assigned_runs(store, request_of(store, tiny_config(*EAGER)))
     crash_at(point, visit)
     assert search_here(assignment, store).kind == "error"
     assert search_here(assignment, store).kind == "finished"
@@ -105,7 +105,7 @@ def test_a_crash_anywhere_changes_no_weight(
 
 
 def test_a_stop_loses_no_step_and_changes_no_weight(store: LocalStore, untouched: dict[str, str]) -> None:
-    (assignment,) = assigned_trainings(store, request_of(store, tiny_config(*EAGER)))
+    (assignment,) = assigned_runs(store, request_of(store, tiny_config(*EAGER)))
     stopped = search_here(assignment, store, RankContext(hooks=Stopping(after=2)))
     assert stopped.kind == "interrupted"
     assert 0 < stopped.step < STEPS
@@ -115,7 +115,7 @@ def test_a_stop_loses_no_step_and_changes_no_weight(store: LocalStore, untouched
 
 def test_a_training_is_not_continued_as_a_search_nor_with_other_settings(store: LocalStore) -> None:
     request = request_of(store)
-    (assignment,) = assigned_trainings(store, request)
+    (assignment,) = assigned_runs(store, request)
     search_here(assignment, store, RankContext(hooks=Stopping(after=2)))
     other = assignment.model_copy(update={"config": tiny_config("training.drop_path=0.1")})
     outcome = search_here(other, store)
@@ -125,7 +125,7 @@ def test_a_training_is_not_continued_as_a_search_nor_with_other_settings(store: 
 
 def test_every_run_that_opens_the_test_set_is_counted_once(store: LocalStore) -> None:
     config = tiny_config("training.test=true", "data.test_fraction=0.2", *EAGER)
-    assignments = assigned_trainings(store, request_of(store, config, seeds=(0, 1)))
+    assignments = assigned_runs(store, request_of(store, config, seeds=(0, 1)))
     first, second = assignments
     crash_at("finish.before_record", 1)
     assert search_here(first, store).kind == "error", "killed after it had opened the test set"
@@ -138,7 +138,7 @@ def test_every_run_that_opens_the_test_set_is_counted_once(store: LocalStore) ->
 
 
 def test_a_training_without_a_test_opens_none(store: LocalStore) -> None:
-    (assignment,) = assigned_trainings(store, request_of(store))
+    (assignment,) = assigned_runs(store, request_of(store))
     search_here(assignment, store)
     assert list(store.list_objects(openings_prefix(assignment.data_digests["data"]))) == []
 
@@ -158,4 +158,4 @@ def test_a_selection_refuses_data_that_have_changed_since_the_search(store: Loca
         request.config, TRAININGS, store.uri, request.genotypes, (0,), wanted_digests={"data": "0" * 64}
     )
     with pytest.raises(DataError, match="the data have changed since the search"):
-        assigned_trainings(store, changed)
+        assigned_runs(store, changed)

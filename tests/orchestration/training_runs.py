@@ -10,6 +10,7 @@ from ray_darts.config import TrainingConfig
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.orchestration.assignment import Assignment, new_session
 from ray_darts.orchestration.data_access import open_data
+from ray_darts.orchestration.requests import SweepRequest
 from ray_darts.orchestration.trainings import TrainingRequest
 from tests.training.tiny import CELLS, tiny_config
 
@@ -28,7 +29,7 @@ def request_of(
     return TrainingRequest(config or tiny_config(), experiment, store.uri, genotypes, seeds)
 
 
-def assigned_trainings(store: ObjectStore, request: TrainingRequest) -> list[Assignment]:
+def assigned_runs(store: ObjectStore, request: SweepRequest) -> list[Assignment]:
     """The runs of a request, registered, as a new command would give them to a worker group."""
     data = open_data(request.config, 0)
     request.check()
