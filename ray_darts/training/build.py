@@ -24,24 +24,35 @@ def build_derived(config: TrainingConfig, genotype: Genotype, facts: DataFacts, 
     With `training.auxiliary_weight` it has an auxiliary head, unless its maps are too small: then a warning is logged.
     Raises: GenotypeError, ConfigError where genotype, space and settings do not fit.
     """
+    _check(config, genotype)
+    if config.training.auxiliary_weight > 0:
+        try:
+            return build_with_auxiliary(config, genotype, facts, seed)
+        except ConfigError as error:
+            logger.warning("warning: %s: training without the auxiliary head", error)
+    return _built(config, genotype, facts, seed, {})
+
+
+def build_with_auxiliary(config: TrainingConfig, genotype: Genotype, facts: DataFacts, seed: int) -> DerivedNetwork:
+    """As `build_derived`, always with an auxiliary head. Raises: ConfigError where the space has none or the maps are
+    too small for it."""
+    _check(config, genotype)
+    return _built(config, genotype, facts, seed, {"auxiliary": True})
+
+
+def _check(config: TrainingConfig, genotype: Genotype) -> None:
     if genotype.space != config.network.kind:
         raise ConfigError(
             f"the genotype is of space {genotype.space!r}, network.kind is {config.network.kind!r}: choose a preset or "
             f"config with network.kind={genotype.space}"
         )
     checked(genotype)
-    options = config.network.model_dump(exclude={"kind"})
-    if config.training.auxiliary_weight > 0:
-        try:
-            return _built(config, genotype, facts, seed, {**options, "auxiliary": True})
-        except ConfigError as error:
-            logger.warning("warning: %s: training without the auxiliary head", error)
-    return _built(config, genotype, facts, seed, options)
 
 
 def _built(
-    config: TrainingConfig, genotype: Genotype, facts: DataFacts, seed: int, options: dict[str, object]
+    config: TrainingConfig, genotype: Genotype, facts: DataFacts, seed: int, more: dict[str, object]
 ) -> DerivedNetwork:
+    options = {**config.network.model_dump(exclude={"kind"}), **more}
     with seeded(seed):
         network = find_space(genotype.space).network(genotype, facts, **options)
     if not isinstance(network, DerivedNetwork):
