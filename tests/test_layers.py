@@ -18,6 +18,7 @@ REFUSED = {
     "protocols": PLAIN,
     "api": PLAIN | {"pydantic"},
     "experiment": PLAIN | {"pydantic"},
+    "architectures": PLAIN,
     "arguments": PLAIN,
     "deployment": PLAIN | {"pydantic"},
     "config": PLAIN,

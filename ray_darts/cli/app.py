@@ -14,6 +14,7 @@ from ray_darts.cli.doctor import doctor
 from ray_darts.cli.exits import with_exit_codes
 from ray_darts.cli.export import export
 from ray_darts.cli.gc import gc
+from ray_darts.cli.inspect import inspect
 from ray_darts.cli.presets import presets
 from ray_darts.cli.search import search
 from ray_darts.cli.show import show
@@ -48,5 +49,9 @@ def _global(
     """Distributed differentiable architecture search (DARTS) on Ray."""
 
 
+<<<<<<< HEAD
 for _command in (search, train, submit, status, best, compare, export, card, trace, show, verify, gc, presets, doctor):
+=======
+for _command in (search, submit, status, best, trace, show, inspect, verify, gc, presets, doctor):
+>>>>>>> ecb99cb (Print the figures of an architecture's network, and ship the presets of its training)
     app.command()(with_exit_codes(_command))

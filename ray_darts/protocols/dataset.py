@@ -192,6 +192,10 @@ class Dataset(KindSettings, abc.ABC):
     def dummy_batch(self, facts: DataFacts, num_samples: int, dtype: torch.dtype) -> Batch:
         """A batch of zeros in the shape of this data, to measure the cost of a step."""
 
+    def facts_unread(self) -> DataFacts | None:
+        """The facts, if they are known without reading or downloading anything, else None."""
+        return None
+
     def size_unread(self, search: SearchSettings) -> tuple[DataFacts, int] | None:
         """(facts, steps of a whole run) if they are known without reading or downloading anything, else None."""
         return None

@@ -68,12 +68,16 @@ def read_genotype(text: str) -> Genotype:
 
 def read_genotype_file(path: Path) -> Genotype:
     """Read a file in either form. Raises: ConfigError when it cannot be read, GenotypeError."""
+    return read_genotype(read_text_file(path))
+
+
+def read_text_file(path: Path) -> str:
+    """The text of a file, cut after one more byte than a genotype may have. Raises: ConfigError."""
     try:
         with path.open(encoding="utf-8-sig") as file:
-            text = file.read(MAX_TEXT_BYTES + 1)  # one more than a genotype may have, which reading refuses
+            return file.read(MAX_TEXT_BYTES + 1)  # which reading a genotype refuses
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    return read_genotype(text)
 
 
 def write_text(genotype: Genotype) -> str:

@@ -23,8 +23,8 @@ from ray_darts.training.build import build_derived, build_with_auxiliary
 logger = logging.getLogger("ray_darts.training")
 
 MULTIPLY_ADDS_RULE = (
-    "multiply-adds of convolutions and linear layers (products), of one image, or of one token with the decoder; biases, "
-    "batch norms, pools, additions and the auxiliary head are not counted"
+    "multiply-adds of convolutions and linear layers (products), of one image, or of one token with the decoder; "
+    "biases, batch norms, pools, additions and the auxiliary head are not counted"
 )
 _SAMPLES = 2
 """A batch norm in train mode needs two samples, where maps are a single pixel."""
@@ -34,11 +34,11 @@ _SAMPLES = 2
 class NetworkFigures:
     """Sizes and costs of one network.
 
-    `parameters`: without the auxiliary head; `parameters_with_auxiliary`: with the head that the space has and the maps
-    fit, whether the training uses it or not, else equal. `multiply_adds`: by MULTIPLY_ADDS_RULE. `activation_bytes`:
-    kept for the backward pass of one sample (an image, or `data.bptt` tokens) as the training does it, in its last epoch.
-    `depth`: {cell: edges on the longest path from an input to the output, 0 where there is none}; `edges`: {cell: kept
-    edges}; an edge that is `none` counts in neither.
+    `parameters`: without the auxiliary head; `parameters_with_auxiliary`: with it, whether the training uses it or not;
+    equal where the space has none or the maps are too small. `multiply_adds`: by MULTIPLY_ADDS_RULE.
+    `activation_bytes`: kept for the backward pass of one sample (an image, or a column of `data.bptt` tokens) in the
+    training, with its auxiliary head and drop-path. `depth`: {cell: edges on the longest path from an input to the
+    output, 0 where there is none}; `edges`: {cell: kept edges}. An edge that is `none` counts in neither.
     """
 
     parameters: int

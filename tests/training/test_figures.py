@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ TEXT = {"kind": "text", "source": "ptb"}
 
 
 def config_of(
-    kind: str, data: dict[str, object], training: dict[str, object] | None = None, **network: object
+    kind: str, data: Mapping[str, object], training: Mapping[str, object] | None = None, **network: object
 ) -> TrainingConfig:
     return load_training_config(
         settings={"network": {"kind": kind, **network}, "data": data, "training": training or {}}

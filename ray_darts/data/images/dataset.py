@@ -86,11 +86,21 @@ class Images(Dataset):
         labels = torch.zeros(num_samples, dtype=torch.int64)
         return Batch(images, labels, Draws(0, "dummy", 0, 0, num_samples, num_samples))
 
+    def facts_unread(self) -> DataFacts | None:
+        """The sizes of CIFAR-10, and those of other sources where the settings give all of them."""
+        if self.source == "cifar10":
+            size = self.image_size or 32
+            held = DataDescription(memory_bytes=int(_CIFAR10_TRAINING_IMAGES * self.fraction) * 3 * size * size)
+            return DataFacts(10, 3, size, held)
+        num_classes = self.num_classes if self.classes is None else len(self.classes)
+        if num_classes is None or self.channels is None or self.image_size is None:
+            return None
+        return DataFacts(num_classes, self.channels, self.image_size)
+
     def size_unread(self, search: SearchSettings) -> tuple[DataFacts, int] | None:
         """The sizes of CIFAR-10, known without a download."""
-        if self.source != "cifar10":
+        facts = self.facts_unread()
+        if self.source != "cifar10" or facts is None:
             return None
         weight_half = int(_CIFAR10_TRAINING_IMAGES * self.fraction * (1 - self.alpha_fraction))
-        size = self.image_size or 32
-        held = DataDescription(memory_bytes=int(_CIFAR10_TRAINING_IMAGES * self.fraction) * 3 * size * size)
-        return DataFacts(10, 3, size, held), search.epochs * (weight_half // search.batch_size)
+        return facts, search.epochs * (weight_half // search.batch_size)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _FEWEST_COLUMNS = 2
 """Columns of a shard that the statistics of a batch norm need."""
 _MOST_EPOCHS = 100_000
+_PUBLISHED_WORDS = {"ptb": 10_000, "wikitext-2": 33_278}
+"""Words of the whole vocabularies of published texts, <unk> and <eos> included."""
 
 
 class Text(Dataset):
@@ -55,6 +57,11 @@ class Text(Dataset):
         tokens = torch.zeros(self.bptt, num_samples, dtype=torch.int64)
         draws = Draws(0, "dummy", 0, 0, num_samples, num_samples)
         return Batch(tokens, tokens, draws, batch_dim=1, starts_epoch=True)
+
+    def facts_unread(self) -> DataFacts | None:
+        """The vocabularies of published texts."""
+        words = _PUBLISHED_WORDS.get(self.source)
+        return None if words is None else DataFacts(min(words, self.vocabulary_size))
 
     def mistakes(self, search: SearchSettings, workers: int) -> Iterator[str]:
         """Batch norm takes statistics over columns: each worker needs two of them in every micro-batch. The number of

@@ -1,0 +1,164 @@
+"""`ray-darts inspect`: size and cost of the network of an architecture, as a training would build it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ray_darts.cli.options import DEFAULT_STORE, ConfigFile, Json, Overrides, Plugins, Store
+from ray_darts.cli.output import show_result
+
+if TYPE_CHECKING:
+    from ray_darts.architectures import Architecture
+    from ray_darts.config import TrainingConfig
+    from ray_darts.protocols.dataset import DataFacts
+    from ray_darts.training.figures import NetworkFigures
+
+_OPTIONS = {"num_classes": "--classes", "image_size": "--image-size", "channels": "--image-channels"}
+"""{field of DataFacts: option}"""
+
+
+def inspect(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="An experiment (its best), a genotype file, the URI of either, or a published name.",
+            show_default=False,
+        ),
+    ],
+    preset: Annotated[
+        str | None, typer.Option("--preset", metavar="NAME", help="A preset of a training (see `ray-darts presets`).")
+    ] = None,
+    config: ConfigFile = None,
+    store: Store = DEFAULT_STORE,
+    classes: Annotated[
+        int | None, typer.Option("--classes", min=1, metavar="N", help="Classes of the data; of text, words.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", min=1, metavar="N", help="Pixels on a side of the data's images.")
+    ] = None,
+    image_channels: Annotated[
+        int | None, typer.Option("--image-channels", min=1, metavar="N", help="Channels of the data's images.")
+    ] = None,
+    overrides: Overrides = None,
+    plugins: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Print parameters, multiply-adds, activations and depth of an architecture's network.
+
+    Trains nothing, and reads no data unless a package brings them.
+    """
+    from ray_darts.architectures import check_fits, find_architecture
+    from ray_darts.config import load_training_config
+    from ray_darts.protocols.registry import load_plugins
+
+    load_plugins(plugins or ())
+    settings = load_training_config(preset, config, overrides or ())
+    found = find_architecture(what, store, settings.store, settings.network.kind)
+    check_fits(found, settings.network.kind)
+    given = {"num_classes": classes, "image_size": image_size, "channels": image_channels}
+    facts, known_by = data_facts(settings, found, {name: value for name, value in given.items() if value is not None})
+
+    from ray_darts.training.figures import network_figures
+
+    figures = network_figures(settings, found.genotype, facts)
+    show_result(
+        _text(settings, found, facts, known_by, figures), _data(settings, found, facts, known_by, figures), as_json
+    )
+
+
+def data_facts(config: TrainingConfig, found: Architecture, given: dict[str, int]) -> tuple[DataFacts, str]:
+    """The sizes of the data, and for people how they are known. What is `given` ({field of DataFacts: size}) counts
+    first; then what the data set knows unread; data that a package brings are read; then the data of the experiment.
+
+    Raises: ConfigError where none of these knows them; DataError.
+    """
+    from dataclasses import replace
+
+    from ray_darts.errors import ConfigError
+    from ray_darts.protocols.dataset import DataFacts
+
+    wanted = {"num_classes"}
+    if "image_size" in type(config.data).model_fields:
+        wanted |= {"image_size", "channels"}
+    if wanted <= set(given):
+        return DataFacts(**given), "given"
+    known = _known_facts(config, found)
+    if known is None:
+        options = " ".join(f"{_OPTIONS[name]} N" for name in _OPTIONS if name in wanted - set(given))
+        raise ConfigError(f"the sizes of the data are not known without reading them: give {options}")
+    facts, known_by = known
+    return replace(
+        facts, **given
+    ), f"{known_by}; {', '.join(_OPTIONS[name] for name in given)} given" if given else known_by
+
+
+def _known_facts(config: TrainingConfig, found: Architecture) -> tuple[DataFacts, str] | None:
+    """The sizes of the data and how they are known, None where they are not."""
+    from ray_darts.experiment import Experiment
+    from ray_darts.protocols.dataset import DataFacts
+
+    unread = config.data.facts_unread()
+    if unread is not None:
+        return unread, "known of these data"
+    if config.data.path is None:
+        from ray_darts.data.open import open_data
+
+        return open_data(config, 0).facts, "read from the data"
+    if found.experiment is None or found.store_uri is None:
+        return None
+    from ray_darts.artifacts.open import open_store
+
+    summary = Experiment(open_store(found.store_uri, config.store), found.experiment).data()
+    if summary is None:
+        return None
+    facts = DataFacts(len(summary.classes), summary.channels, summary.image_size)
+    return facts, f"those of the data of {found.experiment}"
+
+
+def _text(config: TrainingConfig, found: Architecture, facts: DataFacts, known_by: str, figures: NetworkFigures) -> str:
+    from ray_darts.report.amounts import bytes_text, counted
+    from ray_darts.training.figures import MULTIPLY_ADDS_RULE
+
+    options = config.network.model_dump(mode="json", exclude={"kind"})
+    size, more = f"{facts.image_size}x{facts.image_size} pixels, {counted(facts.channels, 'channel')}", ""
+    if figures.parameters_with_auxiliary != figures.parameters:
+        more = f" ({figures.parameters_with_auxiliary:,} with the auxiliary head, which training alone uses)"
+    sizes = f"{facts.num_classes:,} classes, {size}" if facts.image_size else f"{facts.num_classes:,} words"
+    lines = [
+        found.origin,
+        f"network        {config.network.kind}: {', '.join(f'{name} {value}' for name, value in options.items())}",
+        f"data           {sizes} ({known_by})",
+        f"parameters     {figures.parameters:,}{more}",
+        f"multiply-adds  {figures.multiply_adds / 1e6:,.2f} M",
+        f"activations    {bytes_text(figures.activation_bytes)} kept for the backward pass of one sample in training",
+    ]
+    lines += [
+        f"{name:<14} {counted(figures.edges[name], 'edge')}, {depth} on the longest path from an input to the output"
+        for name, depth in figures.depth.items()
+    ]
+    return "\n".join([*lines, f"Counted: {MULTIPLY_ADDS_RULE}."])
+
+
+def _data(
+    config: TrainingConfig, found: Architecture, facts: DataFacts, known_by: str, figures: NetworkFigures
+) -> dict[str, object]:
+    from ray_darts.training.figures import MULTIPLY_ADDS_RULE
+
+    return {
+        "genotype": found.genotype.to_data(),
+        "origin": found.origin,
+        "experiment": found.experiment,
+        "run": found.run,
+        "network": config.network.model_dump(mode="json"),
+        "data": {
+            "num_classes": facts.num_classes,
+            "image_size": facts.image_size,
+            "channels": facts.channels,
+            "known_by": known_by,
+        },
+        "figures": figures.to_data(),
+        "multiply_adds_rule": MULTIPLY_ADDS_RULE,
+    }
