@@ -49,9 +49,21 @@ def _global(
     """Distributed differentiable architecture search (DARTS) on Ray."""
 
 
-<<<<<<< HEAD
-for _command in (search, train, submit, status, best, compare, export, card, trace, show, verify, gc, presets, doctor):
-=======
-for _command in (search, submit, status, best, trace, show, inspect, verify, gc, presets, doctor):
->>>>>>> ecb99cb (Print the figures of an architecture's network, and ship the presets of its training)
+for _command in (
+    search,
+    train,
+    submit,
+    status,
+    best,
+    compare,
+    inspect,
+    export,
+    card,
+    trace,
+    show,
+    verify,
+    gc,
+    presets,
+    doctor,
+):
     app.command()(with_exit_codes(_command))
