@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from statistics import fmean
 from typing import Literal, NamedTuple
@@ -93,7 +94,10 @@ def protocol(facts: CardFacts) -> Answer:
             f"`{name}`: all {counted(len(results.genotypes), 'cell')} trained by one protocol, config digest "
             f"`{results.config_digest}`; {_metric_words(results)}."
         )
-        lines += [f"`{name}` {section}: `{values}`." for section, values in results.protocol.items()]
+        lines += [
+            f"`{name}` {section}: `{json.dumps(values, sort_keys=True)}`."
+            for section, values in results.protocol.items()
+        ]
     return Answer("recorded", lines)
 
 

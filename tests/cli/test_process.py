@@ -55,7 +55,7 @@ def test_best_imports_neither_torch_nor_ray_nor_pyarrow(folder: Path, tmp_path: 
     assert not {"torch", "ray", "pyarrow", "boto3"} & imported
 
 
-@pytest.mark.parametrize("command", ["status", "trace", "verify", "gc"])
+@pytest.mark.parametrize("command", ["status", "trace", "verify", "gc", "card"])
 def test_commands_over_the_store_import_neither_torch_nor_ray(command: str, folder: Path, tmp_path: Path) -> None:
     assert not {"torch", "ray"} & _imported(command, EXPERIMENT, "--store", str(folder), cwd=tmp_path)
 
