@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import pyarrow as pa
 from pyarrow import fs
 
-from ray_darts.data.splits import choose_training
+from ray_darts.data.splits import TEST, choose_training, files_of_split
 from ray_darts.data.summary import listed
 from ray_darts.errors import DataError
 
@@ -41,14 +42,22 @@ def asking(service: S3Service | None) -> Iterator[None]:
         _S3.reset(token)
 
 
+def asked_service() -> S3Service | None:
+    """The service of the block, for whoever reads more files of the same data later."""
+    return _S3.get()
+
+
 def at_endpoint(path: str) -> str:
     """` at https://host` for messages about an s3:// path; nothing for other paths, or where Arrow chooses."""
     service = _S3.get()
     return f" at {service.endpoint(path)}" if service is not None and path.startswith("s3://") else ""
 
 
-def locate(path: str) -> tuple[fs.FileSystem, str]:
-    """Return the file system of `path` and the path inside it. Raises: DataError when Arrow rejects the URI."""
+def locate(path: str, setting: str = "data.path") -> tuple[fs.FileSystem, str]:
+    """Return the file system of `path` and the path inside it; `setting` names the path in messages.
+
+    Raises: DataError when Arrow rejects the URI.
+    """
     if "://" not in path:
         return fs.LocalFileSystem(), str(Path(path).absolute())
     service = _S3.get()
@@ -57,49 +66,90 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
             return service.open(path)
         filesystem, root = fs.FileSystem.from_uri(path)
     except (pa.ArrowException, OSError) as error:
-        raise _unreachable(path, error) from error
+        raise _unreachable(path, error, setting) from error
     return filesystem, str(root)
 
 
-def list_training_files(path: str, suffix: str) -> tuple[fs.FileSystem, list[str], tuple[str, ...]]:
+Files = tuple[fs.FileSystem, list[str], tuple[str, ...]]
+"""A file system, the paths of files in it, sorted, and lines for people on what was left out."""
+
+
+def list_training_files(path: str, suffix: str) -> Files:
     """Return the file system of `path`, its training files of this suffix, sorted, and lines on what was left out.
 
     Hidden files are left out, and held-out data: if files or folders name a train split, only those are taken; those
     that name a validation or test split never are, unless `path` is the file itself.
     Raises: DataError when no file is left, or `path` cannot be reached.
     """
-    filesystem, root = locate(path)
+    found = _find(path, suffix, "data.path")
+    if found.single is not None:
+        return found.filesystem, [found.single], ()
+    chosen, left_out = choose_training(found.visible)
+    if not chosen:
+        held_out = f" to train on, only {listed(left_out)}" if left_out else ""
+        raise DataError(f"data.path {path}{at_endpoint(path)} holds no {suffix} files{held_out}")
+    return found.filesystem, chosen, _choice_lines(found, chosen, left_out)
+
+
+def list_test_files(path: str, suffix: str) -> Files:
+    """As `list_training_files`, the files of the test split beside the training files; without one, no file."""
+    found = _find(path, suffix, "data.path")
+    return found.filesystem, files_of_split(found.visible, TEST), ()
+
+
+def list_files_to_test(path: str, suffix: str) -> Files:
+    """As `list_training_files`, the test files at `data.test_path`: of a test split, else those that name no split.
+
+    Raises: DataError when there is none, or `path` cannot be reached.
+    """
+    found = _find(path, suffix, "data.test_path")
+    if found.single is not None:
+        return found.filesystem, [found.single], ()
+    chosen = files_of_split(found.visible, TEST) or files_of_split(found.visible, None)
+    if not chosen:
+        others = f" to test on, only {listed(found.visible)}" if found.visible else ""
+        raise DataError(f"data.test_path {path}{at_endpoint(path)} holds no {suffix} files{others}")
+    return found.filesystem, chosen, ()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The files of one suffix at a path: `single` where the path is a file; else {file: its folders and its name}."""
+
+    filesystem: fs.FileSystem
+    single: str | None
+    visible: Mapping[str, tuple[str, ...]]
+    hidden: Mapping[str, tuple[str, ...]]
+
+
+def _find(path: str, suffix: str, setting: str) -> _Found:
+    filesystem, root = locate(path, setting)
     try:
         info = filesystem.get_file_info(root)
         if info.type == fs.FileType.File:
-            return filesystem, [root], ()
+            return _Found(filesystem, root, {}, {})
         found = []
         if info.type == fs.FileType.Directory:
             found = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
     except (pa.ArrowException, OSError) as error:
-        raise _unreachable(path, error) from error
+        raise _unreachable(path, error, setting) from error
     files = sorted(entry.path for entry in found if entry.type == fs.FileType.File and entry.path.endswith(suffix))
     parts = {file: PurePosixPath(file).relative_to(root).parts for file in files}
-    hidden = [file for file in files if any(name.startswith((".", "_")) for name in parts[file])]
-    chosen, left_out = choose_training({file: parts[file] for file in sorted({*files} - {*hidden})})
-    if not chosen:
-        held_out = f" to train on, only {listed(left_out)}" if left_out else ""
-        raise DataError(f"data.path {path}{at_endpoint(path)} holds no {suffix} files{held_out}")
-    return filesystem, chosen, _choice_lines(parts, chosen, left_out, hidden)
+    hidden = {file: names for file, names in parts.items() if any(name.startswith((".", "_")) for name in names)}
+    return _Found(filesystem, None, {file: parts[file] for file in parts if file not in hidden}, hidden)
 
 
-def _choice_lines(
-    parts: Mapping[str, tuple[str, ...]], chosen: list[str], left_out: Mapping[str, str], hidden: list[str]
-) -> tuple[str, ...]:
+def _choice_lines(found: _Found, chosen: list[str], left_out: Mapping[str, str]) -> tuple[str, ...]:
     """What was taken and what was left out, for people."""
+    parts, hidden = found.visible, found.hidden
     taken = [f"files taken ({len(chosen)}): {listed('/'.join(parts[file]) for file in chosen)}"]
     if left_out:
         shown = listed(f"{'/'.join(parts[file])} ({split})" for file, split in left_out.items())
         taken.append(f"files left out ({len(left_out)}): {shown}")
     if hidden:
-        taken.append(f"hidden files left out ({len(hidden)}): {listed('/'.join(parts[file]) for file in hidden)}")
+        taken.append(f"hidden files left out ({len(hidden)}): {listed('/'.join(names) for names in hidden.values())}")
     return tuple(taken)
 
 
-def _unreachable(path: str, error: Exception) -> DataError:
-    return DataError(f"data.path {path} cannot be reached{at_endpoint(path)}: {error}")
+def _unreachable(path: str, error: Exception, setting: str) -> DataError:
+    return DataError(f"{setting} {path} cannot be reached{at_endpoint(path)}: {error}")

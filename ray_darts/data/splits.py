@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-TRAIN = "train"
+TRAIN, TEST = "train", "test"
 _WORDS = {
     TRAIN: ("train", "training", "trainset"),
     "validation": ("val", "valid", "validation", "dev", "devel", "development", "eval", "evaluation", "valset"),
-    "test": ("test", "testing", "testset", "holdout", "heldout"),
+    TEST: ("test", "testing", "testset", "holdout", "heldout"),
 }
 _SPLIT_OF_WORD = {word: split for split, words in _WORDS.items() for word in words}
 _FILLERS = {"set", "split", "data", "dataset", "images", "image", "imgs", "img", "samples", "of"}
@@ -66,6 +66,11 @@ def choose_training(parts: Mapping[str, tuple[str, ...]]) -> tuple[list[str], di
     wanted = TRAIN if TRAIN in splits.values() else None
     chosen = [file for file, split in splits.items() if split == wanted]
     return chosen, {file: split or "no split" for file, split in splits.items() if split != wanted}
+
+
+def files_of_split(parts: Mapping[str, tuple[str, ...]], split: str | None) -> list[str]:
+    """The files that name `split`, as `choose_training` reads names; with None those that name no split."""
+    return [file for file, names in parts.items() if _split_of_file(names) == split]
 
 
 def _split_of_file(names: tuple[str, ...]) -> str | None:

@@ -25,13 +25,20 @@ class Images(Dataset):
     """
 
     form: ClassVar[str] = "images"
-    UNCOMPARED: ClassVar[frozenset[str]] = Dataset.UNCOMPARED | {"classes", "background"}
+    UNCOMPARED: ClassVar[frozenset[str]] = Dataset.UNCOMPARED | {"classes", "background", "test_path"}
+    ADDED: ClassVar[frozenset[str]] = frozenset({"test_fraction"})
 
     kind: Literal["images"] = "images"
     source: Literal["digits", "cifar10", "folder", "parquet"] = "digits"
     path: str | None = Field(None, description="folder or URI; for cifar10 the folder to download to")
     fraction: float = Field(1.0, gt=0, le=1, description="share of the training set that is used")
     alpha_fraction: float = Field(0.5, gt=0, lt=1, description="share of the used images that trains alpha")
+    test_fraction: float = Field(
+        0.0, ge=0, lt=1, description="share of a source without a test set that is its test set, in searches too"
+    )
+    test_path: str | None = Field(
+        None, description="folder or URI of the test set of a folder or of Parquet files, where it is not beside them"
+    )
     split_seed: int = Field(0, ge=0, description="the same for every run of an experiment")
     padding: int = Field(0, ge=0, le=64, description="pixels of zero padding before the random crop")
     flip: bool = False
@@ -55,6 +62,11 @@ class Images(Dataset):
     def _consistent(self) -> Images:
         if self.source in ("folder", "parquet") and self.path is None:
             raise ValueError(f"source {self.source!r} needs data.path")
+        if self.test_path is not None and self.source not in ("folder", "parquet"):
+            raise ValueError(f"source {self.source!r} takes no test_path: leave it out")
+        if self.test_fraction > 0 and (self.source == "cifar10" or self.test_path is not None):
+            own = "source 'cifar10' has" if self.source == "cifar10" else f"test_path {self.test_path} names"
+            raise ValueError(f"{own} a test set of its own: leave test_fraction = {self.test_fraction} out")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std are given together or not at all")
         if self.mean is not None and self.std is not None:

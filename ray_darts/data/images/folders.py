@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ray_darts.data.images.pictures import Picture
-from ray_darts.data.splits import TRAIN, natural_key, split_folders
+from ray_darts.data.splits import TEST, TRAIN, natural_key, split_folders
 from ray_darts.data.summary import counted_reasons, listed, shown_name
 from ray_darts.errors import DataError
 
@@ -21,44 +22,15 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", "
 _SYSTEM_FOLDERS = ("__MACOSX",)
 
 
-class ClassFolders:
-    """`<folder>/<class>/<picture>`, the pictures of a class sorted by path; of splits the train folder is taken.
+class _ClassPictures:
+    """The pictures of class folders at any depth, those of a class sorted by path; the label is the class's number."""
 
-    `classes`: the class folders and their order; without it all, sorted naturally (1, 2, 10).
-    Raises: DataError.
-    """
-
-    def __init__(self, folder: Path, classes: tuple[str, ...] | None = None) -> None:
-        if not os.path.isdir(folder):  # unlike Path.is_dir also False for a name that is too long
-            raise DataError(f"data.path {folder} is no folder; a folder of class folders is wanted")
+    def __init__(self) -> None:
+        self.classes: tuple[str, ...] = ()
         self.notes: tuple[str, ...] = ()
-        names = _subfolders(folder)
-        if classes is None or not set(classes) <= set(names):
-            folder, names = self._training_folder(folder, names)
-        self.classes = tuple(names) if classes is None else classes
-        absent = [name for name in self.classes if name not in names]
-        if absent:
-            raise DataError(f"{folder} has no folder {listed(absent)} (data.classes), only {listed(names)}")
-        if len(self.classes) < 2:
-            raise DataError(
-                f"{folder} has {len(self.classes)} class folders; one folder per class is wanted, at least 2"
-            )
-        left_out = [name for name in names if name not in self.classes]
-        if left_out:
-            self.notes += (f"folders left out ({len(left_out)}), not in data.classes: {listed(left_out)}",)
         self.files: list[Path] = []
+        self.labels = np.empty(0, np.int64)
         self._passed_over: list[str] = []
-        labels: list[int] = []
-        for label, name in enumerate(self.classes):
-            files = sorted(self._pictures_below(folder / name))
-            if not files:
-                raise DataError(f"class folder {folder / name} holds no picture ({' '.join(_SUFFIXES)})")
-            self.files += files
-            labels += [label] * len(files)
-        self.labels = np.array(labels, np.int64)
-        if self._passed_over:
-            kinds = counted_reasons(self._passed_over)
-            self.notes += (f"left out, as no pictures: {kinds}",)
 
     def name(self, row: int) -> str:
         return str(self.files[row])
@@ -67,31 +39,16 @@ class ClassFolders:
         for row in rows.tolist():
             yield Picture(self.name(row), self.files[row].read_bytes)
 
-    def _training_folder(self, folder: Path, names: list[str]) -> tuple[Path, list[str]]:
-        """Step into the one folder of a train split; the folder itself where none of `names` is a split.
-
-        Raises: DataError when splits lie beside classes, or when it is not clear which split is to be trained on.
-        """
-        splits = split_folders(names)
-        if not splits:
-            return folder, names
-        others = [name for name in names if name not in splits]
-        train = [name for name, split in splits.items() if split == TRAIN]
-        classes = _subfolders(folder / train[0]) if len(train) == 1 else []
-        beside = [name for name in others if any(_files_below(folder / name, [], pictures_only=True))]
-        if len(classes) < 2 or beside:
-            found = listed(f"{name} ({split})" for name, split in splits.items())
-            also = f", and beside them {listed(beside)}" if beside else ""
-            advice = f"data.path to {folder / train[0]}" if classes else "data.path to the folder of one split"
-            raise DataError(
-                f"{folder} has folders named like splits of a data set: {found}{also}; set {advice}, or, where these "
-                "are classes, name all classes in data.classes"
-            )
-        left_out = [f"{name} ({splits.get(name, 'no split')})" for name in names if name != train[0]]
-        self.notes += (f"folder {shown_name(train[0])} taken as the training data",)
-        if left_out:
-            self.notes += (f"folders left out ({len(left_out)}): {listed(left_out)}",)
-        return folder / train[0], classes
+    def _take(self, folder: Path, classes: tuple[str, ...]) -> list[int]:
+        """List the pictures of the class folders that there are; return their number in each class."""
+        self.classes = classes
+        counts = []
+        for name in classes:
+            files = sorted(self._pictures_below(folder / name)) if (folder / name).is_dir() else []
+            self.files += files
+            counts.append(len(files))
+        self.labels = np.repeat(np.arange(len(classes), dtype=np.int64), counts)
+        return counts
 
     def _pictures_below(self, folder: Path) -> Iterator[Path]:
         """The pictures at any depth; whatever else lies there is counted."""
@@ -106,6 +63,105 @@ class ClassFolders:
             else:
                 self._passed_over.append("dangling links" if file.is_symlink() else "no regular files")
         self._passed_over += ["linked folders"] * len(links)
+
+
+class ClassFolders(_ClassPictures):
+    """`<folder>/<class>/<picture>`, the pictures of a class sorted by path; of splits the train folder is taken.
+
+    `classes`: the class folders and their order; without it all, sorted naturally (1, 2, 10).
+    Raises: DataError.
+    """
+
+    def __init__(self, folder: Path, classes: tuple[str, ...] | None = None) -> None:
+        super().__init__()
+        chosen = choose_folder(folder, classes)
+        folder, names, self.notes = chosen.folder, chosen.names, chosen.notes
+        classes = tuple(names) if classes is None else classes
+        absent = [name for name in classes if name not in names]
+        if absent:
+            raise DataError(f"{folder} has no folder {listed(absent)} (data.classes), only {listed(names)}")
+        if len(classes) < 2:
+            raise DataError(f"{folder} has {len(classes)} class folders; one folder per class is wanted, at least 2")
+        left_out = [name for name in names if name not in classes]
+        if left_out:
+            self.notes += (f"folders left out ({len(left_out)}), not in data.classes: {listed(left_out)}",)
+        counts = self._take(folder, classes)
+        if 0 in counts:
+            empty = folder / classes[counts.index(0)]
+            raise DataError(f"class folder {empty} holds no picture ({' '.join(_SUFFIXES)})")
+        if self._passed_over:
+            kinds = counted_reasons(self._passed_over)
+            self.notes += (f"left out, as no pictures: {kinds}",)
+
+
+class FoldersToTest(_ClassPictures):
+    """The class folders of a test set: `folder`, or the one folder of a test split in it.
+
+    A class without pictures is allowed. `unused`: class folders that the training leaves out, and so does the test.
+    Raises: DataError naming a folder that is no class.
+    """
+
+    def __init__(self, folder: Path, classes: tuple[str, ...], unused: frozenset[str], setting: str) -> None:
+        super().__init__()
+        if not os.path.isdir(folder):
+            raise DataError(f"{setting} {folder} is no folder; a folder of class folders is wanted")
+        names = _subfolders(folder)
+        tests = [name for name, split in split_folders(names).items() if split == TEST]
+        if len(tests) == 1 and not {*names} & {*classes}:
+            folder /= tests[0]
+            names = _subfolders(folder)
+        unknown = [name for name in names if name not in classes and name not in unused]
+        if unknown:
+            raise DataError(
+                f"test set {folder} has folders that are no class of the training data: {listed(unknown)}; classes are "
+                f"{listed(classes, 10)}: remove or rename these folders, or set data.test_path"
+            )
+        if not sum(self._take(folder, classes)):
+            raise DataError(
+                f"test set {folder} holds no picture in a folder of a class ({listed(classes, 10)}): set "
+                "data.test_path, or training.test = false"
+            )
+
+
+@dataclass(frozen=True)
+class ChosenFolder:
+    """The folder whose subfolders `names` may be classes, lines on why, and the test folders found beside it."""
+
+    folder: Path
+    names: list[str]
+    notes: tuple[str, ...] = ()
+    test_folders: tuple[Path, ...] = ()
+
+
+def choose_folder(folder: Path, classes: tuple[str, ...] | None) -> ChosenFolder:
+    """`folder` itself where it holds `classes` or no split, else its one folder of a train split; lists names only.
+
+    Raises: DataError when splits lie beside classes, or when it is not clear which split is to be trained on.
+    """
+    if not os.path.isdir(folder):  # unlike Path.is_dir also False for a name that is too long
+        raise DataError(f"data.path {folder} is no folder; a folder of class folders is wanted")
+    names = _subfolders(folder)
+    splits = split_folders(names)
+    if not splits or (classes is not None and set(classes) <= set(names)):
+        return ChosenFolder(folder, names)
+    others = [name for name in names if name not in splits]
+    train = [name for name, split in splits.items() if split == TRAIN]
+    found = _subfolders(folder / train[0]) if len(train) == 1 else []
+    beside = [name for name in others if any(_files_below(folder / name, [], pictures_only=True))]
+    if len(found) < 2 or beside:
+        named = listed(f"{name} ({split})" for name, split in splits.items())
+        also = f", and beside them {listed(beside)}" if beside else ""
+        advice = f"data.path to {folder / train[0]}" if found else "data.path to the folder of one split"
+        raise DataError(
+            f"{folder} has folders named like splits of a data set: {named}{also}; set {advice}, or, where these "
+            "are classes, name all classes in data.classes"
+        )
+    left_out = [f"{name} ({splits.get(name, 'no split')})" for name in names if name != train[0]]
+    notes = [f"folder {shown_name(train[0])} taken as the training data"]
+    if left_out:
+        notes.append(f"folders left out ({len(left_out)}): {listed(left_out)}")
+    tests = tuple(folder / name for name, split in splits.items() if split == TEST)
+    return ChosenFolder(folder / train[0], found, tuple(notes), tests)
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -51,8 +51,13 @@ def describe(
     *,
     memory_bytes: int,
     loading_bytes: int,
+    num_held_out: int,
 ) -> DataDescription:
-    """What was taken, what was left out, and the samples of each class in each half."""
+    """What was taken, what was left out, and the samples of each class in each half.
+
+    `num_held_out`: samples that `data.test_fraction` leaves out.
+    """
+    held_out = (f"{num_held_out} of {len(source.labels)} samples held out as the test set (data.test_fraction)",)
     weight, alpha = (
         np.bincount(source.labels[rows], minlength=len(classes)).tolist() for rows in (split.weight, split.alpha)
     )
@@ -63,5 +68,5 @@ def describe(
         std=std,
         memory_bytes=memory_bytes,
         loading_bytes=loading_bytes,
-        notes=(*source.notes, classes_line(classes, weight, alpha)),
+        notes=(*source.notes, *(held_out if num_held_out else ()), classes_line(classes, weight, alpha)),
     )

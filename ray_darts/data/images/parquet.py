@@ -14,20 +14,29 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ray_darts.data.images.pictures import Picture
-from ray_darts.data.locations import at_endpoint, list_training_files
+from ray_darts.data.locations import Files, at_endpoint, list_training_files
 from ray_darts.data.summary import MOST_PROBLEMS, raise_together
 from ray_darts.errors import DataError
 
+SUFFIX = ".parquet"
+
 
 class ParquetPictures:
-    """All rows of the training files under `path`, file by file in the order of their paths.
+    """All rows of the files under `path` that `choose` lists, file by file in the order of their paths.
 
     `classes` names the labels, whatever the files call them; without it files must not name one label differently.
     Raises: DataError naming up to ten files that cannot be read.
     """
 
-    def __init__(self, path: str, image_column: str, label_column: str, classes: tuple[str, ...] | None = None) -> None:
-        self.filesystem, self.files, self.notes = list_training_files(path, ".parquet")
+    def __init__(
+        self,
+        path: str,
+        image_column: str,
+        label_column: str,
+        classes: tuple[str, ...] | None = None,
+        choose: Callable[[str, str], Files] = list_training_files,
+    ) -> None:
+        self.filesystem, self.files, self.notes = choose(path, SUFFIX)
         self._at = at_endpoint(path)
         self.image_column = image_column
         self.label_column = label_column

@@ -54,7 +54,7 @@ def open_source(settings: Images) -> ImageSource:
     if settings.source == "digits":
         return digits()
     if settings.source == "cifar10":
-        return cifar10(Path(settings.path) if settings.path is not None else _CIFAR10_FOLDER.expanduser())
+        return cifar10(cifar10_folder(settings))
     assert settings.path is not None, "the config demands data.path for these sources"
     if settings.source == "folder":
         if "://" in settings.path:
@@ -64,6 +64,11 @@ def open_source(settings: Images) -> ImageSource:
             )
         return ClassFolders(Path(settings.path), settings.classes)
     return ParquetPictures(settings.path, settings.image_column, settings.label_column, settings.classes)
+
+
+def cifar10_folder(settings: Images) -> Path:
+    """Where CIFAR-10 lies, or is downloaded to."""
+    return Path(settings.path) if settings.path is not None else _CIFAR10_FOLDER.expanduser()
 
 
 class PixelArray:
@@ -98,21 +103,28 @@ def digits() -> PixelArray:
     return PixelArray("digits", pixels, np.asarray(bunch.target).astype(np.int64), tuple(map(str, range(10))))
 
 
-def cifar10(folder: Path) -> PixelArray:
-    """The CIFAR-10 training set from `folder`; torchvision downloads it there if it is missing.
+def cifar10(folder: Path, *, test: bool = False) -> PixelArray:
+    """The CIFAR-10 training set from `folder`, or its test set; torchvision downloads it there if it is missing.
 
-    torchvision unpickles only files with the published MD5 sums. Raises: DataError.
+    torchvision unpickles only files with the published MD5 sums. Files of the other set are not looked at, though a
+    download has both: they are published as one archive. Raises: DataError.
     """
     from torchvision.datasets import CIFAR10
 
+    class Part(CIFAR10):  # type: ignore[misc]  # torchvision has no types
+        """torchvision would read the files of both sets to compare their MD5 sums."""
+
+        train_list = [] if test else CIFAR10.train_list
+        test_list = CIFAR10.test_list if test else []
+
     try:
-        data = CIFAR10(str(folder), train=True, download=False)
+        data = Part(str(folder), train=not test, download=False)
     except RuntimeError:  # missing or incomplete
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with open(folder / ".download.lock", "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # of the workers of one machine the first downloads, the others wait
-                data = CIFAR10(str(folder), train=True, download=True)
+                data = Part(str(folder), train=not test, download=True)
         except (RuntimeError, OSError) as error:
             raise DataError(
                 f"CIFAR-10 is neither in {folder} nor could it be downloaded there: {error}; set data.path to a folder "

@@ -1,4 +1,4 @@
-"""Splits samples into the weight half and the alpha half, stratified by label, equally for all runs of an experiment.
+"""Splits samples into the test set, the weight half and the alpha half, stratified by label, equally for all runs.
 
 Knows labels and row numbers, no images.
 """
@@ -32,23 +32,57 @@ class Split:
         return digest.hexdigest()
 
 
+NO_ROWS = np.empty(0, np.int64)
+
+
+def held_out_rows(
+    labels: NDArray[np.int64], num_classes: int, *, test_fraction: float, split_seed: int
+) -> NDArray[np.int64]:
+    """Draw `test_fraction` of each class, rounded to whole samples: row numbers, ascending; none where it is 0.
+
+    Depends on no other setting, so a search and a training of another `fraction` hold the same rows out.
+    Raises: DataError when a class has no sample among them.
+    """
+    if test_fraction == 0:
+        return NO_ROWS
+    drawn: list[NDArray[np.int64]] = []
+    for label in range(num_classes):
+        rows = np.flatnonzero(labels == label)
+        count = round(test_fraction * len(rows))
+        if count == 0:
+            raise DataError(
+                f"class {label} has no sample in the test set: data.test_fraction = {test_fraction} of its "
+                f"{len(rows)} samples is none; raise data.test_fraction, or remove the class",
+                label=label,
+            )
+        drawn.append(rows[permutation(generator(split_seed, "test", label), len(rows))[:count]])
+    return np.sort(np.concatenate(drawn))
+
+
 def stratified_split(
-    labels: NDArray[np.int64], num_classes: int, *, fraction: float, alpha_fraction: float, split_seed: int
+    labels: NDArray[np.int64],
+    num_classes: int,
+    *,
+    fraction: float,
+    alpha_fraction: float,
+    split_seed: int,
+    held_out: NDArray[np.int64] = NO_ROWS,
 ) -> Split:
     """Take `fraction` of each class, and `alpha_fraction` of that for alpha, rounded to whole samples.
 
-    Raises: DataError when a class has no sample in one of the halves.
+    Rows of `held_out` are in neither half. Raises: DataError when a class has no sample in one of the halves.
     """
     weight: list[NDArray[np.int64]] = []
     alpha: list[NDArray[np.int64]] = []
     for label in range(num_classes):
-        rows = np.flatnonzero(labels == label)
+        rows = np.setdiff1d(np.flatnonzero(labels == label), held_out, assume_unique=True)
         used = rows[permutation(generator(split_seed, "split", label), len(rows))[: round(fraction * len(rows))]]
         num_alpha = round(alpha_fraction * len(used))
         if num_alpha == 0 or num_alpha == len(used):
             half = "alpha" if num_alpha == 0 else "weight"
+            beside = " outside the test set" if len(held_out) else ""
             raise DataError(
-                f"class {label} has no sample in the {half} half: of its {len(rows)} samples data.fraction = "
+                f"class {label} has no sample in the {half} half: of its {len(rows)} samples{beside} data.fraction = "
                 f"{fraction} keeps {len(used)}, and data.alpha_fraction = {alpha_fraction} gives {num_alpha} to alpha; "
                 "raise data.fraction, move data.alpha_fraction towards 0.5, or remove the class",
                 label=label,

@@ -23,8 +23,10 @@ from ray_darts.data.images.decoding import DecodedPictures, decode_all
 from ray_darts.data.images.labels import check_labels, describe
 from ray_darts.data.images.pictures import infer_shape
 from ray_darts.data.images.sources import open_source
-from ray_darts.data.images.split import Split, stratified_split
+from ray_darts.data.images.split import held_out_rows, stratified_split
+from ray_darts.data.images.test_sources import check_test_fraction
 from ray_darts.data.images.training import ImageTrainingStreams
+from ray_darts.data.locations import S3Service, asked_service
 from ray_darts.data.memory import check_memory
 from ray_darts.data.streams import ShuffledRows
 from ray_darts.errors import DataError
@@ -40,6 +42,7 @@ class ImageSet:
     """The used samples, in the source's order: images uint8 [N, H, W, C], labels int64 [N].
 
     `weight_rows` and `alpha_rows` are indices into them; mean and std are those of pixels scaled to [0, 1].
+    `s3`: opens s3:// paths of the test set.
     """
 
     images_NHWC: Tensor
@@ -51,6 +54,7 @@ class ImageSet:
     facts: DataFacts
     digests: dict[str, str]
     settings: Images
+    s3: S3Service | None = None
 
     def streams(self, search: SearchSettings, seed: int) -> ImageStreams:
         """The streams of one seed. Raises: DataError when a half is smaller than a batch."""
@@ -66,14 +70,19 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
 
     Raises: DataError naming the file, row or setting at fault.
     """
+    check_test_fraction(settings)
     source = open_source(settings)
     classes = check_labels(source, settings)
+    held_out = held_out_rows(
+        source.labels, len(classes), test_fraction=settings.test_fraction, split_seed=settings.split_seed
+    )
     split = stratified_split(
         source.labels,
         len(classes),
         fraction=settings.fraction,
         alpha_fraction=settings.alpha_fraction,
         split_seed=settings.split_seed,
+        held_out=held_out,
     )
     rows = np.sort(np.concatenate([split.weight, split.alpha]))
     shape = infer_shape(source.pictures(rows), settings.image_size, settings.channels, settings.background)
@@ -89,7 +98,14 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
     mean, std = _mean_and_std(settings, decoded, weight_rows)
     labels = source.labels[rows]
     description = describe(
-        source, split, classes, mean, std, memory_bytes=num_bytes, loading_bytes=num_bytes + decoded.peak_bytes
+        source,
+        split,
+        classes,
+        mean,
+        std,
+        memory_bytes=num_bytes,
+        loading_bytes=num_bytes + decoded.peak_bytes,
+        num_held_out=len(held_out),
     )
     if decoded.num_flat > _MOST_FLAT * len(rows):
         description = replace(description, warnings=(decoded.flat_text(settings.background),))
@@ -101,8 +117,9 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
         mean=mean,
         std=std,
         facts=DataFacts(len(classes), shape.channels, shape.size, description),
-        digests=_digests(decoded.images_NHWC, labels, split),
+        digests={"data": samples_digest(decoded.images_NHWC, labels), "split": split.digest()},
         settings=settings,
+        s3=asked_service(),
     )
 
 
@@ -215,8 +232,9 @@ def _mean_and_std(
     return tuple(m / 255 for m in mean), tuple(v**0.5 / 255 for v in variance)
 
 
-def _digests(images_NHWC: NDArray[np.uint8], labels: NDArray[np.int64], split: Split) -> dict[str, str]:
+def samples_digest(images_NHWC: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
+    """SHA-256 (hex) of shape, pixels and labels."""
     data = hashlib.sha256(repr(images_NHWC.shape).encode())
     data.update(images_NHWC.data)
     data.update(labels.astype("<i8").tobytes())
-    return {"data": data.hexdigest(), "split": split.digest()}
+    return data.hexdigest()

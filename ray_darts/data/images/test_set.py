@@ -2,15 +2,97 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ray_darts.data.batch import Batch, Draws, Shard, to_device
 from ray_darts.data.images.augment import Normalise
-from ray_darts.protocols.dataset import TestData
+from ray_darts.data.images.decoding import decode_all
+from ray_darts.data.images.pictures import PictureShape
+from ray_darts.data.images.streams import ImageSet, samples_digest
+from ray_darts.data.images.test_sources import open_test_source
+from ray_darts.data.locations import asking
+from ray_darts.data.memory import available_memory_bytes, check_memory
 
-if TYPE_CHECKING:
-    from ray_darts.data.images.streams import ImageSet
+logger = logging.getLogger("ray_darts.data")
 
 
-def load_test_images(data: ImageSet, normalise: Normalise, batch_size: int) -> TestData | None:
-    """The test set that belongs to `data`; None where its source has none. Raises: DataError."""
-    return None
+@dataclass(frozen=True)
+class ImagesToTest:
+    """TestData in the source's order: images uint8 [N, H, W, C] of the training images' shape, labels int64 [N]."""
+
+    images_NHWC: Tensor
+    labels: Tensor
+    digest: str
+    normalise: Normalise
+    batch_size: int
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.labels)
+
+    def batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
+        """All images, `batch_size` at a time; a shard of the last batch may be empty (N = 0, share 0)."""
+        for step, first in enumerate(range(0, self.num_samples, self.batch_size)):
+            total = min(self.batch_size, self.num_samples - first)
+            start, stop = shard.bounds(total)
+            chosen = slice(first + start, first + stop)
+            yield Batch(
+                inputs=self.normalise(to_device(self.images_NHWC[chosen], device)),
+                targets=to_device(self.labels[chosen], device),
+                draws=Draws(0, "test", step, start, stop, total),  # nothing is drawn: no seed
+                share=(stop - start) / total,
+            )
+
+
+def load_test_images(data: ImageSet, normalise: Normalise, batch_size: int) -> ImagesToTest | None:
+    """The test set that belongs to `data`; None where its source has none.
+
+    Logs a warning with the number of test pictures that are in `data`, too. Raises: DataError.
+    """
+    settings, facts = data.settings, data.facts
+    shape = PictureShape(
+        facts.image_size, facts.channels, resize=settings.image_size is not None, background=settings.background
+    )
+    with asking(data.s3):
+        found = open_test_source(settings, facts.description.classes)
+        if found is None:
+            return None
+        source, rows = found
+        num_bytes, limit = len(rows) * shape.picture_bytes, available_memory_bytes()
+        check_memory(num_bytes, limit, f"the test set ({len(rows)} images)", "use a machine with more memory")
+        images_NHWC = decode_all(source.pictures(rows), len(rows), shape, limit - num_bytes).images_NHWC
+    labels = source.labels[rows]
+    shared = num_shared(images_NHWC, data.images_NHWC.numpy())
+    if shared:
+        logger.warning(
+            "%d of %d test pictures are in the training data, too (equal pixels once decoded): the test score says "
+            "less about new pictures; remove them from one of the two",
+            shared,
+            len(rows),
+        )
+    return ImagesToTest(
+        torch.from_numpy(images_NHWC),
+        torch.from_numpy(labels),
+        samples_digest(images_NHWC, labels),
+        normalise,
+        batch_size,
+    )
+
+
+def num_shared(test_NHWC: NDArray[np.uint8], training_NHWC: NDArray[np.uint8]) -> int:
+    """How many test pictures equal a training picture, pixel by pixel."""
+    hashes = [_hash(picture) for picture in test_NHWC]
+    shared = set(hashes) & set(map(_hash, training_NHWC))
+    return sum(found in shared for found in hashes)
+
+
+def _hash(picture_HWC: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(picture_HWC.data, digest_size=16).digest()

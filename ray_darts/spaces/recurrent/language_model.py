@@ -114,7 +114,7 @@ class LanguageModel(nn.Module):
 
 def temporal_activation(states_TNH: Tensor) -> Tensor:
     """Mean square change of the state from one time step to the next (arXiv:1708.02182, section 4.5, on h itself)."""
-    if states_TNH.shape[0] < 2:
+    if states_TNH.shape[0] < 2 or states_TNH.shape[1] == 0:
         return states_TNH.new_zeros(())
     return (states_TNH[1:] - states_TNH[:-1]).square().mean()
 

@@ -106,14 +106,17 @@ class RecurrentNetwork(DerivedNetwork):
         return summarise_tokens(totals, prefix)
 
     def loss(self, batch: Batch, carry_NH: Tensor) -> LossOutput:
-        """Cross entropy per token; in train mode with dropout and temporal activation regularisation."""
+        """Cross entropy per token; in train mode with dropout and temporal activation regularisation.
+
+        0 for a shard without columns, as a text of few columns has on many ranks.
+        """
         model = self.language_model
         masks = NO_MASKS
         if self.training:
             masks = Masks.draw(self._dropouts, batch.draws, batch.num_samples, self._sizes, model.embedding)
         states = self.cell(model.embed(batch.inputs, masks), carry_NH, masks.hidden_NH)
         loss_sum = model.total_loss(states, batch.targets, masks)
-        loss = loss_sum / batch.targets.numel()
+        loss = loss_sum / max(batch.targets.numel(), 1)
         if self.training:
             loss = loss + self._regularisation * temporal_activation(states)
         return token_outcome(batch, states, loss, loss_sum)
