@@ -73,13 +73,27 @@ def test_identity_defaults_are_those_of_the_same_kinds(preset: str) -> None:
     kinds = {name: {"kind": section(defaults, name)["kind"]} for name in ("space", "data")}
     assert kinds == {name: {"kind": getattr(config, name).kind} for name in kinds}
     identity = validate_config(kinds).identity()
+    added = {name: section(defaults, "data")[name] for name in config.data.ADDED}
+    identity["data"] = section(identity, "data") | added
     assert identity | {"method": defaults["method"]} == defaults
     assert defaults["method"] == {"kind": "darts"}
 
 
 def test_fields_of_the_data_that_came_later_are_absent() -> None:
     plain = section(load_config("digits").identity(), "data")
-    assert not {"classes", "background"} & plain.keys(), "release 0.1 refuses fields that it does not know"
+    later = {"classes", "background", "test_fraction", "test_path"}
+    assert not later & plain.keys(), "release 0.1 refuses fields that it does not know"
+    assert "test_batch_size" not in section(load_config("sotu").identity(), "data")
+
+
+def test_a_held_out_test_set_is_part_of_the_identity_and_its_place_is_not() -> None:
+    plain, held_out = load_config("digits"), load_config("digits", overrides=["data.test_fraction=0.2"])
+    assert section(held_out.identity(), "data")["test_fraction"] == 0.2
+    assert held_out.digest() != plain.digest()
+    folder = ["data.source=folder", "data.path=/x"]
+    elsewhere = load_config("digits", overrides=[*folder, "data.test_path=/y"])
+    assert elsewhere.identity() == load_config("digits", overrides=folder).identity()
+    assert elsewhere.digest() == load_config("digits", overrides=folder).digest()
 
 
 @pytest.mark.parametrize("override", ['data.classes=["cat","dog"]', "data.background=black"])
@@ -134,6 +148,7 @@ OTHERS: dict[str, object] = {
     "data.background": "black",
     "data.alpha_fraction": 0.4,
     "data.fraction": 0.9,
+    "data.test_fraction": 0.2,
     "weights.schedule": "constant",
     "weights.learning_rate_min": 0.002,
     "weights.momentum": 0.8,
@@ -150,7 +165,7 @@ FIELDS = [
     name
     for name, _ in _leaves(SearchConfig(), "")
     if name.split(".")[0] in IDENTITY
-    and name not in ("data.path", "data.endpoint_url", "space.kind", "data.kind", "method.kind")
+    and name not in ("data.path", "data.endpoint_url", "data.test_path", "space.kind", "data.kind", "method.kind")
 ]
 
 

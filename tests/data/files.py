@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from torchvision.datasets import CIFAR10
+
+Labelled = tuple[NDArray[np.uint8], list[int]]
 
 
 def random_pixels(count: int, size: int = 8, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
@@ -50,3 +56,30 @@ def write_parquet(
     table = pa.table({columns[0]: images, columns[1]: pa.array(labels, label_type or pa.int64())})
     pq.write_table(table, file, row_group_size=3)
     return file
+
+
+def write_cifar10(folder: Path, train: Labelled, test: Labelled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CIFAR-10's published file names with small contents, whose MD5 sums torchvision is set to expect.
+
+    Downloads are refused: nobody listens at the address.
+    """
+    inside = folder / "cifar-10-batches-py"
+    inside.mkdir()
+
+    def write(name: str, content: dict[str, object]) -> list[str]:
+        body = pickle.dumps(content)
+        (inside / name).write_bytes(body)
+        return [name, hashlib.md5(body, usedforsecurity=False).hexdigest()]
+
+    def batch(name: str, pixels: NDArray[np.uint8], labels: list[int]) -> list[str]:
+        planes = pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1)
+        return write(name, {"data": planes, "labels": labels})
+
+    half = len(train[0]) // 2
+    parts = [(train[0][:half], train[1][:half]), (train[0][half:], train[1][half:])]
+    batches = [batch(f"data_batch_{number}", *part) for number, part in enumerate(parts, start=1)]
+    meta = write("batches.meta", {"label_names": list("abcdefghij")})
+    monkeypatch.setattr(CIFAR10, "train_list", batches)
+    monkeypatch.setattr(CIFAR10, "test_list", [batch("test_batch", *test)])
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import hashlib
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ from torchvision.datasets import CIFAR10
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import ImageSet, load_images
 from ray_darts.errors import DataError
-from tests.data.files import random_pixels, write_class_folders
+from tests.data.files import random_pixels, write_cifar10, write_class_folders
 
 PIXELS = random_pixels(12)
 
@@ -37,26 +35,10 @@ def test_a_constant_channel_needs_a_given_std(tmp_path: Path) -> None:
 
 
 def test_cifar10_is_read_by_torchvision_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The published file names with small contents, whose MD5 sums torchvision is set to expect."""
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
     pixels = random_pixels(40, size=32)
     labels = [number % 10 for number in range(40)]
-
-    def write(name: str, content: dict[str, object]) -> list[str]:
-        body = pickle.dumps(content)
-        (folder / name).write_bytes(body)
-        return [name, hashlib.md5(body, usedforsecurity=False).hexdigest()]
-
-    planes = pixels.transpose(0, 3, 1, 2).reshape(40, -1)
-    batches = [
-        write(f"data_batch_{part}", {"data": planes[start : start + 20], "labels": labels[start : start + 20]})
-        for part, start in ((1, 0), (2, 20))
-    ]
-    meta = write("batches.meta", {"label_names": list("abcdefghij")})
-    monkeypatch.setattr(CIFAR10, "train_list", batches)
-    monkeypatch.setattr(CIFAR10, "test_list", [])
-    monkeypatch.setattr(CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
+    write_cifar10(tmp_path, (pixels, labels), (pixels[:10], labels[:10]), monkeypatch)
+    (tmp_path / "cifar-10-batches-py" / "test_batch").unlink()
     data = load_images(Images(source="cifar10", path=str(tmp_path)), 10**9)
     assert np.array_equal(data.images_NHWC.numpy(), pixels)
     assert data.labels.tolist() == labels
