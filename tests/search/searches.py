@@ -28,6 +28,7 @@ CPU = torch.device("cpu")
 TINY = (
     "space.channels=2",
     "space.nodes=2",
+    "data.test_fraction=0",
     "data.fraction=0.05",
     "search.batch_size=13",
     "search.epochs=3",

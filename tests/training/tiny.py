@@ -23,6 +23,7 @@ CPU = torch.device("cpu")
 TINY = (
     "network.layers=3",
     "network.channels=4",
+    "data.test_fraction=0",
     "data.fraction=0.05",
     "data.alpha_fraction=0.3",
     "training.batch_size=13",
