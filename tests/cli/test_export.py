@@ -38,7 +38,7 @@ IMAGES, TEXT, ELSEWHERE, SEARCH = "pictures", "words", "elsewhere", "tiny"
 
 def finish_training(store: LocalStore, experiment: str, config: TrainingConfig, *seeds: int) -> None:
     """Train the cell with each seed, from the claim to the publication."""
-    genotype = genotype_of(config.network.kind).to_data()
+    genotype: Any = genotype_of(config.network.kind).to_data()
     data = open_data(config, 0)
     register_experiment(
         store,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -107,7 +108,7 @@ def train(kind: str) -> Trained:
 
 
 def program_of(
-    config: TrainingConfig, genotype: Genotype, data: Any, weights: dict[str, NDArray[np.generic]], parameters: int
+    config: TrainingConfig, genotype: Genotype, data: Any, weights: Mapping[str, NDArray[Any]], parameters: int
 ) -> Program:
     """The program of these weights."""
     network = trained_network(genotype, config.network, data.facts, weights, parameters)
