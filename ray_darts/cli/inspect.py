@@ -84,15 +84,16 @@ def data_facts(config: TrainingConfig, found: Architecture, given: dict[str, int
     if "image_size" in type(config.data).model_fields:
         wanted |= {"image_size", "channels"}
     if wanted <= set(given):
-        return DataFacts(**given), "given"
+        return replace(DataFacts(given["num_classes"]), **given), "given"  # type: ignore[arg-type]
     known = _known_facts(config, found)
     if known is None:
         options = " ".join(f"{_OPTIONS[name]} N" for name in _OPTIONS if name in wanted - set(given))
         raise ConfigError(f"the sizes of the data are not known without reading them: give {options}")
     facts, known_by = known
-    return replace(
-        facts, **given
-    ), f"{known_by}; {', '.join(_OPTIONS[name] for name in given)} given" if given else known_by
+    if not given:
+        return facts, known_by
+    named = ", ".join(_OPTIONS[name] for name in given)
+    return replace(facts, **given), f"{known_by}; {named} given"  # type: ignore[arg-type]
 
 
 def _known_facts(config: TrainingConfig, found: Architecture) -> tuple[DataFacts, str] | None:

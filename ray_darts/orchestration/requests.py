@@ -26,12 +26,16 @@ from ray_darts.protocols.task import RunCoordinates
 
 @dataclass(frozen=True)
 class RequestedRun:
-    """One run: its name, its task and what distinguishes it. `weight`: of a long run; the longest start first."""
+    """One run: its name, its task and what distinguishes it. `weight`: of a long run; the longest start first.
+
+    `is_short`: it takes no time, so that a start of Ray for it alone would be waste.
+    """
 
     run: str
     coordinates: RunCoordinates
     task: str = DEFAULTS["task"]
     weight: int = 0
+    is_short: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ class SearchRequest(SweepRequest):
                 RunCoordinates(seed=seed, order=order, method=self._settings(method)),
                 method.task,
                 0 if order is None else 1 + ORDERS.index(order),
+                is_short=order is None,
             )
             for method in self.searched
             for seed in self.seeds

@@ -157,6 +157,7 @@ def _execute(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[st
             check_store_is_shared(store)
             data = check_from_worker(config, seed, store.uri)
         log_data(data.facts.description)
+        short = {run.run for run in plan.to_do if run.requested.is_short}
         session = new_session(ray_job=ray.get_runtime_context().get_job_id())
         assignments = _assignments(plan, config, session, store.uri, device, data.digests)
         request.register(store, config, data.digests, [run.requested for run in plan.to_do], data.facts)
@@ -170,7 +171,7 @@ def _execute(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[st
             capacity.describe(),
         )
         outcomes = Supervisor(
-            TuneSweep(grouped(assignments, num_concurrent), num_concurrent),
+            TuneSweep(grouped(assignments, num_concurrent, short), num_concurrent),
             assignments,
             store,
             [run.status for run in plan.runs],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import ray
 from ray import tune
@@ -169,8 +169,17 @@ class TuneSweep:
         return dict.fromkeys(runs, lost)
 
 
-def grouped(assignments: Sequence[Assignment], num_concurrent: int) -> list[list[Assignment]]:
-    """The runs of each worker group: `operation.runs_per_start` at most, and fewer where a place would stay empty."""
-    most = assignments[0].config.operation.runs_per_start
-    size = min(most, -(-len(assignments) // num_concurrent))
-    return [list(assignments[first : first + size]) for first in range(0, len(assignments), size)]
+def grouped(
+    assignments: Sequence[Assignment], num_concurrent: int, short: Collection[str] = ()
+) -> list[list[Assignment]]:
+    """The runs of each worker group: `operation.runs_per_start` at most, and fewer where a place would stay empty.
+
+    `short`: names of runs that take no time; they are one group, whatever their number.
+    """
+    long = [assignment for assignment in assignments if assignment.run not in short]
+    rest = [assignment for assignment in assignments if assignment.run in short]
+    groups = []
+    if long:
+        size = min(long[0].config.operation.runs_per_start, -(-len(long) // num_concurrent))
+        groups = [long[first : first + size] for first in range(0, len(long), size)]
+    return [*groups, rest] if rest else groups

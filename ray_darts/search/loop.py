@@ -27,6 +27,7 @@ from ray_darts.spaces.build import build_supernet
 from ray_darts.spaces.supernet import LossOutput, MixingWeights
 from ray_darts.tasks.batch_norm import moments_reducer
 from ray_darts.tasks.collectives import Collectives
+from ray_darts.tasks.evaluation import total_sums
 from ray_darts.tasks.loop import TaskLoop
 from ray_darts.tasks.memory import naming_what_would_fit, peak_bytes
 from ray_darts.tasks.metrics import CellMetrics, EpochMetrics
@@ -174,7 +175,8 @@ class SearchLoop(TaskLoop):
 
         with matmul_precision(settings), forward_autocast(settings, self._device):
             batches = self._data.evaluation_batches(self._collectives.shard, self._device)
-            return self._total_sums(batches, evaluate, self.supernet.initial_carry, len(self.supernet.sum_names))
+            carry, num_sums = self.supernet.initial_carry, len(self.supernet.sum_names)
+            return total_sums(batches, evaluate, carry, num_sums, self._collectives, self._device)
 
     def _find_non_finite(self) -> tuple[dict[str, object], str]:
         train, validation = self._batches()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -19,10 +19,8 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from ray_darts.config import OperationSettings
-from ray_darts.data.batch import Batch
 from ray_darts.errors import AlphaDivergence, NonFiniteStep, SearchError
 from ray_darts.protocols.task import Sink, Snapshot, Verdict
-from ray_darts.spaces.supernet import LossOutput
 from ray_darts.tasks.agreement import Agreement, agree
 from ray_darts.tasks.collectives import Collectives
 from ray_darts.tasks.metrics import EpochMetrics
@@ -281,27 +279,6 @@ class TaskLoop(abc.ABC):
     @abc.abstractmethod
     def _describe_sums(self) -> str:
         """The metrics of the epoch's finite steps so far, for a message."""
-
-    def _total_sums(
-        self,
-        batches: Iterable[Batch],
-        evaluate: Callable[[Batch, Tensor | None, int], LossOutput],
-        initial_carry: Callable[[int, torch.device], Tensor | None],
-        num_sums: int,
-    ) -> list[float]:
-        """The sums of `evaluate(batch, carry, index)` over all batches and ranks."""
-        totals = torch.zeros(num_sums, dtype=torch.float64, device=self._device)
-        carry = None
-        with torch.no_grad():
-            for index, batch in enumerate(batches):
-                if batch.starts_epoch:
-                    carry = initial_carry(batch.num_samples, self._device)
-                output = evaluate(batch, carry, index)
-                carry = output.carry
-                totals += output.sums
-        self._collectives.sum_(totals)
-        sums: list[float] = totals.tolist()
-        return sums
 
 
 def _failed(kind: Literal["non_finite", "divergence"], step: int, error: SearchError) -> Verdict:

@@ -25,6 +25,7 @@ from ray_darts.spaces.supernet import LossOutput
 from ray_darts.tasks.batch_norm import moments_reducer
 from ray_darts.tasks.collectives import Collectives
 from ray_darts.tasks.diagnosis import first_found, loss_findings
+from ray_darts.tasks.evaluation import total_sums
 from ray_darts.tasks.loop import TaskLoop
 from ray_darts.tasks.memory import naming_what_would_fit, peak_bytes
 from ray_darts.tasks.metrics import EpochMetrics
@@ -136,7 +137,8 @@ class TrainingLoop(TaskLoop):
             return self.network.evaluate(batch, carry)
 
         with matmul_precision(training), forward_autocast(training, self._device):
-            return self._total_sums(batches, evaluate, self.network.initial_carry, len(self.network.sum_names))
+            carry, num_sums = self.network.initial_carry, len(self.network.sum_names)
+            return total_sums(batches, evaluate, carry, num_sums, self._collectives, self._device)
 
     def _next_epoch_(self) -> None:
         self.training.totals.zero_()

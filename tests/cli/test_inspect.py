@@ -45,8 +45,8 @@ def test_a_language_model_has_words() -> None:
 
 def test_an_experiment_is_shown_as_json_with_its_run(tmp_path: Path) -> None:
     write_experiment(open_store(str(tmp_path)), "mine")
-    found = inspected("mine", "--store", str(tmp_path), "--preset", "cifar10", *SMALL)
-    assert (found["origin"], found["experiment"]) == ("mine, run first-order-seed-0", "mine")
+    found: dict[str, Any] = inspected("mine", "--store", str(tmp_path), "--preset", "cifar10", *SMALL)
+    assert [found["origin"], found["experiment"]] == ["mine, run first-order-seed-0", "mine"]
     assert found["genotype"] == CELL.to_data()
     assert found["network"]["layers"] == 3
     assert found["figures"]["edges"] == {"normal": 8, "reduction": 8}

@@ -90,6 +90,12 @@ def test_groups_are_as_large_as_allowed_and_leave_no_place_empty(assignments: li
     assert sizes(8, 8) == [1, 1, 1]
 
 
+def test_runs_that_take_no_time_share_one_group(assignments: list[Assignment]) -> None:
+    first, second, third = assignments
+    assert grouped(assignments, 3, {first.run, third.run}) == [[second], [first, third]]
+    assert grouped(assignments, 3, {each.run for each in assignments}) == [assignments]
+
+
 def test_what_lost_controllers_have_reserved_is_freed_until_the_sweep_ends_whatever_a_look_raises(
     assignments: list[Assignment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
