@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from ray_darts.artifacts.records import Metric
+from ray_darts.artifacts.status import RunStatus
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.orchestration.assignment import RunOutcome
+from ray_darts.orchestration.plan import PlannedRun
 from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.orchestration.sweep import Observer, SweepResult
 from ray_darts.report.cost import PROCESS_BYTES
@@ -60,6 +63,26 @@ def test_what_ray_prints_is_not_in_the_result(tmp_path: Path, monkeypatch: pytes
     assert json.loads(ran.stdout)["exit_code"] == ran.code == 130
     assert "(raylet) WARNING" in ran.stderr
     assert ran.stderr.endswith("everything committed is safe: the same command continues\n")
+
+
+def test_each_method_and_order_has_a_line_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def finished(request: SearchRequest, observer: Observer) -> SweepResult:
+        metrics = (Metric(name="accuracy", value=value, direction="max") for value in (0.1, 0.3, 0.5, 0.7))
+        runs = [
+            PlannedRun(run, RunStatus(run.run, "finished", metric=metric))
+            for run, metric in zip(request.runs, metrics, strict=True)
+        ]
+        return SweepResult({}, None, tuple(runs))
+
+    monkeypatch.setattr("ray_darts.orchestration.sweep.run_sweep", finished)
+    ran = _search(tmp_path, "--methods", "random,darts")
+    assert ran.stderr.startswith(f"experiment done in {tmp_path}: 2 seeds, random, first order\n")
+    assert [line.partition(" ±")[0] for line in ran.stdout.splitlines()[:2]] == [
+        "random: accuracy 0.2",
+        "first order: accuracy 0.6",
+    ]
+    orders = json.loads(_search(tmp_path, "--methods", "random,darts", "--json").stdout)["orders"]
+    assert {name: round(spread["mean"], 9) for name, spread in orders.items()} == {"random": 0.2, "first": 0.6}
 
 
 def test_a_run_that_failed_for_good_is_not_tried_again_and_exits_1(tmp_path: Path) -> None:

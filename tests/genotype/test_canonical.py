@@ -158,8 +158,9 @@ def test_outputs_that_a_renumbering_would_move_hold_their_nodes() -> None:
 
 def test_a_name_of_an_operation_cannot_look_like_another_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_RENUMBERED", 0)
-    odd = cell_of((('a"1(),"a', 0),), outputs=(2,))
-    assert canonical(genotype(odd)) != canonical(genotype(cell_of((("a", 0),), (("a", 0),), outputs=(2, 3))))
+    two = cell_of((("a", 0),), (("b", 0),), outputs=(0,))
+    odd = cell_of((("a0(),b", 0),), outputs=(0,))
+    assert canonical(genotype(two)) != canonical(genotype(odd))
 
 
 def test_cells_are_compared_one_by_one_and_spaces_differ() -> None:

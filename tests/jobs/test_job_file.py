@@ -39,6 +39,13 @@ def test_job_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert read_job(tmp_path / "job.toml") == ["--seeds", "3"]
 
 
+def test_job_file_may_name_methods(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text('seeds = [7]\nmethods = ["random"]\n')
+    words = read_job(tmp_path / "job.toml")
+    assert words == ["--seeds", "7,", "--methods", "random"]
+    assert [run.run for run in check_search([*words, "--store", "s3://bucket/prefix"]).runs] == ["random-seed-7"]
+
+
 @pytest.mark.parametrize("text", ["seed = 3", "preset = ", "store = 's3://b/p'"])
 def test_job_file_with_a_mistake_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "job.toml"
