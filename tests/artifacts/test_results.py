@@ -8,6 +8,7 @@ import pytest
 
 from ray_darts.artifacts.experiment import register_run
 from ray_darts.artifacts.keys import ExperimentKeys
+from ray_darts.artifacts.objects import Stored
 from ray_darts.artifacts.results import TrainingResults, genotype_name, publish_results, training_results
 from ray_darts.artifacts.spread import Spread
 from ray_darts.errors import CorruptObject, StoreError
@@ -115,6 +116,31 @@ def test_results_that_another_writer_replaced_meanwhile_are_made_again(store: Me
     publish_results(store, "t")
     names = [result.name for result in TrainingResults.from_bytes(store.objects[KEY], KEY).genotypes]
     assert names == ["aaaa", "bbbb", "cccc", "dddd"]
+
+
+class Meddled(MemoryStore):
+    """Another writer publishes a newer seed just before result.json is read for the first time."""
+
+    meddle = False
+
+    def get(self, key: str) -> Stored:
+        if key == KEY and self.meddle:
+            self.meddle = False
+            train(self, "t", "dddd", 4, [0.999])
+            publish_results(self, "t")
+        return super().get(key)
+
+
+def test_older_results_never_replace_newer_ones() -> None:
+    store = Meddled()
+    register_trainings(store, "t")
+    train(store, "t", "aaaa", 1, [0.9])
+    publish_results(store, "t")
+    train(store, "t", "bbbb", 2, [0.8])
+    store.meddle = True
+    publish_results(store, "t")
+    names = [result.name for result in TrainingResults.from_bytes(store.objects[KEY], KEY).genotypes]
+    assert names == ["aaaa", "bbbb", "dddd"]
 
 
 def test_a_store_that_refuses_every_swap_is_named(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
