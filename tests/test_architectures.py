@@ -105,18 +105,18 @@ def test_uris_of_experiments_and_objects_in_a_bucket(s3_server: str, aws: None) 
     own, place = settings(s3_server), fresh_uri()
     store = open_store(place, own)
     best = write_experiment(store, "digits-9bc4ce75")
-    store.put("cells/mine.json", TEXT_CELL.to_json().encode())
+    store.put("mine.json", TEXT_CELL.to_json().encode())
     for end in ("", "/"):
         found = find_architecture(f"{place}/digits-9bc4ce75{end}", "unused", own)
         assert (found.genotype, found.run, found.store_uri) == (CELL, best.run, place)
     named = find_architecture(f"{place}/digits-9bc4ce75/best.json", "unused", own)
     assert (named.genotype, named.experiment) == (CELL, "digits-9bc4ce75")
-    assert find_architecture(f"{place}/cells/mine.json", "unused", own).genotype == TEXT_CELL
+    assert find_architecture(f"{place}/mine.json", "unused", own).genotype == TEXT_CELL
     assert find_architecture("digits-9bc4ce75", place, own).genotype == CELL
     with pytest.raises(ConfigError, match=r"no experiment 'nope' in s3://.* \(there are digits-9bc4ce75\)"):
         find_architecture(f"{place}/nope", "unused", own)
     with pytest.raises(MissingObject):
-        find_architecture(f"{place}/cells/other.json", "unused", own)
+        find_architecture(f"{place}/other.json", "unused", own)
 
 
 def test_the_best_of_a_selection_is_found_by_its_name_and_its_uri(tmp_path: Path) -> None:

@@ -75,29 +75,27 @@ def data_facts(config: TrainingConfig, found: Architecture, given: dict[str, int
 
     Raises: ConfigError where none of these knows them; DataError.
     """
-    from dataclasses import replace
-
     from ray_darts.errors import ConfigError
     from ray_darts.protocols.dataset import DataFacts
 
     wanted = {"num_classes"}
     if "image_size" in type(config.data).model_fields:
         wanted |= {"image_size", "channels"}
-    if wanted <= set(given):
-        return replace(DataFacts(given["num_classes"]), **given), "given"  # type: ignore[arg-type]
-    known = _known_facts(config, found)
+    known, known_by = (DataFacts(0), "") if wanted <= set(given) else _known_facts(config, found)
     if known is None:
-        options = " ".join(f"{_OPTIONS[name]} N" for name in _OPTIONS if name in wanted - set(given))
+        options = " ".join(f"{option} N" for name, option in _OPTIONS.items() if name in wanted - set(given))
         raise ConfigError(f"the sizes of the data are not known without reading them: give {options}")
-    facts, known_by = known
-    if not given:
-        return facts, known_by
-    named = ", ".join(_OPTIONS[name] for name in given)
-    return replace(facts, **given), f"{known_by}; {named} given"  # type: ignore[arg-type]
+    facts = DataFacts(
+        given.get("num_classes", known.num_classes),
+        given.get("channels", known.channels),
+        given.get("image_size", known.image_size),
+    )
+    options = ", ".join(_OPTIONS[name] for name in given)
+    return facts, "; ".join([*([known_by] if known_by else []), *([f"{options} given"] if given else [])])
 
 
-def _known_facts(config: TrainingConfig, found: Architecture) -> tuple[DataFacts, str] | None:
-    """The sizes of the data and how they are known, None where they are not."""
+def _known_facts(config: TrainingConfig, found: Architecture) -> tuple[DataFacts | None, str]:
+    """The sizes of the data, None where they are not known, and how they are known."""
     from ray_darts.experiment import Experiment
     from ray_darts.protocols.dataset import DataFacts
 
@@ -109,12 +107,12 @@ def _known_facts(config: TrainingConfig, found: Architecture) -> tuple[DataFacts
 
         return open_data(config, 0).facts, "read from the data"
     if found.experiment is None or found.store_uri is None:
-        return None
+        return None, ""
     from ray_darts.artifacts.open import open_store
 
     summary = Experiment(open_store(found.store_uri, config.store), found.experiment).data()
     if summary is None:
-        return None
+        return None, ""
     facts = DataFacts(len(summary.classes), summary.channels, summary.image_size)
     return facts, f"those of the data of {found.experiment}"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,23 +18,26 @@ SMALL = ("--set", "network.layers=3", "--set", "network.channels=4")
 FOLDER = ("--set", "data.source=folder", "--set", "data.path=/nowhere")
 
 
-def inspected(*words: str) -> dict[str, dict[str, object]]:
+def inspected(*words: str) -> dict[str, Any]:
     """The JSON of `ray-darts inspect`."""
     ran = ray_darts("inspect", *words, "--json")
     assert (ran.code, ran.stderr) == (0, "")
-    found: dict[str, dict[str, object]] = json.loads(ran.stdout)
+    found: dict[str, Any] = json.loads(ran.stdout)
     return found
 
 
-def test_the_papers_network_is_printed_with_its_sizes_and_the_rule_of_counting() -> None:
-    ran = ray_darts("inspect", "DARTS_V2", "--preset", "cifar10")
+def test_a_network_is_printed_with_its_sizes_and_the_rule_of_counting() -> None:
+    ran = ray_darts("inspect", "DARTS_V2", "--preset", "cifar10", *SMALL)
     assert (ran.code, ran.stderr) == (0, "")
     lines = ran.stdout.splitlines()
     assert lines[0] == "DARTS_V2 of the space 'convolutional'"
-    assert "10 classes, 32x32 pixels, 3 channels (known of these data)" in lines[2]
-    assert "3,349,342 (3,825,768 with the auxiliary head, which training alone uses)" in lines[3]
-    assert "528.36 M" in lines[4]
-    assert "71.9 MB kept for the backward pass of one sample" in lines[5]
+    assert lines[1] == "network        convolutional: layers 3, channels 4, stem cifar, auxiliary False"
+    assert lines[2] == "data           10 classes, 32x32 pixels, 3 channels (known of these data)"
+    assert re.fullmatch(
+        r"parameters     [\d,]+ \([\d,]+ with the auxiliary head, which training alone uses\)", lines[3]
+    )
+    assert re.fullmatch(r"multiply-adds  \d+\.\d\d M", lines[4])
+    assert re.fullmatch(r"activations    [\d.]+ [kM]B kept for the backward pass of one sample in training", lines[5])
     assert lines[6] == "normal         8 edges, 2 on the longest path from an input to the output"
     assert "biases, batch norms, pools, additions and the auxiliary head are not counted" in lines[8]
 
@@ -45,7 +50,7 @@ def test_a_language_model_has_words() -> None:
 
 def test_an_experiment_is_shown_as_json_with_its_run(tmp_path: Path) -> None:
     write_experiment(open_store(str(tmp_path)), "mine")
-    found: dict[str, Any] = inspected("mine", "--store", str(tmp_path), "--preset", "cifar10", *SMALL)
+    found = inspected("mine", "--store", str(tmp_path), "--preset", "cifar10", *SMALL)
     assert [found["origin"], found["experiment"]] == ["mine, run first-order-seed-0", "mine"]
     assert found["genotype"] == CELL.to_data()
     assert found["network"]["layers"] == 3
@@ -73,7 +78,12 @@ def test_sizes_that_nobody_knows_are_given() -> None:
     ran = ray_darts("inspect", *words, "--image-size", "16")
     assert_refused(ran, "the sizes of the data are not known without reading them: give --classes N --image-channels N")
     found = inspected(*words, "--image-size", "16", "--classes", "7", "--image-channels", "1")
-    assert found["data"] == {"num_classes": 7, "image_size": 16, "channels": 1, "known_by": "given"}
+    assert found["data"] == {
+        "num_classes": 7,
+        "image_size": 16,
+        "channels": 1,
+        "known_by": "--classes, --image-size, --image-channels given",
+    }
 
 
 def test_a_cell_that_does_not_fit_the_preset_is_refused_with_the_presets_that_fit(tmp_path: Path) -> None:
