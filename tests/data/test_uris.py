@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import boto3
 import numpy as np
@@ -14,9 +15,14 @@ from ray_darts.data.images.streams import load_images
 from ray_darts.data.locations import asking
 from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import open_text
+from ray_darts.data.text.streams import TextSet
+from ray_darts.data.text.streams import load_text as load_whole_text
+from ray_darts.data.text.test_set import load_test_text
+from ray_darts.data.text.vocabulary import Vocabulary
 from ray_darts.errors import DataError
 from tests.artifacts.servers import ministack
 from tests.data.files import png, random_pixels, write_parquet
+from tests.data.held_out import load, opened
 
 pytestmark = pytest.mark.slow
 
@@ -86,3 +92,27 @@ def test_a_service_that_does_not_answer_is_named(load: Callable[[], object]) -> 
         pytest.raises(DataError, match=r"data\.path s3://data/x cannot be reached at 127\.0\.0\.1:9: "),
     ):
         load()
+
+
+def test_a_test_set_is_asked_of_the_service_that_the_data_was_loaded_with(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", [png(picture) for picture in random_pixels(10)], [0, 1] * 5)
+    with asking(OneService()):
+        data = load("parquet", tmp_path, test_path="s3://data/x")
+    with pytest.raises(DataError, match=r"data\.test_path s3://data/x cannot be reached at 127\.0\.0\.1:9: "):
+        opened(data)
+
+
+def test_a_test_text_is_asked_of_the_service_that_the_data_was_loaded_with() -> None:
+    words = np.arange(10, dtype=np.int32)
+    settings = Text(source="files", path="s3://data/x")
+    data = TextSet(words, words, Vocabulary(("<unk>", "<eos>")), {}, settings, s3=OneService())
+    with pytest.raises(DataError, match=r"data\.path s3://data/x cannot be reached at 127\.0\.0\.1:9: "):
+        load_test_text(data)
+
+
+def test_a_loaded_text_keeps_its_service(tmp_path: Path) -> None:
+    for name in ("train", "valid"):
+        (tmp_path / f"{name}.txt").write_text("a b")
+    service = OneService()
+    with asking(service):
+        assert load_whole_text(Text(source="files", path=str(tmp_path)), 10**9).s3 is service
