@@ -31,6 +31,7 @@ from ray_darts.spaces.nasbench201.network import NasBench201Network
 from ray_darts.spaces.nasbench201.space import NasBench201Space
 from ray_darts.spaces.nasbench201.space import NetworkOptions as BenchmarkOptions
 from ray_darts.spaces.nasbench201.supernet import NasBench201Supernet
+from ray_darts.spaces.own_operations import PassPolicy
 from ray_darts.spaces.recurrent import network as recurrent_network
 from ray_darts.spaces.recurrent.network import RecurrentNetwork
 from ray_darts.spaces.recurrent.operations import highway
@@ -164,8 +165,8 @@ def test_image_cells_with_pools_agree_once_pools_are_normalised(
 ) -> None:
     inner = convolutional_network._operation
 
-    def normalised(name: str, channels: int, stride: int) -> nn.Module:
-        module = inner(name, channels, stride)
+    def normalised(name: str, channels: int, stride: int, policy: PassPolicy) -> nn.Module:
+        module = inner(name, channels, stride, policy)
         return Layers(module, BatchNorm(channels)) if isinstance(module, Pool) else module
 
     with pytest.raises(AssertionError, match="not close"):
