@@ -16,7 +16,7 @@ ON_S3 := $(addprefix tests/artifacts/test_,objects.py verdicts.py gateway.py los
 IMITATED := without-list or bare-tags
 STORE ?= results
 
-.PHONY: demo test test-slow test-oldest test-radosgw check bench clean
+.PHONY: demo test test-slow test-oldest test-radosgw check bench benchmark-digits clean
 
 demo: $(INSTALLED)
 	$(BIN)/ray-darts search --preset digits --seeds 2 --orders first,second --store $(STORE)
@@ -39,9 +39,12 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+benchmark-digits: $(INSTALLED)
+	$(BIN)/python -m benchmarks.digits
+
 bench: $(INSTALLED)
 	for script in benchmarks/*.py; do \
-		case $$script in benchmarks/measure.py) continue;; esac; \
+		case $$script in benchmarks/measure.py|benchmarks/digits.py) continue;; esac; \
 		$(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; \
 	done
 

@@ -9,6 +9,8 @@ import dataclasses
 import statistics
 from typing import TYPE_CHECKING
 
+from ray_darts.report.amounts import counted
+
 if TYPE_CHECKING:
     from ray_darts.orchestration.selection import SelectedRun, SelectionResult
 
@@ -50,7 +52,7 @@ def _groups(result: SelectionResult) -> dict[str, str]:
     texts = {}
     for name, values in groups.items():
         spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
-        texts[name] = f"best {better(values):.4g}, mean {statistics.fmean(values):.4g}{spread} ({len(values)} cells)"
+        texts[name] = f"best {better(values):.4g}, mean {statistics.fmean(values):.4g}{spread} ({counted(len(values), "cell")})"
     return texts
 
 
