@@ -52,7 +52,8 @@ def _groups(result: SelectionResult) -> dict[str, str]:
     texts = {}
     for name, values in groups.items():
         spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
-        texts[name] = f"best {better(values):.4g}, mean {statistics.fmean(values):.4g}{spread} ({counted(len(values), "cell")})"
+        cells = counted(len(values), "cell")
+        texts[name] = f"best {better(values):.4g}, mean {statistics.fmean(values):.4g}{spread} ({cells})"
     return texts
 
 
