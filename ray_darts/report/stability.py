@@ -14,7 +14,7 @@ from ray_darts.artifacts.histories import RunHistory
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.report.seeds import Spread, spread_over_seeds
 
-_DISCRETE = "validation_discrete_"
+_DISCRETE, _MIXED = "validation_discrete_", "validation_mixed_"
 _SUPERNET = "validation_"
 
 KeptEdge = tuple[str, int, int, str]
@@ -170,7 +170,7 @@ def _gaps(history: RunHistory) -> Iterator[Gap]:
         if not name.startswith(_DISCRETE):
             continue
         metric = _SUPERNET + name.removeprefix(_DISCRETE)
-        supernet = quality.get(metric)
+        supernet = quality.get(_MIXED + name.removeprefix(_DISCRETE))
         if supernet is not None and discrete is not None:
             yield Gap(history.run, metric, supernet, discrete)
 

@@ -154,27 +154,39 @@ class SearchLoop(TaskLoop):
         )
 
     def _discrete(self) -> Mapping[str, float]:
-        """`validation_discrete_loss` and so on: the supernet evaluated with the decoded cells alone, mixed one-hot,
-        with the same weights and statistics; its difference from the mixed one is the discretisation gap."""
+        """`validation_mixed_loss`, `validation_discrete_loss` and so on: the supernet evaluated as it is, and with the
+        decoded cells alone, mixed one-hot, with the same weights; their difference is the discretisation gap.
+
+        Both with the statistics of each batch: running statistics are those of the mixture, and would make any other
+        mixing weights score as chance.
+        """
         genotype = self._watch.genotype
         assert genotype is not None
-        mixing = one_hot_mixing(self.layout, genotype, self.bilevel.alphas.vector)
-        return self.supernet.summarise(self._evaluate(mixing), "validation_discrete")
+        mixed = self._evaluate(by_batch=True)
+        if not mixed[-1]:  # fewer samples than two for each rank
+            return {}
+        discrete = self._evaluate(one_hot_mixing(self.layout, genotype, self.bilevel.alphas.vector), by_batch=True)
+        summarise = self.supernet.summarise
+        return {**summarise(mixed, "validation_mixed"), **summarise(discrete, "validation_discrete")}
 
-    def _evaluate(self, fixed: MixingWeights | None = None) -> list[float]:
+    def _evaluate(self, fixed: MixingWeights | None = None, *, by_batch: bool = False) -> list[float]:
         """The supernet's sums over the whole alpha half, over all ranks, at the progress of the step just done.
 
-        `fixed`: mixing weights in place of those of the method.
+        `fixed`: mixing weights in place of those of the method. `by_batch`: with the statistics of each batch, without
+        batches that leave a rank fewer than two samples.
         """
+        world_size = self._collectives.shard.world_size
+        score = self.supernet.evaluate_by_batch if by_batch else self.supernet.evaluate
         progress, settings = self._progress(self.step - 1), self.config.search
         stream = f"evaluation.{self.epoch}"
 
         def evaluate(batch: Batch, carry: Tensor | None, index: int) -> LossOutput:
-            mixing = fixed or self.bilevel.architecture.mixing(stream, index, progress)
-            return self.supernet.evaluate(batch, carry, mixing)
+            return score(batch, carry, fixed or self.bilevel.architecture.mixing(stream, index, progress))
 
         with matmul_precision(settings), forward_autocast(settings, self._device):
             batches = self._data.evaluation_batches(self._collectives.shard, self._device)
+            if by_batch:
+                batches = (batch for batch in batches if batch.draws.total >= 2 * world_size)
             carry, num_sums = self.supernet.initial_carry, len(self.supernet.sum_names)
             return total_sums(batches, evaluate, carry, num_sums, self._collectives, self._device)
 

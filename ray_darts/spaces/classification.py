@@ -48,6 +48,11 @@ class ClassifyingSupernet(Supernet, abc.ABC):
         """Cross entropy with running statistics."""
         return self._output(batch, mixing, batch_statistics=False, update=False)
 
+    @torch.no_grad()
+    def evaluate_by_batch(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
+        """Cross entropy with the batch's statistics."""
+        return self._output(batch, mixing, batch_statistics=True, update=False)
+
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
         """`<prefix>_loss` (nats per image) and `<prefix>_accuracy` (0 to 1)."""
         return _summarise(totals, prefix)

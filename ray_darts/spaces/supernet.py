@@ -60,6 +60,13 @@ class Supernet(nn.Module, abc.ABC):
     def evaluate(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
         """The loss without dropout, under no_grad; the space chooses the batch-norm statistics."""
 
+    def evaluate_by_batch(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
+        """As `evaluate`, with the statistics of the batch, which hold for any mixing weights; a shard needs samples.
+
+        Running statistics are those of the mixture that was trained.
+        """
+        return self.evaluate(batch, carry, mixing)
+
     @abc.abstractmethod
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
         """Metrics from `sums` totalled over shards and batches, named `<prefix>_loss` and so on."""
