@@ -74,6 +74,7 @@ def test_language_models_have_the_papers_sizes(words: int, size: int, parameters
     figures = figures_of("DARTS_V2", config_of("recurrent", TEXT, size=size), DataFacts(words))
     assert figures.parameters == figures.parameters_with_auxiliary == parameters
     assert figures.multiply_adds == parameters - words, "a token passes each weight once, and the decoder has a bias"
+    assert figures.activation_bytes < parameters, "weights, of four bytes each, are no activations"
     assert figures.depth == {"recurrent": 4}
 
 
@@ -137,6 +138,7 @@ def test_depth_is_the_longest_path_without_none() -> None:
     assert (cell_depth(cut), num_edges(cut)) == (0, 2), "node 2 has no path from the input"
     direct = cell_of("skip_connect", "none", "none", "skip_connect", "none", "avg_pool_3x3").cells[0]
     assert cell_depth(direct) == 1
+    assert cell_depth(cell_of(*["skip_connect"] * 6).cells[0]) == 3, "the longest of several paths"
     unread = CellGenotype("cell", 1, ((Connection("a", 0),), (Connection("b", 1),)), (1,))
     assert cell_depth(unread) == 1, "node 1 is no output"
 
