@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Output, Plugins, Store, StoreOverrides
+from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Figures, Json, Output, Plugins, Store, StoreOverrides
 from ray_darts.cli.output import report_line, show_result, write_file
 
 if TYPE_CHECKING:
@@ -30,13 +30,14 @@ def best(
         bool,
         typer.Option("--stability", help="Also read all logs: how much the runs agree, how decided their alphas are."),
     ] = False,
+    figures: Figures = None,
     overrides: StoreOverrides = None,
     plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Print the best genotype so far.
 
-    Its run, its metric and what the run's last epoch warned of are printed on stderr.
+    Its run, its metric and what the run's last epoch warned of are printed on stderr, and what else is asked for.
     """
     from ray_darts.api import Experiment, write_text
     from ray_darts.cli.stores import open_named_store
@@ -53,6 +54,8 @@ def best(
         report_line(f"warning: {found.run}: {found.warning}")
     if stability:
         data["stability"] = _report_stability(opened, experiment)
+    if figures is not None:
+        data["network"] = _report_figures(figures, found, store)
     if output is not None:
         write_file(output, text + "\n")
         report_line(f"genotype in {output}")
@@ -68,6 +71,18 @@ def _report_stability(store: ObjectStore, experiment: str) -> dict[str, object]:
     measured = stability_of(read_histories(store, experiment))
     report_line(stability_text(measured))
     return measured.to_data()
+
+
+def _report_figures(preset: str, found: Best, store_uri: str) -> dict[str, object]:
+    """Print the figures of the network on stderr; returns them as plain data."""
+    from ray_darts.architectures import Architecture
+    from ray_darts.cli.figures import figures_for_preset
+
+    origin = f"{found.experiment}, run {found.run}"
+    architecture = Architecture(found.architecture(), origin, found.experiment, found.run, store_uri)
+    text, data = figures_for_preset(preset, architecture)
+    report_line(text)
+    return data
 
 
 def metric_text(found: Best, verified: bool = False) -> str:

@@ -30,6 +30,12 @@ Plugins = Annotated[
         help="Import a module that registers the space, method or operations in question; may be repeated.",
     ),
 ]
+Figures = Annotated[
+    str | None,
+    typer.Option(
+        "--figures", metavar="PRESET", help="Also print the size and cost of the network of this training preset."
+    ),
+]
 Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="A preset (see `ray-darts presets`).")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A TOML file instead of a preset.")]
 Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to this file instead of stdout.")]

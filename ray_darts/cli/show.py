@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ray_darts.cli.options import Json, Plugins
+from ray_darts.cli.options import Figures, Json, Plugins
 from ray_darts.cli.output import report_line, show_result, write_file
 
 
@@ -24,6 +24,7 @@ def show(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE.svg", help="Also write a drawing of the cells.")
     ] = None,
+    figures: Figures = None,
     plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
@@ -38,7 +39,14 @@ def show(
     if output is not None:
         write_file(output, cells_svg(found))
         report_line(f"drawing in {output}")
-    show_result(cells_text(found), found.to_data(), as_json)
+    text, data = cells_text(found), found.to_data()
+    if figures is not None:
+        from ray_darts.architectures import Architecture
+        from ray_darts.cli.figures import figures_for_preset
+
+        more, data["network"] = figures_for_preset(figures, Architecture(found, genotype))
+        text = f"{text}\n{more}"
+    show_result(text, data, as_json)
 
 
 def _check_suffix(output: Path | None) -> None:

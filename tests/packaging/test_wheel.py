@@ -15,6 +15,7 @@ from ray_darts import __version__
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "ray_darts" / "presets").glob("*.toml"))
+TRAINING = sorted(f"training/{path.stem}" for path in (ROOT / "ray_darts" / "presets" / "training").glob("*.toml"))
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -63,7 +64,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert wheel.name == f"ray_darts-{__version__}-py3-none-any.whl"
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name.partition("/")[0] for name in names} == {"ray_darts", f"ray_darts-{__version__}.dist-info"}
-    assert {f"ray_darts/presets/{preset}.toml" for preset in PRESETS} < names
+    assert {f"ray_darts/presets/{preset}.toml" for preset in (*PRESETS, *TRAINING)} < names
     assert {"ray_darts/py.typed", "ray_darts/spaces/kernel.cpp", "ray_darts/__main__.py"} < names
     assert f"ray_darts-{__version__}.dist-info/licenses/LICENSE" in names
 
@@ -75,7 +76,7 @@ def test_the_wheel_holds_every_module(wheel: Path) -> None:
 
 def test_the_installed_command_lists_the_presets(clean: Path, tmp_path: Path) -> None:
     listed = run(clean / "ray-darts", "presets", cwd=tmp_path)
-    assert [line.split()[0] for line in listed.splitlines()] == PRESETS
+    assert [line.split()[0] for line in listed.splitlines()] == [*PRESETS, *TRAINING]
 
 
 def test_the_installed_package_is_the_wheels(clean: Path, tmp_path: Path) -> None:
