@@ -9,7 +9,9 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import ray
 import ray.train
@@ -96,8 +98,21 @@ def environment_of(assignment: Assignment, world_size: int, device: torch.device
         device_kind=_device_kind(device),
         threads=torch.get_num_threads(),
         operation=assignment.config.operation.model_dump(mode="json"),
-        packages={name: importlib.metadata.version(name) for name in _PACKAGES},
+        packages={name: importlib.metadata.version(name) for name in _PACKAGES} | _platform(device),
     )
+
+
+def _platform(device: torch.device) -> dict[str, str]:
+    """Versions below the packages: Python, and of a GPU CUDA and NVIDIA's driver, as far as they are known."""
+    found = {"python": platform.python_version()}
+    if device.type != "cuda":
+        return found
+    if torch.version.cuda is not None:
+        found["cuda"] = torch.version.cuda
+    with suppress(OSError):
+        first = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[:1]
+        found |= {"nvidia-driver": " ".join(first[0].split())} if first else {}
+    return found
 
 
 def _device_kind(device: torch.device) -> str:
