@@ -112,7 +112,7 @@ def over_time(facts: CardFacts) -> Answer:
     ]
     for metric in sorted({name for history in courses for name in _quality(history, -1)}):
         values = [_mean_at(courses, metric, share) for share in (0.25, 0.5, 0.75, 1.0)]
-        if any(value is not None for value in values):
+        if any(value is not None for value in values[:-1]):  # some metrics are of the last epoch alone
             shown = ", ".join("none" if value is None else f"{value:.4g}" for value in values)
             lines.append(f"Mean {metric} after 25, 50, 75 and 100 % of the epochs: {shown}.")
     return Answer("recorded", lines)
