@@ -6,6 +6,7 @@ RayDartsError
 │   └── PluginError        a plugin is missing, raises, or registers what it must not
 ├── GenotypeError          a genotype or alphas that cannot be one
 │   └── NonFiniteAlphas
+├── TestSetClosed          the test set was asked for before a training's last step
 ├── SearchError            verdicts of a running search
 │   ├── NonFiniteStep      a loss, gradient or alpha became NaN or Inf
 │   ├── AlphaDivergence    ranks hold different alphas

@@ -18,6 +18,8 @@ REFUSED = {
     "protocols": PLAIN,
     "api": PLAIN | {"pydantic"},
     "experiment": PLAIN | {"pydantic"},
+    "searches": PLAIN | {"pydantic"},
+    "trainings": PLAIN | {"pydantic"},
     "architectures": PLAIN,
     "arguments": PLAIN,
     "deployment": PLAIN | {"pydantic"},

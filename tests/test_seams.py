@@ -18,7 +18,7 @@ SPACES = ("convolutional", "recurrent", "nasbench201")
 METHODS = ("darts", "random")
 REGISTRATION = "protocols/registry.py"
 """Lists what the package brings; the one file that must name everything."""
-COMMON_WORDS = {"darts": "Darts", "random": "Random"}
+COMMON_WORDS = {"darts": "Darts", "random": "RandomSearch"}
 """{name: class} of methods whose names are also the package's or a common word: of identifiers and import paths, only
 `methods.<name>` and the class say that the method is meant."""
 
@@ -117,7 +117,7 @@ def test_an_old_name_is_one_place() -> None:
         ("import ray_darts.methods.darts as method\n", ["1: ray_darts.methods.darts"]),
         ("def f(method):\n    return isinstance(method, Darts)\n", ["2: Darts"]),
         ("from ray_darts.methods.random import below\n", ["1: ray_darts.methods.random.below"]),
-        ('if method.kind == "random":\n    method = Random()\n', ["1: random", "2: Random"]),
+        ('if method.kind == "random":\n    method = RandomSearch()\n', ["1: random", "2: RandomSearch"]),
         ("import random\nx = generator.random(3)\n", []),
         ("def f(space):\n    return isinstance(space, ConvolutionalSpace)\n", ["2: ConvolutionalSpace"]),
         ("def of(facts):\n    return facts.recurrent_cells\n", ["2: recurrent_cells"]),

@@ -24,7 +24,7 @@ _WORDS = 1 << 64
 """The number of values of the integers that are drawn."""
 
 
-class Random(Method):
+class RandomSearch(Method):
     """Draws an architecture: per node a uniform set of sources, per kept edge a uniform operation.
 
     Alphas are 1 at the operation of a kept edge and 0 elsewhere, and are themselves the probabilities to decode.

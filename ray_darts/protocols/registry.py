@@ -32,7 +32,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "recurrent": "ray_darts.spaces.recurrent.space:RecurrentSpace",
         "nasbench201": "ray_darts.spaces.nasbench201.space:NasBench201Space",
     },
-    "method": {"darts": "ray_darts.methods.darts:Darts", "random": "ray_darts.methods.random:Random"},
+    "method": {"darts": "ray_darts.methods.darts:Darts", "random": "ray_darts.methods.random:RandomSearch"},
     "operation": {},
     "dataset": {"images": "ray_darts.data.images.dataset:Images", "text": "ray_darts.data.text.dataset:Text"},
     "task": {

@@ -178,7 +178,7 @@ class SearchLoop(TaskLoop):
         world_size = self._collectives.shard.world_size
         score = self.supernet.evaluate_by_batch if by_batch else self.supernet.evaluate
         progress, settings = self._progress(self.step - 1), self.config.search
-        stream = f"evaluation.{self.epoch}"
+        stream = f"evaluation.{self.epoch}{'.by_batch' if by_batch else ''}"
 
         def evaluate(batch: Batch, carry: Tensor | None, index: int) -> LossOutput:
             return score(batch, carry, fixed or self.bilevel.architecture.mixing(stream, index, progress))

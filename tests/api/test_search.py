@@ -12,7 +12,7 @@ from ray_darts import api, errors, searches
 from ray_darts.arguments import ConfigSource, read_config
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.methods.darts import Darts
-from ray_darts.methods.random import Random
+from ray_darts.methods.random import RandomSearch
 from ray_darts.protocols.method import Order
 from tests.api.finished import write_ended_runs
 
@@ -85,9 +85,9 @@ class Tempered(Darts):
 def test_the_configs_method_keeps_its_settings_and_others_have_their_defaults() -> None:
     config = _config().model_copy(update={"method": Tempered(temperature=2.0)})
     request = searches.read_request(config, methods=["random", "darts"])
-    assert request.methods == (Random(), Tempered(temperature=2.0))
+    assert request.methods == (RandomSearch(), Tempered(temperature=2.0))
     assert [run.coordinates.method for run in request.runs[:5]] == [{"kind": "random"}] * 4 + [None]
-    drawing = _config().model_copy(update={"method": Random()})
+    drawing = _config().model_copy(update={"method": RandomSearch()})
     assert (searches.read_request(drawing).methods, searches.read_request(drawing).orders) == ((), ())
     assert searches.read_request(drawing, methods=["darts"]).methods == (Darts(),)
 

@@ -180,10 +180,19 @@ def test_a_space_without_weights_is_warned_of_before_the_search(
     assert "warning" not in _search(tmp_path, *words).stderr
 
 
+FOLDER = ("data.test_fraction=0", "data.source=folder")
+
+
 def test_a_dry_run_finds_data_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     write_class_folders(tmp_path / "pictures", random_pixels(80))
-    sets = ("data.source=folder", "data.path=~/pictures", "data.fraction=1", "search.batch_size=8")
+    sets = (
+        "data.test_fraction=0",
+        "data.source=folder",
+        "data.path=~/pictures",
+        "data.fraction=1",
+        "search.batch_size=8",
+    )
     words = [word for override in sets for word in ("--set", override)]
     ran = ray_darts("search", "--dry-run", "--json", "--store", str(tmp_path / "store"), *SETS, *words)
     assert json.loads(ran.stdout)["steps_per_run"] == 2 * (40 // 8)
@@ -192,7 +201,13 @@ def test_a_dry_run_finds_data_in_the_home_folder(tmp_path: Path, monkeypatch: py
 def test_a_dry_run_says_what_it_takes_of_the_data_and_counts_its_memory(tmp_path: Path) -> None:
     write_class_folders(tmp_path / "data" / "Train", random_pixels(80))
     write_class_folders(tmp_path / "data" / "Test", random_pixels(8))
-    sets = ("data.source=folder", f"data.path={tmp_path}/data", "data.fraction=1", "search.batch_size=8")
+    sets = (
+        "data.test_fraction=0",
+        "data.source=folder",
+        f"data.path={tmp_path}/data",
+        "data.fraction=1",
+        "search.batch_size=8",
+    )
     words = [word for override in sets for word in ("--set", override)]
     memory = []
     for _ in range(2):

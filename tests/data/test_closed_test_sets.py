@@ -24,7 +24,7 @@ from tests.search.searches import Remembering
 def tiny_training(folder: Path, *overrides: str) -> TrainingConfig:
     settings = ("data.source=folder", f"data.path={folder}", "data.alpha_fraction=0.5", "training.batch_size=2")
     sizes = ("network.layers=3", "network.channels=2", "training.epochs=1", "training.drop_path=0")
-    return load_training_config("digits", overrides=[*settings, *sizes, *overrides])
+    return load_training_config("digits", overrides=["data.test_fraction=0", *settings, *sizes, *overrides])
 
 
 def garbage_test(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from ray_darts.errors import ConfigError
 from ray_darts.orchestration.job_files import described, files_to_send, sent_folder
 from ray_darts.orchestration.plugin_packages import sent_packages
 from ray_darts.protocols.registry import load_plugins
+from ray_darts.report.amounts import bytes_text
 from tests.cli.running import Ran, ray_darts
 from tests.cluster.files import ROOT
 from tests.jobs.checkout import CANARY, SECRETS, JobServer, copied_checkout, job_server, plant_secrets
@@ -62,7 +63,7 @@ def test_a_checkouts_code_is_uploaded_and_no_secret_beside_or_inside_it(server: 
     assert not [name for name, content in sent.items() if CANARY in content]
     assert server.jobs[0]["entrypoint"].startswith("python jobs/search.py --preset digits")  # type: ignore[attr-defined]
     total = sum(map(len, sent.values()))
-    assert f"sending {len(sent)} files, {total / 1000:.1f} kB: jobs/ (6 files, " in ran.stderr
+    assert f"sending {len(sent)} files, {bytes_text(total)}: jobs/ (7 files, " in ran.stderr
     assert ran.stderr.index("sending") < ran.stderr.index("submitted")
 
 

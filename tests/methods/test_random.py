@@ -14,7 +14,7 @@ from ray_darts.genotype.decode import decode
 from ray_darts.genotype.genotype import NONE, Genotype
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.methods.darts import Darts
-from ray_darts.methods.random import Random, below
+from ray_darts.methods.random import RandomSearch, below
 from ray_darts.spaces.convolutional.space import convolutional_layout
 from ray_darts.spaces.nasbench201.space import nasbench201_layout
 from ray_darts.spaces.recurrent.space import recurrent_layout
@@ -28,7 +28,7 @@ WITH_NONE = SpaceLayout(
 
 def drawn(layout: SpaceLayout, seed: int) -> Genotype:
     """What a seed decodes to."""
-    method = Random()
+    method = RandomSearch()
     return method.decode(layout, method.draw(layout, seed)).genotype
 
 
@@ -80,7 +80,7 @@ def test_a_number_that_would_favour_small_remainders_is_drawn_again(monkeypatch:
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_every_draw_fits_the_layout_and_the_default_rule_decodes_it(layout: SpaceLayout) -> None:
-    method = Random()
+    method = RandomSearch()
     for seed in range(50):
         flat = method.draw(layout, seed)
         decoding = method.decode(layout, flat)
@@ -129,7 +129,7 @@ def test_one_operation_leaves_the_sources_to_be_drawn() -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_equal_seeds_draw_equally_and_others_differently(layout: SpaceLayout) -> None:
-    assert Random().draw(layout, 3) == Random().draw(layout, 3)
+    assert RandomSearch().draw(layout, 3) == RandomSearch().draw(layout, 3)
     assert len({drawn(layout, seed) for seed in range(100)}) > 95
 
 
@@ -144,8 +144,8 @@ def test_a_draw_is_the_same_for_ever() -> None:
 
 
 def test_the_decode_rule_reads_what_a_store_holds() -> None:
-    flat = Random().draw(SMALL, 1)
-    assert decode(SMALL, Random().mixing(SMALL, flat)).genotype == drawn(SMALL, 1)
+    flat = RandomSearch().draw(SMALL, 1)
+    assert decode(SMALL, RandomSearch().mixing(SMALL, flat)).genotype == drawn(SMALL, 1)
 
 
 def test_it_has_no_order_and_names_its_runs() -> None:

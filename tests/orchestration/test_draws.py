@@ -14,7 +14,7 @@ from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.records import Environment
 from ray_darts.artifacts.status import experiment_status
 from ray_darts.config.kinds import read_method
-from ray_darts.methods.random import Random
+from ray_darts.methods.random import RandomSearch
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_session, owner_of
 from ray_darts.orchestration.data_access import open_data
 from ray_darts.orchestration.plan import plan_sweep
@@ -64,7 +64,7 @@ def test_draws_are_published_verified_shown_and_exported(tmp_path: Path) -> None
     assert is_clean(store)
     assert plan_sweep(request, store).to_do == ()
 
-    drawn = [Random().decode(LAYOUT, Random().draw(LAYOUT, seed)).genotype for seed in (0, 1)]
+    drawn = [RandomSearch().decode(LAYOUT, RandomSearch().draw(LAYOUT, seed)).genotype for seed in (0, 1)]
     for run, genotype in zip(request.runs, drawn, strict=True):
         keys = RunKeys(EXPERIMENT, run.run)
         assert json.loads(store.get(keys.genotype).data) == genotype.to_data()

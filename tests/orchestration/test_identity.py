@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from ray_darts.artifacts.experiment import check_same, read_experiment, register_run
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.config import SearchConfig
 from ray_darts.config.search import SearchSettings, WeightOptimiser
+from ray_darts.data.images.dataset import Images
+from ray_darts.data.text.dataset import Text
 from ray_darts.errors import ConfigError, CorruptObject
 from ray_darts.methods.darts import Darts
 from ray_darts.orchestration.plan import plan_sweep
@@ -110,13 +112,20 @@ def test_an_experiment_from_before_a_setting_continues_at_its_default_only(
         plan_sweep(request(store, more_settings(draws=2)), store)
 
 
+def _without_added(identity: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Fields that came after the first release are left out of an identity at their default."""
+    data = identity["data"]
+    assert isinstance(data, dict)
+    return identity | {"data": {name: value for name, value in data.items() if name not in Images.ADDED | Text.ADDED}}
+
+
 def test_default_identities_have_the_same_kinds_and_every_field() -> None:
     config = tiny_config()
     method = {"method": {"kind": "darts"}}
     defaults = config.identity_defaults()
-    assert defaults == SearchConfig().identity() | method
+    assert _without_added(defaults) == SearchConfig().identity() | method
     recurrent = SearchConfig.model_validate({"space": {"kind": "recurrent"}, "data": {"kind": "text"}})
-    assert recurrent.identity_defaults() == recurrent.identity() | method
+    assert _without_added(recurrent.identity_defaults()) == recurrent.identity() | method
     assert TINY, "the tiny config differs from the defaults"
     assert defaults != config.identity() | method
 

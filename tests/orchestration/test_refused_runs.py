@@ -58,9 +58,16 @@ def outcome_on_rank(collectives: Collectives, plain: dict[str, object]) -> RunOu
     return execute_here(assignment, store, RankContext(collectives), world_size=2)
 
 
-def test_only_rank_0_knows_how_a_run_ended(store: LocalStore, ranks: RankProcesses) -> None:
+def test_every_rank_knows_how_a_run_ended_also_when_it_had_ended_before(
+    store: LocalStore, ranks: RankProcesses
+) -> None:
+    """So that all ranks of a worker group go on to its next run, or none does."""
     assignment = assigned(store)
-    assert ranks.run(2, outcome_on_rank, assignment.to_plain()) == [RunOutcome("finished", step=STEPS), None]
+    for _ in range(2):
+        first, second = ranks.run(2, outcome_on_rank, assignment.to_plain())
+        assert first == RunOutcome("finished", step=STEPS)
+        assert second is not None
+        assert second.kind == "finished"
 
 
 def test_local_batch_norm_is_not_continued_by_another_number_of_workers(store: LocalStore) -> None:

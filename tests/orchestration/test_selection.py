@@ -13,7 +13,7 @@ from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.errors import ConfigError, MissingObject
-from ray_darts.methods.random import Random
+from ray_darts.methods.random import RandomSearch
 from ray_darts.orchestration.budget import Budget
 from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.orchestration.selection import plan_selection, select
@@ -33,7 +33,9 @@ def config() -> SearchConfig:
 
 def request_of(store: LocalStore, select: Budget | None = None) -> SearchRequest:
     """Random cells only, which cost nothing to find."""
-    return SearchRequest(config(), EXPERIMENT, store.uri, SEEDS, (), methods=(Random(),), select=select or Budget())
+    return SearchRequest(
+        config(), EXPERIMENT, store.uri, SEEDS, (), methods=(RandomSearch(),), select=select or Budget()
+    )
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_a_finished_short_training_is_never_repeated(store: LocalStore) -> None:
 
 
 def test_runs_with_equal_cells_share_one_training_and_its_score(store: LocalStore) -> None:
-    twin = SearchRequest(config(), EXPERIMENT, store.uri, (7,), (), methods=(Random(),))
+    twin = SearchRequest(config(), EXPERIMENT, store.uri, (7,), (), methods=(RandomSearch(),))
     (assignment,) = assigned_runs(store, twin)
     same = assignment.model_copy(update={"coordinates": assignment.coordinates.model_copy(update={"seed": SEEDS[0]})})
     search_here(same, store)  # draws the cell of seed 0 under the name of seed 7

@@ -16,6 +16,7 @@ from ray_darts.artifacts.writer import claim_run
 from ray_darts.errors import ClusterLost, SweepCrashed
 from ray_darts.exit_codes import exit_code_of_error
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, owner_of
+from ray_darts.orchestration.run_execution import RankContext
 from ray_darts.orchestration.supervisor import Limits
 from tests.orchestration.scripted import (
     BOUND_S,
@@ -26,6 +27,7 @@ from tests.orchestration.scripted import (
     supervise,
     until_stopped,
 )
+from tests.orchestration.test_run_execution import Stopping
 from tests.orchestration.tiny import ALONE, EXPERIMENT, assigned, search_here
 
 
@@ -172,12 +174,22 @@ def test_the_first_signal_stops_the_sweep_and_the_second_ends_the_command(
 def test_the_step_of_an_outcome_is_the_durable_one_whoever_reports_the_end(
     store: LocalStore, assignments: list[Assignment]
 ) -> None:
-    search_here(assignments[0], store)
+    search_here(assignments[0], store, RankContext(hooks=Stopping(after=2)))
     durable = run_status(store, EXPERIMENT, RUNS[0]).step
     sweep = ScriptedSweep(lambda sweep: {RUNS[0]: RunOutcome("lost", "its process died")})
     outcomes = supervise(sweep, assignments, store, QUICK).run()
     assert durable > 0
     assert outcomes[RUNS[0]] == RunOutcome("lost", "its process died", durable)
+
+
+def test_a_run_that_had_finished_before_its_group_was_lost_is_finished(
+    store: LocalStore, assignments: list[Assignment]
+) -> None:
+    step = search_here(assignments[0], store).step
+    sweep = ScriptedSweep(lambda sweep: dict.fromkeys(RUNS[:2], RunOutcome("lost", "its process died")))
+    outcomes = supervise(sweep, assignments, store, QUICK).run()
+    assert outcomes[RUNS[0]] == RunOutcome("finished", step=step)
+    assert outcomes[RUNS[1]].kind == "lost"
 
 
 def test_waiting_demand_is_logged(

@@ -4,7 +4,7 @@ import pytest
 
 from ray_darts.artifacts.records import Metric
 from ray_darts.methods.darts import Darts
-from ray_darts.methods.random import Random
+from ray_darts.methods.random import RandomSearch
 from ray_darts.orchestration.assignment import run_name
 from ray_darts.protocols.method import Method, Order
 from ray_darts.report.seeds import RunGroup, spread_over_seeds
@@ -32,7 +32,7 @@ def test_one_value_has_no_spread_and_values_that_are_not_finite_do_not_count() -
     [
         (Darts(), "first", "first", "first order"),
         (NoisyEdges(), "second", "noisy-edges-second", "noisy-edges-second order"),
-        (Random(), None, "random", "random"),
+        (RandomSearch(), None, "random", "random"),
     ],
 )
 def test_a_group_is_what_a_run_is_called_besides_its_seed(

@@ -10,7 +10,7 @@ import pytest
 from ray_darts.config import SearchConfig
 from ray_darts.errors import PluginError
 from ray_darts.genotype.layout import ALPHAS
-from ray_darts.methods.random import Random
+from ray_darts.methods.random import RandomSearch
 from ray_darts.protocols.registry import find_task
 from ray_darts.protocols.task import RunCoordinates, Verdict, Wants
 from ray_darts.search.draw import Draw
@@ -19,7 +19,7 @@ from ray_darts.tasks.collectives import Collectives, SingleRank
 from tests.search.ranks import RankProcesses
 from tests.search.searches import CPU, Remembering, answer_of, tiny_config, tiny_data
 
-METHOD = Random()
+METHOD = RandomSearch()
 
 
 def draw(collectives: Collectives, seed: int = 3, config: SearchConfig | None = None) -> Draw:

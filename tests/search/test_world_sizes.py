@@ -30,7 +30,8 @@ def alphas_after_steps(
     loop = tiny_loop(config, order, collectives)
     data = tiny_data(config)
     if forget and forget != "sample weights":
-        loop.bilevel.collectives = Forgetful(collectives, forget, loop.bilevel.weights.size, loop.layout.num_alphas)
+        forgetful = Forgetful(collectives, forget, loop.bilevel.weights.size, loop.layout.num_alphas)
+        loop.bilevel.collectives = loop.bilevel.weight_step._collectives = forgetful
     for step in range(steps):
         epoch, index = divmod(step, data.num_steps(0))
         train, validation = data.bilevel_batches(epoch, index, collectives.shard, CPU)

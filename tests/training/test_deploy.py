@@ -49,6 +49,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import torch
 
+torch.set_num_threads(1)  # as in the process that wrote the file: sums over several threads round otherwise
 for file in sys.argv[1:]:
     program = torch.export.load(file + ".pt2").module()
     inputs, wanted = torch.load(file + ".pt")

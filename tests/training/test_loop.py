@@ -251,7 +251,7 @@ def test_the_test_set_is_recorded_and_opened_once_at_the_end(tested: str) -> Non
     test = answer["test"]
     assert isinstance(test, dict)
     assert test["openings"] == 1
-    assert test["samples"] == 357
+    assert test["samples"] == 359
     assert answer["metric"]["name"] == "test_accuracy"  # type: ignore[index, call-overload]
     assert answer["metric"]["value"] == test["test_accuracy"]  # type: ignore[index, call-overload]
     assert answer["metric"]["ranking"] == "trained"  # type: ignore[index, call-overload]
