@@ -6,6 +6,7 @@ Imports neither torch nor Ray, and each part only where it is used. Knows no net
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ray_darts.genotype.genotype import Genotype
 
 _SELECTION = "selection"
+_TEXT_FORMS = ("{", "Genotype(", "|")
+"""How a genotype begins in JSON and in the text forms of the literature."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ def find_architecture(what: str, store_uri: str, settings: StoreSettings, space:
 
     if "://" in what:
         return _at_uri(what, settings)
-    if Path(what).is_file():
+    if what.lstrip().startswith(_TEXT_FORMS):
+        return _read(what, "the given text")
+    if os.path.isfile(what):  # unlike Path.is_file also False for a name that is too long
         return _read(genotypes.read_text_file(Path(what)), f"file {what}")
     published = genotypes.published_names(space)
     if what in published:
@@ -111,13 +116,22 @@ def _at_uri(uri: str, settings: StoreSettings) -> Architecture:
 def _in_store(experiment: str, store_uri: str, settings: StoreSettings) -> Architecture | None:
     """The best of an experiment, None where the store has no such experiment."""
     from ray_darts.artifacts.best import read_best
+    from ray_darts.artifacts.experiment import read_experiment
     from ray_darts.artifacts.keys import ExperimentKeys
     from ray_darts.artifacts.open import open_store
+    from ray_darts.artifacts.results import training_results
+    from ray_darts.errors import MissingObject
     from ray_darts.spaces.genotypes import checked
 
     store = open_store(store_uri, settings)
     if not store.exists(ExperimentKeys(experiment).description):
         return None
+    if not read_experiment(store, experiment).layout.cells:  # an experiment of trainings has no best.json
+        results = training_results(store, experiment).ranked()
+        if not results or results[0].spread.mean is None:
+            raise MissingObject(f"no training of {experiment!r} has finished")
+        genotype = checked(results[0].architecture())
+        return Architecture(genotype, f"{experiment}, {results[0].name}", experiment, None, store_uri)
     best = read_best(store, experiment)
     origin = f"{experiment}, run {best.run}"
     return Architecture(checked(best.architecture()), origin, experiment, best.run, store_uri)

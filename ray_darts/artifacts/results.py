@@ -29,6 +29,7 @@ PROTOCOL = ("network", "weights", "training")
 """Sections of the identity that say how a genotype is trained."""
 
 _SEED = "-seed-"
+_RANKINGS = ("interim", "selected", "trained")
 _READERS = 8
 
 
@@ -113,6 +114,13 @@ def training_results(store: ObjectStore, experiment: str) -> TrainingResults:
     with ThreadPoolExecutor(_READERS) as readers:
         read = list(readers.map(lambda run: _read_run(store, RunKeys(experiment, run)), runs))
     metrics = {ResultMetric.model_validate(metric.model_dump(exclude={"value"})) for _, _, metric in read if metric}
+    if len(metrics) > 1:  # of runs before and after a test set was named
+        strongest = max((metric.ranking for metric in metrics), key=_RANKINGS.index)
+        metrics = {metric for metric in metrics if metric.ranking == strongest}
+        read = [
+            (genotype, result if metric is None or metric.ranking == strongest else _unranked(result), metric)
+            for genotype, result, metric in read
+        ]
     if len(metrics) > 1:
         names = ", ".join(sorted(f"{metric.name} ({metric.ranking})" for metric in metrics))
         raise CorruptObject(f"the runs of {experiment} have several metrics: {names}", key=experiment)
@@ -130,6 +138,11 @@ def training_results(store: ObjectStore, experiment: str) -> TrainingResults:
         metric=next(iter(metrics), None),
         genotypes=tuple(_genotype_result(experiment, name, pairs) for name, pairs in sorted(by_name.items())),
     )
+
+
+def _unranked(result: RunResult) -> RunResult:
+    """A finished run that was scored otherwise than the others."""
+    return result.model_copy(update={"value": None})
 
 
 def publish_results(store: ObjectStore, experiment: str) -> TrainingResults:

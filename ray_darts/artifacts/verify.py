@@ -21,6 +21,7 @@ from ray_darts.artifacts.log_rules import broken_rules
 from ray_darts.artifacts.objects import Conflict, ObjectStore, get_checked
 from ray_darts.artifacts.publications import FinishedRun, publications_of
 from ray_darts.artifacts.run_log import Entry, find_tip, read_log
+from ray_darts.artifacts.selected import selected_candidates
 from ray_darts.errors import CorruptObject, GenotypeError, MissingObject, PluginError
 from ray_darts.genotype.layout import SpaceLayout
 
@@ -72,7 +73,8 @@ def verify_experiment(store: ObjectStore, experiment: str, repair: bool = False)
         runs.append(verifier.facts())
         if verifier.offer is not None:
             finished.append(verifier.offer)
-    problems += _best_problems(store, experiment, finished, repair)
+    selected = selected_candidates(store, experiment) if layout.cells else []  # trainings have no selection
+    problems += _best_problems(store, experiment, finished, selected, repair)
     return VerifyReport(experiment, runs, problems)
 
 
@@ -206,9 +208,13 @@ def _same_table(seen: bytes, wanted: bytes) -> bool:
         return False
 
 
-def _best_problems(store: ObjectStore, experiment: str, finished: list[Best], repair: bool) -> Iterator[Problem]:
-    """best.json must equal the answer of a finish record, and no finished run may beat it."""
+def _best_problems(
+    store: ObjectStore, experiment: str, interim: list[Best], selected: list[Best], repair: bool
+) -> Iterator[Problem]:
+    """best.json must equal the answer of a finish record, a selected one also its short training's score, and no
+    finished run may beat it."""
     key = ExperimentKeys(experiment).best
+    finished = [*interim, *selected]
     detail, etag = _best_problem(store, key, finished)
     if detail is None:
         return
@@ -232,6 +238,8 @@ def _best_problem(store: ObjectStore, key: str, finished: list[Best]) -> tuple[s
         check_best(store, holder)
     except (MissingObject, CorruptObject, GenotypeError) as error:
         return str(error), stored.etag
+    if holder.metric.ranking != "interim" and holder.metric not in [offer.metric for offer in finished]:
+        return f"names {holder.run} with {holder.metric.name} {holder.metric.value}, which no training has", stored.etag
     better = [offer.run for offer in finished if offer.beats(holder)]
     return f"names {holder.run}, but {better[0]} is better" if better else None, stored.etag
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,7 @@ def _source(word: str) -> str | Path:
     from ray_darts.errors import ConfigError
     from ray_darts.spaces.genotypes import published_names
 
-    if Path(word).is_file():
+    if os.path.isfile(word):
         return Path(word)
     known = published_names()
     if word not in known:

@@ -154,6 +154,10 @@ class TrainingConfig(RunConfig):
         operation = self.operation
         if operation.compile not in ((), ("training",)):
             yield "operation.compile: a training has the pass 'training' only"
+        if operation.compile and self.training.drop_path > 0:
+            yield "operation.compile needs training.drop_path 0: each epoch would be compiled again"
+        if operation.compile and "text" in self.network.data_forms:
+            yield "operation.compile: windows of text have random lengths, each would be compiled again"
         if operation.compile and operation.kernel == "compiled":
             yield "operation.compile needs operation.kernel 'torch'"
         if operation.compile and self.training.batch_norm == "sync":

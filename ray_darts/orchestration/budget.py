@@ -72,9 +72,10 @@ def check_budget(budget: Budget, request: TrainingRequest) -> None:
     """Raise ConfigError naming each genotype of a request that exceeds a budget; reads the data for their sizes."""
     if budget == Budget():
         return
-    from ray_darts.orchestration.data_access import load_data
+    from ray_darts.orchestration.data_access import load_data, with_absolute_path
 
-    facts = request.config.streams(load_data(request.config), request.seeds[0]).facts
+    config = with_absolute_path(request.config)
+    facts = config.data.facts_unread() or config.streams(load_data(config), request.seeds[0]).facts
     excess = budget.excess(request.config, request.genotypes, facts)
     if excess:
         raise ConfigError("\n".join(f"the network of cell {cell} has {reason}" for cell, reason in excess.items()))

@@ -20,12 +20,14 @@ logger = logging.getLogger("ray_darts.orchestration")
 
 
 def with_absolute_path(config: _Config) -> _Config:
-    """The config with an absolute data path, which holds in any working directory; `~` is the caller's home."""
-    path = config.data.path
-    if path is None or "://" in path:
-        return config
-    data = config.data.model_copy(update={"path": str(Path(path).expanduser().absolute())})
-    return config.model_copy(update={"data": data})
+    """The config with absolute paths of its data, which hold in any working directory; `~` is the caller's home."""
+    places = {name: getattr(config.data, name) for name in config.data.PLACES}
+    changed = {
+        name: str(Path(place).expanduser().absolute())
+        for name, place in places.items()
+        if place is not None and "://" not in place
+    }
+    return config.model_copy(update={"data": config.data.model_copy(update=changed)}) if changed else config
 
 
 def open_data(config: RunConfig, seed: int) -> TaskData:

@@ -68,11 +68,15 @@ class SweepRequest(abc.ABC):
         names = [run.run for run in self.runs]
         if len(set(names)) < len(names):
             raise ConfigError(f"runs {', '.join(names)}: each once")
-        lowest, highest = self.config.operation.worker_range
-        if lowest != highest and self.config.batch_norm == "local" and not self.allow_world_size_change:
+        self._check_workers(self.config)
+
+    def _check_workers(self, config: RunConfig, section: str = "") -> None:
+        """Raise ConfigError for workers whose number changes with a batch norm that depends on it."""
+        lowest, highest = config.operation.worker_range
+        if lowest != highest and config.batch_norm == "local" and not self.allow_world_size_change:
             raise ConfigError(
-                f"workers {self.config.operation.workers} change while a run goes on, and local batch norm gives other "
-                f"results for each number of them: use {self.config.BATCH_NORM}=sync, or --allow-world-size-change"
+                f"workers {config.operation.workers} change while a run goes on, and local batch norm gives other "
+                f"results for each number of them: use {section}{config.BATCH_NORM}=sync, or --allow-world-size-change"
             )
 
     def register(
@@ -153,7 +157,13 @@ class SearchRequest(SweepRequest):
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ConfigError(f"seeds {self.seeds}: each at least 0, and each once")
         if self.select is not None:
-            self.config.selection_config()
+            chosen = self.config.selection_config()
+            if chosen.network.kind != self.config.space.kind:
+                raise ConfigError(
+                    f"selection.network.kind is {chosen.network.kind!r}, the space searched is "
+                    f"{self.config.space.kind!r}: set the section [selection.network] of that space"
+                )
+            self._check_workers(chosen, "selection.")
         for method in self.searched:
             known = method.orders
             if known and (len(set(self.orders)) < len(self.orders) or not set(self.orders) & set(known)):

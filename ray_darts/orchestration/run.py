@@ -145,7 +145,7 @@ def _trainer(assignments: Sequence[Assignment], plain: Sequence[Mapping[str, obj
             storage_path=RAY_PATH,
             storage_filesystem=ray_filesystem(),
             failure_config=FailureConfig(
-                max_failures=operation.max_failures, controller_failure_limit=start_attempts - 1
+                max_failures=operation.max_failures * len(assignments), controller_failure_limit=start_attempts - 1
             ),
             callbacks=[
                 TuneReportCallback(),  # type: ignore[no-untyped-call]

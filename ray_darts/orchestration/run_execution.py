@@ -168,9 +168,10 @@ def _execute(assignment: Assignment, store: ObjectStore, writer: RunWriter | Non
 
     sink = RunSink(operation.commit_every_s, operation.report_every_s, collectives, device, hooks, committer, record)
     verdict = task.run(sink)
-    if writer is None or committer is None:
-        return _kind_of(verdict)
-    return _conclude(assignment, store, writer, committer, through_outages, verdict, task.documents)
+    conclude: Callable[[], RunOutcome] | None = None
+    if writer is not None and committer is not None:
+        conclude = partial(_conclude, assignment, store, writer, committer, through_outages, verdict, task.documents)
+    return run_on_ranks(collectives, conclude, device) or _kind_of(verdict)
 
 
 def _claim(

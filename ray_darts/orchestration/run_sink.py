@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import torch
 
@@ -26,6 +27,8 @@ from ray_darts.tasks.collectives import Collectives
 from ray_darts.tasks.metrics import EpochMetrics
 
 logger = logging.getLogger("ray_darts.orchestration")
+
+_Result = TypeVar("_Result")
 
 _FIRST_COMMIT_S = 10.0
 _LOOK_S = 0.5
@@ -204,6 +207,12 @@ class RunSink:
         """Record the opening in the store, through outages, while the other ranks wait."""
         record = None if self._committer is None else partial(self._record_opening, digest)
         return run_on_ranks(self._collectives, record, self._device)
+
+    def while_waiting(self, work: Callable[[], _Result]) -> _Result:
+        """Do it in a thread while the ranks exchange keep-alives."""
+        done = run_on_ranks(self._collectives, lambda: (work(),), self._device)
+        assert done is not None
+        return done[0]
 
     def commit(self, snapshot: Snapshot) -> None:
         """Hand the snapshot to the committer's thread."""

@@ -11,14 +11,14 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ray_darts.artifacts.answer import SearchAnswer, is_ranked
-from ray_darts.artifacts.best import Best, candidate, offer_best, read_best
-from ray_darts.artifacts.experiment import list_runs, read_experiment, read_run
+from ray_darts.artifacts.best import Best, offer_best, read_best
+from ray_darts.artifacts.experiment import read_experiment
 from ray_darts.artifacts.keys import RunKeys, selection_of
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
-from ray_darts.artifacts.records import Metric, RunDescription
-from ray_darts.artifacts.run_log import Entry, find_tip
+from ray_darts.artifacts.records import Metric
+from ray_darts.artifacts.run_log import find_tip
+from ray_darts.artifacts.selected import FinishedSearch, finished_searches, selected_candidate
 from ray_darts.artifacts.status import run_status
 from ray_darts.errors import MissingObject
 from ray_darts.genotype.canonical import canonical, genotype_digest
@@ -67,17 +67,10 @@ class SelectionResult:
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    description: RunDescription
-    finish: Entry
-    genotype: Genotype
-
-
-@dataclass(frozen=True)
 class SelectionPlan:
     """What a selection trains: `trainings` is None where every cell exceeds the budget."""
 
-    candidates: tuple[_Candidate, ...]
+    candidates: tuple[FinishedSearch, ...]
     representatives: Mapping[str, Genotype]
     excess: Mapping[str, str]
     trainings: TrainingRequest | None
@@ -108,7 +101,7 @@ def select(request: SearchRequest, observer: Observer) -> SelectionResult:
 def plan_selection(request: SearchRequest, store: ObjectStore) -> SelectionPlan:
     """The cells of all finished runs, equal ones once, without those beyond the budget. Raises: MissingObject."""
     config, budget = request.config.selection_config(), request.select or Budget()
-    candidates = tuple(_candidates(store, request.experiment))
+    candidates = tuple(finished_searches(store, request.experiment))
     if not candidates:
         raise MissingObject(f"no run of {request.experiment!r} has finished: there is nothing to select from")
     representatives = _representatives(candidates)
@@ -128,17 +121,7 @@ def plan_selection(request: SearchRequest, store: ObjectStore) -> SelectionPlan:
     return SelectionPlan(candidates, representatives, excess, trainings if to_train else None)
 
 
-def _candidates(store: ObjectStore, experiment: str) -> Iterable[_Candidate]:
-    """Every finished run of an experiment, by name."""
-    for run in list_runs(store, experiment):
-        keys = RunKeys(experiment, run)
-        tip = find_tip(store, keys)
-        if tip is not None and is_ranked(tip.record):
-            genotype = SearchAnswer.of(tip.record, keys.record(tip.record.n)).architecture()
-            yield _Candidate(read_run(store, experiment, run), tip, genotype)
-
-
-def _representatives(candidates: Iterable[_Candidate]) -> dict[str, Genotype]:
+def _representatives(candidates: Iterable[FinishedSearch]) -> dict[str, Genotype]:
     """{canonical form: the genotype that is trained}: of equal cells that of the first run."""
     found: dict[str, Genotype] = {}
     for each in candidates:
@@ -160,10 +143,9 @@ def _ranked(
         value, parameters, note = None, None, plan.excess.get(cell, "")
         offered: Best | None = None
         if not note:
-            value, parameters, note = _score(store, selection, training_name(trained, _SEED))
-            metric = Metric(name=name, value=value, direction=direction, ranking="selected")
-            if not note:
-                offered = candidate(RunKeys(request.experiment, run.run), run, each.finish, metric)
+            metric, parameters, note = _score(store, selection, training_name(trained, _SEED))
+            if metric is not None and metric.value is not None:
+                value, offered = metric.value, selected_candidate(request.experiment, each, metric)
         method = str((run.method or {}).get("kind", ""))
         row = SelectedRun(run.run, method, run.order, run.seed, cell, value, parameters, note)
         rows.append((row, offered))
@@ -172,21 +154,32 @@ def _ranked(
             offer_best(store, offered)
     sign = -1.0 if direction == "max" else 1.0
     listed = sorted((row for row, _ in rows), key=lambda row: (row.value is None, sign * (row.value or 0.0), row.run))
-    try:
-        best = read_best(store, request.experiment)
-    except MissingObject:
-        best = None
+    best = _best_of(store, request, [offered for _, offered in rows if offered is not None])
     return SelectionResult(
         request.experiment, name, direction, tuple(listed), len(plan.representatives), outcomes, best
     )
 
 
-def _score(store: ObjectStore, selection: str, run: str) -> tuple[float | None, int | None, str]:
-    """(score, parameters, why there is no score) of a short training."""
+def _best_of(store: ObjectStore, request: SearchRequest, offered: list[Best]) -> Best | None:
+    """The best of the experiment; with a budget the best of those within it, with a warning where that is another."""
+    try:
+        best: Best | None = read_best(store, request.experiment)
+    except MissingObject:
+        best = None
+    if request.select in (None, Budget()):
+        return best
+    within = next((entry for entry in offered if not any(other.beats(entry) for other in offered)), None)
+    if best is not None and (within is None or within.run != best.run):
+        logger.warning("warning: best.json names %s, whose network exceeds this command's budget", best.run)
+    return within
+
+
+def _score(store: ObjectStore, selection: str, run: str) -> tuple[Metric | None, int | None, str]:
+    """(metric, parameters, why there is no metric) of a short training."""
     status = run_status(store, selection, run)
     if status.state != "finished" or status.metric is None:
         detail = "" if status.failure is None else f": {status.failure.detail}"
         return None, None, f"its training has {'failed' if status.state == 'failed' else 'not finished'}{detail}"
     tip = find_tip(store, RunKeys(selection, run))
     parameters = None if tip is None or tip.record.answer is None else tip.record.answer.get("parameters")
-    return status.metric.value, parameters if isinstance(parameters, int) else None, ""
+    return status.metric, parameters if isinstance(parameters, int) else None, ""

@@ -140,6 +140,8 @@ class Supervisor:
         outcome, status = self._outcomes.get(run, self._unanswered()), self._statuses.of(run)
         if status.state == "finished":  # of several runs of a worker group that was lost, some may have finished
             return RunOutcome("finished", step=status.step)
+        if status.state == "failed" and outcome.kind == "lost" and status.failure is not None:
+            return RunOutcome("failed", status.failure.detail, status.step)
         return replace(outcome, step=max(outcome.step, status.step))
 
     def _unanswered(self) -> RunOutcome:

@@ -162,7 +162,7 @@ class Dataset(KindSettings, abc.ABC):
     [N]), "text" (tokens [T, N], and the next ones), or a name that a space of your own knows.
     `UNCOMPARED`: the fields outside an experiment's identity: where the data lies, and what only chooses among data
     whose digests are compared. `ADDED`: fields that came after the first release, left out of an identity at their
-    default, so that older releases can compare it.
+    default, so that older releases can compare it. `PLACES`: the fields that are local paths or URIs.
     `path`: where the data lies; `endpoint_url`: the S3 service from which it is read (absent: the one that the store
     settings name, else AWS's standard settings).
     """
@@ -170,6 +170,7 @@ class Dataset(KindSettings, abc.ABC):
     form: ClassVar[str]
     UNCOMPARED: ClassVar[frozenset[str]] = frozenset({"path", "endpoint_url"})
     ADDED: ClassVar[frozenset[str]] = frozenset()
+    PLACES: ClassVar[tuple[str, ...]] = ("path",)
 
     path: str | None = None
     endpoint_url: str | None = Field(None, description="S3 service of an s3:// path; absent: as store.endpoint_url")

@@ -5,9 +5,9 @@ A task knows no storage and no Ray; a sink knows no mathematics. Every rank has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import Field, JsonValue
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from ray_darts.tasks.collectives import Collectives
     from ray_darts.tasks.metrics import EpochMetrics
+
+_Result = TypeVar("_Result")
 
 StopReason = Literal["interrupted", "time_limit", "superseded", "store_given_up"]
 
@@ -98,6 +100,10 @@ class Sink(Protocol):
 
         Called on every rank; returns on rank 0 how many runs have done so, this one included.
         """
+        ...
+
+    def while_waiting(self, work: Callable[[], _Result]) -> _Result:
+        """Do this rank's work, which takes long, while the ranks exchange keep-alives; called on every rank."""
         ...
 
     def commit(self, snapshot: Snapshot) -> None:

@@ -69,6 +69,8 @@ class TaskLoop(abc.ABC):
         self._window = torch.zeros(self._agree_every, self._width, dtype=torch.float32, device=device)
         self._started_at = 0
         self._forget_commits()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
 
     @abc.abstractmethod
     def _advance_(self) -> Tensor | None:

@@ -150,7 +150,8 @@ class TrainingLoop(TaskLoop):
         test: dict[str, JsonValue] | None = None
         if self.config.training.test:
             openings = sink.test_opened(self._data.digests["data"])
-            opened = self._data.open_test(Progress(self.step, self.total_steps, self.epoch, self._epochs))
+            progress = Progress(self.step, self.total_steps, self.epoch, self._epochs)
+            opened = sink.while_waiting(lambda: self._data.open_test(progress))
             if opened is not None:
                 with self.training.scored_weights(*(self._best if best else ())):
                     sums = self._score(opened.batches(self._collectives.shard, self._device))

@@ -25,7 +25,8 @@ class TrainingRecord:
         """Record an epoch's validation; returns whether it is the best so far (of equal ones the first)."""
         name = f"validation_{self.ranking.metric}"
         finite = {key: _finite(value) for key, value in validation.items()}
-        self.losses.append(validation["validation_loss"])
+        loss = validation["validation_loss"]
+        self.losses.append(loss if math.isfinite(loss) else math.inf)
         self.last = finite
         value, best = finite[name], None if self.best is None else self.best[name]
         if value is None:

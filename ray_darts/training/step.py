@@ -39,6 +39,7 @@ class TrainingStep:
         self.weights, self.statistics = self.weight_step.weights, self.weight_step.statistics
         self._loss = network.training_loss
         if config.operation.compile:
+            torch.compiler.reset()  # runs of one worker group are other networks
             self._loss = torch.compile(self._loss, dynamic=False, backend=config.operation.compile_backend)
         self.healthy = torch.ones((), dtype=torch.bool, device=device)
         self.num_healthy = torch.zeros((), dtype=torch.int64, device=device)

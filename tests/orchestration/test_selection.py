@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ray_darts.artifacts.best import read_best
-from ray_darts.artifacts.keys import RunKeys, openings_prefix, selection_of
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, openings_prefix, selection_of
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.verify import verify_experiment
@@ -69,6 +69,22 @@ def test_the_cell_of_the_best_short_training_becomes_the_best(store: LocalStore)
     assert verify_experiment(store, EXPERIMENT).clean
     assert verify_experiment(store, selection_of(EXPERIMENT)).clean
     assert list(store.list_objects(openings_prefix(best_digest(store)))) == [], "the test set stays shut"
+
+
+def test_verify_knows_the_scores_of_a_selection_and_repairs_with_them(store: LocalStore) -> None:
+    plan = plan_selection(request_of(store), store)
+    assert plan.trainings is not None
+    for assignment in assigned_runs(store, plan.trainings):
+        search_here(assignment, store)
+    select(request_of(store), ignore)
+    key, best = ExperimentKeys(EXPERIMENT).best, read_best(store, EXPERIMENT)
+    forged = best.model_copy(update={"metric": best.metric.model_copy(update={"value": 0.99999})})
+    store.put(key, forged.to_bytes())
+    (problem,) = verify_experiment(store, EXPERIMENT).problems
+    assert "which no training has" in problem.detail
+    store.delete(key)
+    assert verify_experiment(store, EXPERIMENT, repair=True).clean
+    assert read_best(store, EXPERIMENT) == best
 
 
 def best_digest(store: LocalStore) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from ray_darts.tasks.collectives import Collectives
 from ray_darts.tasks.metrics import EpochMetrics
 
 CPU = torch.device("cpu")
+
+T = TypeVar("T")
 
 
 # digits in float64 with batches of 13, which no two or three ranks share evenly; three epochs of three steps
@@ -90,6 +92,10 @@ class Remembering:
         """Keep the digest."""
         self.tests.append(digest)
         return len(self.tests)
+
+    def while_waiting(self, work: Callable[[], T]) -> T:
+        """Do it."""
+        return work()
 
     def commit(self, snapshot: Snapshot) -> None:
         """Keep a snapshot."""

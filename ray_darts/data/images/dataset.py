@@ -27,6 +27,7 @@ class Images(Dataset):
     form: ClassVar[str] = "images"
     UNCOMPARED: ClassVar[frozenset[str]] = Dataset.UNCOMPARED | {"classes", "background", "test_path"}
     ADDED: ClassVar[frozenset[str]] = frozenset({"test_fraction"})
+    PLACES: ClassVar[tuple[str, ...]] = (*Dataset.PLACES, "test_path")
 
     kind: Literal["images"] = "images"
     source: Literal["digits", "cifar10", "folder", "parquet"] = "digits"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,9 @@ class ImageTrainingStreams:
                 f"the training part has {len(rows)} samples, fewer than training.batch_size = {training.batch_size}: "
                 "lower it, or raise data.fraction"
             )
+        place = data.settings.test_path
+        if training.test and place is not None and "://" not in place and not os.path.exists(place):
+            raise DataError(f"data.test_path {place} does not exist; it would be read after the last step")
         dtype = torch.float64 if training.precision == "float64" else torch.float32
         self._normalise = Normalise(data.mean, data.std, data.facts.image_size, dtype)
         self._rows = rows

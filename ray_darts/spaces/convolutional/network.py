@@ -18,10 +18,10 @@ from ray_darts.protocols.registry import find_operation
 from ray_darts.spaces.batch_norm import BatchNorm
 from ray_darts.spaces.classification import ClassifyingNetwork, Scores
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, halve
-from ray_darts.spaces.convolutional.space import SKIP, NetworkOptions, reduction_layers
+from ray_darts.spaces.convolutional.space import OPERATIONS, SKIP, NetworkOptions, reduction_layers
 from ray_darts.spaces.convolutional.stem import Stem, StemKind
 from ray_darts.spaces.layers import POOLS, Layers, Pool
-from ray_darts.spaces.own_operations import PassPolicy, build_operation
+from ray_darts.spaces.own_operations import PassPolicy, build_operation, check_operation
 
 
 class Halve(nn.Module):
@@ -148,6 +148,8 @@ class ConvolutionalNetwork(ClassifyingNetwork):
 
     def __init__(self, genotype: Genotype, facts: DataFacts, options: NetworkOptions) -> None:
         super().__init__()
+        for name in {name for cell in genotype.cells for node in cell.nodes for name, _ in node} - set(OPERATIONS):
+            check_operation(find_operation(name), options.channels)
         layers, channels, stem = options.layers, options.channels, options.stem
         self.stem = Stem(stem, facts.channels, channels, 0.1)
         self.cells = nn.ModuleList()

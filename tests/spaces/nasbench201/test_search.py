@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -27,6 +28,8 @@ from ray_darts.spaces.build import build_supernet
 from ray_darts.spaces.genotypes import read_genotype, write_text
 from ray_darts.tasks.collectives import Collectives, SingleRank
 from tests.search.ranks import RankProcesses
+
+T = TypeVar("T")
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 TINY = (
@@ -77,6 +80,10 @@ class Keeping:
     def test_opened(self, digest: str) -> int:
         """No search opens a test set."""
         raise AssertionError(digest)
+
+    def while_waiting(self, work: Callable[[], T]) -> T:
+        """Do it."""
+        return work()
 
     def commit(self, snapshot: Snapshot) -> None:
         """Keep it."""
