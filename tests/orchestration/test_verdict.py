@@ -42,15 +42,16 @@ def typed(store: LocalStore, log: Path, *words: str, overrides: tuple[str, ...] 
     """`ray-darts …` in a session of its own."""
     settings = [word for override in overrides for word in ("--set", override)]
     main = "from ray_darts.cli import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", main, *words, "--store", store.uri, "--json", *settings],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "RAY_AUTH_MODE": "disabled", "GLOO_SOCKET_IFNAME": "lo"},
-        stdout=subprocess.PIPE,
-        stderr=log.open("w"),
-        text=True,
-        start_new_session=True,
-    )
+    with log.open("w") as stderr:
+        return subprocess.Popen(
+            [sys.executable, "-c", main, *words, "--store", store.uri, "--json", *settings],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "RAY_AUTH_MODE": "disabled", "GLOO_SOCKET_IFNAME": "lo"},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+        )
 
 
 def killed_when(command: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
