@@ -30,13 +30,12 @@ def counted_reasons(reasons: Iterable[str]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in Counter(reasons).most_common(_MOST_REASONS))
 
 
-def classes_line(classes: Sequence[str], weight: Sequence[int], alpha: Sequence[int]) -> str:
-    """Classes in their order, with the samples of each in the weight half and in the alpha half."""
+def classes_line(
+    classes: Sequence[str], weight: Sequence[int], alpha: Sequence[int], parts: str = "weight half + alpha half"
+) -> str:
+    """Classes in their order, with the samples of each in two parts, those of a search unless `parts` names others."""
     each = [f"{shown_name(name)} {w} + {a}" for name, w, a in zip(classes, weight, alpha, strict=True)]
-    line = (
-        f"{len(classes)} classes, {sum(weight)} + {sum(alpha)} samples (weight half + alpha half): "
-        f"{', '.join(each[:_MOST_CLASSES])}"
-    )
+    line = f"{len(classes)} classes, {sum(weight)} + {sum(alpha)} samples ({parts}): {', '.join(each[:_MOST_CLASSES])}"
     if len(each) > _MOST_CLASSES:
         totals = [w + a for w, a in zip(weight, alpha, strict=True)]
         line += f" and {len(each) - _MOST_CLASSES} more; {min(totals)} to {max(totals)} samples a class"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from ray_darts.config.training import TrainingSettings
 from ray_darts.data.batch import Batch, Draws, Shard, to_device
 from ray_darts.data.images.augment import Normalise, crop_and_flip, cut_out
 from ray_darts.data.streams import ShuffledRows
+from ray_darts.data.summary import classes_line
 from ray_darts.data.test_access import check_may_open
 from ray_darts.errors import DataError
 from ray_darts.protocols.dataset import DataFacts, TestData
@@ -50,7 +52,13 @@ class ImageTrainingStreams:
 
     @property
     def facts(self) -> DataFacts:
-        return self._data.facts
+        """Those of the images; the last note counts the samples of this training's parts."""
+        facts = self._data.facts
+        validation = self._data.alpha_rows if self._training.hold_out else self._data.alpha_rows[:0]
+        counts = self._counts(self._rows), self._counts(validation)
+        line = classes_line(facts.description.classes, *counts, "training part + validation part")
+        about = replace(facts.description, notes=(*facts.description.notes[:-1], line))
+        return replace(facts, description=about)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -62,8 +70,11 @@ class ImageTrainingStreams:
 
     @property
     def class_counts(self) -> tuple[int, ...]:
-        labels = self._data.labels.numpy()[self._rows]
-        return tuple(np.bincount(labels, minlength=self.facts.num_classes).tolist())
+        return self._counts(self._rows)
+
+    def _counts(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
+        labels = self._data.labels.numpy()[rows]
+        return tuple(np.bincount(labels, minlength=self._data.facts.num_classes).tolist())
 
     def num_steps(self, epoch: int) -> int:
         """Full batches, the same number in every epoch."""
