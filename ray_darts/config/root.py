@@ -48,7 +48,7 @@ class SearchConfig(RunConfig):
         highest = self.operation.worker_range[1]
         mistakes = [
             *self.space.mistakes(self.data, self.search),
-            *self._shard_mistakes(highest),
+            *self._shard_mistakes("search", self.search, highest),
             *self.data.mistakes(self.search, highest),
             *self._unused_settings(),
             *self._compile_mistakes(),
@@ -57,19 +57,6 @@ class SearchConfig(RunConfig):
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return self
-
-    def _shard_mistakes(self, highest: int) -> Iterator[str]:
-        """Settings that leave a worker without samples, or batch norm without a full batch."""
-        search = self.search
-        shard = search.batch_size // highest
-        if shard == 0:
-            wanted = f"operation.workers {highest} exceeds search.batch_size {search.batch_size}"
-            yield f"{wanted}: a worker would have no sample"
-        elif search.accumulate > shard:
-            samples = f"the {shard} samples of a worker's shard ({highest} workers)"
-            yield f"search.accumulate {search.accumulate} exceeds {samples}"
-        if search.accumulate > 1 and search.batch_norm == "sync":
-            yield "search.batch_norm 'sync' needs search.accumulate 1: each micro-batch is normalised separately"
 
     def _compile_mistakes(self) -> Iterator[str]:
         """Settings that torch.compile cannot compile into one graph."""

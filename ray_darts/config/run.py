@@ -6,7 +6,7 @@ import abc
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
 from pydantic import BeforeValidator, Field, JsonValue, SerializeAsAny
 
@@ -27,6 +27,19 @@ _RUNTIME_FIELDS = ("checkpoint_cells", "formulation", "kernel", "compile", "comp
 """Settings of `operation` that change how a network is computed."""
 
 
+class BatchSettings(Protocol):
+    """How large a batch is, and how it is normalised."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def accumulate(self) -> int: ...
+
+    @property
+    def batch_norm(self) -> str: ...
+
+
 class RunConfig(Settings, abc.ABC):
     """The config of one experiment, whatever task its runs do.
 
@@ -43,6 +56,18 @@ class RunConfig(Settings, abc.ABC):
     data: Annotated[SerializeAsAny[Dataset], BeforeValidator(read_dataset)] = Field(default_factory=read_dataset)
     operation: OperationSettings = Field(default_factory=OperationSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
+
+    def _shard_mistakes(self, section: str, settings: BatchSettings, highest: int) -> Iterator[str]:
+        """Settings that leave one of `highest` workers without samples, or batch norm without a full batch."""
+        shard = settings.batch_size // highest
+        if shard == 0:
+            wanted = f"operation.workers {highest} exceeds {section}.batch_size {settings.batch_size}"
+            yield f"{wanted}: a worker would have no sample"
+        elif settings.accumulate > shard:
+            samples = f"the {shard} samples of a worker's shard ({highest} workers)"
+            yield f"{section}.accumulate {settings.accumulate} exceeds {samples}"
+        if settings.accumulate > 1 and settings.batch_norm == "sync":
+            yield f"{section}.batch_norm 'sync' needs {section}.accumulate 1: each micro-batch is normalised separately"
 
     @property
     @abc.abstractmethod

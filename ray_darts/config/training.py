@@ -121,7 +121,7 @@ class TrainingConfig(RunConfig):
         highest = self.operation.worker_range[1]
         mistakes = [
             *self._network_mistakes(),
-            *self._shard_mistakes(highest),
+            *self._shard_mistakes("training", self.training, highest),
             *self.data.training_mistakes(self.training, highest),
             *self._unused_settings(),
             *self._compile_mistakes(),
@@ -137,18 +137,6 @@ class TrainingConfig(RunConfig):
             yield f"a {self.network.kind} network needs {' or '.join(forms)}; {data}"
         for name in sorted(self.network.unused_settings & _changed(self.training)):
             yield f"training.{name} has no effect on a {self.network.kind} network: leave it out"
-
-    def _shard_mistakes(self, highest: int) -> Iterator[str]:
-        training = self.training
-        shard = training.batch_size // highest
-        if shard == 0:
-            wanted = f"operation.workers {highest} exceeds training.batch_size {training.batch_size}"
-            yield f"{wanted}: a worker would have no sample"
-        elif training.accumulate > shard:
-            samples = f"the {shard} samples of a worker's shard ({highest} workers)"
-            yield f"training.accumulate {training.accumulate} exceeds {samples}"
-        if training.accumulate > 1 and training.batch_norm == "sync":
-            yield "training.batch_norm 'sync' needs training.accumulate 1: each micro-batch is normalised separately"
 
     def _compile_mistakes(self) -> Iterator[str]:
         operation = self.operation

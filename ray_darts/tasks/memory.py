@@ -6,10 +6,10 @@ import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import torch
 
+from ray_darts.config.run import BatchSettings
 from ray_darts.errors import StepOutOfMemory
 
 _KIB = 1024
@@ -22,19 +22,6 @@ def peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIB
-
-
-class BatchSettings(Protocol):
-    """How large a pass is."""
-
-    @property
-    def batch_size(self) -> int: ...
-
-    @property
-    def accumulate(self) -> int: ...
-
-    @property
-    def batch_norm(self) -> str: ...
 
 
 @contextmanager
