@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ray_darts.config.training import TrainingConfig
 from ray_darts.data.open import open_data
 from ray_darts.spaces.genotypes import published
 from ray_darts.tasks.collectives import Collectives
@@ -33,9 +34,8 @@ def trained(collectives: Collectives, *overrides: str) -> tuple[NDArray[np.float
     return weights_of(loop), verdict.answer
 
 
-def text_trained(collectives: Collectives, folder: Path) -> tuple[NDArray[np.float64], object]:
-    """The same of a language model, which is averaged from the third epoch on."""
-    config = text_config(folder, "training.average_after=1", "weights.learning_rate=30.0", "training.epochs=4")
+def text_trained(collectives: Collectives, config: TrainingConfig) -> tuple[NDArray[np.float64], object]:
+    """The same of a language model."""
     cell = published("DARTS_V1", "recurrent")
     loop = tiny_loop(config, collectives, genotype=cell, data=open_data(config, 0))  # type: ignore[arg-type]
     return weights_of(loop), loop.run(Remembering()).answer
@@ -66,8 +66,10 @@ def test_local_batch_norm_is_another_function_at_each_world_size(ranks: RankProc
 
 
 def test_language_models_agree_too(ranks: RankProcesses, tmp_path: Path) -> None:
-    ((alone, answer),) = ranks.run(1, text_trained, tmp_path)
-    (first, other), (second, _) = ranks.run(2, text_trained, tmp_path)
+    """The weights are averaged from the third epoch on."""
+    config = text_config(tmp_path, "training.average_after=1", "weights.learning_rate=30.0", "training.epochs=4")
+    ((alone, answer),) = ranks.run(1, text_trained, config)
+    (first, other), (second, _) = ranks.run(2, text_trained, config)
     assert first.tobytes() == second.tobytes()
     np.testing.assert_allclose(first, alone, rtol=0, atol=1e-10)
     assert other["validation"]["last"] == pytest.approx(answer["validation"]["last"], rel=1e-9)  # type: ignore[index]
