@@ -12,8 +12,9 @@ from ray_darts.config import SearchConfig
 from ray_darts.data.batch import generator
 from ray_darts.data.open import load_data, open_data
 from ray_darts.data.text.dataset import Text
-from ray_darts.data.text.streams import TextSet, TextStreams, columns, window_starts
+from ray_darts.data.text.streams import TextSet, TextStreams
 from ray_darts.data.text.vocabulary import Vocabulary
+from ray_darts.data.text.windows import columns, full_or_half_windows
 from ray_darts.errors import DataError
 from tests.data.settings import ALONE, CPU, assert_shards_unite, assert_union, same, shards, text_config
 
@@ -64,7 +65,7 @@ def test_windows_tile_the_train_text_and_targets_are_the_next_words() -> None:
 
 
 def test_one_window_in_twenty_is_half_as_long() -> None:
-    lengths = np.diff(window_starts(generator(0, "lengths"), 350_000, 35))
+    lengths = np.diff(full_or_half_windows(generator(0, "lengths"), 350_000, 35))
     values, counts = np.unique(lengths[:-1], return_counts=True)
     assert values.tolist() == [17, 35]
     assert counts[0] / counts.sum() == pytest.approx(0.05, abs=0.005)
@@ -73,7 +74,7 @@ def test_one_window_in_twenty_is_half_as_long() -> None:
 @pytest.mark.parametrize("length", range(2, 30))
 def test_the_last_window_is_cut_and_never_shorter_than_two(length: int) -> None:
     for seed in range(5):
-        starts = window_starts(generator(seed), length, 5)
+        starts = full_or_half_windows(generator(seed), length, 5)
         assert starts[0] == 0
         assert length - 1 <= starts[-1] <= length
         assert set(np.diff(starts).tolist()) <= {2, 3, 4, 5}

@@ -12,8 +12,8 @@ from ray_darts.data.batch import Batch, Shard
 from ray_darts.data.locations import asking
 from ray_darts.data.memory import available_memory_bytes, check_memory
 from ray_darts.data.text.sources import open_text
-from ray_darts.data.text.streams import MEMORY_PER_TEXT_BYTE, TextSet, columns, text_digest
-from ray_darts.data.text.training import evaluation_windows
+from ray_darts.data.text.streams import MEMORY_PER_TEXT_BYTE, TextSet, text_digest
+from ray_darts.data.text.windows import columns, windows_in_order
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TextToTest:
 
     def batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """Windows of `bptt` rows; with more shards than columns, some hold no column (share 0)."""
-        return evaluation_windows(self.text_TB, self.bptt, "test", shard, device)
+        return windows_in_order(self.text_TB, self.bptt, "test", shard, device)
 
 
 def load_test_text(data: TextSet) -> TextToTest | None:
