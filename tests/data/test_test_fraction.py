@@ -33,8 +33,8 @@ def test_a_share_of_each_class_of_the_digits_is_held_out() -> None:
     ]
     held_out = np.sort(np.concatenate(drawn))
     assert test.num_samples == len(held_out) == 359
-    assert same(test.images_NHWC, whole.images_NHWC[torch.from_numpy(held_out)])
-    assert test.labels.tolist() == labels[held_out].tolist()
+    assert same(test.images.images_NHWC, whole.images_NHWC[torch.from_numpy(held_out)])
+    assert test.images.labels.tolist() == labels[held_out].tolist()
     others = np.setdiff1d(np.arange(len(labels)), held_out)
     assert same(data.images_NHWC, whole.images_NHWC[torch.from_numpy(others)])
     assert len(data.weight_rows) + len(data.alpha_rows) == 1797 - 359
@@ -99,7 +99,7 @@ def test_files_without_a_test_split_can_hold_a_share_out(tmp_path: Path) -> None
     test = must_open(data)
     both = np.concatenate([data.images_NHWC.numpy(), pixels_of(test)])
     assert sorted(picture.tobytes() for picture in both) == sorted(picture.tobytes() for picture in TRAIN)
-    assert test.labels.tolist() == [0, 0, 1, 1]
+    assert test.images.labels.tolist() == [0, 0, 1, 1]
 
 
 def test_a_class_without_a_held_out_sample_is_named(tmp_path: Path) -> None:

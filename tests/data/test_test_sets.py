@@ -21,13 +21,13 @@ from tests.data.settings import ALONE, CPU, assert_union, shards
 def test_the_test_folder_beside_the_train_folder_is_the_test_set(tmp_path: Path) -> None:
     test = must_open(in_folders(tmp_path))
     assert test.num_samples == 7
-    assert test.labels.tolist() == [0] * 4 + [1] * 3
+    assert test.images.labels.tolist() == [0] * 4 + [1] * 3
     assert np.array_equal(pixels_of(test), np.concatenate([TEST[0::2], TEST[1::2]]))
 
 
 def test_parquet_files_of_the_test_split_are_the_test_set(tmp_path: Path) -> None:
     test = must_open(in_parquet(tmp_path))
-    assert test.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
+    assert test.images.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
     assert np.array_equal(pixels_of(test), TEST)
 
 
@@ -39,7 +39,7 @@ def test_cifar10_has_its_own_test_set(tmp_path: Path, monkeypatch: pytest.Monkey
     assert np.array_equal(data.images_NHWC.numpy(), train)
     found = must_open(data)
     assert np.array_equal(pixels_of(found), test)
-    assert found.labels.tolist() == labels[:10]
+    assert found.images.labels.tolist() == labels[:10]
 
 
 def test_a_damaged_test_set_of_cifar10_is_not_looked_at_before_it_is_opened(
@@ -58,7 +58,7 @@ def test_the_batches_hold_all_once_in_order_normalised_as_the_training_images(tm
     test = must_open(data)
     batches = list(test.batches(ALONE, CPU))
     assert [batch.num_samples for batch in batches] == [3, 3, 1]
-    assert torch.cat([batch.targets for batch in batches]).tolist() == test.labels.tolist()
+    assert torch.cat([batch.targets for batch in batches]).tolist() == test.images.labels.tolist()
     images = torch.cat([batch.inputs for batch in batches]).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(images, (pixels_of(test) / 255 - data.mean) / data.std, rtol=0, atol=1e-12)
     for index, whole in enumerate(batches):
@@ -86,7 +86,7 @@ def test_a_class_may_have_no_test_picture_and_every_test_folder_is_a_class(tmp_p
     write_class_folders(tmp_path / "test", TEST[:1])
     (tmp_path / "test" / "c2").mkdir()
     data = load("folder", tmp_path)
-    assert must_open(data).labels.tolist() == [0]
+    assert must_open(data).images.labels.tolist() == [0]
     write_class_folders(tmp_path / "test", TEST[:4], 4)
     with pytest.raises(DataError, match=r"test has folders that are no class of the training data: c3; classes are c0"):
         opened(data)
@@ -97,7 +97,7 @@ def test_a_folder_that_the_training_leaves_out_is_left_out_of_the_test(tmp_path:
     write_class_folders(tmp_path / "test", TEST[:6], 3)
     test = must_open(load("folder", tmp_path, classes=["c2", "c0"]))
     assert np.array_equal(pixels_of(test), TEST[[2, 5, 0, 3]])
-    assert test.labels.tolist() == [0, 0, 1, 1]
+    assert test.images.labels.tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("names", [("",), ("test", "train")])

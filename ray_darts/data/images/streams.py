@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ray_darts.config.search import SearchSettings
 from ray_darts.config.training import TrainingSettings
-from ray_darts.data.batch import Batch, Draws, Shard, to_device
-from ray_darts.data.images.augment import Normalise, crop_and_flip
+from ray_darts.data.batch import Batch, Draws, Shard
+from ray_darts.data.images.augment import Normalise
+from ray_darts.data.images.batches import ImageBatches
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.decoding import DecodedPictures, decode_all
 from ray_darts.data.images.labels import check_labels, describe
@@ -55,6 +56,13 @@ class ImageSet:
     digests: dict[str, str]
     settings: Images
     s3: S3Service | None = None
+
+    def batches(self, precision: str, cutout: int = 0) -> ImageBatches:
+        """Batches of these samples, whose inputs are float64 at precision "float64" and else float32."""
+        dtype = torch.float64 if precision == "float64" else torch.float32
+        normalise = Normalise(self.mean, self.std, self.facts.image_size, dtype)
+        padding, flip = self.settings.padding, self.settings.flip
+        return ImageBatches(self.images_NHWC, self.labels, normalise, padding, flip, cutout)
 
     def streams(self, search: SearchSettings, seed: int) -> ImageStreams:
         """The streams of one seed. Raises: DataError when a half is smaller than a batch."""
@@ -133,7 +141,6 @@ class ImageStreams:
     def __init__(self, data: ImageSet, search: SearchSettings, seed: int) -> None:
         self._data = data
         self._seed = seed
-        self._settings = data.settings
         self._batch_size = search.batch_size
         for half, rows in (("weight", data.weight_rows), ("alpha", data.alpha_rows)):
             if len(rows) < self._batch_size:
@@ -141,8 +148,7 @@ class ImageStreams:
                     f"the {half} half has {len(rows)} samples, fewer than search.batch_size = {self._batch_size}: "
                     "lower it, or raise data.fraction"
                 )
-        dtype = torch.float64 if search.precision == "float64" else torch.float32
-        self._normalise = Normalise(data.mean, data.std, data.facts.image_size, dtype)
+        self._batches = data.batches(search.precision)
         self._train = ShuffledRows(data.weight_rows, seed, "train")
         self._validation = ShuffledRows(data.alpha_rows, seed, "validation")
 
@@ -177,34 +183,20 @@ class ImageStreams:
         train = self._train.epoch(epoch)[index * size + start : index * size + stop]
         validation = self._validation.take(step * size + start, step * size + stop)
         batches = [
-            self._batch(rows, Draws(self._seed, stream, step, start, stop, size), device, starts_epoch=index == 0)
+            self._batches.batch(
+                rows,
+                Draws(self._seed, stream, step, start, stop, size),
+                device,
+                augment=True,
+                starts_epoch=index == 0,
+            )
             for stream, rows in (("train", train), ("validation", validation))
         ]
         return batches[0], batches[1]
 
     def evaluation_batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """The alpha half in the source's order; a shard of the last batch may be empty (N = 0, share 0)."""
-        rows = self._data.alpha_rows
-        for step, first in enumerate(range(0, len(rows), self._batch_size)):
-            batch_rows = rows[first : first + self._batch_size]
-            start, stop = shard.bounds(len(batch_rows))
-            draws = Draws(self._seed, "evaluation", step, start, stop, len(batch_rows))
-            yield self._batch(batch_rows[start:stop], draws, device, starts_epoch=step == 0, augment=False)
-
-    def _batch(
-        self, rows: NDArray[np.int64], draws: Draws, device: torch.device, *, starts_epoch: bool, augment: bool = True
-    ) -> Batch:
-        chosen = torch.from_numpy(rows)
-        images_NHWC = to_device(self._data.images_NHWC.index_select(0, chosen), device)
-        if augment:
-            images_NHWC = crop_and_flip(images_NHWC, draws, padding=self._settings.padding, flip=self._settings.flip)
-        return Batch(
-            inputs=self._normalise(images_NHWC),
-            targets=to_device(self._data.labels.index_select(0, chosen), device),
-            draws=draws,
-            share=len(rows) / draws.total,
-            starts_epoch=starts_epoch,
-        )
+        return self._batches.in_order(self._data.alpha_rows, self._batch_size, "evaluation", shard, device)
 
 
 def _mean_and_std(

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ray_darts.data.batch import Batch, Draws, Shard, to_device
+from ray_darts.data.batch import Batch, Shard
 from ray_darts.data.images.augment import Normalise
+from ray_darts.data.images.batches import ImageBatches
 from ray_darts.data.images.decoding import decode_all
 from ray_darts.data.images.pictures import PictureShape
 from ray_darts.data.images.streams import ImageSet, samples_digest
@@ -26,30 +26,19 @@ logger = logging.getLogger("ray_darts.data")
 
 @dataclass(frozen=True)
 class ImagesToTest:
-    """TestData in the source's order: images uint8 [N, H, W, C] of the training images' shape, labels int64 [N]."""
+    """TestData in the source's order, `batch_size` at a time."""
 
-    images_NHWC: Tensor
-    labels: Tensor
+    images: ImageBatches
     digest: str
-    normalise: Normalise
     batch_size: int
 
     @property
     def num_samples(self) -> int:
-        return len(self.labels)
+        return len(self.images.labels)
 
     def batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
-        """All images, `batch_size` at a time; a shard of the last batch may be empty (N = 0, share 0)."""
-        for step, first in enumerate(range(0, self.num_samples, self.batch_size)):
-            total = min(self.batch_size, self.num_samples - first)
-            start, stop = shard.bounds(total)
-            chosen = slice(first + start, first + stop)
-            yield Batch(
-                inputs=self.normalise(to_device(self.images_NHWC[chosen], device)),
-                targets=to_device(self.labels[chosen], device),
-                draws=Draws(0, "test", step, start, stop, total),  # nothing is drawn: no seed
-                share=(stop - start) / total,
-            )
+        """All images; a shard of the last batch may be empty (N = 0, share 0)."""
+        return self.images.in_order(np.arange(self.num_samples), self.batch_size, "test", shard, device)
 
 
 def load_test_images(data: ImageSet, normalise: Normalise, batch_size: int) -> ImagesToTest | None:
@@ -78,13 +67,8 @@ def load_test_images(data: ImageSet, normalise: Normalise, batch_size: int) -> I
             shared,
             len(rows),
         )
-    return ImagesToTest(
-        torch.from_numpy(images_NHWC),
-        torch.from_numpy(labels),
-        samples_digest(images_NHWC, labels),
-        normalise,
-        batch_size,
-    )
+    images = ImageBatches(torch.from_numpy(images_NHWC), torch.from_numpy(labels), normalise)
+    return ImagesToTest(images, samples_digest(images_NHWC, labels), batch_size)
 
 
 def num_shared(test_NHWC: NDArray[np.uint8], training_NHWC: NDArray[np.uint8]) -> int:

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ray_darts.config.training import TrainingSettings
-from ray_darts.data.batch import Batch, Draws, Shard, to_device
-from ray_darts.data.images.augment import Normalise, crop_and_flip, cut_out
+from ray_darts.data.batch import Batch, Draws, Shard
 from ray_darts.data.streams import ShuffledRows
 from ray_darts.data.summary import classes_line
 from ray_darts.data.test_access import check_may_open
@@ -45,17 +44,16 @@ class ImageTrainingStreams:
         place = data.settings.test_path
         if training.test and place is not None and "://" not in place and not os.path.exists(place):
             raise DataError(f"data.test_path {place} does not exist; it would be read after the last step")
-        dtype = torch.float64 if training.precision == "float64" else torch.float32
-        self._normalise = Normalise(data.mean, data.std, data.facts.image_size, dtype)
+        self._batches = data.batches(training.precision, training.cutout)
         self._rows = rows
+        self._validation_rows = data.alpha_rows if training.hold_out else data.alpha_rows[:0]
         self._shuffled = ShuffledRows(rows, seed, "training")
 
     @property
     def facts(self) -> DataFacts:
         """Those of the images; the last note counts the samples of this training's parts."""
         facts = self._data.facts
-        validation = self._data.alpha_rows if self._training.hold_out else self._data.alpha_rows[:0]
-        counts = self._counts(self._rows), self._counts(validation)
+        counts = self._counts(self._rows), self._counts(self._validation_rows)
         line = classes_line(facts.description.classes, *counts, "training part + validation part")
         about = replace(facts.description, notes=(*facts.description.notes[:-1], line))
         return replace(facts, description=about)
@@ -92,34 +90,16 @@ class ImageTrainingStreams:
         start, stop = shard.bounds(size)
         rows = self._shuffled.epoch(epoch)[index * size + start : index * size + stop]
         draws = Draws(self._seed, "training", epoch * steps + index, start, stop, size)
-        images_NHWC = to_device(self._data.images_NHWC.index_select(0, torch.from_numpy(rows)), device)
-        settings = self._data.settings
-        images_NHWC = crop_and_flip(images_NHWC, draws, padding=settings.padding, flip=settings.flip)
-        inputs = self._normalise(images_NHWC)
-        if self._training.cutout:
-            inputs = cut_out(inputs, draws, side=self._training.cutout)
-        return self._batch(inputs, rows, draws, device)
+        return self._batches.batch(rows, draws, device, augment=True, starts_epoch=index == 0)
 
     def validation_batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """The alpha half in the source's order; a shard of the last batch may be empty."""
-        if not self._training.hold_out:
-            return
-        rows, size = self._data.alpha_rows, self._training.batch_size
-        for step, first in enumerate(range(0, len(rows), size)):
-            batch_rows = rows[first : first + size]
-            start, stop = shard.bounds(len(batch_rows))
-            draws = Draws(self._seed, "validation", step, start, stop, len(batch_rows))
-            chosen = batch_rows[start:stop]
-            images = to_device(self._data.images_NHWC.index_select(0, torch.from_numpy(chosen)), device)
-            yield self._batch(self._normalise(images), chosen, draws, device)
+        rows = self._validation_rows
+        return self._batches.in_order(rows, self._training.batch_size, "validation", shard, device)
 
     def open_test(self, progress: Progress) -> TestData | None:
         """Read the test set of the data's source."""
         check_may_open(progress, self._training)
         from ray_darts.data.images.test_set import load_test_images
 
-        return load_test_images(self._data, self._normalise, self._training.batch_size)
-
-    def _batch(self, inputs: torch.Tensor, rows: NDArray[np.int64], draws: Draws, device: torch.device) -> Batch:
-        labels = self._data.labels.index_select(0, torch.from_numpy(rows))
-        return Batch(inputs, to_device(labels, device), draws, share=len(rows) / draws.total)
+        return load_test_images(self._data, self._batches.normalise, self._training.batch_size)
