@@ -22,7 +22,7 @@ from ray_darts.protocols.dataset import SearchData
 from ray_darts.protocols.task import RunCoordinates, Sink
 from ray_darts.tasks.collectives import Collectives
 from ray_darts.tasks.loop import TaskLoop
-from ray_darts.tasks.metrics import CellMetrics, EpochMetrics
+from ray_darts.tasks.metrics import EpochMetrics, cell_metrics
 from ray_darts.tasks.weight_step import Arrays
 
 
@@ -113,15 +113,7 @@ class Draw(TaskLoop):
             step=self.step,
             train_loss=None,
             validation_loss=None,
-            cells={
-                cell.name: CellMetrics(
-                    entropy=seen.entropy[cell.name],
-                    skips=seen.skips[cell.name],
-                    parameter_free=seen.parameter_free[cell.name],
-                    margins=seen.margins[cell.name],
-                )
-                for cell in self.layout.cells
-            },
+            cells=cell_metrics(seen),
             genotype=seen.genotype.to_json(),
         )
 

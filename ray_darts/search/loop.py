@@ -30,7 +30,7 @@ from ray_darts.tasks.collectives import Collectives
 from ray_darts.tasks.evaluation import total_sums
 from ray_darts.tasks.loop import TaskLoop
 from ray_darts.tasks.memory import naming_what_would_fit, peak_bytes
-from ray_darts.tasks.metrics import CellMetrics, EpochMetrics
+from ray_darts.tasks.metrics import EpochMetrics, cell_metrics
 from ray_darts.tasks.precision import forward_autocast, matmul_precision
 from ray_darts.tasks.weight_step import Arrays
 
@@ -140,15 +140,7 @@ class SearchLoop(TaskLoop):
             weight_learning_rate=self._rate(self.epoch, 1.0),
             steps_per_s=self._steps_per_s,
             peak_memory_bytes=peak_bytes(self._device),
-            cells={
-                cell.name: CellMetrics(
-                    entropy=seen.entropy[cell.name],
-                    skips=seen.skips[cell.name],
-                    parameter_free=seen.parameter_free[cell.name],
-                    margins=seen.margins[cell.name],
-                )
-                for cell in self.layout.cells
-            },
+            cells=cell_metrics(seen),
             genotype=seen.genotype.to_json(),
             warning=warning,
         )

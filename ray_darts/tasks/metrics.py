@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from numbers import Real
+from typing import TYPE_CHECKING
 
 from pydantic import (
     BaseModel,
@@ -21,6 +22,9 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+
+if TYPE_CHECKING:
+    from ray_darts.genotype.decode import Decoding
 
 Scalar = float | int | str | None
 
@@ -55,6 +59,19 @@ class CellMetrics(_Report):
     skips: int = Field(description="skip connections among the kept edges")
     parameter_free: int = Field(description="kept edges whose operation has no weights")
     margins: tuple[float | None, ...] = Field(description="per kept edge: its softmax weight minus its rival's")
+
+
+def cell_metrics(seen: Decoding) -> dict[str, CellMetrics]:
+    """{cell: its metrics} of the decoded alphas."""
+    return {
+        cell: CellMetrics(
+            entropy=entropy,
+            skips=seen.skips[cell],
+            parameter_free=seen.parameter_free[cell],
+            margins=seen.margins[cell],
+        )
+        for cell, entropy in seen.entropy.items()
+    }
 
 
 class EpochMetrics(_Report):
