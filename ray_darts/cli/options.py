@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_STORE = "./results"
+from ray_darts.searches import DEFAULT_STORE as DEFAULT_STORE
 
 ExperimentName = Annotated[str, typer.Argument(metavar="EXP", help="Name of the experiment.", show_default=False)]
 Store = Annotated[
@@ -38,4 +38,24 @@ Figures = Annotated[
 ]
 Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="A preset (see `ray-darts presets`).")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A TOML file instead of a preset.")]
+Name = Annotated[
+    str | None, typer.Option("--name", metavar="EXP", help="Name of the experiment; absent: preset and digest.")
+]
+Workers = Annotated[
+    str | None, typer.Option("--workers", metavar="N", help="Workers per run, or MIN:MAX for elastic ones.")
+]
+AllowWorldSizeChange = Annotated[
+    bool,
+    typer.Option("--allow-world-size-change", help="Continue with another number of workers; results will differ."),
+]
+Address = Annotated[
+    str | None, typer.Option("--address", metavar="RAY", help="Address of a Ray cluster; absent: this machine.")
+]
+MaxHours = Annotated[
+    float | None, typer.Option("--max-hours", help="Stop after this many hours; the same command continues.")
+]
+MaxWorkerHours = Annotated[
+    float | None,
+    typer.Option("--max-worker-hours", help="Stop after this many hours of workers; the same command continues."),
+]
 Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to this file instead of stdout.")]

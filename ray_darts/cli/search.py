@@ -6,16 +6,27 @@ from typing import Annotated
 
 import typer
 
-from ray_darts.cli.options import DEFAULT_STORE, ConfigFile, Json, Overrides, Preset, Store
+from ray_darts.cli.options import (
+    DEFAULT_STORE,
+    Address,
+    AllowWorldSizeChange,
+    ConfigFile,
+    Json,
+    MaxHours,
+    MaxWorkerHours,
+    Name,
+    Overrides,
+    Preset,
+    Store,
+    Workers,
+)
 from ray_darts.cli.output import show_result
 
 
 def search(
     preset: Preset = None,
     config: ConfigFile = None,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="EXP", help="Name of the experiment; absent: preset and digest.")
-    ] = None,
+    name: Name = None,
     store: Store = DEFAULT_STORE,
     seeds: Annotated[str, typer.Option("--seeds", help="How many (4 is seeds 0 to 3), or a list: 0,3,7.")] = "4",
     methods: Annotated[
@@ -26,22 +37,15 @@ def search(
         str | None,
         typer.Option("--orders", help="Gradient orders, such as first,second; absent: all that a method defines."),
     ] = None,
-    workers: Annotated[
-        str | None, typer.Option("--workers", metavar="N", help="Workers per run, or MIN:MAX for elastic ones.")
-    ] = None,
+    workers: Workers = None,
     max_concurrent: Annotated[
         int | None,
         typer.Option("--max-concurrent", metavar="N", help="Runs at a time; absent: what the cluster holds."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Search failed runs again.")] = False,
-    allow_world_size_change: Annotated[
-        bool,
-        typer.Option("--allow-world-size-change", help="Continue with another number of workers; results will differ."),
-    ] = False,
+    allow_world_size_change: AllowWorldSizeChange = False,
     allow_local_batch_norm: Annotated[bool, typer.Option("--allow-local-batch-norm", hidden=True)] = False,
-    address: Annotated[
-        str | None, typer.Option("--address", metavar="RAY", help="Address of a Ray cluster; absent: this machine.")
-    ] = None,
+    address: Address = None,
     select: Annotated[
         bool,
         typer.Option("--select", help="Then train each found cell briefly from scratch, and rank by that."),
@@ -52,13 +56,8 @@ def search(
     max_multiply_adds: Annotated[
         int | None, typer.Option("--max-multiply-adds", metavar="N", help="Select no cell with a costlier network.")
     ] = None,
-    max_hours: Annotated[
-        float | None, typer.Option("--max-hours", help="Stop after this many hours; the same command continues.")
-    ] = None,
-    max_worker_hours: Annotated[
-        float | None,
-        typer.Option("--max-worker-hours", help="Stop after this many hours of workers; the same command continues."),
-    ] = None,
+    max_hours: MaxHours = None,
+    max_worker_hours: MaxWorkerHours = None,
     overrides: Overrides = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print runs, steps, memory, time and cost; write nothing.")

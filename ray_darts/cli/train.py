@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from ray_darts.cli.options import DEFAULT_STORE, ConfigFile, Json, Overrides, Preset, Store
+from ray_darts.cli.options import (
+    DEFAULT_STORE,
+    Address,
+    AllowWorldSizeChange,
+    ConfigFile,
+    Json,
+    MaxHours,
+    MaxWorkerHours,
+    Name,
+    Overrides,
+    Preset,
+    Store,
+    Workers,
+)
 from ray_darts.cli.output import show_result
 
 
@@ -20,14 +33,10 @@ def train(
     ],
     preset: Preset = None,
     config: ConfigFile = None,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="EXP", help="Name of the experiment; absent: preset and digest.")
-    ] = None,
+    name: Name = None,
     store: Store = DEFAULT_STORE,
     seeds: Annotated[str, typer.Option("--seeds", help="How many (3 is seeds 0 to 2), or a list: 0,3,7.")] = "3",
-    workers: Annotated[
-        str | None, typer.Option("--workers", metavar="N", help="Workers per run, or MIN:MAX for elastic ones.")
-    ] = None,
+    workers: Workers = None,
     max_concurrent: Annotated[
         int | None,
         typer.Option("--max-concurrent", metavar="N", help="Worker groups at a time; absent: what the cluster holds."),
@@ -39,20 +48,10 @@ def train(
         int | None, typer.Option("--max-multiply-adds", metavar="N", help="Refuse a costlier network.")
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train failed runs again.")] = False,
-    allow_world_size_change: Annotated[
-        bool,
-        typer.Option("--allow-world-size-change", help="Continue with another number of workers; results will differ."),
-    ] = False,
-    address: Annotated[
-        str | None, typer.Option("--address", metavar="RAY", help="Address of a Ray cluster; absent: this machine.")
-    ] = None,
-    max_hours: Annotated[
-        float | None, typer.Option("--max-hours", help="Stop after this many hours; the same command continues.")
-    ] = None,
-    max_worker_hours: Annotated[
-        float | None,
-        typer.Option("--max-worker-hours", help="Stop after this many hours of workers; the same command continues."),
-    ] = None,
+    allow_world_size_change: AllowWorldSizeChange = False,
+    address: Address = None,
+    max_hours: MaxHours = None,
+    max_worker_hours: MaxWorkerHours = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
