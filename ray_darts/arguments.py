@@ -54,17 +54,17 @@ def check_arguments(
     together with those found here. Raises: ConfigError with a line per mistake.
     """
     found = list(mistakes)
-    config = _collect(found, lambda: read_config(source, overrides, operation or {}))
-    some_seeds = _collect(found, lambda: _read_seeds(seeds))
+    config = collect(found, lambda: read_config(source, overrides, operation or {}))
+    some_seeds = collect(found, lambda: _read_seeds(seeds))
     some_methods: tuple[Method, ...] | None = ()
     some_orders = None
     if config is not None:
         if methods is not None:
-            some_methods = _collect(found, lambda: _read_methods(methods, config.method))
+            some_methods = collect(found, lambda: _read_methods(methods, config.method))
         if some_methods is not None:
             searched = some_methods or (config.method,)
-            some_orders = _collect(found, lambda: _read_orders(orders, searched))
-    experiment = _collect(found, lambda: _experiment(name, source, config))
+            some_orders = collect(found, lambda: _read_orders(orders, searched))
+    experiment = collect(found, lambda: _experiment(name, source, config))
     if found or config is None or some_seeds is None or some_orders is None or experiment is None:
         raise ConfigError("\n".join(found))
     return Arguments(config, experiment, some_seeds, some_orders, some_methods or ())
@@ -92,9 +92,9 @@ def check_training_arguments(
     Raises: ConfigError with a line per mistake.
     """
     found = list(mistakes)
-    config = _collect(found, lambda: _read(load_training_config, TrainingConfig, source, overrides, operation or {}))
-    some_seeds = _collect(found, lambda: _read_seeds(seeds))
-    experiment = _collect(found, lambda: _experiment(name, source, config, "-training"))
+    config = collect(found, lambda: _read(load_training_config, TrainingConfig, source, overrides, operation or {}))
+    some_seeds = collect(found, lambda: _read_seeds(seeds))
+    experiment = collect(found, lambda: _experiment(name, source, config, "-training"))
     if found or config is None or some_seeds is None or experiment is None:
         raise ConfigError("\n".join(found))
     return TrainingArguments(config, experiment, some_seeds)
@@ -171,7 +171,7 @@ def _read_methods(names: Sequence[str], of_config: Method) -> tuple[Method, ...]
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"methods = {names!r}: {wanted}, as a list")
     mistakes: list[str] = []
-    found = [of_config if name == of_config.kind else _collect(mistakes, partial(_method, name)) for name in names]
+    found = [of_config if name == of_config.kind else collect(mistakes, partial(_method, name)) for name in names]
     if not names or len(set(names)) < len(names):
         mistakes.append(f"methods = {','.join(names)!r}: {wanted}")
     if mistakes:
@@ -211,7 +211,8 @@ def _origin(source: object) -> str:
     return source if isinstance(source, str) else "search"
 
 
-def _collect(mistakes: list[str], read: Callable[[], _Read]) -> _Read | None:
+def collect(mistakes: list[str], read: Callable[[], _Read]) -> _Read | None:
+    """What `read` returns, or None where it raises ConfigError, whose lines are added to `mistakes`."""
     try:
         return read()
     except ConfigError as error:

@@ -63,9 +63,11 @@ def read_request(
     `operation`: fields of that section, None where not given. `mistakes`: found before, reported with those found here.
     Raises: ConfigError with a line per mistake.
     """
-    from ray_darts.arguments import check_arguments
+    from ray_darts.arguments import check_arguments, collect
     from ray_darts.orchestration.requests import SearchRequest
 
+    found = list(mistakes)
+    budget = collect(found, lambda: _read_budget(select, max_parameters, max_multiply_adds))
     checked = check_arguments(
         preset_or_config,
         seeds=seeds,
@@ -74,7 +76,7 @@ def read_request(
         name=name,
         overrides=overrides,
         operation=operation,
-        mistakes=mistakes,
+        mistakes=found,
     )
     return SearchRequest(
         checked.config,
@@ -83,7 +85,7 @@ def read_request(
         checked.seeds,
         checked.orders,
         methods=checked.methods,
-        select=read_budget(select, max_parameters, max_multiply_adds),
+        select=budget,
         retry_failed=retry_failed,
         allow_world_size_change=allow_world_size_change,
         address=address,
@@ -124,14 +126,12 @@ def run_selection(
     return replace(result, best=selection.best, selection=selection, exit_code=exit_code_of_outcomes(kinds))
 
 
-def read_budget(select: bool, max_parameters: int | None, max_multiply_adds: int | None) -> Budget | None:
+def _read_budget(select: bool, max_parameters: int | None, max_multiply_adds: int | None) -> Budget | None:
     """The budget of a selection, None without one. Raises: ConfigError for limits without a selection."""
     from ray_darts.orchestration.budget import Budget
 
-    limits = {"max_parameters": max_parameters, "max_multiply_adds": max_multiply_adds}
-    for name, limit in limits.items():
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-            raise ConfigError(f"{name} = {limit!r}: wanted is a whole number of at least 1")
-        if limit is not None and not select:
-            raise ConfigError(f"{name} limits a selection: give --select (select=True), too")
-    return Budget(**limits) if select else None
+    budget = Budget(max_parameters, max_multiply_adds)
+    if not select and budget != Budget():
+        name = "max_parameters" if max_parameters is not None else "max_multiply_adds"
+        raise ConfigError(f"{name} limits a selection: give --select (select=True), too")
+    return budget if select else None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 from ray_darts.errors import ConfigError
+from ray_darts.searches import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from ray_darts.arguments import TrainingSource
@@ -49,7 +50,7 @@ def train(
     preset_or_config: TrainingSource,
     *,
     seeds: int | Sequence[int] = DEFAULT_SEEDS,
-    store: str | Path = "./results",
+    store: str | Path = DEFAULT_STORE,
     name: str | None = None,
     observer: Observer | None = None,
     overrides: Sequence[str] = (),
@@ -97,7 +98,7 @@ def read_training_request(
     preset_or_config: TrainingSource,
     *,
     seeds: int | Sequence[int] = DEFAULT_SEEDS,
-    store: str | Path = "./results",
+    store: str | Path = DEFAULT_STORE,
     name: str | None = None,
     overrides: Sequence[str] = (),
     operation: Mapping[str, object] | None = None,
@@ -114,13 +115,16 @@ def read_training_request(
     """
     from ray_darts.api import read_genotype
     from ray_darts.architectures import find_architecture
-    from ray_darts.arguments import check_training_arguments
+    from ray_darts.arguments import check_training_arguments, collect
     from ray_darts.orchestration.budget import Budget
     from ray_darts.orchestration.trainings import TrainingRequest
 
+    mistaken = list(mistakes)
+    budget = collect(mistaken, lambda: Budget(max_parameters, max_multiply_adds))
     checked = check_training_arguments(
-        preset_or_config, seeds=seeds, name=name, overrides=overrides, operation=operation, mistakes=mistakes
+        preset_or_config, seeds=seeds, name=name, overrides=overrides, operation=operation, mistakes=mistaken
     )
+    assert budget is not None, "a mistake would have been raised"
     found: list[Genotype] = []
     for each in _listed(architectures):
         if isinstance(each, str):
@@ -142,7 +146,7 @@ def read_training_request(
         address=address,
     )
     request.check()
-    return request, Budget(max_parameters, max_multiply_adds)
+    return request, budget
 
 
 def _listed(architectures: ArchitectureSource | Sequence[ArchitectureSource]) -> Sequence[ArchitectureSource]:

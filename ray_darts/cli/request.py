@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_darts import searches
+from ray_darts.arguments import collect
 from ray_darts.cli.output import report_line
 from ray_darts.errors import ConfigError
 
@@ -42,19 +43,12 @@ def read_request(
 
     Raises: ConfigError with one line per mistake.
     """
-    if preset is not None and config is not None:
-        raise ConfigError("name either a preset or a config file")
+    source, mistakes = config_source(preset, config), list[str]()
     if allow_local_batch_norm:
         report_line("warning: --allow-local-batch-norm is now --allow-world-size-change; the old name goes in 0.3")
-    mistakes: list[str] = []
-    some_seeds: int | tuple[int, ...] = 1
-    try:
-        some_seeds = parse_seeds(seeds)
-    except ConfigError as error:
-        mistakes.append(str(error))
     return searches.read_request(
-        config if config is not None else preset or DEFAULT_PRESET,
-        seeds=some_seeds,
+        source,
+        seeds=seeds_or_mistake(seeds, mistakes),
         methods=_words(methods),
         orders=_words(orders),
         store=store,
@@ -78,6 +72,19 @@ def read_request(
 
 def _words(text: str | None) -> list[str] | None:
     return None if text is None else [word.strip() for word in text.split(",")]
+
+
+def config_source(preset: str | None, config: Path | None) -> str | Path:
+    """The one that is given, or the default preset. Raises: ConfigError for both."""
+    if preset is not None and config is not None:
+        raise ConfigError("name either a preset or a config file")
+    return config if config is not None else preset or DEFAULT_PRESET
+
+
+def seeds_or_mistake(text: str, mistakes: list[str]) -> int | tuple[int, ...]:
+    """The seeds of `--seeds`; where it cannot be read, any seed, and what is wrong is added to `mistakes`."""
+    seeds = collect(mistakes, lambda: parse_seeds(text))
+    return 1 if seeds is None else seeds
 
 
 def parse_seeds(text: str) -> int | tuple[int, ...]:

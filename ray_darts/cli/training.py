@@ -8,16 +8,13 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from ray_darts.cli.output import report_line
-from ray_darts.cli.request import parse_seeds
+from ray_darts.cli.request import config_source, seeds_or_mistake
 from ray_darts.cli.sweep import live_table, log_on_stderr, outcome_lines, report_end
-from ray_darts.errors import ConfigError
 from ray_darts.orchestration.budget import Budget
 from ray_darts.orchestration.trainings import TrainingRequest
 from ray_darts.report.amounts import counted
 from ray_darts.report.results import results_text
 from ray_darts.trainings import TrainingResult, read_training_request, run_training_request
-
-DEFAULT_PRESET = "digits"
 
 
 def request_of(
@@ -40,18 +37,11 @@ def request_of(
 
     Raises: ConfigError with a line per mistake, GenotypeError, StoreError.
     """
-    if preset is not None and config is not None:
-        raise ConfigError("name either a preset or a config file")
-    mistakes: list[str] = []
-    some_seeds: int | tuple[int, ...] = 1
-    try:
-        some_seeds = parse_seeds(seeds)
-    except ConfigError as error:
-        mistakes.append(str(error))
+    source, mistakes = config_source(preset, config), list[str]()
     return read_training_request(
         list(what),
-        config if config is not None else preset or DEFAULT_PRESET,
-        seeds=some_seeds,
+        source,
+        seeds=seeds_or_mistake(seeds, mistakes),
         store=store,
         name=name,
         overrides=overrides or (),

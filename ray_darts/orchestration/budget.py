@@ -25,10 +25,15 @@ _VOCABULARY = "vocabulary.json"
 @dataclass(frozen=True)
 class Budget:
     """Limits of a network: `max_parameters` without the auxiliary head, `max_multiply_adds` of one sample; None: no
-    limit."""
+    limit. Raises: ConfigError for a limit that is no whole number of at least 1."""
 
     max_parameters: int | None = None
     max_multiply_adds: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in vars(self).items():
+            if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+                raise ConfigError(f"{name} = {limit!r}: wanted is a whole number of at least 1")
 
     def excess(self, config: TrainingConfig, genotypes: Iterable[Genotype], facts: DataFacts | None) -> dict[str, str]:
         """{digest of a genotype: what exceeds a limit} of those that do. Raises: ConfigError without facts."""

@@ -7,6 +7,7 @@ import pytest
 from ray_darts.cli.app import app
 from ray_darts.cli.request import parse_seeds, read_request
 from ray_darts.errors import ConfigError
+from ray_darts.orchestration.budget import Budget
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,23 @@ def test_every_mistake_is_reported_at_once() -> None:
     message = str(refusal.value)
     for part in ("seeds = 0", "the method 'darts' does not define the order 'third'", "experiment '../x'"):
         assert part in message
+
+
+def test_limits_are_those_of_a_selection() -> None:
+    assert read_request().select is None
+    assert read_request(select=True).select == Budget()
+    assert read_request(select=True, max_parameters=10, max_multiply_adds=20).select == Budget(10, 20)
+
+
+@pytest.mark.parametrize("limit", ["max_parameters", "max_multiply_adds"])
+def test_a_limit_that_limits_nothing_is_refused(limit: str) -> None:
+    given: dict[str, Any] = {limit: 10}
+    with pytest.raises(ConfigError, match=f"{limit} limits a selection: give --select"):
+        read_request(**given)
+    for value in (0, -3, True, 1.5):
+        given = {limit: value}
+        with pytest.raises(ConfigError, match=f"seeds.*\n?.*{limit} = {value}: wanted is a whole number"):
+            read_request(select=True, seeds="x", **given)
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "Upper", "", "a" * 65, "a b"])

@@ -23,6 +23,7 @@ from tests.training.tiny import CELLS, TINY, tiny_config
         (("DARTS_V2", "--set", "training.auxiliary_weight=-1"), ["training.auxiliary_weight = -1"]),
         (("DARTS_V2", "--set", 'data={kind="text"}'), ["needs images; data.kind 'text' is text"]),
         (("DARTS_V2", "--max-parameters", "10"), ["36,586 parameters, at most 10 are allowed"]),
+        (("DARTS_V2", "--seeds", "0", "--max-parameters", "-3"), ["seeds = 0", "max_parameters = -3: wanted"]),
     ],
 )
 def test_a_mistake_is_reported_before_anything_is_written(
