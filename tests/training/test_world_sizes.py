@@ -38,7 +38,9 @@ def text_trained(collectives: Collectives, config: TrainingConfig) -> tuple[NDAr
     """The same of a language model."""
     cell = published("DARTS_V1", "recurrent")
     loop = tiny_loop(config, collectives, genotype=cell, data=open_data(config, 0))  # type: ignore[arg-type]
-    return weights_of(loop), loop.run(Remembering()).answer
+    verdict = loop.run(Remembering())
+    assert verdict.kind == "finished"
+    return weights_of(loop), verdict.answer
 
 
 def test_one_two_and_three_workers_agree_in_every_weight(ranks: RankProcesses) -> None:
