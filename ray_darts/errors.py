@@ -9,7 +9,7 @@ RayDartsError
 ├── TestSetClosed          the test set was asked for before a training's last step
 ├── SearchError            verdicts of a running search
 │   ├── NonFiniteStep      a loss, gradient or alpha became NaN or Inf
-│   ├── AlphaDivergence    ranks hold different alphas
+│   ├── RankDivergence     ranks hold different alphas or weights
 │   └── StepOutOfMemory    a step did not fit the device
 ├── StoreError             the store refused, or holds something it should not
 │   ├── StoreUnavailable   it did not answer for `give_up_s` (exit 75)
@@ -89,8 +89,8 @@ class NonFiniteStep(SearchError):
     """A loss, gradient or alpha became NaN or infinite; facts: rank, tensor, step."""
 
 
-class AlphaDivergence(SearchError):
-    """Ranks hold different alphas; facts: ranks, step."""
+class RankDivergence(SearchError):
+    """Ranks hold different alphas, or different weights of a training; facts: ranks, step."""
 
 
 class StepOutOfMemory(SearchError):

@@ -1,4 +1,4 @@
-"""Reads the config sections space, data and method; the registry finds the model of each by its `kind`."""
+"""Reads the config sections space, network, data and method; the registry finds the model of each by its `kind`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How and where a search runs. Not part of an experiment's identity; recorded with each claim of a run."""
+"""How and where runs are done. Not part of an experiment's identity; recorded with each claim of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OperationSettings(Settings):
     cpus_per_worker: int = Field(1, ge=1)
     threads: int = Field(1, ge=1, description="PyTorch threads per worker; changes results in the last bits")
     placement: Literal["PACK", "SPREAD"] = "PACK"
-    agree_every_steps: int = Field(20, ge=1, description="ranks compare alphas and decide together this often")
+    agree_every_steps: int = Field(20, ge=1, description="ranks compare their state and decide together this often")
     commit_every_s: float = Field(60.0, ge=0)
     max_pending_commits: int = Field(2, ge=1, description="commits in flight before the ranks pause")
     report_every_s: float = Field(60.0, gt=0, description="metrics to Ray Tune at most this often")

@@ -6,7 +6,6 @@ any rank: `healthy` stays on the device and masks each update; `num_healthy` cou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -24,10 +23,11 @@ from ray_darts.search.hypergradient import (
     first_order,
     second_order,
 )
-from ray_darts.spaces.supernet import Pass, Supernet
+from ray_darts.spaces.supernet import LossOutput, Pass, Supernet
 from ray_darts.tasks.collectives import Collectives
 from ray_darts.tasks.gradient import Objective
-from ray_darts.tasks.precision import forward_autocast, matmul_precision, parameter_dtype
+from ray_darts.tasks.objective import batch_objective
+from ray_darts.tasks.precision import parameter_dtype
 from ray_darts.tasks.weight_step import WeightStep
 
 Half = Literal["training", "validation"]
@@ -134,25 +134,13 @@ class BilevelStep:
         carries: list[Tensor] | None = None,
     ) -> Objective:
         """The loss on `batch` as an Objective; each micro-batch's new carry is appended to `carries`."""
-        settings = self.config.search
 
-        def evaluate(full: bool) -> Iterator[tuple[Tensor, Tensor]]:
-            loss_of = self._compiled.get("alpha_training" if full else half, self.supernet.loss)
-            start = 0
-            for micro in batch.split(settings.accumulate):
-                part = None if carry is None else carry[start : start + micro.num_samples]
-                start += micro.num_samples
-                with matmul_precision(settings, full=full):
-                    with forward_autocast(settings, self.device, full=full):
-                        mixing = self.architecture.mixing(purpose.value, progress.step, progress)
-                        output = loss_of(micro, part, purpose, mixing)
-                    if carries is not None and output.carry is not None:
-                        carries.append(output.carry)
-                    loss = output.loss * micro.share
-                    extras = torch.cat([loss.detach().reshape(1), output.sums.to(loss.dtype)])
-                    yield loss, extras
+        def loss_of(micro: Batch, part: Tensor | None, full: bool) -> LossOutput:
+            mixing = self.architecture.mixing(purpose.value, progress.step, progress)
+            compute = self._compiled.get("alpha_training" if full else half, self.supernet.loss)
+            return compute(micro, part, purpose, mixing)
 
-        return evaluate
+        return batch_objective(self.config.search, batch, carry, self.device, loss_of, carries)
 
     def _weight_step_(self, train: Batch, rate: float, progress: Progress) -> Tensor:
         """Do one SGD step; return the global batch's sums."""

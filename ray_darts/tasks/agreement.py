@@ -1,4 +1,4 @@
-"""Exchanges health, a digest of the alphas and each sink's requests between ranks, every few steps.
+"""Exchanges health, a digest of the state and each sink's requests between ranks, every few steps.
 
 One small all-gather; the result is the same on every rank, so all ranks commit, pause and stop at the same step.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ray_darts.protocols.task import StopReason, Wants
 from ray_darts.tasks.collectives import Collectives
@@ -20,7 +22,7 @@ _STOPS: tuple[StopReason, ...] = ("interrupted", "time_limit", "superseded", "st
 class Agreement:
     """Decisions of all ranks: rank 0's `commit` and `pause`, the `stop` of any rank.
 
-    `diverged`: the ranks whose alphas differ from rank 0's. `num_healthy`: finite steps of this attempt so far.
+    `diverged`: the ranks whose state differs from rank 0's. `num_healthy`: finite steps of this attempt so far.
     """
 
     commit: bool
@@ -32,10 +34,15 @@ class Agreement:
 
 
 def agree(
-    collectives: Collectives, wants: Wants, alphas: bytes, healthy: bool, num_healthy: int, device: torch.device
+    collectives: Collectives,
+    wants: Wants,
+    state: NDArray[np.generic],
+    healthy: bool,
+    num_healthy: int,
+    device: torch.device,
 ) -> Agreement:
-    """Exchange one row per rank. `alphas`: the bytes of this rank's alphas."""
-    digest = hashlib.sha256(alphas).digest()
+    """Exchange one row per rank. `state`: what must be bitwise equal on all ranks."""
+    digest = hashlib.sha256(np.ascontiguousarray(state).data).digest()
     stop = 0 if wants.stop is None else 1 + _STOPS.index(wants.stop)
     words = [int.from_bytes(digest[start : start + 8], "big", signed=True) for start in range(0, 32, 8)]
     row = torch.tensor([wants.commit, wants.pause, stop, healthy, num_healthy, *words], dtype=torch.int64)

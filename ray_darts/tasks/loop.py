@@ -19,7 +19,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from ray_darts.config import OperationSettings
-from ray_darts.errors import AlphaDivergence, NonFiniteStep, SearchError
+from ray_darts.errors import NonFiniteStep, RankDivergence, SearchError
 from ray_darts.protocols.task import Sink, Snapshot, Verdict
 from ray_darts.tasks.agreement import Agreement, agree
 from ray_darts.tasks.collectives import Collectives
@@ -208,7 +208,9 @@ class TaskLoop(abc.ABC):
         return None if agreed.stop is None else Verdict("stopped", self.step, detail=agreed.stop)
 
     def _agree(self, sink: Sink) -> Agreement:
-        state = self._agreed_state.detach().cpu().numpy().tobytes()
+        state = np.zeros(0, np.float32)  # one rank has nobody to compare with
+        if self._collectives.shard.world_size > 1:
+            state = self._agreed_state.detach().cpu().numpy()
         healthy, count = self._health
         return agree(self._collectives, sink.wants(), state, bool(healthy), int(count), self._device)
 
@@ -249,7 +251,7 @@ class TaskLoop(abc.ABC):
     def _diverged(self, agreed: Agreement) -> Verdict:
         ranks = list(agreed.diverged)
         message = f"the {self._agreed_name} of ranks {ranks} differ from rank 0's at step {self.step}"
-        return _failed("divergence", self.step, AlphaDivergence(message, ranks=ranks, step=self.step))
+        return _failed("divergence", self.step, RankDivergence(message, ranks=ranks, step=self.step))
 
     @property
     def _agreed_name(self) -> str:
@@ -259,9 +261,8 @@ class TaskLoop(abc.ABC):
     def _non_finite(self, sink: Sink, agreed: Agreement) -> Verdict | None:
         """Reset the loop to the step that failed; go on after it, or name the tensor and commit the steps before."""
         bad = self._started_at + agreed.num_healthy
-        while self.step > bad:
-            self.index -= 1
-            self.step -= 1
+        self.index -= self.step - bad
+        self.step = bad
         if self._recover_():
             self._row_epochs = self._row_epochs[: bad + 1 - self._committed]
             self.step = self._started_at = bad + 1

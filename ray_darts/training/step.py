@@ -17,9 +17,11 @@ from torch import Tensor
 from ray_darts.config import TrainingConfig
 from ray_darts.data.batch import Batch
 from ray_darts.spaces.derived import DerivedNetwork, LossSettings
+from ray_darts.spaces.supernet import LossOutput
 from ray_darts.tasks.collectives import Collectives, all_shards, own_shard
 from ray_darts.tasks.gradient import Objective
-from ray_darts.tasks.precision import forward_autocast, matmul_precision, parameter_dtype
+from ray_darts.tasks.objective import batch_objective
+from ray_darts.tasks.precision import parameter_dtype
 from ray_darts.tasks.weight_step import Arrays, WeightStep
 
 
@@ -27,7 +29,8 @@ class TrainingStep:
     """Updates one network; after each step all ranks have bitwise equal weights, averages and statistics.
 
     `totals` float64 [len(sum_names)]: the network's sums over all ranks since the epoch began. `average`: of the
-    weights after each step since `begin_averaging_`, None before (ASGD with lambda = 0 and t0 = 0, torch.optim.ASGD).
+    weights after each step since `begin_averaging_`, None before (ASGD, arXiv:1708.02182, section 3: the plain mean;
+    that of torch.optim.ASGD with t0 = 0 leaves the first of these steps out).
     """
 
     def __init__(
@@ -68,22 +71,11 @@ class TrainingStep:
 
     def objective(self, batch: Batch, settings: LossSettings, carries: list[Tensor] | None = None) -> Objective:
         """The training loss on `batch`; each micro-batch's new carry is appended to `carries`."""
-        training = self.config.training
 
-        def evaluate(full: bool) -> Iterator[tuple[Tensor, Tensor]]:
-            start = 0
-            for micro in batch.split(training.accumulate):
-                part = None if self.carry is None else self.carry[start : start + micro.num_samples]
-                start += micro.num_samples
-                with matmul_precision(training, full=full):
-                    with forward_autocast(training, self.device, full=full):
-                        output = self._loss(micro, part, settings)
-                    if carries is not None and output.carry is not None:
-                        carries.append(output.carry)
-                    loss = output.loss * micro.share
-                    yield loss, torch.cat([loss.detach().reshape(1), output.sums.to(loss.dtype)])
+        def loss_of(micro: Batch, part: Tensor | None, full: bool) -> LossOutput:
+            return self._loss(micro, part, settings)
 
-        return evaluate
+        return batch_objective(self.config.training, batch, self.carry, self.device, loss_of, carries)
 
     def begin_averaging_(self) -> None:
         """Average the weights after each step from now on."""
@@ -109,10 +101,12 @@ class TrainingStep:
             self.network.train()
 
     def restore_(self, weights: Tensor, statistics: Tensor) -> None:
-        """Go on from these weights, without momentum, as if all steps so far had been finite."""
+        """Go on from these weights, without momentum and hidden state, as if all steps so far had been finite."""
         self.weights.vector.copy_(weights)
         self.statistics.vector.copy_(statistics)
         self.weight_step.sgd.momentum_buffer.zero_()
+        if self.carry is not None:
+            self.carry = torch.zeros_like(self.carry)
         if self.average is not None:
             self.begin_averaging_()
         self.healthy.fill_(True)
