@@ -86,8 +86,6 @@ class SearchConfig(RunConfig):
             )
         defaults = OperationSettings()
         unused = {name: getattr(defaults, name) for name in ("checkpoint_cells", "formulation", "compile")}
-        if not self.selection.training.hold_out:
-            raise ConfigError("selection.training.hold_out: a selection ranks by the alpha half")
         runs = max(self.operation.runs_per_start, _SELECTION_RUNS_PER_START)
         operation = self.operation.model_copy(update={**unused, "runs_per_start": runs})
         return TrainingConfig(
@@ -95,7 +93,7 @@ class SearchConfig(RunConfig):
             data=self.data,
             network=self.selection.network,
             weights=self.selection.weights,
-            training=self.selection.training.model_copy(update={"test": False}),
+            training=self.selection.training,
             operation=operation,
             store=self.store,
         )

@@ -20,13 +20,11 @@ class SelectionSettings(Settings):
     weights: TrainingOptimiser = Field(default_factory=TrainingOptimiser)
     training: TrainingSettings = Field(default_factory=lambda: TrainingSettings(test=False))
 
-    @field_validator("training", mode="before")
+    @field_validator("training")
     @classmethod
-    def _test_stays_closed(cls, training: object) -> object:
-        if isinstance(training, dict):
-            if training.get("test", False):
-                raise ValueError("test: a selection never opens the test set")
-            if not training.get("hold_out", True):
-                raise ValueError("hold_out: a selection ranks by the alpha half")
-            return {**training, "test": False}
-        return training
+    def _test_stays_closed(cls, training: TrainingSettings) -> TrainingSettings:
+        if training.test and "test" in training.model_fields_set:
+            raise ValueError("test: a selection never opens the test set")
+        if not training.hold_out:
+            raise ValueError("hold_out: a selection ranks by the alpha half")
+        return training.model_copy(update={"test": False})

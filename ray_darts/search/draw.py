@@ -5,7 +5,6 @@ It leaves what a search leaves, so that whatever reads a search also reads a dra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -20,6 +19,7 @@ from ray_darts.genotype.decode import Decoding
 from ray_darts.genotype.layout import ALPHAS
 from ray_darts.protocols.dataset import SearchData
 from ray_darts.protocols.task import RunCoordinates, Sink
+from ray_darts.search.watch import found_answer
 from ray_darts.tasks.collectives import Collectives
 from ray_darts.tasks.loop import TaskLoop
 from ray_darts.tasks.metrics import EpochMetrics, cell_metrics
@@ -95,15 +95,7 @@ class Draw(TaskLoop):
         """There is none."""
 
     def _finish(self, sink: Sink) -> tuple[str, Mapping[str, JsonValue]]:
-        ranking = self._space.ranking
-        metric: dict[str, JsonValue] = {
-            "name": f"supernet_validation_{ranking.metric}",
-            "value": None,
-            "direction": ranking.direction,
-            "ranking": "interim",
-        }
-        genotype: JsonValue = json.loads(self._decoded().genotype.to_json())
-        return "", {"genotype": genotype, "genotype_step": self.step, "metric": metric}
+        return "", found_answer(self._decoded().genotype, self.step, self._space.ranking, None)
 
     def _epoch_metrics(self) -> EpochMetrics:
         """The architecture; no loss, for there are no weights."""

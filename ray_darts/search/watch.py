@@ -88,14 +88,7 @@ class CollapseWatch:
     def answer(self, ranking: Ranking) -> dict[str, JsonValue]:
         """The result of a finished search, JSON-able: genotype, the step of its alphas, the interim metric."""
         assert self.genotype is not None
-        metric: dict[str, JsonValue] = {
-            "name": f"supernet_validation_{ranking.metric}",
-            "value": self.metric,
-            "direction": ranking.direction,
-            "ranking": "interim",
-        }
-        genotype: JsonValue = json.loads(self.genotype.to_json())
-        return {"genotype": genotype, "genotype_step": self.genotype_step, "metric": metric}
+        return found_answer(self.genotype, self.genotype_step, ranking, self.metric)
 
     def state_dict(self) -> dict[str, object]:
         """JSON-able."""
@@ -121,3 +114,15 @@ class CollapseWatch:
         self.genotype_step, self.metric = step, metric
         self._since, self._met_since = dict(since), met_since
         self.collapsed, self._sound = bool(state["collapsed"]), bool(state["sound"])
+
+
+def found_answer(genotype: Genotype, step: int, ranking: Ranking, value: float | None) -> dict[str, JsonValue]:
+    """The answer that names a genotype, JSON-able. `step`: of its alphas; `value`: of the supernet's own metric."""
+    metric: dict[str, JsonValue] = {
+        "name": f"supernet_validation_{ranking.metric}",
+        "value": value,
+        "direction": ranking.direction,
+        "ranking": "interim",
+    }
+    plain: JsonValue = json.loads(genotype.to_json())
+    return {"genotype": plain, "genotype_step": step, "metric": metric}

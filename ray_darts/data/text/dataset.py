@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from ray_darts.config.search import SearchSettings
+    from ray_darts.config.training import TrainingSettings
     from ray_darts.data.batch import Batch
 
 _FEWEST_COLUMNS = 2
@@ -66,11 +67,14 @@ class Text(Dataset):
         words = _PUBLISHED_WORDS.get(self.source)
         return None if words is None else DataFacts(min(words, self.vocabulary_size))
 
+    def training_mistakes(self, training: TrainingSettings, workers: int) -> Iterator[str]:
+        """As of a search, the windows of all epochs are drawn at the start."""
+        yield from _epochs_mistakes("training", training.epochs)
+
     def mistakes(self, search: SearchSettings, workers: int) -> Iterator[str]:
         """Batch norm takes statistics over columns: each worker needs two of them in every micro-batch. The number of
         steps is known once the windows of all epochs are drawn."""
-        if search.epochs > _MOST_EPOCHS:
-            yield f"search.epochs = {search.epochs}: text has at most {_MOST_EPOCHS:,} epochs, each draws its windows"
+        yield from _epochs_mistakes("search", search.epochs)
         shard = search.batch_size // workers
         if shard >= search.accumulate and shard // search.accumulate < _FEWEST_COLUMNS:
             yield "batch norm on text needs 2 columns in each micro-batch of each worker: raise search.batch_size"
@@ -79,3 +83,8 @@ class Text(Dataset):
                 f"data.evaluation_batch_size {self.evaluation_batch_size} leaves a worker fewer than 2 columns, "
                 f"too few for batch norm ({workers} workers)"
             )
+
+
+def _epochs_mistakes(section: str, epochs: int) -> Iterator[str]:
+    if epochs > _MOST_EPOCHS:
+        yield f"{section}.epochs = {epochs}: text has at most {_MOST_EPOCHS:,} epochs, each draws its windows"

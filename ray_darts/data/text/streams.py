@@ -20,13 +20,13 @@ from ray_darts.data.locations import S3Service, asked_service
 from ray_darts.data.memory import check_memory
 from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import open_text
+from ray_darts.data.text.training import TextTrainingStreams
 from ray_darts.data.text.vocabulary import Vocabulary, read_training_text
 from ray_darts.data.text.windows import EpochWindows, columns, full_or_half_windows, window, windows_in_order
 from ray_darts.protocols.dataset import DataDescription, DataFacts
 
 if TYPE_CHECKING:
     from ray_darts.config.training import TrainingSettings
-    from ray_darts.data.text.training import TextTrainingStreams
 
 MEMORY_PER_TEXT_BYTE = 4  # a word has at least two bytes with its separator, and is numbered twice in int32
 
@@ -52,7 +52,6 @@ class TextSet:
 
     def training_streams(self, training: TrainingSettings, seed: int) -> TextTrainingStreams:
         """The streams of one seed of a training. Raises: DataError when a text is too short for its columns."""
-        from ray_darts.data.text.training import TextTrainingStreams
 
         return TextTrainingStreams(self, training, seed)
 
