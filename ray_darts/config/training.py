@@ -10,13 +10,14 @@ from pydantic import BeforeValidator, Field, JsonValue, SerializeAsAny, model_va
 from ray_darts.config.kinds import read_network
 from ray_darts.config.run import RunConfig, defaults_of
 from ray_darts.config.sgd import SgdSettings
-from ray_darts.errors import DataError
+from ray_darts.errors import ConfigError, DataError
 from ray_darts.genotype.layout import SpaceLayout
 from ray_darts.protocols.dataset import TrainableData
 from ray_darts.protocols.settings import Settings
 from ray_darts.protocols.space import NetworkSettings
 
 if TYPE_CHECKING:
+    from ray_darts.genotype.genotype import Genotype
     from ray_darts.protocols.dataset import LoadedData, TrainingData
 
 
@@ -138,6 +139,19 @@ class TrainingConfig(RunConfig):
         for name in sorted(self.network.unused_settings & _changed(self.training)):
             yield f"training.{name} has no effect on a {self.network.kind} network: leave it out"
 
+        if self.training.average_after is not None and self.data.form == "images":
+            yield "training.average_after is for text: running statistics of batch norm do not fit averaged weights"
+        if getattr(self.network, "auxiliary", False):
+            yield "network.auxiliary follows from training.auxiliary_weight: leave it out"
+
+    def check_genotype(self, genotype: Genotype) -> None:
+        """Raises: ConfigError where its network is of another kind."""
+        if genotype.space != self.network.kind:
+            raise ConfigError(
+                f"a genotype of space {genotype.space!r} cannot be trained with network.kind {self.network.kind!r}: "
+                f"choose a preset or config with network.kind={genotype.space}"
+            )
+
     def _compile_mistakes(self) -> Iterator[str]:
         operation = self.operation
         if operation.compile not in ((), ("training",)):
@@ -153,12 +167,12 @@ class TrainingConfig(RunConfig):
 
     @property
     def runtime_fields(self) -> frozenset[str]:
-        """Of every derived network."""
-        return frozenset({"kernel", "compile", "compile_backend"})
+        """Those of the network."""
+        return self.network.runtime_fields
 
     @property
     def _computed(self) -> str:
-        return "a training"
+        return f"a {self.network.kind} network"
 
     @property
     def batch_norm(self) -> Literal["local", "sync"]:

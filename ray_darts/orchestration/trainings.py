@@ -47,11 +47,7 @@ class TrainingRequest(SweepRequest):
         if not self.genotypes or not self.seeds:
             raise ConfigError("nothing to train: at least one genotype and one seed are wanted")
         for genotype in self.genotypes:
-            if genotype.space != self.config.network.kind:
-                raise ConfigError(
-                    f"a genotype of space {genotype.space!r} cannot be trained with network.kind "
-                    f"{self.config.network.kind!r}: choose a preset or config with network.kind={genotype.space}"
-                )
+            self.config.check_genotype(genotype)
         super().check()
 
     def register(

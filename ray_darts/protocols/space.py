@@ -43,9 +43,11 @@ class NetworkSettings(KindSettings):
     """The sizes of a space's derived networks; `kind` is the space's.
 
     `data_forms`: the forms of batches that they take. `unused_settings`: fields of TrainingSettings without effect.
+    `runtime_fields`: the settings of `operation` that they use, of those that change how a network is computed.
     """
 
     data_forms: ClassVar[tuple[str, ...]] = ()
+    runtime_fields: ClassVar[frozenset[str]] = frozenset({"compile", "compile_backend"})
     unused_settings: ClassVar[frozenset[str]] = frozenset()
 
 

@@ -118,7 +118,6 @@ class Task(Protocol):
     """
 
     kind: ClassVar[str]
-    documents: tuple[str, ...]
     step: int
     total_steps: int
 
@@ -132,6 +131,9 @@ class Task(Protocol):
     ) -> None:
         """Start at the first step; every rank calls with the same config (of the task's own kind) and coordinates."""
         ...
+
+    @property
+    def documents(self) -> tuple[str, ...]: ...
 
     def load_state_dict(self, tensors: Mapping[str, NDArray[np.generic]], state: Mapping[str, object]) -> None:
         """Continue from a Snapshot's tensors and state, written at any world size."""

@@ -8,11 +8,11 @@ from ray_darts.config import TrainingConfig
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.protocols.registry import find_space
+from ray_darts.protocols.space import NetworkSettings
 from ray_darts.spaces.batch_norm import use_kernel
 from ray_darts.spaces.build import seeded
 from ray_darts.spaces.derived import DerivedNetwork
-from ray_darts.spaces.genotypes import checked
+from ray_darts.spaces.genotypes import checked, space_of
 from ray_darts.spaces.kernel import Kernel
 
 logger = logging.getLogger("ray_darts.training")
@@ -24,42 +24,44 @@ def build_derived(config: TrainingConfig, genotype: Genotype, facts: DataFacts, 
     With `training.auxiliary_weight` it has an auxiliary head, unless its maps are too small: then a warning is logged.
     Raises: GenotypeError, ConfigError where genotype, space and settings do not fit.
     """
-    _check(config, genotype)
+    config.check_genotype(genotype)
     if config.training.auxiliary_weight > 0:
         try:
             return build_with_auxiliary(config, genotype, facts, seed)
         except ConfigError as error:
             logger.warning("warning: %s: training without the auxiliary head", error)
-    return _built(config, genotype, facts, seed, {})
+    return _with_kernel(config, network_of(genotype, config.network, facts, seed))
 
 
 def build_with_auxiliary(config: TrainingConfig, genotype: Genotype, facts: DataFacts, seed: int) -> DerivedNetwork:
     """As `build_derived`, always with an auxiliary head. Raises: ConfigError where the space has none or the maps are
     too small for it."""
-    _check(config, genotype)
-    return _built(config, genotype, facts, seed, {"auxiliary": True})
+    config.check_genotype(genotype)
+    return _with_kernel(config, network_of(genotype, config.network, facts, seed, auxiliary=True))
 
 
-def _check(config: TrainingConfig, genotype: Genotype) -> None:
-    if genotype.space != config.network.kind:
-        raise ConfigError(
-            f"the genotype is of space {genotype.space!r}, network.kind is {config.network.kind!r}: choose a preset or "
-            f"config with network.kind={genotype.space}"
-        )
-    checked(genotype)
-
-
-def _built(
-    config: TrainingConfig, genotype: Genotype, facts: DataFacts, seed: int, more: dict[str, object]
+def network_of(
+    genotype: Genotype, settings: NetworkSettings, facts: DataFacts, seed: int, *, auxiliary: bool = False
 ) -> DerivedNetwork:
-    options = {**config.network.model_dump(exclude={"kind"}), **more}
+    """The network of `genotype` with these settings on the CPU in float32, with an auxiliary head or without one.
+
+    Raises: GenotypeError, also where its space is not installed; ConfigError.
+    """
+    checked(genotype)
+    options = settings.model_dump(exclude={"kind"})
+    if auxiliary or "auxiliary" in options:
+        options["auxiliary"] = auxiliary
     with seeded(seed):
-        network = find_space(genotype.space).network(genotype, facts, **options)
+        network = space_of(genotype).network(genotype, facts, **options)
     if not isinstance(network, DerivedNetwork):
         raise ConfigError(
-            f"the networks of the space {genotype.space!r} cannot be trained by ray_darts: they are no "
+            f"the networks of the space {genotype.space!r} can be neither trained nor exported: they are no "
             "ray_darts.spaces.derived.DerivedNetwork"
         )
+    return network
+
+
+def _with_kernel(config: TrainingConfig, network: DerivedNetwork) -> DerivedNetwork:
     if config.operation.kernel == "compiled":
         use_kernel(network, Kernel())
     return network

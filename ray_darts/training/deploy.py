@@ -18,15 +18,15 @@ import torch
 from numpy.typing import NDArray
 from pydantic import JsonValue
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ray_darts.errors import ConfigError, CorruptObject
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.space import NetworkSettings
-from ray_darts.spaces.build import seeded
 from ray_darts.spaces.derived import DerivedNetwork
-from ray_darts.spaces.genotypes import checked, space_of
+from ray_darts.tasks.counting import OperatorCounter
+from ray_darts.tasks.meta_calls import plain_call
+from ray_darts.training.build import network_of
 
 ABOUT = "ray_darts.json"
 """Name of the JSON text in a .pt2 file (`extra_files`), and of the metadata of an .onnx file."""
@@ -157,16 +157,7 @@ def trained_network(
     Raises: GenotypeError when its space is not installed; ConfigError; CorruptObject when the weights do not fit, or
     the network has not `num_parameters` parameters.
     """
-    checked(genotype)
-    options = settings.model_dump(exclude={"kind"})
-    if "auxiliary" in options:
-        options["auxiliary"] = False
-    with seeded(0):
-        network = space_of(genotype).network(genotype, facts, **options)
-    if not isinstance(network, DerivedNetwork):
-        raise ConfigError(
-            f"the networks of the space {genotype.space!r} are no DerivedNetwork: they cannot be exported"
-        )
+    network = network_of(genotype, settings, facts, seed=0)
     if network.main_parameters != num_parameters:
         raise CorruptObject(f"the network has {network.main_parameters} parameters, the trained one {num_parameters}")
     names = {name for name, _ in network.named_parameters()}
@@ -185,9 +176,10 @@ def trained_network(
 
 def multiply_adds(program: Program) -> int:
     """Of one sample: those of convolutions and matrix products."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    counter = OperatorCounter(plain_call)
+    with torch.no_grad(), counter:
         program(*program.example(1))
-    return int(counter.get_total_flops()) // 2
+    return round(counter.flops / 2)
 
 
 def traced(program: Program) -> torch.export.ExportedProgram:

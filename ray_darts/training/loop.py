@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -32,7 +31,7 @@ from ray_darts.tasks.metrics import EpochMetrics
 from ray_darts.tasks.precision import forward_autocast, matmul_precision
 from ray_darts.tasks.weight_step import Arrays
 from ray_darts.training.build import build_derived
-from ray_darts.training.record import TrainingRecord
+from ray_darts.training.record import TrainingRecord, finite_or_none
 from ray_darts.training.step import TrainingStep
 
 
@@ -51,8 +50,6 @@ class TrainingLoop(TaskLoop):
     ) -> None:
         assert coordinates.genotype is not None, "a training has a genotype"
         self.config, self._data = config, data
-        best = ("weights_best.safetensors",) if config.training.hold_out else ()
-        self.documents = ("result.json", "weights_last.safetensors", *best, "metrics.parquet")
         self._genotype, self._plain_genotype = Genotype.from_data(coordinates.genotype), coordinates.genotype
         self._ranking = find_space(self._genotype.space).ranking
         network = build_derived(config, self._genotype, data.facts, coordinates.seed)
@@ -62,10 +59,16 @@ class TrainingLoop(TaskLoop):
         self.training = TrainingStep(config, network, collectives, device)
         self.network = network
         self.record = TrainingRecord(self._ranking)
-        self._best = self.training.weights.vector.clone(), self.training.statistics.vector.clone()
+        self._best: tuple[Tensor, Tensor] | None = None
         balanced = config.training.class_weights == "balanced"
         self._class_weights = _class_weights(data.class_counts, device) if balanced else None
         super().__init__(config.operation, data, config.training.epochs, collectives, device)
+
+    @property
+    def documents(self) -> tuple[str, ...]:
+        """The best weights are among them once a validation had a finite metric."""
+        best = () if self._best is None else ("weights_best.safetensors",)
+        return ("result.json", "weights_last.safetensors", *best, "metrics.parquet")
 
     @property
     def _health(self) -> tuple[Tensor, Tensor]:
@@ -100,13 +103,13 @@ class TrainingLoop(TaskLoop):
 
     def _epoch_metrics(self) -> EpochMetrics:
         """The epoch's row. Train: sums over its steps, in train mode; validation: the held-out part at its end."""
-        quality = dict(self.network.summarise(self.training.totals.tolist(), "train"))
+        totals = self.training.totals.tolist()
+        quality = dict(self.network.summarise(totals, "train")) if totals[-1] else {}  # no step may have been finite
         if self.config.training.hold_out:
             with self.training.scored_weights():
                 validation = self._validate()
                 if self.record.observe(self.epoch, validation):
-                    for kept, now in zip(self._best, self._scored(), strict=True):
-                        kept.copy_(now)
+                    self._best = self.training.weights.vector.clone(), self.training.statistics.vector.clone()
             quality |= validation
             averages = self.training.average is not None
             if not averages and self.record.averaging_is_due(self.config.training.average_after):
@@ -114,16 +117,13 @@ class TrainingLoop(TaskLoop):
         return EpochMetrics(
             epoch=self.epoch,
             step=self.step,
-            train_loss=quality.pop("train_loss"),
+            train_loss=quality.pop("train_loss", None),
             validation_loss=quality.pop("validation_loss", None),
             quality=quality,
             weight_learning_rate=self._rate(self.epoch),
             steps_per_s=self._steps_per_s,
             peak_memory_bytes=peak_bytes(self._device),
         )
-
-    def _scored(self) -> tuple[Tensor, Tensor]:
-        return self.training.weights.vector, self.training.statistics.vector
 
     def _validate(self) -> dict[str, float]:
         batches = self._data.validation_batches(self._collectives.shard, self._device)
@@ -146,20 +146,20 @@ class TrainingLoop(TaskLoop):
     def _finish(self, sink: Sink) -> tuple[str, Mapping[str, JsonValue]]:
         """Score the test set once, with the last or the best weights."""
         which = self.config.training.tested
-        best = which == "best" and self.record.best is not None
+        best = self._best if which == "best" else None
         test: dict[str, JsonValue] | None = None
         if self.config.training.test:
             openings = sink.test_opened(self._data.digests["data"])
             progress = Progress(self.step, self.total_steps, self.epoch, self._epochs)
             opened = sink.while_waiting(lambda: self._data.open_test(progress))
             if opened is not None:
-                with self.training.scored_weights(*(self._best if best else ())):
+                with self.training.scored_weights(*(best or ())):
                     sums = self._score(opened.batches(self._collectives.shard, self._device))
                 scores = self.network.summarise(sums, "test")
-                test = {name: _finite(value) for name, value in scores.items()}
+                test = {name: finite_or_none(value) for name, value in scores.items()}
                 test |= {"digest": opened.digest, "samples": opened.num_samples, "openings": openings}
-        validation = self.record.best if best else self.record.last
-        return "", self._answer("best" if best else "last", validation, test)
+        validation = self.record.last if best is None else self.record.best
+        return "", self._answer("last" if best is None else "best", validation, test)
 
     def _answer(
         self, which: str, validation: Mapping[str, float | None] | None, test: Mapping[str, JsonValue] | None
@@ -184,18 +184,20 @@ class TrainingLoop(TaskLoop):
         }
 
     def _gather(self) -> Arrays:
-        weights, statistics = self._best
-        return {
-            **self.training.to_host(),
-            **self.training.weights.to_host(weights, "best"),
-            **self.training.statistics.to_host(statistics, "best_statistics"),
-        }
+        training, arrays = self.training, self.training.to_host()
+        if self._best is not None:
+            weights, statistics = self._best
+            arrays |= training.weights.to_host(weights, "best")
+            arrays |= training.statistics.to_host(statistics, "best_statistics")
+        return arrays
 
     def _scatter_(self, tensors: Mapping[str, NDArray[np.generic]]) -> None:
-        self.training.from_host_(tensors)
-        weights, statistics = self._best
-        self.training.weights.from_host_(weights, tensors, "best")
-        self.training.statistics.from_host_(statistics, tensors, "best_statistics")
+        training, self._best = self.training, None
+        training.from_host_(tensors)
+        if any(name.startswith("best/") for name in tensors):
+            self._best = torch.empty_like(training.weights.vector), torch.empty_like(training.statistics.vector)
+            training.weights.from_host_(self._best[0], tensors, "best")
+            training.statistics.from_host_(self._best[1], tensors, "best_statistics")
 
     def _own_state(self) -> dict[str, object]:
         return {"record": self.record.state_dict()}
@@ -205,7 +207,7 @@ class TrainingLoop(TaskLoop):
 
     def _recover_(self) -> bool:
         """Go on after the failed step from the best weights, at most `training.restores` times."""
-        if self.record.best is None or self.record.restores >= self.config.training.restores:
+        if self._best is None or self.record.restores >= self.config.training.restores:
             return False
         self.record.restores += 1
         self.training.restore_(*self._best)
@@ -229,10 +231,6 @@ class TrainingLoop(TaskLoop):
         if not sums[-1]:
             return "none"
         return ", ".join(f"{name} {value:.4g}" for name, value in self.network.summarise(sums, "train").items())
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _class_weights(counts: tuple[int, ...], device: torch.device) -> Tensor:

@@ -24,7 +24,7 @@ class TrainingRecord:
     def observe(self, epoch: int, validation: Mapping[str, float]) -> bool:
         """Record an epoch's validation; returns whether it is the best so far (of equal ones the first)."""
         name = f"validation_{self.ranking.metric}"
-        finite = {key: _finite(value) for key, value in validation.items()}
+        finite = {key: finite_or_none(value) for key, value in validation.items()}
         loss = validation["validation_loss"]
         self.losses.append(loss if math.isfinite(loss) else math.inf)
         self.last = finite
@@ -46,7 +46,7 @@ class TrainingRecord:
     def state_dict(self) -> dict[str, object]:
         """JSON-able; a loss that is not finite is null."""
         return {
-            "losses": [_finite(loss) for loss in self.losses],
+            "losses": [finite_or_none(loss) for loss in self.losses],
             "last": self.last,
             "best": self.best,
             "best_epoch": self.best_epoch,
@@ -60,5 +60,6 @@ class TrainingRecord:
         self.restores = state["restores"]
 
 
-def _finite(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
     return value if math.isfinite(value) else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from ray_darts.config import load_config
+from ray_darts.config import load_config, load_training_config
 from ray_darts.errors import ConfigError
 
 
@@ -42,6 +44,23 @@ from ray_darts.errors import ConfigError
 def test_settings_that_do_not_go_together_are_refused(preset: str, overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(preset, overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    ("preset", "override", "message"),
+    [
+        ("digits", "network.auxiliary=true", "network.auxiliary follows from training.auxiliary_weight"),
+        ("digits", "training.average_after=5", "training.average_after is for text"),
+        ("nasbench201", "training.drop_path=0.1", "training.drop_path has no effect on a nasbench201 network"),
+        ("sotu", "training.epochs=1000000000", "training.epochs = 1000000000: text has at most 100,000 epochs"),
+        ("sotu", "operation.kernel=compiled", "operation.kernel has no effect on a recurrent network"),
+        ("sotu", "operation.compile=['training']", "windows of text have random lengths"),
+        ("sotu", "operation.checkpoint_cells=true", "operation.checkpoint_cells has no effect on a recurrent network"),
+    ],
+)
+def test_settings_of_a_training_that_do_not_go_together_are_refused(preset: str, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_training_config(preset, overrides=[override])
 
 
 def test_two_wrong_combinations_are_reported_at_once() -> None:

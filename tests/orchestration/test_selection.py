@@ -153,5 +153,7 @@ def test_a_config_without_a_selection_is_refused() -> None:
         SearchRequest(bare, EXPERIMENT, "x", (0,), ("first",), select=Budget()).check()
     with pytest.raises(ConfigError, match="never opens the test set"):
         load_config("digits", overrides=["selection.training.test=true"])
+    with pytest.raises(ConfigError, match="ranks by the alpha half"):
+        load_config("digits", overrides=["selection.training.hold_out=false"])
     with pytest.raises(ConfigError, match=r"selection\.training"):
         load_config("digits", overrides=["selection.training.drop_path=2"])

@@ -144,7 +144,7 @@ def test_depth_is_the_longest_path_without_none() -> None:
 
 
 def test_a_genotype_of_another_space_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"of space 'recurrent', network\.kind is 'convolutional'"):
+    with pytest.raises(ConfigError, match=r"of space 'recurrent' cannot be trained with network\.kind 'convolutional'"):
         network_figures(config_of("convolutional", IMAGES), published("DARTS_V2", "recurrent"), CIFAR)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ray_darts.config import TrainingConfig
+from ray_darts.data.open import open_data
 from ray_darts.errors import ConfigError
 from ray_darts.protocols.dataset import TrainingData
 from ray_darts.protocols.task import Wants
@@ -176,6 +177,25 @@ def test_the_best_weights_are_restored_after_a_step_that_is_not_finite(index: in
         assert weights_of(again).tobytes() == weights_of(loop).tobytes()
 
 
+def test_an_epoch_whose_only_step_is_not_finite_has_no_training_loss() -> None:
+    config = tiny_config("training.restores=1", "training.batch_size=60")
+    sink = Remembering()
+    verdict = tiny_loop(config, data=Poisoned(tiny_data(config), (1, 0))).run(sink)  # type: ignore[arg-type]
+    assert verdict.kind == "finished"
+    assert [epoch.train_loss is None for epoch in sink.epochs] == [False, True, False]
+
+
+def test_restored_weights_begin_with_an_empty_hidden_state(tmp_path: Path) -> None:
+    config = text_config(tmp_path)
+    loop = tiny_loop(config, genotype=published("DARTS_V1", "recurrent"), data=open_data(config, 0))  # type: ignore[arg-type]
+    loop.run(Remembering())
+    step = loop.training
+    assert step.carry is not None
+    assert step.carry.abs().max() > 0
+    step.restore_(step.weights.vector.clone(), step.statistics.vector.clone())
+    assert step.carry.abs().max() == 0
+
+
 def test_more_failures_than_restores_end_the_training() -> None:
     config = tiny_config()
     verdict = tiny_loop(config, data=Poisoned(tiny_data(config), (1, 2))).run(Remembering())  # type: ignore[arg-type]
@@ -184,8 +204,6 @@ def test_more_failures_than_restores_end_the_training() -> None:
 
 def test_averaging_begins_when_the_loss_no_longer_falls_and_is_the_mean_of_the_weights(tmp_path: Path) -> None:
     config = text_config(tmp_path, "training.average_after=1", "training.epochs=6", "weights.learning_rate=30.0")
-    from ray_darts.data.open import open_data
-
     cell = published("DARTS_V1", "recurrent")
     data = open_data(config, 0)
     loop, sink = tiny_loop(config, genotype=cell, data=data), Remembering(EVERY_MEETING)  # type: ignore[arg-type]
@@ -213,6 +231,7 @@ def test_both_halves_are_trained_on_without_a_validation_part() -> None:
     assert answer is not None
     assert answer["validation"] == {"last": None, "best": None}
     assert "weights_best.safetensors" not in loop.documents
+    assert not any(name.startswith("best") for name in sink.snapshots[-1].tensors)
     assert sink.epochs[0].validation_loss is None
     with pytest.raises(ConfigError, match="needs hold_out"):
         tiny_config("training.hold_out=false", "training.tested=best")
@@ -229,7 +248,7 @@ def test_balanced_class_weights_have_mean_one_over_the_samples() -> None:
 
 def test_a_genotype_of_another_space_is_refused() -> None:
     cell = published("DARTS_V1", "recurrent")
-    with pytest.raises(ConfigError, match=r"space 'recurrent', network\.kind is 'convolutional'"):
+    with pytest.raises(ConfigError, match=r"space 'recurrent' cannot be trained with network\.kind 'convolutional'"):
         tiny_loop(tiny_config(), genotype=cell)
 
 

@@ -42,6 +42,7 @@ class NetworkOptions(NetworkSettings):
 
     data_forms: ClassVar[tuple[str, ...]] = ("images",)
     unused_settings: ClassVar[frozenset[str]] = frozenset({"drop_path", "auxiliary_weight"})
+    runtime_fields: ClassVar[frozenset[str]] = frozenset({"kernel", "compile", "compile_backend"})
 
     kind: Literal["nasbench201"] = "nasbench201"
     channels: int = Field(16, ge=1)
