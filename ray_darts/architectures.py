@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from ray_darts.config import StoreSettings
     from ray_darts.genotype.genotype import Genotype
 
-_SELECTION = "selection"
 _TEXT_FORMS = ("{", "Genotype(", "|")
-"""How a genotype begins in JSON and in the text forms of the literature."""
+"""How a genotype begins in JSON and in the text forms of the literature; mistakes in these are named."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def find_architecture(what: str, store_uri: str, settings: StoreSettings, space:
     Raises: ConfigError naming what there is; GenotypeError; MissingObject while no run of the experiment has finished;
     StoreError.
     """
-    from ray_darts.artifacts.keys import is_name
+    from ray_darts.artifacts.keys import is_experiment
     from ray_darts.spaces import genotypes
 
     if "://" in what:
@@ -56,20 +55,33 @@ def find_architecture(what: str, store_uri: str, settings: StoreSettings, space:
     if what.lstrip().startswith(_TEXT_FORMS):
         return _read(what, "the given text")
     if os.path.isfile(what):  # unlike Path.is_file also False for a name that is too long
-        return _read(genotypes.read_text_file(Path(what)), f"file {what}")
+        return read_architecture_file(Path(what))
     published = genotypes.published_names(space)
     if what in published:
         genotype = genotypes.published(what, space)
         return Architecture(genotype, f"{what} of the space {genotype.space!r}")
-    if is_name(what.removesuffix(f"/{_SELECTION}")):
+    if is_experiment(what):
         found = _in_store(what, store_uri, settings)
         if found is not None:
             return found
+    written = genotypes.read_text_form(what)
+    if written is not None:
+        return Architecture(genotypes.checked(written), "the given text")
     raise ConfigError(
         f"{what!r} is neither a file, nor a published cell{'' if space is None else f' of the space {space!r}'} "
         f"({', '.join(published) or 'there are none'}), nor an experiment in {store_uri} "
         f"({_experiments(store_uri, settings)})"
     )
+
+
+def read_architecture_file(path: Path) -> Architecture:
+    """The genotype in a file: in JSON, in the text form of a space, or as the field `genotype` of a JSON object.
+
+    Raises: ConfigError when it cannot be read; GenotypeError.
+    """
+    from ray_darts.spaces.genotypes import read_text_file
+
+    return _read(read_text_file(path), f"file {path}")
 
 
 def check_fits(found: Architecture, network_kind: str) -> None:
@@ -96,17 +108,15 @@ def _presets_of(space: str) -> list[str]:
 
 def _at_uri(uri: str, settings: StoreSettings) -> Architecture:
     """The architecture of the experiment or the .json object at `uri`."""
+    from ray_darts.artifacts.keys import split_place
     from ray_darts.artifacts.open import open_store
 
-    parent, _, name = uri.rstrip("/").rpartition("/")
+    parent, name = split_place(uri)
     if not parent.partition("://")[2].strip("/"):
         raise ConfigError(f"{uri!r}: wanted s3://bucket/prefix/EXPERIMENT, or the URI of a .json object in a bucket")
     if name.endswith(".json"):
         data = open_store(parent, settings).get(name).data
         return _read(data.decode("utf-8-sig", errors="replace"), uri)
-    if name == _SELECTION:
-        parent, _, experiment = parent.rpartition("/")
-        name = f"{experiment}/{_SELECTION}"
     found = _in_store(name, parent, settings)
     if found is None:
         raise ConfigError(f"no experiment {name!r} in {parent} ({_experiments(parent, settings)})")
@@ -177,6 +187,6 @@ def _object_around(text: str) -> dict[str, object] | None:
 
 def _name(value: object) -> str | None:
     """A name of an experiment or a run; None for anything else that a document holds in its place."""
-    from ray_darts.artifacts.keys import is_name
+    from ray_darts.artifacts.keys import is_experiment
 
-    return value if isinstance(value, str) and is_name(value.removesuffix(f"/{_SELECTION}")) else None
+    return value if isinstance(value, str) and is_experiment(value) else None

@@ -114,7 +114,7 @@ def read_training_request(
     Raises: ConfigError with a line per mistake; GenotypeError; StoreError.
     """
     from ray_darts.api import read_genotype
-    from ray_darts.architectures import find_architecture
+    from ray_darts.architectures import find_architecture, read_architecture_file
     from ray_darts.arguments import check_training_arguments, collect
     from ray_darts.orchestration.budget import Budget
     from ray_darts.orchestration.trainings import TrainingRequest
@@ -130,6 +130,8 @@ def read_training_request(
         if isinstance(each, str):
             kind = checked.config.network.kind
             found.append(find_architecture(each, str(store), checked.config.store, kind).genotype)
+        elif isinstance(each, Path):
+            found.append(read_architecture_file(each).genotype)
         else:
             found.append(read_genotype(each))
     distinct = tuple(dict.fromkeys(found))

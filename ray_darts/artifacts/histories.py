@@ -36,8 +36,7 @@ class RunHistory:
     @property
     def method(self) -> str:
         """The kind of its search method."""
-        settings = self.description.method
-        return DEFAULTS["method"] if settings is None else str(settings.get("kind"))
+        return method_of(self.description)
 
     @property
     def is_sampler(self) -> bool:
@@ -72,3 +71,8 @@ def read_histories(store: ObjectStore, experiment: str) -> list[RunHistory]:
         )
         for run in list_runs(store, experiment)
     ]
+
+
+def method_of(run: RunDescription) -> str:
+    """The kind of a run's search method."""
+    return DEFAULTS["method"] if run.method is None else str(run.method.get("kind"))

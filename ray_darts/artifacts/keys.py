@@ -47,6 +47,17 @@ def selection_of(experiment: str) -> str:
     return f"{experiment}{_SELECTION}"
 
 
+def split_place(place: str) -> tuple[str, str]:
+    """(URI of a store, experiment) of `s3://bucket/prefix/EXP`, `folder/EXP`, `EXP` or one of these with `/selection`;
+    the URI is empty where there is none."""
+    parent, _, name = place.rstrip("/").rpartition("/")
+    if f"/{name}" == _SELECTION:
+        parent, _, experiment = parent.rpartition("/")
+        name = selection_of(experiment)
+    parent = parent.rstrip("/")
+    return parent or ("/" if place.startswith("/") else ""), name
+
+
 def probe_key(uuid: str) -> str:
     """The key of a probe of the store itself; it cannot be an experiment's."""
     return f"{_PROBES}{uuid}.json"
@@ -55,6 +66,11 @@ def probe_key(uuid: str) -> str:
 def is_name(name: str) -> bool:
     """Whether `name` can name an experiment or a run."""
     return _NAME.fullmatch(name) is not None
+
+
+def is_experiment(name: str) -> bool:
+    """Whether `name` can name an experiment, or the selection of one."""
+    return is_name(name.removesuffix(_SELECTION))
 
 
 class PartName(NamedTuple):

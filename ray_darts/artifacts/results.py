@@ -25,7 +25,7 @@ from ray_darts.artifacts.training_answer import Scores, TrainingAnswer
 from ray_darts.errors import CorruptObject, MissingObject
 from ray_darts.genotype.genotype import Genotype
 
-PROTOCOL = ("network", "weights", "training")
+PROTOCOL = ("network", "data", "weights", "training")
 """Sections of the identity that say how a genotype is trained."""
 
 _SEED = "-seed-"

@@ -18,6 +18,7 @@ from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.publications import PUBLICATIONS
 from ray_darts.artifacts.publish import load_finished
 from ray_darts.artifacts.records import ExperimentDescription, RunDescription
+from ray_darts.artifacts.results import training_results
 from ray_darts.artifacts.run_log import Entry, find_tip
 from ray_darts.artifacts.training_answer import TrainingAnswer
 from ray_darts.errors import ConfigError, CorruptObject, MissingObject
@@ -59,13 +60,13 @@ def read_trained(store: ObjectStore, experiment: str, run: str | None = None, wh
             f"{experiment!r} is an experiment of a search, and export takes a training: ray-darts train {experiment} …",
             experiment=experiment,
         )
-    name, finish, answer = _best_run(store, experiment) if run is None else _named_run(store, experiment, run)
+    name, finish, answer = best_run(store, experiment) if run is None else _named_run(store, experiment, run)
     keys = RunKeys(experiment, name)
     which = answer.weights if which is None else which
     document = f"weights_{which}.safetensors"
     if document not in finish.record.documents:
         raise ConfigError(
-            f"{name} of {experiment!r} kept no {which} weights: training.hold_out was false, so no epoch was validated",
+            f"{name} of {experiment!r} kept no {which} weights: no epoch had a validation score (training.hold_out)",
             run=name,
         )
     data = _document(store, keys, document)
@@ -87,24 +88,16 @@ def read_trained(store: ObjectStore, experiment: str, run: str | None = None, wh
     )
 
 
-def _best_run(store: ObjectStore, experiment: str) -> tuple[str, Entry, TrainingAnswer]:
-    """The finished run with the best metric; null ranks last, and of equal ones the lower name is first."""
-    found = []
-    for name in list_runs(store, experiment):
-        keys = RunKeys(experiment, name)
-        tip = find_tip(store, keys)
-        if tip is not None and tip.record.kind == "finish":
-            found.append((name, tip, TrainingAnswer.of(tip.record, keys.record(tip.record.n))))
-    if not found:
+def best_run(store: ObjectStore, experiment: str) -> tuple[str, Entry, TrainingAnswer]:
+    """The finished run with the best value in result.json; without one it ranks last, and of equal ones the lower name
+    is first."""
+    results = training_results(store, experiment)
+    finished = [run for cell in results.genotypes for run in cell.runs if run.state == "finished"]
+    if results.metric is None or not finished:
         raise MissingObject(f"no run of {experiment!r} has finished: there is nothing to export", experiment=experiment)
-    return min(found, key=lambda each: (*_rank(each[2]), each[0]))
-
-
-def _rank(answer: TrainingAnswer) -> tuple[bool, float]:
-    value = answer.metric.value
-    if value is None:
-        return True, 0.0
-    return False, -value if answer.metric.direction == "max" else value
+    sign = -1.0 if results.metric.direction == "max" else 1.0
+    best = min(finished, key=lambda run: (run.value is None, sign * (run.value or 0.0), run.run))
+    return _named_run(store, experiment, best.run)
 
 
 def _named_run(store: ObjectStore, experiment: str, run: str) -> tuple[str, Entry, TrainingAnswer]:

@@ -8,11 +8,12 @@ protocol, arXiv:1806.09055, section 3.1.2). Equal cells are trained once. The tr
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ray_darts.artifacts.best import Best, offer_best, read_best
 from ray_darts.artifacts.experiment import read_experiment
+from ray_darts.artifacts.histories import method_of
 from ray_darts.artifacts.keys import RunKeys, selection_of
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
@@ -146,22 +147,25 @@ def _ranked(
             metric, parameters, note = _score(store, selection, training_name(trained, _SEED))
             if metric is not None and metric.value is not None:
                 value, offered = metric.value, selected_candidate(request.experiment, each, metric)
-        method = str((run.method or {}).get("kind", ""))
-        row = SelectedRun(run.run, method, run.order, run.seed, cell, value, parameters, note)
+        row = SelectedRun(run.run, method_of(run), run.order, run.seed, cell, value, parameters, note)
         rows.append((row, offered))
     for _, offered in rows:
         if offered is not None:
             offer_best(store, offered)
     sign = -1.0 if direction == "max" else 1.0
     listed = sorted((row for row, _ in rows), key=lambda row: (row.value is None, sign * (row.value or 0.0), row.run))
-    best = _best_of(store, request, [offered for _, offered in rows if offered is not None])
+    beyond = {row.run for row, _ in rows if row.cell in plan.excess}
+    best = _best_of(store, request, [offered for _, offered in rows if offered is not None], beyond)
     return SelectionResult(
         request.experiment, name, direction, tuple(listed), len(plan.representatives), outcomes, best
     )
 
 
-def _best_of(store: ObjectStore, request: SearchRequest, offered: list[Best]) -> Best | None:
-    """The best of the experiment; with a budget the best of those within it, with a warning where that is another."""
+def _best_of(store: ObjectStore, request: SearchRequest, offered: list[Best], beyond: Collection[str]) -> Best | None:
+    """The best of the experiment; with a budget the best of those within it, with a warning where that is another.
+
+    `beyond`: the runs whose cells exceed the budget.
+    """
     try:
         best: Best | None = read_best(store, request.experiment)
     except MissingObject:
@@ -169,7 +173,7 @@ def _best_of(store: ObjectStore, request: SearchRequest, offered: list[Best]) ->
     if request.select in (None, Budget()):
         return best
     within = next((entry for entry in offered if not any(other.beats(entry) for other in offered)), None)
-    if best is not None and (within is None or within.run != best.run):
+    if best is not None and best.run in beyond:
         logger.warning("warning: best.json names %s, whose network exceeds this command's budget", best.run)
     return within
 

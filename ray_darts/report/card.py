@@ -72,7 +72,7 @@ def make_card(facts: CardFacts) -> Card:
         training=None if facts.training is None else facts.training.description.experiment,
         practices=tuple(practices),
         identity=dict(facts.description.identity),
-        commands=tuple(f"{session.started_at}: {' '.join(session.argv)}" for session in facts.sessions),
+        commands=tuple(f"{session.started_at}: {' '.join(session.argv)}" for session in facts.all_sessions),
     )
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from statistics import fmean
 from typing import Literal, NamedTuple
 
 from ray_darts.artifacts.histories import RunHistory
 from ray_darts.artifacts.results import GenotypeResult, TrainingResults
+from ray_darts.artifacts.sessions import SessionFacts
 from ray_darts.report.amounts import counted, duration_text
 from ray_darts.report.card_facts import CardFacts, Trainings
 from ray_darts.report.comparison import relative_improvement
 from ray_darts.report.costs import costs_text
+from ray_darts.report.items import trained_cells
 from ray_darts.report.results import spread_text
 from ray_darts.report.stability import agreement_text, group_name
 
@@ -32,7 +34,7 @@ def training_code(facts: CardFacts) -> Answer:
         return Answer("not recorded", ["No experiment of trainings was named (`--training EXP`)."])
     described = facts.training.description
     lines = [f"Trained by `{described.code}`, task `training`, config digest `{described.config_digest}`."]
-    return Answer("recorded", [*lines, *_plugin_lines(facts)])
+    return Answer("recorded", [*lines, *_plugin_lines(facts.training.sessions)])
 
 
 def search_code(facts: CardFacts) -> Answer:
@@ -41,7 +43,7 @@ def search_code(facts: CardFacts) -> Answer:
     lines = [f"Searched by `{described.code}`, config digest `{described.config_digest}`."]
     groups = sorted({group_name(history) for history in facts.histories})
     lines.append(f"Methods and orders: {', '.join(groups)}." if groups else "No run has been started.")
-    return Answer("recorded", [*lines, *_plugin_lines(facts)])
+    return Answer("recorded", [*lines, *_plugin_lines(facts.sessions)])
 
 
 def code_as_run(facts: CardFacts) -> Answer:
@@ -196,22 +198,22 @@ def total_time(facts: CardFacts) -> Answer:
 def setup(facts: CardFacts) -> Answer:
     """14: the config, the commands and the packages."""
     lines = ["The config of the search is below, every setting that defines what is computed."]
-    if not facts.sessions:
+    if not facts.all_sessions:
         lines.append("Commands, resolved config and packages of the commands: not recorded.")
         return Answer("partly", lines)
-    for session in facts.sessions:
+    for session in facts.all_sessions:
         packages = ", ".join(f"{name} {version}" for name, version in sorted(session.packages.items()))
         lines.append(
             f"{session.started_at} on {session.host}: Python {session.python}, {session.platform}; {packages}."
         )
-    lines.append("The resolved config of each command is in `sessions/` of the experiment.")
+    lines.append("The resolved config of each command is in `sessions/` of its experiment.")
     return Answer("recorded", lines)
 
 
-def _plugin_lines(facts: CardFacts) -> Iterator[str]:
+def _plugin_lines(sessions: Iterable[SessionFacts]) -> Iterator[str]:
     """Own code that ran; it is not in the store."""
     found: set[str] = set()
-    for session in facts.sessions:
+    for session in sessions:
         plugins = session.config.get("plugins")
         found |= {str(name) for name in plugins} if isinstance(plugins, list) else set()
     if found:
@@ -237,15 +239,11 @@ def _random_lines(each: Trainings, draws: list[RunHistory], facts: CardFacts) ->
     results = each.results
     if results.metric is None:
         return
-    drawn = {genotype.to_json() for history in draws if (genotype := history.genotype()) is not None}
-    searched = {
-        genotype.to_json()
-        for history in facts.histories
-        if not history.is_sampler and (genotype := history.genotype()) is not None
-    }
-    ranked = [cell for cell in results.ranked() if cell.values]
-    random = [cell for cell in ranked if cell.architecture().to_json() in drawn]
-    found = [cell for cell in ranked if cell.architecture().to_json() in searched]
+    order = {cell.name: place for place, cell in enumerate(results.ranked())}
+    searches = [history for history in facts.histories if not history.is_sampler]
+    random, found = (
+        sorted(trained_cells(results, runs).values(), key=lambda cell: order[cell.name]) for runs in (draws, searches)
+    )
     if not random:
         return
     where, average = f"`{each.description.experiment}`", fmean(_mean(cell) for cell in random)

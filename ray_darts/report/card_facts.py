@@ -24,6 +24,7 @@ class Trainings:
     description: ExperimentDescription
     results: TrainingResults
     histories: tuple[RunHistory, ...]
+    sessions: tuple[SessionFacts, ...]
 
     @property
     def has_values(self) -> bool:
@@ -56,6 +57,12 @@ class CardFacts:
     def trainings(self) -> tuple[Trainings, ...]:
         """The selection and the trainings that there are."""
         return tuple(each for each in (self.selection, self.training) if each is not None)
+
+    @property
+    def all_sessions(self) -> tuple[SessionFacts, ...]:
+        """The commands of the search, of its selection and of its trainings, oldest first."""
+        found = (*self.sessions, *(session for each in self.trainings for session in each.sessions))
+        return tuple(sorted(found, key=lambda session: session.started_at))
 
     @cached_property
     def stability(self) -> Stability:
@@ -109,7 +116,8 @@ def _read_trainings(store: ObjectStore, name: str) -> Trainings | None:
         return None
     if description.layout.cells:
         raise ConfigError(f"{name} is a search: wanted is an experiment of trainings")
-    return Trainings(description, training_results(store, name), tuple(read_histories(store, name)))
+    histories, sessions = read_histories(store, name), read_sessions(store, name)
+    return Trainings(description, training_results(store, name), tuple(histories), tuple(sessions))
 
 
 def _siblings(store: ObjectStore, described: ExperimentDescription, training: str | None) -> list[str]:

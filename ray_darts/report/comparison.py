@@ -91,7 +91,7 @@ def compare(
         better, worse = (best.values, side.values) if higher else (side.values, best.values)
         interval = difference_interval(better, worse, resamples=resamples, seed=seed)
         ranked.append(Against(side, abs(best.mean - side.mean), interval, _improvement(side, baseline)))
-    return Comparison(tuple(ranked), baseline, tuple(_warnings(sides)))
+    return Comparison(tuple(ranked), baseline, tuple(_warnings(sides, baseline)))
 
 
 def relative_improvement(value: float, random: float, direction: str) -> float | None:
@@ -137,10 +137,10 @@ def _refusals(first: Side, other: Side) -> Iterator[str]:
         yield f"{pair}: the metrics differ, {names[0]} and {names[1]}: train both with the same protocol"
 
 
-def _warnings(sides: Sequence[Side]) -> Iterator[str]:
+def _warnings(sides: Sequence[Side], baseline: Side | None) -> Iterator[str]:
     """What makes the comparison unfair: between the first side and each other one, and of a side alone."""
     seen: set[str] = set()
-    for other in sides[1:]:
+    for other in [*sides[1:], *([] if baseline is None else [baseline])]:
         for line in (*_protocol_warnings(sides[0], other), *_size_warnings(sides[0], other)):
             if line not in seen:
                 seen.add(line)

@@ -7,23 +7,25 @@ experiment of trainings. What a search found is judged by its selection, the sho
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean
 
 from pydantic import JsonValue
 
 from ray_darts.artifacts.experiment import read_experiment
 from ray_darts.artifacts.histories import RunHistory, read_histories
-from ray_darts.artifacts.keys import ExperimentKeys, selection_of
+from ray_darts.artifacts.keys import ExperimentKeys, selection_of, split_place
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.results import GenotypeResult, ResultMetric, TrainingResults, training_results
 from ray_darts.errors import ConfigError, MissingObject
+from ray_darts.genotype.canonical import canonical
 from ray_darts.report.stability import group_name
 
 Opener = Callable[[str], ObjectStore]
 
-_WORD = re.compile(r"(?:(?P<uri>.*[^/])/+)?(?P<name>[^/:]+(?:/selection)?)(?::(?P<cell>[^/:]+))?")
+_WORD = re.compile(r"(?P<place>(?:.*/)?[^/:]+)/*(?::(?P<cell>[^/:]+))?")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,38 @@ class Item:
     store: ObjectStore
     experiment: str
     cell: str | None
+
+    @cached_property
+    def is_search(self) -> bool:
+        """Whether the experiment has architecture parameters. Raises: MissingObject."""
+        return bool(read_experiment(self.store, self.experiment).layout.cells)
+
+    @cached_property
+    def histories(self) -> list[RunHistory]:
+        """Of all runs of the experiment."""
+        return read_histories(self.store, self.experiment)
+
+    @cached_property
+    def results(self) -> TrainingResults:
+        """The trainings that judge it: its own, or those of its selection where it is a search.
+
+        Raises: ConfigError when there are none, or the experiment does not exist.
+        """
+        try:
+            name = selection_of(self.experiment) if self.is_search else self.experiment
+            results = training_results(self.store, name)
+        except MissingObject as error:
+            why = f"{self.word}: {error}; a search is compared by its selection, so run one first"
+            raise ConfigError(why) from error
+        if results.metric is None or not any(cell.values for cell in results.genotypes):
+            raise ConfigError(f"{self.word}: no training of {name} has finished with a value yet: nothing to compare")
+        return results
+
+    @property
+    def trained_draws(self) -> list[GenotypeResult]:
+        """The trained cell of each run of a search that drew its genotype."""
+        draws = (history for history in self.histories if history.is_sampler)
+        return list(trained_cells(self.results, draws).values())
 
 
 @dataclass(frozen=True)
@@ -66,30 +100,14 @@ def read_item(word: str, store: ObjectStore, opener: Opener) -> Item:
     found = _WORD.fullmatch(word.strip())
     if found is None:
         raise ConfigError(f"{word!r} names no experiment: wanted EXP, EXP:GENOTYPE or s3://bucket/prefix/EXP")
-    uri, name, cell = found["uri"], found["name"], found["cell"]
+    uri, name = split_place(found["place"])
     ExperimentKeys(name)
-    return Item(word, opener(uri) if uri else store, name, cell)
-
-
-def judged_results(item: Item) -> TrainingResults:
-    """The trainings that judge an item: its own, or those of its selection where it is a search.
-
-    Raises: ConfigError when there are none, or the experiment does not exist.
-    """
-    try:
-        is_search = _is_search(item)
-        name = selection_of(item.experiment) if is_search else item.experiment
-        results = training_results(item.store, name)
-    except MissingObject as error:
-        raise ConfigError(f"{item.word}: {error}; a search is compared by its selection, so run one first") from error
-    if results.metric is None or not any(cell.values for cell in results.genotypes):
-        raise ConfigError(f"{item.word}: no training of {name} has finished with a value yet: nothing to compare")
-    return results
+    return Item(word, opener(uri) if uri else store, name, found["cell"])
 
 
 def best_side(item: Item) -> Side:
     """The named cell of an item, or its best one, which is said in the note. Raises: ConfigError."""
-    results = judged_results(item)
+    results = item.results
     if item.cell is not None:
         return cell_side(item.word, results, _named(item, results))
     best = results.ranked()[0]
@@ -112,11 +130,11 @@ def method_sides(item: Item) -> list[Side]:
     A method that draws genotypes without a gradient has two sides: the mean over all draws (random sampling) and the
     best draw (random search). Raises: ConfigError.
     """
-    if item.cell is not None or not _is_search(item):
+    if item.cell is not None or not item.is_search:
         raise ConfigError(f"{item.word}: only a search has methods; give its experiment")
-    results = judged_results(item)
+    results = item.results
     groups: dict[str, list[RunHistory]] = {}
-    for history in read_histories(item.store, item.experiment):
+    for history in item.histories:
         groups.setdefault(group_name(history), []).append(history)
     sides = [side for group, runs in groups.items() for side in _group_sides(f"{item.word} {group}", results, runs)]
     if not sides:
@@ -129,14 +147,13 @@ def random_side(item: Item) -> Side:
 
     Raises: ConfigError.
     """
-    results = judged_results(item)
+    results = item.results
     if item.cell is not None:
         return cell_side(item.word, results, _named(item, results))
-    if not _is_search(item):
+    if not item.is_search:
         cells = [cell for cell in results.genotypes if cell.values]
         return _average(item.word, results, cells, f"mean of {len(cells)} cells")
-    draws = [history for history in read_histories(item.store, item.experiment) if history.is_sampler]
-    cells = _trained(results, draws)
+    cells = item.trained_draws
     if not cells:
         raise ConfigError(f"{item.word}: none of its trained cells was drawn at random: give another --random")
     return _average(item.word, results, cells, f"mean of {len(cells)} draws")
@@ -144,17 +161,17 @@ def random_side(item: Item) -> Side:
 
 def has_samplers(item: Item) -> bool:
     """Whether an item is a search, of which a trained cell was drawn without a gradient. Raises: ConfigError."""
-    if item.cell is not None or not _is_search(item):
+    if item.cell is not None or not item.is_search:
         return False
-    draws = [history for history in read_histories(item.store, item.experiment) if history.is_sampler]
-    return bool(draws) and bool(_trained(judged_results(item), draws))
+    return any(history.is_sampler for history in item.histories) and bool(item.trained_draws)
 
 
 def _group_sides(label: str, results: TrainingResults, runs: list[RunHistory]) -> Iterator[Side]:
-    cells = _trained(results, runs)
-    if not cells:
+    trained = trained_cells(results, runs)
+    if not trained:
         return
-    missing = tuple(history.run for history in runs if _cell_of(results, history) is None)
+    cells = list(trained.values())
+    missing = tuple(history.run for history in runs if history.run not in trained)
     is_sampler = all(history.is_sampler for history in runs)
     what = f"mean of {len(cells)} {'draws' if is_sampler else 'runs'}"
     yield _average(f"{label}, {what}", results, cells, "", missing)
@@ -164,17 +181,12 @@ def _group_sides(label: str, results: TrainingResults, runs: list[RunHistory]) -
         yield cell_side(f"{label}, best of {len(cells)} draws", results, best, f"cell {best.name}")
 
 
-def _trained(results: TrainingResults, runs: list[RunHistory]) -> list[GenotypeResult]:
-    """The trained cell of each run that has one with a value; a cell that several runs found stands several times."""
-    cells = (_cell_of(results, history) for history in runs)
-    return [cell for cell in cells if cell is not None]
-
-
-def _cell_of(results: TrainingResults, history: RunHistory) -> GenotypeResult | None:
-    genotype = history.genotype()
-    if genotype is None:
-        return None
-    return next((cell for cell in results.genotypes if cell.values and cell.architecture() == genotype), None)
+def trained_cells(results: TrainingResults, runs: Iterable[RunHistory]) -> dict[str, GenotypeResult]:
+    """{run: its trained cell} of the runs that have one with a value; equal cells of several runs are trained once."""
+    trained = {canonical(cell.architecture()): cell for cell in results.genotypes if cell.values}
+    found = ((history.run, history.genotype()) for history in runs)
+    cells = ((run, trained.get(canonical(genotype))) for run, genotype in found if genotype is not None)
+    return {run: cell for run, cell in cells if cell is not None}
 
 
 def _average(
@@ -219,8 +231,3 @@ def _named(item: Item, results: TrainingResults) -> GenotypeResult:
         what = "several cells" if found else "no cell"
         raise ConfigError(f"{item.word}: {what} of that name; there are {known}")
     return (exact or found)[0]
-
-
-def _is_search(item: Item) -> bool:
-    """Whether an experiment has architecture parameters. Raises: MissingObject."""
-    return bool(read_experiment(item.store, item.experiment).layout.cells)

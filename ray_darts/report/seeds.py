@@ -36,8 +36,9 @@ class RunGroup(NamedTuple):
 
     @property
     def title(self) -> str:
-        """`first order`, `its-name-first order`, `its-name`."""
-        return self.key if self.order is None else f"{self.key} order"
+        """`first order`, `its-name first order`, `its-name`."""
+        method = self.prefix.removesuffix("-")
+        return method if self.order is None else f"{method} {self.order} order".lstrip()
 
 
 @dataclass(frozen=True)

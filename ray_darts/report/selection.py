@@ -10,6 +10,8 @@ import statistics
 from typing import TYPE_CHECKING
 
 from ray_darts.report.amounts import counted
+from ray_darts.report.results import aligned
+from ray_darts.report.seeds import RunGroup
 
 if TYPE_CHECKING:
     from ray_darts.orchestration.selection import SelectedRun, SelectionResult
@@ -23,8 +25,7 @@ def selection_lines(result: SelectionResult) -> list[str]:
     for row in result.runs[:_MOST_LINES]:
         value = row.note or ("not finite" if row.value is None else f"{row.value:.6g}")
         rows.append((row.run, row.cell, value, "" if row.parameters is None else f"{row.parameters:,}"))
-    widths = [max(len(cells[column]) for cells in rows) for column in range(4)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in rows]
+    lines = aligned(rows)
     if len(result.runs) > _MOST_LINES:
         lines.append(f"… and {len(result.runs) - _MOST_LINES} more")
     head = f"selection: {result.trained} distinct cells of {len(result.runs)} runs, the best first"
@@ -58,7 +59,6 @@ def _groups(result: SelectionResult) -> dict[str, str]:
 
 
 def _group(row: SelectedRun) -> str:
-    """`first order`, `pc-darts, first order`; of a method without an order, which samples, its own name."""
-    if row.order is None:
-        return f"{row.method} (best: {row.method} search, mean: {row.method} sampling)"
-    return f"{row.method}, {row.order} order" if row.method else f"{row.order} order"
+    """The group of its run; of a method without an order, which samples, also what best and mean are."""
+    title = RunGroup.of(row.run, row.seed, row.order).title
+    return title if row.order is not None else f"{title} (best: {title} search, mean: {title} sampling)"

@@ -11,8 +11,9 @@ from itertools import combinations
 from statistics import fmean
 
 from ray_darts.artifacts.histories import RunHistory
+from ray_darts.genotype.canonical import canonical
 from ray_darts.genotype.genotype import Genotype
-from ray_darts.report.seeds import Spread, spread_over_seeds
+from ray_darts.report.seeds import RunGroup, Spread, spread_over_seeds
 
 _DISCRETE, _MIXED = "validation_discrete_", "validation_mixed_"
 _SUPERNET = "validation_"
@@ -24,7 +25,7 @@ KeptEdge = tuple[str, int, int, str]
 @dataclass(frozen=True)
 class Agreement:
     """Of the genotypes of several runs: the share of equal kept edges of a pair of runs, as mean and least over all
-    pairs (None for one run), and how many different cells there are."""
+    pairs (None for one run), and how many cells there are that differ in more than the numbers of their nodes."""
 
     runs: int
     distinct: int
@@ -111,15 +112,15 @@ def stability_of(histories: Sequence[RunHistory]) -> Stability:
 
 def group_name(history: RunHistory) -> str:
     """Method and order of a run, as people read them."""
-    order = history.description.order
-    return history.method if order is None else f"{history.method} {order} order"
+    described = history.description
+    return RunGroup.of(described.run, described.seed, described.order).title
 
 
 def agreement_of(genotypes: Sequence[Genotype]) -> Agreement:
     """The agreement of all pairs. A pair's share is 2 * |both| / (|one| + |other|), over its kept edges."""
     edges = [frozenset(kept_edges(genotype)) for genotype in genotypes]
     shares = [2 * len(one & other) / (len(one) + len(other)) for one, other in combinations(edges, 2)]
-    distinct = len({genotype.to_json() for genotype in genotypes})
+    distinct = len({canonical(genotype) for genotype in genotypes})
     return Agreement(len(edges), distinct, fmean(shares) if shares else None, min(shares) if shares else None)
 
 

@@ -56,14 +56,18 @@ def read_genotype(text: str) -> Genotype:
     """Read JSON or the text form of any installed space. Raises: GenotypeError naming the wrong place."""
     if text.lstrip().startswith(("{", "[")):
         return checked(Genotype.from_json(text))
-    for space in _spaces():
-        genotype = space.from_text(text)
-        if genotype is not None:
-            return checked(genotype)
+    genotype = read_text_form(text)
+    if genotype is not None:
+        return checked(genotype)
     if is_literal(text):
         seen = ", ".join(literal_fields(text)) or "none"
         raise GenotypeError(f"fields {seen} of Genotype(...): no space here has these")
     raise GenotypeError(f"neither the JSON of a genotype nor the text form of a space: {text[:40]!r}")
+
+
+def read_text_form(text: str) -> Genotype | None:
+    """The genotype in the text form of an installed space, unchecked; None for any other text."""
+    return next((found for space in _spaces() if (found := space.from_text(text)) is not None), None)
 
 
 def read_genotype_file(path: Path) -> Genotype:

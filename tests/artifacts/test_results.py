@@ -11,6 +11,7 @@ from ray_darts.artifacts.keys import ExperimentKeys
 from ray_darts.artifacts.objects import Stored
 from ray_darts.artifacts.results import TrainingResults, genotype_name, publish_results, training_results
 from ray_darts.artifacts.spread import Spread
+from ray_darts.artifacts.trained import best_run
 from ray_darts.errors import CorruptObject, StoreError
 from ray_darts.report.results import results_text, spread_text
 from tests.artifacts.memory_store import MemoryStore
@@ -38,6 +39,16 @@ def store() -> MemoryStore:
     claim_training(store, "t", "aaaa-seed-5", 5, 1)
     train(store, "t", "bbbb", 2, [0.92], parameters=2000)
     return store
+
+
+def test_a_run_that_opened_no_test_set_is_not_the_best_of_those_that_did() -> None:
+    """Values of two metrics are not compared: neither in result.json, nor to choose what is exported."""
+    store = MemoryStore()
+    register_trainings(store, "t")
+    train(store, "t", "aaaa", 1, [0.85, 0.90])
+    train(store, "t", "bbbb", 2, [0.97], metric="validation_accuracy", ranking="selected", test_digest=None)
+    assert [result.name for result in training_results(store, "t").ranked()] == ["aaaa", "bbbb"]
+    assert best_run(store, "t")[0] == "aaaa-seed-1"
 
 
 def test_results_have_every_seed_and_the_spread_of_the_finished_ones(store: MemoryStore) -> None:

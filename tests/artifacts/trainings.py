@@ -22,6 +22,7 @@ from tests.artifacts.runs import DIGEST, ENVIRONMENT, LAYOUT, alphas_after, epoc
 
 PROTOCOL: dict[str, JsonValue] = {
     "network": {"kind": "convolutional", "channels": 8},
+    "data": {"kind": "images", "flip": True},
     "weights": {"learning_rate": 0.05},
     "training": {"epochs": 20, "batch_size": 64},
 }
@@ -40,7 +41,7 @@ def register_trainings(
     register_experiment(
         store,
         experiment,
-        identity={**protocol, "data": {"kind": "images"}},
+        identity=dict(protocol),
         config_digest=DIGEST,
         layout=SpaceLayout("convolutional", (), "", frozenset()),
         data_digests=digests,
@@ -124,12 +125,13 @@ def search(
     epoch: EpochMetrics | None = None,
     value: float = 0.5,
     environment: Environment = ENVIRONMENT,
+    genotype: Genotype | None = None,
 ) -> Genotype:
-    """A finished search that found genotype `number`."""
+    """A finished search that found genotype `number`, or another one that is given."""
     register_run(store, experiment, run, seed, order, method=method)
     writer = claim_run(store, experiment, run, owner("s"), DIGEST, environment)
     _commit(writer, {"alphas": alphas_after(number).reshape(1, -1)}, epoch or epoch_metrics(0))
-    genotype = genotype_after(number)
+    genotype = genotype or genotype_after(number)
     metric = {"name": "supernet_validation_accuracy", "value": value, "direction": "max"}
     writer.finish(SearchAnswer.new(genotype, 1, metric).to_data(), SEARCH_DOCUMENTS)
     return genotype

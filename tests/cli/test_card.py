@@ -13,7 +13,7 @@ from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.openings import record_opening
 from ray_darts.artifacts.sessions import SessionFacts, register_session
-from ray_darts.config import load_config
+from ray_darts.config import load_config, load_training_config
 from ray_darts.report.card import Practice, card_markdown, make_card
 from ray_darts.report.card_facts import read_card_facts
 from ray_darts.tasks.metrics import EpochMetrics
@@ -79,7 +79,7 @@ def test_a_whole_store_answers_every_practice_but_the_tables(whole: MemoryStore)
     ("number", "words"),
     [
         (1, "Trained by `ray_darts test`"),
-        (2, "darts first order, sampler"),
+        (2, "first order, random"),
         (4, f"Digest of the split: `{DIGESTS['split']}`"),
         (4, "`t` trains on the same data"),
         (6, "`s/selection`: all 4 cells trained by one protocol"),
@@ -87,7 +87,7 @@ def test_a_whole_store_answers_every_practice_but_the_tables(whole: MemoryStore)
         (7, "Mean validation_accuracy after 25, 50, 75 and 100 % of the epochs: 0.55, 0.55, 0.55, 0.55"),
         (8, "random sampling, mean of 2 trained draws: 0.65; random search, the best of them: 0.7"),
         (8, f"best cell of the search 0.9, {100 * 0.25 / 0.65:+.2f} % relative to random sampling"),
-        (9, "Search, darts first order: 2 runs found 2 different cells"),
+        (9, "Search, first order: 2 runs found 2 different cells"),
         (9, "`t`, cell c2: 0.960 ± 0.010 (n=3)"),
         (11, "the same in all runs of a phase"),
         (12, "Other searches of this store on the same data: other"),
@@ -98,6 +98,20 @@ def test_a_whole_store_answers_every_practice_but_the_tables(whole: MemoryStore)
 )
 def test_an_answer_is_made_from_the_store(whole: MemoryStore, number: int, words: str) -> None:
     assert words in "\n".join(practices(whole, "t")[number].lines)
+
+
+def test_commands_and_own_code_are_those_of_the_search_and_of_its_trainings(whole: MemoryStore) -> None:
+    config = load_training_config("digits").model_copy(update={"plugins": ("my_blocks",)})
+    register_session(whole, "t", SessionFacts.of_this_process("b" * 32, ["ray-darts", "train", "s"], config))
+    card = make_card(read_card_facts(whole, "s", "t"))
+    assert [command.partition(": ")[2] for command in card.commands] == [
+        "ray-darts search --preset digits",
+        "ray-darts train s",
+    ]
+    found = {each.number: " ".join(each.lines) for each in card.practices}
+    assert "my_blocks" in found[1]
+    assert "my_blocks" not in found[2]
+    assert len(make_card(read_card_facts(whole, "s")).commands) == 1
 
 
 def test_mixed_hardware_is_flagged(whole: MemoryStore) -> None:

@@ -68,8 +68,9 @@ def finish_training(store: LocalStore, experiment: str, config: TrainingConfig, 
         assert outcome.kind == "finished", outcome
 
 
-def register_training(store: LocalStore, experiment: str, space: str) -> None:
+def register_training(store: LocalStore, experiment: str, genotype: dict[str, JsonValue]) -> None:
     """An experiment of trainings with one run, of a space that is not installed here."""
+    space = str(genotype["space"])
     network: dict[str, JsonValue] = {"kind": space}
     layout = SpaceLayout(space, (), "", frozenset())
     register_experiment(
@@ -81,7 +82,7 @@ def register_training(store: LocalStore, experiment: str, space: str) -> None:
         data_digests={},
         code="test",
     )
-    register_run(store, experiment, "seed-0", 0, None)
+    register_run(store, experiment, "seed-0", 0, None, genotype=genotype)
 
 
 def finish_with(store: LocalStore, experiment: str, answer: dict[str, JsonValue]) -> None:
@@ -229,14 +230,14 @@ def test_onnx_names_the_package_that_it_needs(
 
 def test_a_run_that_has_not_finished_and_a_space_that_is_not_installed(store: LocalStore, tmp_path: Path) -> None:
     here = LocalStore(tmp_path / "store")
-    register_training(here, ELSEWHERE, "unknown")
+    answer = read_trained(store, IMAGES, "seed-0").answer.model_dump(mode="json")
+    genotype = {**answer["genotype"], "space": "unknown"}
+    register_training(here, ELSEWHERE, genotype)
     output = tmp_path / "output"
     output.mkdir()
     assert "no run of 'elsewhere' has finished" in refused(here, output, ELSEWHERE)
     assert "seed-0 of 'elsewhere' has not finished" in refused(here, output, ELSEWHERE, "--run", "seed-0")
-    answer = read_trained(store, IMAGES, "seed-0").answer.model_dump(mode="json")
-    cells = {"space": "unknown"}
-    finish_with(here, ELSEWHERE, {**answer, "genotype": {**answer["genotype"], **cells}, "weights": "last"})
+    finish_with(here, ELSEWHERE, {**answer, "genotype": genotype, "weights": "last"})
     assert "the space 'unknown', which is not installed here" in refused(here, output, ELSEWHERE)
     assert "kept no best weights" in refused(here, output, ELSEWHERE, "--weights", "best")
 

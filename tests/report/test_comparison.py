@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from ray_darts.report.bootstrap import difference_interval
 from ray_darts.report.comparison import Comparison, compare, relative_improvement
 from ray_darts.report.comparison_text import comparison_text
 from tests.artifacts.memory_store import MemoryStore
+from tests.artifacts.runs import genotype_after
 from tests.artifacts.trainings import DIGESTS, PROTOCOL, register_search, register_trainings, search, train
 from tests.cli.running import ray_darts
 
@@ -143,10 +145,12 @@ def test_each_field_of_the_protocol_that_differs_is_a_warning(store: MemoryStore
         **PROTOCOL,
         "weights": {"learning_rate": 0.1, "nesterov": True},
         "training": {"epochs": 600, "batch_size": 64},
+        "data": {"kind": "images", "flip": False},
     }
     register_trainings(store, "long", protocol=changed)
     train(store, "long", "l", 1, [0.98, 0.99, 0.97], parameters=1101)
     assert compare(["good", "long"], store).warnings == (
+        "protocol: data.flip is True in good, False in long",
         "budget: training.epochs is 20 in good, 600 in long",
         "protocol: weights.learning_rate is 0.05 in good, 0.1 in long",
         "protocol: weights.nesterov is absent in good, True in long",
@@ -212,9 +216,9 @@ def test_methods_are_compared_by_all_their_cells_and_a_sampler_by_mean_and_best(
     sides = {against.side.label: against for against in comparison.ranked}
     values = {label: sorted(against.side.values) for label, against in sides.items()}
     assert values == {
-        "s darts first order, mean of 2 runs": [0.8, 0.9],
-        "s sampler, mean of 3 draws": [0.5, 0.6, 0.7],
-        "s sampler, best of 3 draws": [0.7],
+        "s first order, mean of 2 runs": [0.8, 0.9],
+        "s random, mean of 3 draws": [0.5, 0.6, 0.7],
+        "s random, best of 3 draws": [0.7],
     }
     assert comparison.baseline is not None
     assert comparison.baseline.mean == pytest.approx(0.6)
@@ -231,6 +235,39 @@ def test_the_named_random_average_is_over_all_its_cells(store: MemoryStore) -> N
     assert comparison.baseline is not None
     assert comparison.baseline.mean == pytest.approx(0.6)
     assert comparison.ranked[0].improvement == pytest.approx(100 * 0.36 / 0.6)
+
+
+def test_the_random_average_of_another_protocol_is_a_warning(store: MemoryStore) -> None:
+    register_trainings(store, "draws", protocol={**PROTOCOL, "training": {"epochs": 1, "batch_size": 64}})
+    train(store, "draws", "d", 1, [0.5, 0.6, 0.7])
+    warnings = compare(["good", "poor"], store, random="draws").warnings
+    assert warnings == ("budget: training.epochs is 20 in good, 1 in draws",)
+
+
+def test_equal_cells_of_several_runs_count_once_each_although_their_texts_differ(store: MemoryStore) -> None:
+    """They are trained once: the one that is trained stands for the other."""
+    searched(store)
+    drawn = genotype_after(3)
+    cells = tuple(replace(cell, nodes=tuple(node[::-1] for node in cell.nodes)) for cell in drawn.cells)
+    same = replace(drawn, cells=cells)
+    assert same != drawn
+    search(store, "s", "random-seed-3", 3, 0, order=None, method=SAMPLER, genotype=same)
+    comparison = compare(["s"], store, by_method=True)
+    (sampling,) = [each.side for each in comparison.ranked if "mean of 4 draws" in each.side.label]
+    assert sorted(sampling.values) == [0.5, 0.6, 0.6, 0.7]
+    assert sampling.lost == ()
+    assert comparison.baseline is not None
+    assert comparison.baseline.mean == pytest.approx(0.6)
+
+
+def test_a_selection_can_be_named_itself(store: MemoryStore) -> None:
+    searched(store)
+    assert labels(compare(["s/selection:c2", "s/selection:c1"], store)) == ["s/selection:c2", "s/selection:c1"]
+    opener = {"s3://bucket/prefix": store}.__getitem__
+    assert labels(compare(["s3://bucket/prefix/s/selection", "s/selection:c1"], store, opener=opener)) == [
+        "s3://bucket/prefix/s/selection",
+        "s/selection:c1",
+    ]
 
 
 def test_the_relative_improvement_is_that_of_the_paper() -> None:

@@ -31,7 +31,7 @@ def test_one_value_has_no_spread_and_values_that_are_not_finite_do_not_count() -
     ("method", "order", "key", "title"),
     [
         (Darts(), "first", "first", "first order"),
-        (NoisyEdges(), "second", "noisy-edges-second", "noisy-edges-second order"),
+        (NoisyEdges(), "second", "noisy-edges-second", "noisy-edges second order"),
         (RandomSearch(), None, "random", "random"),
     ],
 )

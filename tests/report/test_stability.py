@@ -70,10 +70,10 @@ def store() -> MemoryStore:
 def test_stability_is_read_from_the_logs_of_finished_runs(store: MemoryStore) -> None:
     found = stability_of(read_histories(store, "s"))
     assert (found.overall.runs, found.overall.distinct) == (3, 2)
-    assert list(found.groups) == ["darts first order", "darts second order"]
-    assert found.groups["darts first order"].mean == 1.0
-    assert list(found.spreads) == ["darts first order"]
-    assert found.spreads["darts first order"].mean == pytest.approx(0.6)
+    assert list(found.groups) == ["first order", "second order"]
+    assert found.groups["first order"].mean == 1.0
+    assert list(found.spreads) == ["first order"]
+    assert found.spreads["first order"].mean == pytest.approx(0.6)
     (gap,) = found.gaps
     assert (gap.run, gap.metric) == ("first-order-seed-0", "validation_accuracy")
     assert gap.change == pytest.approx(-0.3)
