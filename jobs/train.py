@@ -8,6 +8,14 @@ from __future__ import annotations
 import sys
 
 from ray_darts.cli.app import app
+from ray_darts.cli.job_file import checked_words
+from ray_darts.errors import RayDartsError
+from ray_darts.exit_codes import exit_code_of_error
 
 if __name__ == "__main__":
-    app(["train", *sys.argv[1:]])
+    try:
+        words = checked_words(sys.argv[1:])
+    except RayDartsError as error:
+        sys.stderr.write(f"ray-darts: {error}\n")
+        sys.exit(exit_code_of_error(error))
+    app(["train", *words])

@@ -64,6 +64,7 @@ def estimate_request(request: SearchRequest) -> Estimate:
             commit_every_s=operation.commit_every_s,
             data_bytes=facts.description.memory_bytes,
             loading_bytes=facts.description.loading_bytes,
+            selection_epochs=None if request.select is None else config.selection_config().training.epochs,
         )
     )
 

@@ -49,6 +49,9 @@ def data_facts(config: TrainingConfig, found: Architecture, given: dict[str, int
     wanted = {"num_classes"}
     if "image_size" in type(config.data).model_fields:
         wanted |= {"image_size", "channels"}
+    if set(given) - wanted:
+        options = " and ".join(_OPTIONS[name] for name in given if name not in wanted)
+        raise ConfigError(f"{options}: data.kind {config.data.kind!r} has no images: leave it out")
     known, known_by = (DataFacts(0), "") if wanted <= set(given) else _known_facts(config, found)
     if known is None:
         options = " ".join(f"{option} N" for name, option in _OPTIONS.items() if name in wanted - set(given))
@@ -64,9 +67,6 @@ def data_facts(config: TrainingConfig, found: Architecture, given: dict[str, int
 
 def _known_facts(config: TrainingConfig, found: Architecture) -> tuple[DataFacts | None, str]:
     """The sizes of the data, None where they are not known, and how they are known."""
-    from ray_darts.experiment import Experiment
-    from ray_darts.protocols.dataset import DataFacts
-
     unread = config.data.facts_unread()
     if unread is not None:
         return unread, "known of these data"
@@ -77,12 +77,10 @@ def _known_facts(config: TrainingConfig, found: Architecture) -> tuple[DataFacts
     if found.experiment is None or found.store_uri is None:
         return None, ""
     from ray_darts.artifacts.open import open_store
+    from ray_darts.orchestration.budget import stored_facts
 
-    summary = Experiment(open_store(found.store_uri, config.store), found.experiment).data()
-    if summary is None:
-        return None, ""
-    facts = DataFacts(len(summary.classes), summary.channels, summary.image_size)
-    return facts, f"those of the data of {found.experiment}"
+    facts = stored_facts(open_store(found.store_uri, config.store), found.experiment)
+    return facts, "" if facts is None else f"those of the data of {found.experiment}"
 
 
 def _text(config: TrainingConfig, found: Architecture, facts: DataFacts, known_by: str, figures: NetworkFigures) -> str:

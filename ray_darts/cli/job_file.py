@@ -29,6 +29,8 @@ KEYS = (
     "set",
 )
 
+_HELP = {"--help", "-h"}
+
 
 def search_words(words: Sequence[str]) -> list[str]:
     """The arguments of a search in a job: a job file in first place becomes its options, before those typed.
@@ -36,11 +38,20 @@ def search_words(words: Sequence[str]) -> list[str]:
     A request for help is `--help` alone. Raises: ConfigError for a file that cannot be used, and without a store that
     is still there after the job.
     """
-    if {"--help", "-h"} & set(words):
+    if words and words[0].endswith(".toml") and not _HELP & set(words):
+        words = [*read_job(Path(words[0])), *words[1:]]
+    return checked_words(words)
+
+
+def checked_words(words: Sequence[str]) -> list[str]:
+    """The arguments of a search or training in a job.
+
+    A request for help is `--help` alone. Raises: ConfigError without a store that is still there after the job.
+    """
+    if _HELP & set(words):
         return ["--help"]
-    expanded = [*read_job(Path(words[0])), *words[1:]] if words and words[0].endswith(".toml") else list(words)
-    check_store(_last_value(expanded, "--store"))
-    return expanded
+    check_store(_last_value(words, "--store"))
+    return list(words)
 
 
 def check_store(store: str | None) -> str:

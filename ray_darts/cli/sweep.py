@@ -20,7 +20,7 @@ from ray_darts.report.seeds import RunGroup, Spread, spread_over_seeds
 from ray_darts.report.selection import selection_data, selection_lines
 from ray_darts.report.table import LiveTable, warning_line
 
-_CONTINUES = "everything committed is safe: the same command continues"
+CONTINUES = "everything committed is safe: the same command continues"
 
 
 def search_and_report(request: SearchRequest) -> searches.SearchResult:
@@ -39,7 +39,7 @@ def search_and_report(request: SearchRequest) -> searches.SearchResult:
                 with live_table(selection_of(request.experiment)) as table:
                     result = searches.run_selection(request, result, table.show)
     except KeyboardInterrupt:
-        report_line(_CONTINUES)
+        report_line(CONTINUES)
         raise
     report_end(result.exit_code)
     return result
@@ -48,7 +48,7 @@ def search_and_report(request: SearchRequest) -> searches.SearchResult:
 def report_end(exit_code: int) -> None:
     """Say on stderr what an exit code other than 0 means."""
     if exit_code in (INTERRUPTED, STORE_GIVEN_UP):
-        report_line(_CONTINUES)
+        report_line(CONTINUES)
     elif exit_code != DONE:
         report_line("not every run has finished; see the lines above")
 
@@ -84,6 +84,8 @@ def result_text(result: searches.SearchResult) -> str:
         finished = any(outcome.kind == "finished" for outcome in result.outcomes.values())
         finished = finished or any(run.status.state == "finished" for run in result.runs)
         why = "it cannot be read now" if finished else "no run has finished yet"
+        if result.selection is not None:
+            why = "no cell within the limits has a score"
         lines.append(f"no best genotype: {why}")
     else:
         lines.append(f"best: {result.best.run}, {metric_text(result.best)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ray_darts.cli.output import report_line
 from ray_darts.cli.request import config_source, seeds_or_mistake
-from ray_darts.cli.sweep import live_table, log_on_stderr, outcome_lines, report_end
+from ray_darts.cli.sweep import CONTINUES, live_table, log_on_stderr, outcome_lines, report_end
 from ray_darts.orchestration.budget import Budget
 from ray_darts.orchestration.trainings import TrainingRequest
 from ray_darts.report.amounts import counted
@@ -66,7 +66,7 @@ def train_and_report(request: TrainingRequest, budget: Budget) -> TrainingResult
         with log_on_stderr(request.experiment), redirect_stdout(sys.stderr), live_table(request.experiment) as table:
             result = run_training_request(request, budget, table.show)
     except KeyboardInterrupt:
-        report_line("everything committed is safe: the same command continues")
+        report_line(CONTINUES)
         raise
     report_end(result.exit_code)
     return result

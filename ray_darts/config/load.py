@@ -67,8 +67,8 @@ def load_training_config(
     changes: Mapping[str, Mapping[str, object]] | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> TrainingConfig:
-    """As `load_config`, of a training."""
-    built = _built(_TRAINING, preset, file, settings)
+    """As `load_config`, of a training; `ray-darts presets` lists its presets as `training/NAME`."""
+    built = _built(_TRAINING, None if preset is None else preset.removeprefix("training/"), file, settings)
     return _validate(TrainingConfig, *_changed(built, overrides, changes or {}))
 
 

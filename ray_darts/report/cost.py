@@ -7,10 +7,10 @@ constants of this module; times are right within a factor of three. Imports no t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ray_darts.report.amounts import bytes_text, duration_text
+from ray_darts.report.amounts import bytes_text, counted, duration_text
 
 FLOPS_PER_S = {"cpu": 2e10, "cuda": 5e12}
 """{device: operations a second}: of one thread of a server CPU, of one data-centre GPU in float32.
@@ -72,6 +72,8 @@ class Plan:
     """What a worker holds of the data."""
     loading_bytes: int = 0
     """The peak of a worker's memory for the data while it reads them."""
+    selection_epochs: int | None = None
+    """Of each short training after the search; None without a selection."""
     drawn: Mapping[str, int] = field(default_factory=dict)
     """{method: runs still to be done that draw an architecture}; they only start and publish, and train nothing."""
 
@@ -129,8 +131,8 @@ class Estimate:
 
     @property
     def left_s(self) -> float:
-        """The sum over all runs, without the steps that are done."""
-        return sum(order.left_s for order in self.orders) + self.num_drawn * RUN_START_S
+        """The sum over all runs, without the steps that are done; all draws share one start."""
+        return sum(order.left_s for order in self.orders) + (RUN_START_S if self.num_drawn else 0.0)
 
     @property
     def worker_hours(self) -> float:
@@ -174,6 +176,9 @@ class Estimate:
             "concurrent_runs": plan.concurrent,
             "orders": {order.order: order.to_data() for order in self.orders},
             "drawn": dict(plan.drawn),
+            "selection": None
+            if plan.selection_epochs is None
+            else {"trainings_at_most": self.num_runs + plan.num_ended, "epochs": plan.selection_epochs},
             "wall_s": round(self.wall_s, 1),
             "worker_hours": round(self.worker_hours, 3),
             "store_bytes": round(self.store_bytes),
@@ -206,10 +211,16 @@ class Estimate:
         ]
         lines += [
             f"in all        about {duration_text(self.wall_s)}, {self.worker_hours:.2g} worker-hours",
+            *self._selection_lines(),
             f"store         about {bytes_text(self.store_bytes)} kept, {self.store_requests:,} requests",
             "Times are right within a factor of three (report/cost.py names the speeds assumed). Nothing was written.",
         ]
         return "\n".join(lines)
+
+    def _selection_lines(self) -> Iterator[str]:
+        if self.plan.selection_epochs is not None:
+            trainings = counted(self.num_runs + self.plan.num_ended, "short training")
+            yield f"selection     not counted: at most {trainings} of {counted(self.plan.selection_epochs, 'epoch')}"
 
 
 def estimate(plan: Plan) -> Estimate:

@@ -58,6 +58,10 @@ def test_an_experiment_is_shown_as_json_with_its_run(tmp_path: Path) -> None:
     assert "not counted" in str(found["multiply_adds_rule"])
 
 
+def test_a_preset_may_be_named_as_it_is_listed() -> None:
+    assert inspected("DARTS_V2", "--preset", "training/cifar10") == inspected("DARTS_V2", "--preset", "cifar10")
+
+
 def test_data_of_a_package_are_read() -> None:
     found = inspected("DARTS_V2", "--preset", "digits", *SMALL)
     assert found["data"] == {"num_classes": 10, "image_size": 8, "channels": 1, "known_by": "read from the data"}
@@ -100,6 +104,10 @@ def test_a_cell_that_does_not_fit_the_preset_is_refused_with_the_presets_that_fi
     ("words", "message"),
     [
         (["DARTS_V2"], "name either a preset or a config file"),
+        (
+            ["DARTS_V2", "--preset", "ptb", "--image-size", "32", "--classes", "10"],
+            "--image-size: data.kind 'text' has no images: leave it out",
+        ),
         (["DARTS_V2", "--preset", "nope"], "unknown preset 'nope'; there are cifar10, cifar100"),
         (["DARTS_V9", "--preset", "cifar10"], "'DARTS_V9' is neither a file, nor a published cell of the space"),
     ],

@@ -10,12 +10,15 @@ import torch
 
 from ray_darts.artifacts.records import Metric
 from ray_darts.artifacts.status import RunStatus
+from ray_darts.cli.sweep import result_text
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.orchestration.assignment import RunOutcome
 from ray_darts.orchestration.plan import PlannedRun
 from ray_darts.orchestration.requests import SearchRequest
+from ray_darts.orchestration.selection import SelectionResult
 from ray_darts.orchestration.sweep import Observer, SweepResult
 from ray_darts.report.cost import PROCESS_BYTES
+from ray_darts.searches import SearchResult
 from tests.api.finished import write_ended_runs
 from tests.cli.running import Ran, ray_darts
 from tests.data.files import png, random_pixels, write_class_folders
@@ -122,6 +125,23 @@ def test_a_dry_run_counts_no_steps_of_draws(tmp_path: Path) -> None:
     assert "counting" not in ran.stderr
     both = json.loads(_search(tmp_path, "--methods", "darts,random", "--dry-run", "--json").stdout)
     assert (both["runs"], both["orders"]["first"]["runs"], both["drawn"]) == (4, 2, {"random": 2})
+
+
+def test_a_dry_run_says_that_it_does_not_count_the_selection(tmp_path: Path) -> None:
+    text = _search(tmp_path, "--select", "--dry-run").stdout
+    assert "selection     not counted: at most 2 short trainings of 8 epochs" in text
+    assert json.loads(_search(tmp_path, "--select", "--dry-run", "--json").stdout)["selection"] == {
+        "trainings_at_most": 2,
+        "epochs": 8,
+    }
+    assert "selection" not in _search(tmp_path, "--dry-run").stdout
+
+
+def test_without_a_cell_within_the_limits_the_result_says_so() -> None:
+    selection = SelectionResult("done", "selected_validation_accuracy", "max", (), 0, {}, None)
+    outcomes = {"first-order-seed-0": RunOutcome("finished", step=4)}
+    text = result_text(SearchResult("done", "x", outcomes, None, 0, selection=selection))
+    assert "no best genotype: no cell within the limits has a score" in text
 
 
 def test_a_dry_run_subtracts_the_steps_of_interrupted_runs(tmp_path: Path) -> None:

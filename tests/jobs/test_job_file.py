@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_darts.cli.job_file import check_store, read_job, search_words
+from ray_darts.cli.job_file import check_store, checked_words, read_job, search_words
 from ray_darts.cli.submit import check_search
 from ray_darts.errors import ConfigError
 from tests.cluster.files import ROOT
@@ -63,6 +63,9 @@ def test_missing_job_file_is_refused(tmp_path: Path) -> None:
 def test_store_inside_the_jobs_own_folder_is_refused(words: list[str]) -> None:
     with pytest.raises(ConfigError, match="deleted after it"):
         search_words(words)
+    with pytest.raises(ConfigError, match="deleted after it"):
+        checked_words(["DARTS_V2", *words])
+    assert checked_words(["DARTS_V2", "--store=/mnt/results"]) == ["DARTS_V2", "--store=/mnt/results"]
     assert search_words(["--store=/mnt/results"]) == ["--store=/mnt/results"]
     assert check_store("s3://bucket/prefix") == "s3://bucket/prefix"
 

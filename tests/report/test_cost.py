@@ -111,16 +111,16 @@ def test_text_and_data_say_the_same() -> None:
     assert "1,000 steps, 1,000,000 weights, 224 alphas" in estimated.text()
 
 
-def test_draws_have_no_steps_and_cost_their_start() -> None:
+def test_draws_have_no_steps_and_share_one_start() -> None:
     both = estimate(replace(PLAN, drawn={"random": 8}))
     alone = estimate(PLAN)
     assert both.num_runs == 12
-    assert both.left_s == pytest.approx(alone.left_s + 8 * cost.RUN_START_S)
+    assert both.left_s == pytest.approx(alone.left_s + cost.RUN_START_S)
     assert both.store_requests == alone.store_requests + 8 * (cost.REQUESTS_PER_RUN + cost.REQUESTS_PER_COMMIT)
     assert "12 (4 of first order, 8 random)" in both.text()
     assert both.to_data()["drawn"] == {"random": 8}
     only = estimate(replace(PLAN, steps_done={}, sizes={}, drawn={"random": 8}))
-    assert only.worker_hours == pytest.approx(8 * cost.RUN_START_S / 3600)
-    assert only.wall_s == pytest.approx(4 * cost.RUN_START_S)
+    assert only.worker_hours == pytest.approx(cost.RUN_START_S / 3600)
+    assert only.wall_s == pytest.approx(cost.RUN_START_S / 2)
     assert "8 (8 random)" in only.text()
     assert "a run " not in only.text()
