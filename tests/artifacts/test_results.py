@@ -48,6 +48,10 @@ def test_a_run_that_opened_no_test_set_is_not_the_best_of_those_that_did() -> No
     train(store, "t", "aaaa", 1, [0.85, 0.90])
     train(store, "t", "bbbb", 2, [0.97], metric="validation_accuracy", ranking="selected", test_digest=None)
     assert [result.name for result in training_results(store, "t").ranked()] == ["aaaa", "bbbb"]
+    results = training_results(store, "t")
+    assert results.metric is not None
+    assert (results.metric.name, results.metric.ranking) == ("test_accuracy", "trained")
+    assert {cell.name: cell.values for cell in results.genotypes} == {"aaaa": {0: 0.85, 1: 0.90}, "bbbb": {}}
     assert best_run(store, "t")[0] == "aaaa-seed-1"
 
 

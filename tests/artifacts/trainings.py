@@ -100,7 +100,7 @@ def train(
         writer.finish(training_answer(number, value, **answer), ("result.json",))  # type: ignore[arg-type]
 
 
-def register_search(store: ObjectStore, experiment: str) -> None:
+def register_search(store: ObjectStore, experiment: str, *, digests: Mapping[str, str] = DIGESTS) -> None:
     """Write the description of an experiment of searches."""
     register_experiment(
         store,
@@ -108,7 +108,7 @@ def register_search(store: ObjectStore, experiment: str) -> None:
         identity={"space": {"kind": "convolutional"}, "search": {"epochs": 3}, "data": {"kind": "images"}},
         config_digest=DIGEST,
         layout=LAYOUT,
-        data_digests=DIGESTS,
+        data_digests=digests,
         code="ray_darts test",
     )
 
@@ -122,7 +122,7 @@ def search(
     *,
     order: Order | None = "first",
     method: Mapping[str, JsonValue] | None = None,
-    epoch: EpochMetrics | None = None,
+    epochs: Sequence[EpochMetrics] = (),
     value: float = 0.5,
     environment: Environment = ENVIRONMENT,
     genotype: Genotype | None = None,
@@ -130,7 +130,7 @@ def search(
     """A finished search that found genotype `number`, or another one that is given."""
     register_run(store, experiment, run, seed, order, method=method)
     writer = claim_run(store, experiment, run, owner("s"), DIGEST, environment)
-    _commit(writer, {"alphas": alphas_after(number).reshape(1, -1)}, epoch or epoch_metrics(0))
+    _commit(writer, {"alphas": alphas_after(number).reshape(1, -1)}, *(epochs or (epoch_metrics(0),)))
     genotype = genotype or genotype_after(number)
     metric = {"name": "supernet_validation_accuracy", "value": value, "direction": "max"}
     writer.finish(SearchAnswer.new(genotype, 1, metric).to_data(), SEARCH_DOCUMENTS)

@@ -34,7 +34,7 @@ def write_everything(store: ObjectStore) -> None:
     """A search of two methods with draws, its selection, its trainings, a session, and another search."""
     register_search(store, "s")
     for seed in range(2):
-        search(store, "s", f"first-order-seed-{seed}", seed, seed + 1, epoch=epoch(0.5 + seed / 10))
+        search(store, "s", f"first-order-seed-{seed}", seed, seed + 1, epochs=[epoch(0.5 + seed / 10)])
     search(store, "s", "random-seed-0", 0, 3, order=None, method={"kind": "sampler"})
     search(store, "s", "random-seed-1", 1, 4, order=None, method={"kind": "sampler"})
     register_trainings(store, selection_of("s"))
@@ -93,6 +93,7 @@ def test_a_whole_store_answers_every_practice_but_the_tables(whole: MemoryStore)
         (12, "Other searches of this store on the same data: other"),
         (12, "1 run of this store opened the test set"),
         (13, "training (t):"),
+        (13, "selection (s/selection):"),
         (14, "Python 3."),
     ],
 )
@@ -112,6 +113,38 @@ def test_commands_and_own_code_are_those_of_the_search_and_of_its_trainings(whol
     assert "my_blocks" in found[1]
     assert "my_blocks" not in found[2]
     assert len(make_card(read_card_facts(whole, "s")).commands) == 1
+
+
+def test_the_best_cell_of_the_search_is_a_searched_one_and_lower_may_be_better() -> None:
+    store = MemoryStore()
+    register_search(store, "s")
+    search(store, "s", "first-order-seed-0", 0, 1)
+    search(store, "s", "random-seed-0", 0, 2, order=None, method={"kind": "sampler"})
+    register_trainings(store, "t")
+    options: dict[str, Any] = {"metric": "test_perplexity", "direction": "min"}
+    train(store, "t", "c1", 1, [80.0], **options)
+    train(store, "t", "c2", 2, [60.0], **options)
+    lines = "\n".join(practices(store, "t")[8].lines)
+    assert f"best cell of the search 80, {-100 * 20 / 60:+.2f} % relative to random sampling" in lines
+
+
+def test_searches_on_other_data_are_no_siblings(whole: MemoryStore) -> None:
+    register_search(whole, "elsewhere", digests={**DIGESTS, "data": "0" * 64})
+    assert "elsewhere" not in "\n".join(practices(whole, "t")[12].lines)
+
+
+def test_trainings_of_one_seed_are_repeated_partly(whole: MemoryStore) -> None:
+    register_trainings(whole, "once")
+    train(whole, "once", "c2", 2, [0.95])
+    assert practices(whole, "once")[9].state == "partly"
+
+
+def test_the_course_is_shown_at_quarters_of_the_epochs() -> None:
+    store = MemoryStore()
+    register_search(store, "s")
+    courses = [epoch(accuracy).model_copy(update={"epoch": n}) for n, accuracy in enumerate((0.1, 0.2, 0.3, 0.4))]
+    search(store, "s", "first-order-seed-0", 0, 1, epochs=courses)
+    assert "epochs: 0.1, 0.2, 0.3, 0.4." in "\n".join(practices(store)[7].lines)
 
 
 def test_mixed_hardware_is_flagged(whole: MemoryStore) -> None:

@@ -47,10 +47,21 @@ def test_settings_that_do_not_go_together_are_refused(preset: str, overrides: li
 
 
 @pytest.mark.parametrize(
-    ("preset", "override", "message"),
+    ("preset", "overrides", "message"),
     [
         ("digits", "network.auxiliary=true", "network.auxiliary follows from training.auxiliary_weight"),
         ("digits", "training.average_after=5", "training.average_after is for text"),
+        ("digits", "weights.learning_rate_min=5.0", "learning_rate_min 5.0 exceeds 0.05"),
+        ("digits", "training.accumulate=100", "accumulate 100 exceeds batch_size 64"),
+        ("digits", "operation.workers=65", "a worker would have no sample"),
+        ("digits", "operation.compile=['alpha_training']", "a training has the pass 'training' only"),
+        ("digits", "weights.momentum=0.0 weights.nesterov=true", "nesterov needs momentum"),
+        ("digits", "training.hold_out=false training.tested=best", "tested 'best' needs hold_out"),
+        ("digits", "training.hold_out=false training.restores=1", "restores needs hold_out"),
+        ("ptb", "training.hold_out=false training.restores=0", "tested 'best' and average_after needs hold_out"),
+        ("digits", "operation.compile=['training'] training.drop_path=0.1", "needs training.drop_path 0"),
+        ("digits", "operation.compile=['training'] operation.kernel=compiled", "needs operation.kernel 'torch'"),
+        ("digits", "operation.compile=['training'] training.batch_norm=sync", "needs training.batch_norm 'local'"),
         ("nasbench201", "training.drop_path=0.1", "training.drop_path has no effect on a nasbench201 network"),
         ("sotu", "training.epochs=1000000000", "training.epochs = 1000000000: text has at most 100,000 epochs"),
         ("sotu", "operation.kernel=compiled", "operation.kernel has no effect on a recurrent network"),
@@ -58,9 +69,9 @@ def test_settings_that_do_not_go_together_are_refused(preset: str, overrides: li
         ("sotu", "operation.checkpoint_cells=true", "operation.checkpoint_cells has no effect on a recurrent network"),
     ],
 )
-def test_settings_of_a_training_that_do_not_go_together_are_refused(preset: str, override: str, message: str) -> None:
+def test_settings_of_a_training_that_do_not_go_together_are_refused(preset: str, overrides: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        load_training_config(preset, overrides=[override])
+        load_training_config(preset, overrides=overrides.split())
 
 
 def test_two_wrong_combinations_are_reported_at_once() -> None:

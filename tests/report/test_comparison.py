@@ -244,6 +244,32 @@ def test_the_random_average_of_another_protocol_is_a_warning(store: MemoryStore)
     assert warnings == ("budget: training.epochs is 20 in good, 1 in draws",)
 
 
+def test_a_random_average_on_other_data_is_refused(store: MemoryStore) -> None:
+    register_trainings(store, "draws", digests={**DIGESTS, "data": "0" * 64})
+    train(store, "draws", "d", 1, [0.5])
+    with pytest.raises(ConfigError, match="the data digests differ"):
+        compare(["good", "poor"], store, random="draws")
+
+
+def test_the_protocol_of_every_item_is_compared(store: MemoryStore) -> None:
+    register_trainings(store, "long", protocol={**PROTOCOL, "training": {"epochs": 600, "batch_size": 64}})
+    train(store, "long", "l", 1, [0.5, 0.6, 0.7])
+    warnings = compare(["good", "poor", "long"], store).warnings
+    assert warnings == ("budget: training.epochs is 20 in good, 600 in long",)
+
+
+def test_a_search_whose_draws_were_not_trained_has_no_random_average(store: MemoryStore) -> None:
+    register_search(store, "s")
+    search(store, "s", "first-order-seed-0", 0, 1)
+    search(store, "s", "random-seed-0", 0, 3, order=None, method=SAMPLER)
+    register_trainings(store, selection_of("s"))
+    for name, number in (("c1", 1), ("c2", 2)):
+        options = {"metric": "validation_accuracy", "ranking": "selected", "test_digest": None}
+        train(store, selection_of("s"), name, number, [0.8], **options)
+    comparison = compare(["s", "s/selection:c2"], store)
+    assert comparison.baseline is None
+
+
 def test_equal_cells_of_several_runs_count_once_each_although_their_texts_differ(store: MemoryStore) -> None:
     """They are trained once: the one that is trained stands for the other."""
     searched(store)

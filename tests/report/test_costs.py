@@ -64,6 +64,16 @@ def test_each_term_counts_by_its_own_world_size(history: RunHistory) -> None:
     )
 
 
+def test_lost_time_is_that_of_all_workers_of_the_term_before(history: RunHistory) -> None:
+    before = timed(history, 0, 60, 100, 160, 165)
+    records = tuple(
+        record.model_copy(update={"environment": FAST}) if n < 2 else record for n, record in enumerate(before.records)
+    )
+    cost = phase_cost("search", EXPERIMENT, [replace(before, records=records)])
+    assert cost.worker_s == 4 * 60 + 65
+    assert cost.lost_or_waiting_worker_s == 4 * 40
+
+
 def test_after_a_failure_nothing_is_lost(history: RunHistory) -> None:
     store = MemoryStore()
     register(store)

@@ -61,8 +61,8 @@ def store() -> MemoryStore:
     store = MemoryStore()
     register_search(store, "s")
     quality = {"validation_mixed_accuracy": 0.9, "validation_discrete_accuracy": 0.6}
-    search(store, "s", "first-order-seed-0", 0, 1, epoch=epoch((0.1, None, 0.3), quality=quality), value=0.5)
-    search(store, "s", "first-order-seed-1", 1, 1, epoch=epoch((0.5,), "3 of 8 kept edges are skips"), value=0.7)
+    search(store, "s", "first-order-seed-0", 0, 1, epochs=[epoch((0.1, None, 0.3), quality=quality)], value=0.5)
+    search(store, "s", "first-order-seed-1", 1, 1, epochs=[epoch((0.5,), "3 of 8 kept edges are skips")], value=0.7)
     search(store, "s", "second-order-seed-0", 0, 2, order="second")
     return store
 

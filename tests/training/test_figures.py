@@ -51,6 +51,13 @@ def test_an_auxiliary_head_that_trains_costs_activations_and_no_multiply_adds() 
     assert small.activation_bytes < large.activation_bytes
 
 
+def test_drop_path_keeps_its_masks_for_the_backward_pass() -> None:
+    plain = config_of("convolutional", IMAGES, layers=6, channels=8)
+    dropping = config_of("convolutional", IMAGES, {"drop_path": 0.2}, layers=6, channels=8)
+    small, large = (figures_of("DARTS_V2", config, CIFAR) for config in (plain, dropping))
+    assert small.activation_bytes < large.activation_bytes
+
+
 def test_a_head_that_maps_are_too_small_for_is_not_counted(caplog: pytest.LogCaptureFixture) -> None:
     config = config_of("convolutional", IMAGES, {"auxiliary_weight": 0.4}, layers=3, channels=4)
     with caplog.at_level(logging.WARNING):

@@ -52,7 +52,7 @@ def test_a_training_resumes_from_every_commit_bit_for_bit() -> None:
         assert ended == [epoch.quality for epoch in sink.epochs][len(sink.epochs) - len(ended) :]
 
 
-def test_another_seed_and_another_cell_give_other_weights() -> None:
+def test_another_seed_gives_other_weights() -> None:
     config = tiny_config("training.epochs=1")
     loops = [tiny_loop(config), tiny_loop(config, seed=1)]
     for loop in loops:
@@ -143,18 +143,18 @@ def test_a_step_that_is_not_finite_ends_the_training_and_names_the_tensor() -> N
 
 
 class Poisoned:
-    """Training data whose batch of one step holds a NaN."""
+    """Training data whose batches of some steps hold a NaN."""
 
-    def __init__(self, inner: TrainingData, step: tuple[int, int]) -> None:
-        self._inner, self._step = inner, step
+    def __init__(self, inner: TrainingData, *steps: tuple[int, int]) -> None:
+        self._inner, self._steps = inner, steps
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._inner, name)
 
     def training_batch(self, epoch: int, index: int, *rest: object) -> object:
-        """The batch, with a NaN in that step."""
+        """The batch, with a NaN in those steps."""
         batch = self._inner.training_batch(epoch, index, *rest)  # type: ignore[arg-type]
-        if (epoch, index) == self._step:
+        if (epoch, index) in self._steps:
             batch.inputs[0] = torch.nan
         return batch
 
@@ -185,24 +185,15 @@ def test_an_epoch_whose_only_step_is_not_finite_has_no_training_loss() -> None:
     assert [epoch.train_loss is None for epoch in sink.epochs] == [False, True, False]
 
 
-def test_restored_weights_begin_with_an_empty_hidden_state(tmp_path: Path) -> None:
-    config = text_config(tmp_path)
-    loop = tiny_loop(config, genotype=published("DARTS_V1", "recurrent"), data=open_data(config, 0))  # type: ignore[arg-type]
-    loop.run(Remembering())
-    step = loop.training
-    assert step.carry is not None
-    assert step.carry.abs().max() > 0
-    step.restore_(step.weights.vector.clone(), step.statistics.vector.clone())
-    assert step.carry.abs().max() == 0
+@pytest.mark.parametrize(("restores", "step"), [(0, 6), (1, 9)])
+def test_more_failures_than_restores_end_the_training(restores: int, step: int) -> None:
+    config = tiny_config(f"training.restores={restores}")
+    data = Poisoned(tiny_data(config), (1, 2), (2, 1))
+    verdict = tiny_loop(config, data=data).run(Remembering())  # type: ignore[arg-type]
+    assert (verdict.kind, verdict.step) == ("non_finite", step)
 
 
-def test_more_failures_than_restores_end_the_training() -> None:
-    config = tiny_config()
-    verdict = tiny_loop(config, data=Poisoned(tiny_data(config), (1, 2))).run(Remembering())  # type: ignore[arg-type]
-    assert (verdict.kind, verdict.step) == ("non_finite", 6)
-
-
-def test_averaging_begins_when_the_loss_no_longer_falls_and_is_the_mean_of_the_weights(tmp_path: Path) -> None:
+def test_averaging_begins_when_the_loss_no_longer_falls_and_resumes(tmp_path: Path) -> None:
     config = text_config(tmp_path, "training.average_after=1", "training.epochs=6", "weights.learning_rate=30.0")
     cell = published("DARTS_V1", "recurrent")
     data = open_data(config, 0)
