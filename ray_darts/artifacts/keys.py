@@ -51,7 +51,7 @@ def split_place(place: str) -> tuple[str, str]:
     """(URI of a store, experiment) of `s3://bucket/prefix/EXP`, `folder/EXP`, `EXP` or one of these with `/selection`;
     the URI is empty where there is none."""
     parent, _, name = place.rstrip("/").rpartition("/")
-    if f"/{name}" == _SELECTION:
+    if parent and f"/{name}" == _SELECTION:
         parent, _, experiment = parent.rpartition("/")
         name = selection_of(experiment)
     parent = parent.rstrip("/")

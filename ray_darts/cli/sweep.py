@@ -85,7 +85,7 @@ def result_text(result: searches.SearchResult) -> str:
         finished = finished or any(run.status.state == "finished" for run in result.runs)
         why = "it cannot be read now" if finished else "no run has finished yet"
         if result.selection is not None:
-            why = "no cell within the limits has a score"
+            why = "no cell that may be selected has a score"
         lines.append(f"no best genotype: {why}")
     else:
         lines.append(f"best: {result.best.run}, {metric_text(result.best)}")

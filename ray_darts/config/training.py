@@ -138,7 +138,6 @@ class TrainingConfig(RunConfig):
             yield f"a {self.network.kind} network needs {' or '.join(forms)}; {data}"
         for name in sorted(self.network.unused_settings & _changed(self.training)):
             yield f"training.{name} has no effect on a {self.network.kind} network: leave it out"
-
         if self.training.average_after is not None and self.data.form == "images":
             yield "training.average_after is for text: running statistics of batch norm do not fit averaged weights"
         if getattr(self.network, "auxiliary", False):

@@ -141,7 +141,7 @@ def test_without_a_cell_within_the_limits_the_result_says_so() -> None:
     selection = SelectionResult("done", "selected_validation_accuracy", "max", (), 0, {}, None)
     outcomes = {"first-order-seed-0": RunOutcome("finished", step=4)}
     text = result_text(SearchResult("done", "x", outcomes, None, 0, selection=selection))
-    assert "no best genotype: no cell within the limits has a score" in text
+    assert "no best genotype: no cell that may be selected has a score" in text
 
 
 def test_a_dry_run_subtracts_the_steps_of_interrupted_runs(tmp_path: Path) -> None:

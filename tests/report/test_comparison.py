@@ -296,6 +296,12 @@ def test_a_selection_can_be_named_itself(store: MemoryStore) -> None:
     ]
 
 
+def test_an_experiment_may_be_called_selection(store: MemoryStore) -> None:
+    register_trainings(store, "selection")
+    train(store, "selection", "c", 1, [0.5, 0.6, 0.7])
+    assert labels(compare(["good", "selection"], store)) == ["good", "selection"]
+
+
 def test_the_relative_improvement_is_that_of_the_paper() -> None:
     assert relative_improvement(97.0, 96.5, "max") == pytest.approx(100 * 0.5 / 96.5)
     assert relative_improvement(58.0, 60.0, "min") == pytest.approx(100 * 2 / 60)
