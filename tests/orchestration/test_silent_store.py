@@ -79,6 +79,7 @@ def test_a_second_ctrl_c_ends_the_command_while_the_store_never_answers(
             time.sleep(0.01)
         signal.pthread_kill(main, signal.SIGINT)
         sweep.stopped.wait(BOUND_S)
+        time.sleep(0.2)  # a signal between the first handler's return and the next system call would interrupt no wait
         signal.pthread_kill(main, signal.SIGINT)
 
     threading.Thread(target=twice, daemon=True).start()
