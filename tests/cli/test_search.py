@@ -129,10 +129,10 @@ def test_a_dry_run_counts_no_steps_of_draws(tmp_path: Path) -> None:
 
 def test_a_dry_run_says_that_it_does_not_count_the_selection(tmp_path: Path) -> None:
     text = _search(tmp_path, "--select", "--dry-run").stdout
-    assert "selection     not counted: at most 2 short trainings of 6 epochs" in text
+    assert "selection     not counted: at most 2 short trainings of 8 epochs" in text
     assert json.loads(_search(tmp_path, "--select", "--dry-run", "--json").stdout)["selection"] == {
         "trainings_at_most": 2,
-        "epochs": 6,
+        "epochs": 8,
     }
     assert "selection" not in _search(tmp_path, "--dry-run").stdout
 
