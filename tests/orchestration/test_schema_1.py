@@ -28,14 +28,18 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "store")
 
 
-def test_an_unfinished_run_of_schema_1_continues_and_has_the_bits_of_an_uninterrupted_one(
+def test_an_unfinished_run_of_schema_1_continues_and_has_the_trace_of_an_uninterrupted_one(
     store: LocalStore, tmp_path: Path
 ) -> None:
     before = {path: path.read_bytes() for path in Path(store.uri).glob("*/runs/*/log/*.json")}
     assert search_here(assigned(store, CONFIG, seed=1), store) == RunOutcome("finished", step=9)
     twin = LocalStore(tmp_path / "twin")
     search_here(assigned(twin, CONFIG, seed=1), twin)
-    assert published(store, UNFINISHED) == published(twin, UNFINISHED)
+    continued, whole = published(store, UNFINISHED), published(twin, UNFINISHED)
+    rows, wanted = continued.pop("metrics"), whole.pop("metrics")
+    assert continued == whole
+    # The checkpoint's weights are of the CPU that wrote the fixture: on another type the last bits of float64 differ.
+    assert _flat(rows) == _nearly(_flat(wanted))
     assert trace_digest(store, UNFINISHED) == json.loads((FIXTURE / "digests.json").read_text())[UNFINISHED]
     assert {path: path.read_bytes() for path in before} == before
     log = [entry.record for entry in read_log(store, RunKeys(EXPERIMENT, UNFINISHED))]
@@ -63,3 +67,17 @@ def test_a_search_of_today_has_the_digest_of_the_one_of_schema_1(order: Order, t
     assert store.get(RunKeys(EXPERIMENT, run).description).data == description.read_bytes()
     genotype = FIXTURE / RunKeys(EXPERIMENT, run).genotype
     assert store.get(RunKeys(EXPERIMENT, run).genotype).data == genotype.read_bytes()
+
+
+def _flat(value: object, prefix: str = "") -> dict[str, object]:
+    """{path: value} of the leaves of JSON-able data."""
+    if isinstance(value, dict):
+        return {key: leaf for name, inner in value.items() for key, leaf in _flat(inner, f"{prefix}.{name}").items()}
+    if isinstance(value, list):
+        return _flat(dict(enumerate(value)), prefix)
+    return {prefix: value}
+
+
+def _nearly(leaves: dict[str, object]) -> dict[str, object]:
+    """Numbers are compared to 12 digits."""
+    return {name: pytest.approx(leaf, rel=1e-12) if isinstance(leaf, float) else leaf for name, leaf in leaves.items()}
