@@ -184,7 +184,7 @@ def _method(name: str) -> Method:
 
 
 def _read_orders(orders: Sequence[str] | None, methods: Sequence[Method]) -> tuple[Order, ...]:
-    """Orders that at least one of the methods defines; by default all of them."""
+    """Orders that every method with a gradient defines; absent: all that at least one of them defines."""
     defined = {str(order): order for method in methods for order in method.orders}
     if orders is None:
         return tuple(defined.values())
@@ -201,6 +201,16 @@ def _read_orders(orders: Sequence[str] | None, methods: Sequence[Method]) -> tup
         raise ConfigError(f"orders: {named} the order {unknown[0]!r}; {wanted}")
     if not orders or len(set(orders)) < len(orders):
         raise ConfigError(f"orders = {','.join(orders)!r}: {wanted}")
+    lacking = [
+        f"orders: the method {method.kind!r} does not define the order {order!r}; it defines "
+        f"{', '.join(method.orders)}: leave orders out to search with each method in every order that it defines"
+        for method in methods
+        if method.orders
+        for order in orders
+        if order not in method.orders
+    ]
+    if lacking:
+        raise ConfigError("\n".join(lacking))
     return tuple(defined[order] for order in orders)
 
 

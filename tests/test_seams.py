@@ -15,7 +15,18 @@ import ray_darts
 
 ROOT = Path(ray_darts.__path__[0])
 SPACES = ("convolutional", "recurrent", "nasbench201")
-METHODS = ("darts", "random")
+METHODS = (
+    "darts",
+    "random",
+    "pc-darts",
+    "gdas",
+    "drnas",
+    "fair-darts",
+    "beta-darts",
+    "sdarts-rs",
+    "sdarts-adv",
+    "darts-minus",
+)
 REGISTRATION = "protocols/registry.py"
 """Lists what the package brings; the one file that must name everything."""
 COMMON_WORDS = {"darts": "Darts", "random": "RandomSearch"}

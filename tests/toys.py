@@ -21,7 +21,7 @@ from ray_darts.genotype.decode import softmax
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
 from ray_darts.protocols.dataset import DataFacts, Dataset
-from ray_darts.protocols.method import Method, Progress, Rows
+from ray_darts.protocols.method import NO_OPTIONS, Method, Progress, Rows, SupernetOptions
 from ray_darts.protocols.registry import register
 from ray_darts.protocols.space import CellWords, Ranking, Space
 from ray_darts.spaces.batch_norm import BatchNorm
@@ -104,7 +104,13 @@ class ToySpace(Space):
         cell = CellLayout("dense", 1, self.nodes, OPERATIONS, 1, outputs=(self.nodes,))
         return SpaceLayout("toy", (cell,), "keep", frozenset({"keep"}))
 
-    def supernet(self, facts: DataFacts, runtime: OperationSettings, device: torch.device) -> ToySupernet:
+    def supernet(
+        self,
+        facts: DataFacts,
+        runtime: OperationSettings,
+        device: torch.device,
+        options: SupernetOptions = NO_OPTIONS,
+    ) -> ToySupernet:
         """For flattened images."""
         return ToySupernet(self, facts)
 
@@ -124,7 +130,9 @@ class NoisyEdges(Method):
         """Alphas, then betas [edges] of each cell."""
         return (*layout.alphas, *(ParameterGroup("betas", cell.name, (len(cell.edges),)) for cell in layout.cells))
 
-    def weights(self, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress) -> Mapping[str, Tensor]:
+    def weights(
+        self, layout: SpaceLayout, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress
+    ) -> Mapping[str, Tensor]:
         """Fresh noise in every step and pass, the same on all ranks."""
         temperature = 2 - progress.step / progress.total_steps
         weights = {}
@@ -135,12 +143,12 @@ class NoisyEdges(Method):
                 weights[name] = mixture * parameters[f"betas.{name}"].sigmoid().unsqueeze(1)
         return weights
 
-    def probabilities(self, cell: str, parameters: Mapping[str, Rows]) -> list[list[float]]:
+    def probabilities(self, cell: CellLayout, parameters: Mapping[str, Rows]) -> list[list[float]]:
         """Without noise, at temperature 1."""
-        (betas,) = parameters[f"betas.{cell}"]
+        (betas,) = parameters[f"betas.{cell.name}"]
         return [
             [weight / (1 + math.exp(-beta)) for weight in softmax(row)]
-            for row, beta in zip(parameters[cell], betas, strict=True)
+            for row, beta in zip(parameters[cell.name], betas, strict=True)
         ]
 
 

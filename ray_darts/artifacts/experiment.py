@@ -250,7 +250,8 @@ def space_layout(described: ExperimentDescription) -> SpaceLayout:
         )
         for cell in facts.cells
     )
-    return SpaceLayout(facts.space, cells, facts.skip, frozenset(facts.parameter_free))
+    # Facts do not say whether fewer edges may be kept: what a genotype keeps is decoded anew and compared.
+    return SpaceLayout(facts.space, cells, facts.skip, frozenset(facts.parameter_free), may_keep_fewer=True)
 
 
 def layout_facts(layout: SpaceLayout) -> LayoutFacts:

@@ -15,7 +15,7 @@ from ray_darts.config.selection import SelectionSettings
 from ray_darts.config.training import TrainingConfig
 from ray_darts.errors import ConfigError
 from ray_darts.protocols.method import Method
-from ray_darts.protocols.settings import mistakes_of
+from ray_darts.protocols.settings import KindSettings, mistakes_of
 from ray_darts.protocols.space import Space
 
 _SELECTION_RUNS_PER_START = 16
@@ -52,6 +52,7 @@ class SearchConfig(RunConfig):
             *self.data.mistakes(self.search, highest),
             *self._unused_settings(),
             *self._compile_mistakes(),
+            *self.method_mistakes(),
             *self._selection_mistakes(),
         ]
         if mistakes:
@@ -67,6 +68,15 @@ class SearchConfig(RunConfig):
             yield "operation.compile needs operation.kernel 'torch'"
         if passes and self.search.batch_norm == "sync":
             yield "operation.compile needs search.batch_norm 'local': collectives inside a pass are not compiled"
+
+    def method_mistakes(self) -> Iterator[str]:
+        """Conflicts of the method with the other sections."""
+        space, options = self.space, self.method.supernet_options
+        for name in sorted(options.needed - space.supernet_options):
+            yield f"the method {self.method.kind} needs {name}, which the supernet of the {space.kind} space has not"
+        if options.needed <= space.supernet_options:
+            yield from space.option_mistakes(options)
+        yield from self.method.mistakes(space.layout(), self.alphas, self.operation)
 
     def _selection_mistakes(self) -> Iterator[str]:
         """What a training with the selection's sections and the search's data would refuse."""
@@ -149,5 +159,15 @@ class SearchConfig(RunConfig):
     def _digested(self) -> dict[str, JsonValue]:
         content = super()._digested()
         if self.method != read_method():
-            content["method"] = self.method.model_dump(mode="json", exclude_defaults=True) | {"kind": self.method.kind}
+            content["method"] = _without_defaults(self.method)
         return content
+
+
+def _without_defaults(settings: KindSettings) -> dict[str, JsonValue]:
+    """The settings that differ from the defaults of their kind, and each kind."""
+    content: dict[str, JsonValue] = settings.model_dump(mode="json", exclude_defaults=True)
+    for name in content:
+        value = getattr(settings, name)
+        if isinstance(value, KindSettings):
+            content[name] = _without_defaults(value)
+    return content | {"kind": settings.kind}

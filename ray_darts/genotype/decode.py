@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ray_darts.errors import GenotypeError
 from ray_darts.genotype.genotype import NONE, CellGenotype, Connection, Genotype
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
+
+_ROUNDING = 1e-9
+"""A sum of probabilities that differs from 1 by less does so by rounding."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Decoding:
 
     `entropy`: nats, mean over edges of the probabilities' entropy; `skips`, `parameter_free`: kept connections of that
     kind; `margins`: for each kept connection, in the genotype's order, the probability between it and its
-    nearest rival (the next operation of its edge, or the strongest edge that its node drops).
+    nearest rival (the next operation of its edge, the strongest edge that its node drops, or the threshold).
     """
 
     genotype: Genotype
@@ -48,12 +51,24 @@ def softmax(row: Sequence[float]) -> list[float]:
     return [value / total for value in exponentials]
 
 
-def decode(layout: SpaceLayout, probabilities: Mapping[str, Sequence[Sequence[float]]]) -> Decoding:
+def sigmoid(alpha: float) -> float:
+    """1 / (1 + exp(-alpha)) in float64, without overflow."""
+    small = math.exp(-abs(alpha))
+    return (1.0 if alpha >= 0 else small) / (1 + small)
+
+
+def decode(
+    layout: SpaceLayout, probabilities: Mapping[str, Sequence[Sequence[float]]], threshold: float | None = None
+) -> Decoding:
     """Decode {cell: mixing probabilities [edge][operation]}.
 
     An edge is as strong as its largest probability, besides that of `none` where the layout does not keep it; each
     node keeps its `inputs_per_node` strongest edges, strongest first, or all of its edges in the order of sources.
-    Ties go to the lowest source, then the lowest operation. Raises: GenotypeError when the shape does not fit.
+    Ties go to the lowest source, then the lowest operation.
+    `threshold` (arXiv:1911.12126, section 3.4): an edge that is weaker is not kept, and where the layout keeps `none`
+    it becomes `none`. A node without edges is no source and no output. A departure from the paper: a cell in which
+    no edge is strong enough keeps the strongest edge into its last node, so that it has an output.
+    Raises: GenotypeError when the shape does not fit.
     """
     if set(probabilities) != {cell.name for cell in layout.cells}:
         wanted = [cell.name for cell in layout.cells]
@@ -65,8 +80,10 @@ def decode(layout: SpaceLayout, probabilities: Mapping[str, Sequence[Sequence[fl
         rows = probabilities[cell.name]
         _check_shape(cell, rows)
         entropy[cell.name] = math.fsum(_entropy(row) for row in rows) / len(rows)
-        kept, margins[cell.name] = _decode_cell(cell, rows)
-        cells.append(CellGenotype(cell.name, cell.num_inputs, kept, cell.output_states))
+        kept, margins[cell.name] = _decode_cell(cell, rows, threshold)
+        empty = {cell.num_inputs + node for node, connections in enumerate(kept) if not connections}
+        outputs = tuple(state for state in cell.output_states if state not in empty)
+        cells.append(CellGenotype(cell.name, cell.num_inputs, kept, outputs))
     genotype = Genotype(layout.space, tuple(cells))
     free = genotype.count(layout.parameter_free)
     return Decoding(genotype, entropy, genotype.count({layout.skip}), free, margins)
@@ -82,26 +99,60 @@ def _check_shape(cell: CellLayout, rows: Sequence[Sequence[float]]) -> None:
 
 
 def _entropy(weights: Sequence[float]) -> float:
+    """Of the weights divided by their sum, where that is not 1 (independent or weighted edges)."""
+    total = math.fsum(weights)
+    if total > 0 and abs(total - 1) > _ROUNDING:
+        weights = [weight / total for weight in weights]
     return math.fsum(-weight * math.log(weight) for weight in weights if weight > 0)
 
 
 def _decode_cell(
-    cell: CellLayout, weights: Sequence[Sequence[float]]
+    cell: CellLayout, weights: Sequence[Sequence[float]], threshold: float | None
 ) -> tuple[tuple[tuple[Connection, ...], ...], tuple[float, ...]]:
     nodes: list[tuple[Connection, ...]] = []
     margins: list[float] = []
+    empty: set[int] = set()
     first = 0
     for node in range(cell.num_nodes):
         num_sources = cell.num_inputs + node
-        candidates = [_candidate(cell, source, weights[first + source]) for source in range(num_sources)]
+        sources = [source for source in range(num_sources) if source not in empty]
+        candidates = [_candidate(cell, source, weights[first + source]) for source in sources]
         if cell.inputs_per_node is not None:
             candidates.sort(key=lambda candidate: -candidate.weight)  # stable: ties keep the order of sources
         kept, dropped = candidates[: cell.kept_inputs(node)], candidates[cell.kept_inputs(node) :]
         strongest_dropped = max((candidate.weight for candidate in dropped), default=0.0)
+        if threshold is not None:
+            kept = _above(cell, kept, threshold, is_last=node == cell.num_nodes - 1 and len(empty) == node)
+        if not kept:
+            empty.add(num_sources)
         nodes.append(tuple(candidate.connection for candidate in kept))
-        margins += [candidate.weight - max(candidate.next_weight, strongest_dropped) for candidate in kept]
+        margins += [_margin(candidate, strongest_dropped, threshold) for candidate in kept]
         first += num_sources
     return tuple(nodes), tuple(margins)
+
+
+def _margin(candidate: _Candidate, strongest_dropped: float, threshold: float | None) -> float:
+    """The probability by which the connection would be another one."""
+    rival = max(candidate.next_weight, strongest_dropped)
+    if threshold is None:
+        return candidate.weight - rival
+    return candidate.weight - max(rival, threshold) if candidate.weight >= threshold else threshold - candidate.weight
+
+
+def _above(cell: CellLayout, kept: list[_Candidate], threshold: float, *, is_last: bool) -> list[_Candidate]:
+    """The edges that are strong enough; the others are left out, or become `none` where the layout keeps it.
+
+    `is_last`: no other node of the cell has an edge, so the strongest one stays.
+    """
+    if cell.keeps_none:
+        return [
+            candidate
+            if candidate.weight >= threshold
+            else replace(candidate, connection=Connection(NONE, candidate.connection.source))
+            for candidate in kept
+        ]
+    strong = [candidate for candidate in kept if candidate.weight >= threshold]
+    return strong or (kept[:1] if is_last else [])
 
 
 def _candidate(cell: CellLayout, source: int, weights: Sequence[float]) -> _Candidate:

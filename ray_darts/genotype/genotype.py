@@ -67,7 +67,7 @@ class Genotype:
         if seen != wanted:
             raise GenotypeError(f"cells {seen}: the {layout.space} space has {wanted}, in this order")
         for cell, cell_layout in zip(self.cells, layout.cells, strict=True):
-            _check_cell(cell, cell_layout)
+            _check_cell(cell, cell_layout, layout.may_keep_fewer)
 
     def cell(self, name: str) -> CellGenotype:
         """Return the cell called `name`. Raises: KeyError."""
@@ -157,22 +157,30 @@ def _check_form(cell: CellGenotype) -> None:
         raise GenotypeError(f"{cell.name} cell: outputs {list(cell.outputs)}, wanted are states of 0..{num_states - 1}")
 
 
-def _check_cell(cell: CellGenotype, layout: CellLayout) -> None:
+def _check_cell(cell: CellGenotype, layout: CellLayout, may_keep_fewer: bool) -> None:
     if cell.num_inputs != layout.num_inputs:
         raise GenotypeError(f"{cell.name} cell: {cell.num_inputs} inputs where the space has {layout.num_inputs}")
     if len(cell.nodes) != layout.num_nodes:
         raise GenotypeError(f"{cell.name} cell: {len(cell.nodes)} nodes, wanted are {layout.num_nodes}")
+    empty: set[int] = set()
     for index, node in enumerate(cell.nodes):
-        _check_node(node, layout, index, f"{cell.name} cell, node {index}")
-    if cell.outputs != layout.output_states:
-        raise GenotypeError(
-            f"{cell.name} cell: outputs {list(cell.outputs)}, wanted are the states {list(layout.output_states)}"
-        )
+        where = f"{cell.name} cell, node {index}"
+        kept = layout.kept_inputs(index)
+        if len(node) > kept or (len(node) < kept and not may_keep_fewer):
+            at_most = "at most " if may_keep_fewer else ""
+            raise GenotypeError(f"{where}: {len(node)} inputs, wanted are {at_most}{kept}")
+        if not node:
+            empty.add(layout.num_inputs + index)
+        unfed = empty & {source for _, source in node}
+        if unfed:
+            raise GenotypeError(f"{where}: source {min(unfed)} is a node without inputs")
+        _check_operations(node, layout, where)
+    wanted = tuple(state for state in layout.output_states if state not in empty)
+    if cell.outputs != wanted:
+        raise GenotypeError(f"{cell.name} cell: outputs {list(cell.outputs)}, wanted are the states {list(wanted)}")
 
 
-def _check_node(node: Sequence[Connection], layout: CellLayout, index: int, where: str) -> None:
-    if len(node) != layout.kept_inputs(index):
-        raise GenotypeError(f"{where}: {len(node)} inputs, wanted are {layout.kept_inputs(index)}")
+def _check_operations(node: Sequence[Connection], layout: CellLayout, where: str) -> None:
     for position, (operation, _) in enumerate(node):
         place = f"{where}, input {position}"
         if operation == NONE and not layout.keeps_none:

@@ -92,12 +92,16 @@ class CellLayout:
 
 @dataclass(frozen=True)
 class SpaceLayout:
-    """All cells of a space; `skip` is its identity operation, `parameter_free` all without weights (never `none`)."""
+    """All cells of a space; `skip` is its identity operation, `parameter_free` all without weights (never `none`).
+
+    `may_keep_fewer`: a node of a genotype may have fewer edges than `kept_inputs`; one without is no output.
+    """
 
     space: str
     cells: tuple[CellLayout, ...]
     skip: str
     parameter_free: frozenset[str]
+    may_keep_fewer: bool = False
 
     def cell(self, name: str) -> CellLayout:
         """Return the cell called `name`. Raises: KeyError."""

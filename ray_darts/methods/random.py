@@ -30,18 +30,24 @@ class RandomSearch(Method):
     Alphas are 1 at the operation of a kept edge and 0 elsewhere, and are themselves the probabilities to decode.
     """
 
-    orders: ClassVar[tuple[Order, ...]] = ()
     task: ClassVar[str] = "draw"
 
     kind: Literal["random"] = "random"
 
-    def weights(self, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress) -> Mapping[str, Tensor]:
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """None: there is no gradient."""
+        return ()
+
+    def weights(
+        self, layout: SpaceLayout, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress
+    ) -> Mapping[str, Tensor]:
         """The alphas themselves, {cell: [edges, operations]}: each kept edge has one operation."""
         return parameters
 
-    def probabilities(self, cell: str, parameters: Mapping[str, Rows]) -> list[list[float]]:
+    def probabilities(self, cell: CellLayout, parameters: Mapping[str, Rows]) -> list[list[float]]:
         """The alphas themselves, edge by edge."""
-        return [list(row) for row in parameters[cell]]
+        return [list(row) for row in parameters[cell.name]]
 
     def draw(self, layout: SpaceLayout, seed: int) -> list[float]:
         """The alphas of the architecture of one seed, flat; cells, nodes and edges are drawn independently.

@@ -7,18 +7,20 @@ probabilities and a genotype from them, in plain Python; watch, trace, genotype 
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ray_darts.errors import PluginError
 from ray_darts.genotype.decode import Decoding, decode
-from ray_darts.genotype.layout import ParameterGroup, SpaceLayout
+from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
 from ray_darts.protocols.settings import KindSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ray_darts.config.operation import OperationSettings
+    from ray_darts.config.search import AlphaOptimiser
     from ray_darts.data.batch import Draws
 
 Order = Literal["first", "second"]
@@ -39,15 +41,60 @@ class Progress:
     epochs: int
 
 
+@dataclass(frozen=True)
+class SupernetOptions:
+    """What a method asks of a supernet besides mixing; by default nothing.
+
+    `edge_weights`: the mixing weights have {`edges.<cell>`: [edges]}, which multiply all that an edge adds to its node.
+    `partial_channels`: K: only the first 1/K of a state's channels are mixed, the others bypass the operations
+    (arXiv:1907.05737).
+    `auxiliary_skip`: every edge also adds a skip connection with weights of its own (arXiv:2009.01027); the mixing
+    weights then have `auxiliary_skip`, a scalar.
+    `skips_zeros`: operations whose mixing weight is exactly 0 are not computed: the same function, for one small read
+    by the host in each pass. A space that cannot do so computes them.
+    """
+
+    edge_weights: bool = False
+    partial_channels: int = 1
+    auxiliary_skip: bool = False
+    skips_zeros: bool = False
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """The names of those that change what is computed."""
+        asked = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        return frozenset(asked - {"skips_zeros"})
+
+    def within(self, names: Collection[str]) -> SupernetOptions:
+        """Those of `names`; the others have their defaults."""
+        return replace(NO_OPTIONS, **{name: getattr(self, name) for name in names})
+
+
+NO_OPTIONS = SupernetOptions()
+
+EDGES = "edges."
+"""Before the name of a cell: its entry of the weights of edges, [edges]."""
+
+AUXILIARY_SKIP = "auxiliary_skip"
+"""The entry of the weight of the auxiliary skip connections, a scalar."""
+
+TrainingLoss = Callable[["Mapping[str, Tensor]"], "tuple[Tensor, dict[str, Tensor]]"]
+"""training_loss(mixing weights) -> (loss, its gradient in them): of the step's global training batch, with running
+statistics. Every rank calls it as often, as its sums over ranks are collectives."""
+
+
 class Method(KindSettings, abc.ABC):
     """A search method, with its settings; found by `kind`.
 
-    `orders`: the gradient orders that the method defines, of which a run has one; none for a method without gradients.
     `task`: the task of its runs.
     """
 
-    orders: ClassVar[tuple[Order, ...]] = ORDERS
     task: ClassVar[str] = "search"
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """The gradient orders that the method defines, of which a run has one; none for a method without gradients."""
+        return ORDERS
 
     def groups(self, layout: SpaceLayout) -> tuple[ParameterGroup, ...]:
         """The architecture parameters in the order of the flat vector; by default one alpha per edge and operation."""
@@ -58,9 +105,25 @@ class Method(KindSettings, abc.ABC):
         """The prefix of the names of this method's runs."""
         return f"{self.kind}-"
 
+    @property
+    def supernet_options(self) -> SupernetOptions:
+        """What the supernet must be able to do."""
+        return NO_OPTIONS
+
+    def mistakes(self, layout: SpaceLayout, alphas: AlphaOptimiser, operation: OperationSettings) -> Iterator[str]:
+        """One line per conflict of the method with the layout and these sections of the config."""
+        return iter(())
+
+    def moves_alphas(self, progress: Progress) -> bool:
+        """Whether a step at `progress` has an alpha step; equal within an epoch."""
+        return True
+
     @abc.abstractmethod
-    def weights(self, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress) -> Mapping[str, Tensor]:
-        """The mixing weights {cell: [edges, operations]} of one pass, differentiable in the parameters.
+    def weights(
+        self, layout: SpaceLayout, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress
+    ) -> Mapping[str, Tensor]:
+        """The mixing weights {cell: [edges, operations]} of one pass, differentiable in the parameters; also what
+        `supernet_options` asks for.
 
         `parameters`: {name of a group: tensor}. Called once per pass, and once per micro-batch with search.accumulate;
         all calls for the alpha step (at w, w', w+ and w-, on all ranks) get equal `draws`, those for the weight step
@@ -69,11 +132,35 @@ class Method(KindSettings, abc.ABC):
         """
 
     @abc.abstractmethod
-    def probabilities(self, cell: str, parameters: Mapping[str, Rows]) -> list[list[float]]:
+    def probabilities(self, cell: CellLayout, parameters: Mapping[str, Rows]) -> list[list[float]]:
         """The mixing probabilities [edge][operation] of a cell by the decode rule, in float64 plain Python.
 
         `parameters`: {name of a group: rows}, all groups of all cells, rounded to float32.
         """
+
+    def penalty(self, parameters: Mapping[str, Tensor], progress: Progress) -> Tensor | None:
+        """What is added to the validation loss of the alpha step, a scalar differentiable in the parameters; None:
+        nothing. It may not depend on a batch."""
+        return None
+
+    def disturbance(
+        self,
+        layout: SpaceLayout,
+        parameters: Mapping[str, Tensor],
+        draws: Draws,
+        progress: Progress,
+        training_loss: TrainingLoss,
+    ) -> Mapping[str, Tensor] | None:
+        """What disturbs the mixing weights of the training loss, held constant; None: nothing.
+
+        Found once for the weight step, and once for an alpha step of the second order, whose passes at w, w+ and w- all
+        use it; `draws` are those of `weights` in that step.
+        """
+        return None
+
+    def disturbed(self, weights: Mapping[str, Tensor], disturbance: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The mixing weights of the training loss, from those of `weights` and `disturbance`."""
+        raise PluginError(f"the method {self.kind!r} has a disturbance: wanted is disturbed(weights, disturbance)")
 
     def draw(self, layout: SpaceLayout, seed: int) -> list[float]:
         """The flat vector of the architecture that a run of the task `draw` ends with, a function of (layout, seed).
@@ -95,4 +182,4 @@ class Method(KindSettings, abc.ABC):
     def mixing(self, layout: SpaceLayout, flat: Sequence[float]) -> dict[str, list[list[float]]]:
         """{cell: probabilities [edge][operation]} of a flat vector. Raises: as `decode`."""
         parameters = layout.rows(self.groups(layout), flat)
-        return {cell.name: self.probabilities(cell.name, parameters) for cell in layout.cells}
+        return {cell.name: self.probabilities(cell, parameters) for cell in layout.cells}

@@ -13,6 +13,7 @@ from ray_darts.errors import GenotypeError
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import SpaceLayout
 from ray_darts.protocols.dataset import DataFacts, Dataset
+from ray_darts.protocols.method import NO_OPTIONS, SupernetOptions
 from ray_darts.protocols.settings import KindSettings
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Space(KindSettings, abc.ABC):
     `data_forms`: the forms of batches that its supernet takes, as data sets name them. `ranking`: its interim
     metric. `words`: its names for drawings.
     `runtime_fields`: the settings of `operation` that it uses, of those that change how a supernet is computed.
+    `supernet_options`: the names of `SupernetOptions` that its supernet can have.
     `published`: {name: text form} of cells that a paper published. `network_settings`: the options of `network`.
     """
 
@@ -64,6 +66,7 @@ class Space(KindSettings, abc.ABC):
     ranking: ClassVar[Ranking]
     words: ClassVar[CellWords]
     runtime_fields: ClassVar[frozenset[str]] = frozenset()
+    supernet_options: ClassVar[frozenset[str]] = frozenset()
     published: ClassVar[Mapping[str, str]] = {}
     network_settings: ClassVar[type[NetworkSettings]] = NetworkSettings
 
@@ -72,11 +75,22 @@ class Space(KindSettings, abc.ABC):
         """Cells, edges and operations of this space."""
 
     @abc.abstractmethod
-    def supernet(self, facts: DataFacts, runtime: OperationSettings, device: torch.device) -> Supernet:
+    def supernet(
+        self,
+        facts: DataFacts,
+        runtime: OperationSettings,
+        device: torch.device,
+        options: SupernetOptions = NO_OPTIONS,
+    ) -> Supernet:
         """A new supernet on the CPU, in float32, its weights drawn from PyTorch's global generator.
 
-        `device` is where it will run: it may decide how the same function is computed.
+        `device` is where it will run: it may decide how the same function is computed. `options` is given only to a
+        space that has `supernet_options`, and asks for nothing else.
         """
+
+    def option_mistakes(self, options: SupernetOptions) -> Iterator[str]:
+        """One line per option that the supernet can have, but not with these settings of the space."""
+        return iter(())
 
     def check_operations(self) -> None:
         """Test users' operations before a search. Raises: ConfigError naming one and its mistake."""

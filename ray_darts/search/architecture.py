@@ -13,7 +13,7 @@ from ray_darts.data.batch import Draws, generator
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import Edge, ParameterGroup, SpaceLayout
-from ray_darts.protocols.method import Method, Progress
+from ray_darts.protocols.method import Method, Progress, TrainingLoss
 from ray_darts.tasks.flat import FlatVector
 
 
@@ -32,7 +32,7 @@ class Architecture:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.method, self._seed = method, seed
+        self.method, self._layout, self._seed = method, layout, seed
         groups = method.groups(layout)
         _check_groups(method, groups, layout)
         tensors = start_values(groups, settings, seed)
@@ -43,8 +43,22 @@ class Architecture:
 
     def mixing(self, stream: str, index: int, progress: Progress) -> Mapping[str, Tensor]:
         """The mixing weights of a pass; random draws are a function of (seed, stream, index)."""
-        draws = Draws(self._seed, f"architecture.{stream}", index, 0, 1, 1)
-        return self.method.weights(self.parameters.tensors, draws, progress)
+        draws = self._draws(stream, index)
+        return self.method.weights(self._layout, self.parameters.tensors, draws, progress)
+
+    def penalty(self, progress: Progress) -> Tensor | None:
+        """What the method adds to the validation loss."""
+        return self.method.penalty(self.parameters.tensors, progress)
+
+    def disturbance(
+        self, stream: str, index: int, progress: Progress, training_loss: TrainingLoss
+    ) -> Mapping[str, Tensor] | None:
+        """What disturbs the mixing weights of the training loss, with the draws of `mixing`."""
+        tensors = {name: tensor.detach() for name, tensor in self.parameters.tensors.items()}
+        return self.method.disturbance(self._layout, tensors, self._draws(stream, index), progress, training_loss)
+
+    def _draws(self, stream: str, index: int) -> Draws:
+        return Draws(self._seed, f"architecture.{stream}", index, 0, 1, 1)
 
 
 def one_hot_mixing(layout: SpaceLayout, genotype: Genotype, like: Tensor) -> dict[str, Tensor]:

@@ -49,7 +49,8 @@ def _own_findings(step: BilevelStep, train: Batch, validation: Batch, progress: 
     )
     for name, batch, carry, purpose, part, prefix in passes:
         findings[f"{name} input"] = batch.inputs.is_floating_point() and not bool(torch.isfinite(batch.inputs).all())
-        objective = step.objective(name, batch, carry, purpose, progress)
+        disturbance = step.disturbance(batch, purpose, progress) if name == "training" else None
+        objective = step.objective(name, batch, carry, purpose, progress, disturbance=disturbance)
         findings |= loss_findings(objective, part, 1 + len(step.supernet.sum_names), name, prefix)
     step.statistics.vector.copy_(statistics)
     for moved, vector in (("weights", step.weights.vector), ("alphas", step.alphas.vector)):

@@ -83,9 +83,10 @@ class SearchLoop(TaskLoop):
         """Do one bilevel step; return the alphas after it."""
         train, validation = self._batches()
         rate = self._rate(self.epoch, train.learning_rate_scale)
-        warm = self.epoch >= self.config.search.alpha_warmup_epochs
+        progress = self._progress()
+        moves = self.epoch >= self.config.search.alpha_warmup_epochs and self.config.method.moves_alphas(progress)
         with naming_what_would_fit(self.config.search, self._device, "search"):
-            self.bilevel.step_(train, validation, rate, move_alphas=warm, progress=self._progress())
+            self.bilevel.step_(train, validation, rate, move_alphas=moves, progress=progress)
         return self.bilevel.alphas.vector
 
     def _batches(self) -> tuple[Batch, Batch]:

@@ -6,10 +6,12 @@ any rank: `healthy` stays on the device and masks each update; `num_healthy` cou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch
@@ -25,7 +27,8 @@ from ray_darts.search.hypergradient import (
 )
 from ray_darts.spaces.supernet import LossOutput, Pass, Supernet
 from ray_darts.tasks.collectives import Collectives
-from ray_darts.tasks.gradient import Objective
+from ray_darts.tasks.flat import FlatVector
+from ray_darts.tasks.gradient import Objective, reduced_gradient
 from ray_darts.tasks.objective import batch_objective
 from ray_darts.tasks.precision import parameter_dtype
 from ray_darts.tasks.weight_step import WeightStep
@@ -114,7 +117,14 @@ class BilevelStep:
             gradient = second_order(
                 self.weights,
                 self.alphas,
-                self.objective("training", train, self.train_carry, Pass.ALPHA, progress),
+                self.objective(
+                    "training",
+                    train,
+                    self.train_carry,
+                    Pass.ALPHA,
+                    progress,
+                    disturbance=self.disturbance(train, Pass.ALPHA, progress),
+                ),
                 validating,
                 extras,
                 self.collectives.sum_,
@@ -132,20 +142,47 @@ class BilevelStep:
         purpose: Pass,
         progress: Progress,
         carries: list[Tensor] | None = None,
+        disturbance: Mapping[str, Tensor] | None = None,
     ) -> Objective:
-        """The loss on `batch` as an Objective; each micro-batch's new carry is appended to `carries`."""
+        """The loss on `batch` as an Objective, of the validation half with the method's penalty; each micro-batch's new
+        carry is appended to `carries`. `disturbance`: of the mixing weights."""
 
         def loss_of(micro: Batch, part: Tensor | None, full: bool) -> LossOutput:
             mixing = self.architecture.mixing(purpose.value, progress.step, progress)
+            if disturbance is not None:
+                mixing = self.architecture.method.disturbed(mixing, disturbance)
             compute = self._compiled.get("alpha_training" if full else half, self.supernet.loss)
-            return compute(micro, part, purpose, mixing)
+            output = compute(micro, part, purpose, mixing)
+            penalty = self.architecture.penalty(progress) if half == "validation" else None
+            return output if penalty is None else replace(output, loss=output.loss + penalty)
 
         return batch_objective(self.config.search, batch, carry, self.device, loss_of, carries)
+
+    def disturbance(self, train: Batch, purpose: Pass, progress: Progress) -> Mapping[str, Tensor] | None:
+        """What disturbs the mixing weights of the training loss in the passes of one purpose; every rank calls."""
+
+        def training_loss(mixing: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            tables = FlatVector({name: nn.Parameter(table.detach().clone()) for name, table in mixing.items()})
+
+            def loss_of(micro: Batch, part: Tensor | None, full: bool) -> LossOutput:
+                return self.supernet.loss(micro, part, Pass.DISTURBANCE, tables.tensors)
+
+            objective = batch_objective(self.config.search, train, self.train_carry, self.device, loss_of)
+            num_extras = 1 + len(self.supernet.sum_names)
+            with self.weights.held():
+                buffer = reduced_gradient(objective, [tables], num_extras, self.collectives.sum_)
+            gradients = tables.views(buffer.gradients[0])
+            return buffer.extras[0], dict(zip(tables.tensors, gradients, strict=True))
+
+        return self.architecture.disturbance(purpose.value, progress.step, progress, training_loss)
 
     def _weight_step_(self, train: Batch, rate: float, progress: Progress) -> Tensor:
         """Do one SGD step; return the global batch's sums."""
         carries: list[Tensor] = []
-        objective = self.objective("training", train, self.train_carry, Pass.WEIGHT, progress, carries)
+        disturbance = self.disturbance(train, Pass.WEIGHT, progress)
+        objective = self.objective(
+            "training", train, self.train_carry, Pass.WEIGHT, progress, carries, disturbance=disturbance
+        )
         num_extras = 1 + len(self.supernet.sum_names)
         with self.alphas.held():
             extras, self.healthy = self.weight_step.step_(objective, train.share, rate, self.healthy, num_extras)

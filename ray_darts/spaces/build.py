@@ -10,6 +10,7 @@ import torch
 from ray_darts.config import SearchConfig
 from ray_darts.data.batch import generator
 from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.method import NO_OPTIONS
 from ray_darts.spaces.supernet import Supernet
 
 
@@ -20,8 +21,11 @@ def build_supernet(config: SearchConfig, facts: DataFacts, seed: int, device: to
     PyTorch (or the space) initialises the weights, in float32 for every precision. The global random state is
     restored.
     """
+    options = config.method.supernet_options.within(config.space.supernet_options)
     with seeded(seed):
-        return config.space.supernet(facts, config.operation, device)
+        if options == NO_OPTIONS:
+            return config.space.supernet(facts, config.operation, device)
+        return config.space.supernet(facts, config.operation, device, options)
 
 
 @contextmanager

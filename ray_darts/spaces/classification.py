@@ -40,8 +40,9 @@ class ClassifyingSupernet(Supernet, abc.ABC):
         """Class scores [N, classes]; the flags are those of `batch_norm.normalise`."""
 
     def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
-        """Cross entropy with the batch's statistics."""
-        return self._output(batch, mixing, batch_statistics=True, update=purpose is Pass.WEIGHT)
+        """Cross entropy with the statistics that the purpose says."""
+        by_batch = purpose is not Pass.DISTURBANCE
+        return self._output(batch, mixing, batch_statistics=by_batch, update=purpose is Pass.WEIGHT)
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:

@@ -5,13 +5,15 @@ Suffixes: N samples, C channels, H W pixels, E edges, K operations, T targets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ray_darts.genotype.layout import CellLayout
+from ray_darts.genotype.layout import CellLayout, SpaceLayout
+from ray_darts.protocols.method import AUXILIARY_SKIP, EDGES
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,79 @@ def sort_rows(weights_EK: Tensor, rows: Sequence[int]) -> Tensor:
     """The rows of `weights_EK` in the order `rows`."""
     unbound = weights_EK.unbind()
     return torch.stack([unbound[row] for row in rows])
+
+
+@dataclass(frozen=True)
+class CellMixture:
+    """The mixture of one kind of cell in one pass; edges are sorted by source.
+
+    `operations`: [E, K], times the edge's weight; `edges`: [E], None where every edge has the weight 1; `auxiliary`:
+    [E], the weights of auxiliary skip connections, or None; `active`: per edge the columns whose weight is not 0, which
+    alone are computed, or None for all.
+    """
+
+    operations: Tensor
+    edges: Tensor | None
+    auxiliary: Tensor | None
+    active: tuple[tuple[int, ...], ...] | None
+
+
+def cell_mixtures(layout: SpaceLayout, mixing: Mapping[str, Tensor], *, skips_zeros: bool) -> dict[str, CellMixture]:
+    """{cell: its mixture}. `skips_zeros`: the host reads once which weights are 0 (on the meta device it cannot)."""
+    operations: dict[str, Tensor] = {}
+    edges: dict[str, Tensor] = {}
+    for cell in layout.cells:
+        rows = rows_by_source(cell)
+        operations[cell.name] = sort_rows(mixing[cell.name], rows)
+        if EDGES + cell.name in mixing:
+            edges[cell.name] = sort_rows(mixing[EDGES + cell.name], rows)
+            operations[cell.name] = operations[cell.name] * edges[cell.name].unsqueeze(1)
+    active = _active(operations) if skips_zeros else {}
+    mixtures = {}
+    for name, table in operations.items():
+        own, auxiliary = edges.get(name), mixing.get(AUXILIARY_SKIP)
+        if auxiliary is not None:
+            auxiliary = auxiliary.expand(len(table)) if own is None else auxiliary * own
+        mixtures[name] = CellMixture(table, own, auxiliary, active.get(name))
+    return mixtures
+
+
+def _active(operations: Mapping[str, Tensor]) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """{cell: per edge the columns whose weight is not 0}, read from the device once."""
+    flags = torch.cat([table.detach().flatten() for table in operations.values()]).ne(0)
+    if flags.is_meta:
+        return {}
+    host: list[bool] = flags.tolist()
+    active: dict[str, tuple[tuple[int, ...], ...]] = {}
+    start = 0
+    for name, table in operations.items():
+        height, width = table.shape
+        rows = [host[first : first + width] for first in range(start, start + height * width, width)]
+        active[name] = tuple(tuple(column for column, flag in enumerate(row) if flag) for row in rows)
+        start += height * width
+    return active
+
+
+def bypass(
+    states: Sequence[Tensor], edges: Tensor | None, group: EdgeGroup, *, halved: bool
+) -> list[Tensor] | tuple[Tensor, ...]:
+    """For each of the group's nodes the weighted sum of `states` (the group's sources), which no operation changes.
+
+    `edges`: [E] or None for the weight 1. `halved`: 2x2 max pooled, height and width rounded up (a departure from
+    PC-DARTS, which has no odd maps).
+    """
+    if halved:
+        states = [F.max_pool2d(state, 2, 2, ceil_mode=True) for state in states]
+    if edges is None:
+        return [add_up(states)] * len(group.nodes)
+    return mix(list(states), edges[group.start : group.stop], len(group.nodes))
+
+
+def shuffle(states_NCHW: Tensor, parts: int) -> Tensor:
+    """Interleave `parts` blocks of channels: channel c is channel (c % parts) * C / parts + c // parts of the input."""
+    count, channels, height, width = states_NCHW.shape
+    blocks = states_NCHW.permute(0, 2, 3, 1).reshape(count, height, width, parts, channels // parts)
+    return blocks.transpose(3, 4).reshape(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 def add_up(terms: Sequence[Tensor]) -> Tensor:

@@ -14,16 +14,19 @@ from ray_darts.data.batch import Batch
 from ray_darts.genotype.layout import SpaceLayout
 
 MixingWeights = Mapping[str, Tensor]
-"""{cell: [edges, operations]}, computed by a method from its architecture parameters for one pass."""
+"""{cell: [edges, operations]}, computed by a method from its architecture parameters for one pass, and the entries of
+the `SupernetOptions` with which the supernet was built."""
 
 
 class Pass(Enum):
-    """The purpose of a forward pass. Both purposes use batch statistics (train mode)."""
+    """The purpose of a forward pass."""
 
     WEIGHT = "weight"
-    """The weight step: updates running statistics, adds the regularisers of the weight step."""
+    """The weight step: batch statistics, updates running ones, adds the regularisers of the weight step."""
     ALPHA = "alpha"
-    """Any pass of the alpha step: does not update running statistics."""
+    """Any pass of the alpha step: batch statistics, updates nothing."""
+    DISTURBANCE = "disturbance"
+    """Differentiable in the mixing weights alone, with the statistics and the dropout of the evaluation."""
 
 
 @dataclass(frozen=True)

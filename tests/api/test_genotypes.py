@@ -14,6 +14,7 @@ from torch import nn
 from ray_darts import api, errors
 from ray_darts.config import load_config
 from ray_darts.genotype.genotype import CellGenotype, Connection, Genotype
+from ray_darts.genotype.layout import CellLayout
 from ray_darts.methods.darts import Darts
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.genotypes import published
@@ -101,7 +102,7 @@ def test_a_method_that_is_given_decodes() -> None:
     class Inverted(Darts):
         """The weakest operation wins."""
 
-        def probabilities(self, cell: str, parameters: Any) -> list[list[float]]:
+        def probabilities(self, cell: CellLayout, parameters: Any) -> list[list[float]]:
             return super().probabilities(
                 cell, {name: [[-a for a in row] for row in t] for name, t in parameters.items()}
             )

@@ -76,7 +76,9 @@ def test_identity_defaults_are_those_of_the_same_kinds(preset: str) -> None:
     added = {name: section(defaults, "data")[name] for name in config.data.ADDED}
     identity["data"] = section(identity, "data") | added
     assert identity | {"method": defaults["method"]} == defaults
-    assert defaults["method"] == {"kind": "darts"}
+    method = section(defaults, "method")
+    assert (method["kind"], method["relaxation"]) == ("darts", {"kind": "softmax"})
+    assert not [name for name, value in method.items() if name not in ("kind", "relaxation") and value], "no part"
 
 
 def test_fields_of_the_data_that_came_later_are_absent() -> None:
@@ -159,6 +161,12 @@ OTHERS: dict[str, object] = {
     "search.batch_norm": "sync",
     "search.stop_on_skips": 2,
     "space.batch_norm_momentum": 0.2,
+    "method.relaxation": {"kind": "sigmoid"},
+    "method.partial_channels": {"parts": 2},
+    "method.regulariser": {"weight": 50.0},
+    "method.perturbation": {"kind": "random"},
+    "method.auxiliary_skip": {"start": 1.0},
+    "method.warmup": 0.2,
 }
 TOGETHER = {"data.mean": "data.std", "data.std": "data.mean"}
 FIELDS = [
@@ -173,10 +181,15 @@ FIELDS = [
 def test_every_identity_field_is_part_of_the_digest(field: str) -> None:
     plain = SearchConfig()
     values = dict(_leaves(plain, ""))
-    settings: dict[str, dict[str, object]] = {"space": {"kind": "convolutional"}, "data": {"kind": "images"}}
+    settings: dict[str, dict[str, object]] = {
+        "space": {"kind": "convolutional"},
+        "data": {"kind": "images"},
+        "method": {"kind": "darts"},
+    }
     for name in (field, TOGETHER.get(field, field)):
-        section, key = name.split(".")
-        settings.setdefault(section, {})[key] = OTHERS.get(name, _another(values[name]))
+        section, key = name.split(".")[:2]
+        name = f"{section}.{key}"
+        settings.setdefault(section, {})[key] = OTHERS[name] if name in OTHERS else _another(values[name])
     assert validate_config(settings).digest() != plain.digest()
 
 

@@ -60,11 +60,16 @@ REFUSALS: list[tuple[str, Callable[[Any], None], str]] = [
         "normal cell, node 2, input 1: unknown operation",
     ),
     ("none", _set([*_node(1), 0, "operation"], "none"), "normal cell, node 1, input 0: 'none' is no operation"),
-    ("one input", _set(_node(3), [CONNECTION]), "normal cell, node 3: 1 inputs, wanted are 2"),
+    ("no input of an output", _set(_node(3), []), "normal cell: outputs [2, 3, 4, 5], wanted are the states [2, 3, 4]"),
+    (
+        "a source without inputs",
+        _set(_node(0), []),
+        "normal cell, node 3: source 2 is a node without inputs",
+    ),
     (
         "three inputs",
         _set(_node(3), [{**CONNECTION, "source": source} for source in range(3)]),
-        "normal cell, node 3: 3 inputs, wanted are 2",
+        "normal cell, node 3: 3 inputs, wanted are at most 2",
     ),
     ("source of a later node", _set([*_node(0), 1, "source"], 2), "node 0, input 1: source 2 is out of range 0..1"),
     ("negative source", _set([*_node(0), 1, "source"], -1), "node 0, input 1: source -1 is out of range"),

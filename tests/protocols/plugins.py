@@ -31,15 +31,18 @@ from ray_darts.protocols.registry import register
 class Even(Method):
     """Every operation weighs the same."""
 
-    orders: ClassVar[tuple[str, ...]] = ("first",)
     kind: Literal[{name!r}] = {name!r}
     sharpness: float = 1.0
 
-    def weights(self, parameters, draws, progress):
+    @property
+    def orders(self):
+        return ("first",)
+
+    def weights(self, layout, parameters, draws, progress):
         return {{cell: alphas * 0 + 1 / alphas.shape[-1] for cell, alphas in parameters.items()}}
 
     def probabilities(self, cell, parameters):
-        return [[1 / len(row)] * len(row) for row in parameters[cell]]
+        return [[1 / len(row)] * len(row) for row in parameters[cell.name]]
 
 
 register(Even)

@@ -17,7 +17,7 @@ from ray_darts.data.batch import Batch, Draws, Shard
 from ray_darts.errors import ConfigError, GenotypeError
 from ray_darts.genotype.decode import Decoding
 from ray_darts.genotype.genotype import Genotype
-from ray_darts.genotype.layout import ParameterGroup, SpaceLayout
+from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
 from ray_darts.methods.darts import Darts
 from ray_darts.protocols.method import Method, Progress, Rows
 from ray_darts.tasks.collectives import Collectives, SingleRank
@@ -42,25 +42,27 @@ class Recording(Method):
 
     calls: ClassVar[list[Call]] = []
 
-    def weights(self, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress) -> Mapping[str, Tensor]:
+    def weights(
+        self, layout: SpaceLayout, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress
+    ) -> Mapping[str, Tensor]:
         """NaN in step `fail_at`."""
         drawn = float(draws.generator("scale").standard_normal())
         self.calls.append(Call(draws.stream, drawn, progress))
         scale = float("nan") if progress.step == self.fail_at else 1 + 0.1 * drawn
         return {cell: (alphas * scale).softmax(-1) for cell, alphas in parameters.items()}
 
-    def probabilities(self, cell: str, parameters: Mapping[str, Rows]) -> list[list[float]]:
+    def probabilities(self, cell: CellLayout, parameters: Mapping[str, Rows]) -> list[list[float]]:
         """As the default method."""
         return Darts().probabilities(cell, parameters)
 
 
-class FewEdges(Recording):
-    """Keeps one edge per node where the layout keeps two."""
+class FewOutputs(Recording):
+    """The output joins the first node alone where the layout joins all."""
 
     def decode(self, layout: SpaceLayout, flat: Sequence[float]) -> Decoding:
-        """The first edge of each node."""
+        """Without the outputs after the first."""
         whole = super().decode(layout, flat)
-        cells = tuple(replace(cell, nodes=tuple(node[:1] for node in cell.nodes)) for cell in whole.genotype.cells)
+        cells = tuple(replace(cell, outputs=cell.outputs[:1]) for cell in whole.genotype.cells)
         return replace(whole, genotype=Genotype(whole.genotype.space, cells))
 
 
@@ -182,7 +184,7 @@ def test_groups_that_do_not_fit_the_layout_are_refused_before_the_first_step(
 
 
 def test_a_genotype_that_does_not_fit_the_layout_ends_the_search_at_the_first_epoch() -> None:
-    loop = tiny_loop(with_method(tiny_config(), FewEdges()), "first", SingleRank())
-    with pytest.raises(GenotypeError, match="1 inputs, wanted are 2"):
+    loop = tiny_loop(with_method(tiny_config(), FewOutputs()), "first", SingleRank())
+    with pytest.raises(GenotypeError, match=r"outputs \[2\], wanted are the states"):
         loop.run(Remembering())
     assert loop.step == 3

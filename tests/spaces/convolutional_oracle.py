@@ -16,98 +16,7 @@ from ray_darts.genotype.layout import CellLayout, Edge
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
-
-
-class PlainNorm(nn.BatchNorm2d):
-    """Batch statistics; running ones move only while `moving`."""
-
-    moving = True
-
-    def forward(self, input: Tensor) -> Tensor:
-        """As nn.BatchNorm2d in training mode, or without its buffers."""
-        if not self.training or self.moving:
-            return super().forward(input)
-        return F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
-
-
-def norm(channels: int, momentum: float, *, affine: bool = False) -> PlainNorm:
-    """A batch norm, without affine unless asked for."""
-    return PlainNorm(channels, momentum=momentum, affine=affine)
-
-
-class Zero(nn.Module):
-    """`none`: zeros, subsampled at stride 2."""
-
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Multiply by zero."""
-        return x[:, :, :: self.stride, :: self.stride].mul(0.0)
-
-
-class FactorisedReduce(nn.Module):
-    """Two 1x1 stride-2 convolutions, on x and on x shifted by one pixel; odd maps padded with zeros after ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, momentum: float) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
-        self.second = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
-        self.norm = norm(outputs, momentum)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Halve height and width, rounding up."""
-        x = F.relu(x)
-        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-        halves = torch.cat([self.first(x), self.second(x[:, :, 1:, 1:])], dim=1)
-        return self.norm(halves)  # type: ignore[no-any-return]
-
-
-def relu_conv_norm(inputs: int, outputs: int, momentum: float) -> nn.Sequential:
-    """ReLU, 1x1 convolution, batch norm."""
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), norm(outputs, momentum))
-
-
-def convolution(channels: int, kernel: int, stride: int, dilation: int, momentum: float) -> list[nn.Module]:
-    """ReLU, depthwise, pointwise, batch norm."""
-    padding = dilation * (kernel - 1) // 2
-    return [
-        nn.ReLU(),
-        nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
-        nn.Conv2d(channels, channels, 1, bias=False),
-        norm(channels, momentum),
-    ]
-
-
-def operation(name: str, channels: int, stride: int, momentum: float) -> nn.Module:
-    """One candidate."""
-    if name == "none":
-        return Zero(stride)
-    if name == "skip_connect":
-        return nn.Identity() if stride == 1 else FactorisedReduce(channels, channels, momentum)
-    if name == "max_pool_3x3":
-        return nn.Sequential(nn.MaxPool2d(3, stride, 1), norm(channels, momentum))
-    if name == "avg_pool_3x3":
-        return nn.Sequential(nn.AvgPool2d(3, stride, 1, count_include_pad=False), norm(channels, momentum))
-    kernel = int(name[-1])
-    if name.startswith("dil"):
-        return nn.Sequential(*convolution(channels, kernel, stride, 2, momentum))
-    first = convolution(channels, kernel, stride, 1, momentum)
-    return nn.Sequential(*first, *convolution(channels, kernel, 1, 1, momentum))
-
-
-class MixedEdge(nn.Module):
-    """Sum over operations of softmax(alpha) times the operation."""
-
-    def __init__(self, names: Sequence[str], channels: int, stride: int, momentum: float) -> None:
-        super().__init__()
-        self.operations = nn.ModuleDict({name: operation(name, channels, stride, momentum) for name in names})
-
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """`weights` [operations]."""
-        terms = [weight * op(x) for weight, op in zip(weights, self.operations.values(), strict=True)]
-        return torch.stack(terms).sum(0) if len(terms) == 1 else sum(terms[1:], terms[0])
+from tests.spaces.edge_oracle import FactorisedReduce, PartialEdge, PlainNorm, norm, operation, relu_conv_norm
 
 
 class OracleCell(nn.Module):
@@ -121,26 +30,37 @@ class OracleCell(nn.Module):
         reduction: bool,
         halving: bool,
         momentum: float,
+        parts: int,
+        auxiliary: bool,
     ) -> None:
         super().__init__()
-        self.layout, self.channels, self.reduction = layout, channels, reduction
+        self.layout, self.mixed, self.reduction = layout, channels // parts, reduction
         older = FactorisedReduce if halving else relu_conv_norm
         self.preprocess = nn.ModuleList(
             [older(inputs[0], channels, momentum), relu_conv_norm(inputs[1], channels, momentum)]
         )
         self.edges = nn.ModuleList(
             [
-                MixedEdge(layout.operations, channels, 2 if reduction and edge.source < 2 else 1, momentum)
+                PartialEdge(layout.operations, channels, 2 if reduction and edge.source < 2 else 1, momentum, parts)
                 for edge in layout.edges
             ]
         )
+        if auxiliary:
+            for edge in self.edges:
+                assert isinstance(edge, PartialEdge)
+                edge.auxiliary = operation("skip_connect", self.mixed, edge.stride, momentum)
 
-    def forward(self, before: Tensor, previous: Tensor, weights: Tensor) -> Tensor:
-        """Concatenate all nodes."""
+    def forward(
+        self, before: Tensor, previous: Tensor, weights: Tensor, edges: Tensor, auxiliary: Tensor | None
+    ) -> Tensor:
+        """Concatenate all nodes; `edges`: the weight of each edge."""
         states = [self.preprocess[0](before), self.preprocess[1](previous)]
         for node in range(self.layout.num_nodes):
             rows = [row for row, edge in enumerate(self.layout.edges) if edge.target == node + 2]
-            terms = [self.edges[row](states[self.layout.edges[row].source], weights[row]) for row in rows]
+            terms = [
+                edges[row] * self.edges[row](states[self.layout.edges[row].source], weights[row], auxiliary)
+                for row in rows
+            ]
             states.append(sum(terms[1:], terms[0]))
         return torch.cat(states[2:], dim=1)
 
@@ -150,7 +70,7 @@ class OracleSupernet(Supernet):
 
     sum_names = ("loss_sum", "correct", "samples")
 
-    def __init__(self, space: ConvolutionalSpace, facts: DataFacts) -> None:
+    def __init__(self, space: ConvolutionalSpace, facts: DataFacts, *, parts: int = 1, auxiliary: bool = False) -> None:
         super().__init__()
         self.layout, momentum = space.layout(), space.batch_norm_momentum
         wide = space.channels
@@ -170,7 +90,9 @@ class OracleSupernet(Supernet):
             reduction = layer in (space.layers // 3, 2 * space.layers // 3)
             wide = 2 * wide if reduction else wide
             cell = self.layout.cell("reduction" if reduction else "normal")
-            self.cells.append(OracleCell(cell, (before, previous), wide, reduction, halving, momentum))
+            self.cells.append(
+                OracleCell(cell, (before, previous), wide, reduction, halving, momentum, parts, auxiliary)
+            )
             before, previous, halving = previous, space.nodes * wide, reduction
         self.classifier = nn.Linear(previous, facts.num_classes)
 
@@ -182,8 +104,10 @@ class OracleSupernet(Supernet):
         before, previous = states[-2 if len(self.stem) > 1 else -1], states[-1]
         for cell in self.cells:
             assert isinstance(cell, OracleCell)
-            weights = mixing["reduction" if cell.reduction else "normal"]
-            before, previous = previous, cell(before, previous, weights)
+            name = "reduction" if cell.reduction else "normal"
+            edges = mixing.get(f"edges.{name}", torch.ones(len(mixing[name])))
+            auxiliary = mixing.get("auxiliary_skip")
+            before, previous = previous, cell(before, previous, mixing[name], edges, auxiliary)
         scores: Tensor = self.classifier(F.adaptive_avg_pool2d(previous, 1).flatten(1))
         return scores
 
@@ -247,13 +171,18 @@ def _cell_matches(cell: OracleCell) -> Iterator[Match]:
         yield from _norm_matches(f"preprocess.{index}.{last}", f"preprocess.{index}.batch_norm", slice(None))
     edges = cell.layout.edges
     by_source = sorted(range(len(edges)), key=lambda row: edges[row])
-    channels = cell.channels
+    channels = cell.mixed
     for place, row_of_edge in enumerate(by_source):
         edge = cell.edges[row_of_edge]
-        assert isinstance(edge, MixedEdge)
-        for name, module in edge.operations.items():
-            plain = f"edges.{row_of_edge}.operations.{name}"
-            part = slice(place * channels, (place + 1) * channels)
+        assert isinstance(edge, PartialEdge)
+        part = slice(place * channels, (place + 1) * channels)
+        if isinstance(edge.auxiliary, FactorisedReduce):
+            plain = f"edges.{row_of_edge}.auxiliary"
+            yield Match(f"{plain}.first.weight", "auxiliary_reduce.first", place)
+            yield Match(f"{plain}.second.weight", "auxiliary_reduce.second", place)
+            yield from _norm_matches(f"{plain}.norm", "auxiliary_reduce.batch_norm", part)
+        for name, module in edge.mixed.operations.items():
+            plain = f"edges.{row_of_edge}.mixed.operations.{name}"
             if isinstance(module, FactorisedReduce):
                 yield Match(f"{plain}.first.weight", "reduce.first", place)
                 yield Match(f"{plain}.second.weight", "reduce.second", place)

@@ -61,7 +61,7 @@ def largest_difference(left: list[Tensor], right: list[Tensor]) -> float:
     return max((a - b).abs().max().item() / max(1.0, b.abs().max().item()) for a, b in zip(left, right, strict=True))
 
 
-@pytest.mark.parametrize("purpose", list(Pass))
+@pytest.mark.parametrize("purpose", [Pass.WEIGHT, Pass.ALPHA])
 @pytest.mark.parametrize("operations", [RecurrentSpace().operations, ("identity", "none", "tanh")])
 def test_loss_gradients_and_statistics_agree_with_the_oracle(purpose: Pass, operations: tuple[str, ...]) -> None:
     space = tiny(operations=operations)
@@ -83,7 +83,7 @@ def test_loss_gradients_and_statistics_agree_with_the_oracle(purpose: Pass, oper
     assert largest_difference(statistics, [oracle.running_mean, oracle.running_var]) < TOLERANCE
 
 
-@pytest.mark.parametrize("purpose", list(Pass))
+@pytest.mark.parametrize("purpose", [Pass.WEIGHT, Pass.ALPHA])
 def test_second_derivatives_agree_with_the_oracle(purpose: Pass) -> None:
     """d/d(w, alpha) of <dL/d(w, alpha), v>, as the exact Hessian product asks, with dropout on and masks held."""
     space = tiny()

@@ -8,7 +8,7 @@ Suffixes: N samples, C channels, H W pixels, E edges of the group, sorted by sou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ray_darts.spaces.batch_norm import BatchNorm, Norm
+from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, StackedStage
 from ray_darts.spaces.convolutional.separable import depthwise, separable
 from ray_darts.spaces.kernel import Kernel
-from ray_darts.spaces.mixing import add_up
+from ray_darts.spaces.mixing import EdgeGroup, add_up
 
 Normalise = Callable[[Sequence[Norm], Sequence[Tensor]], list[Tensor]]
 """`batch_norm.normalise` with its policy bound."""
@@ -68,6 +69,45 @@ Formulation = Callable[[list[Tensor], Branches, int, Normalise, Normed], tuple[l
 stage, so that one collective sums all statistics, returned as `normalised`; `terms[t]`: tensors [N, C, H', W'] whose
 sum is the mixture of all convolutions on the group's edges into target t.
 """
+
+
+def group_branches(
+    modules: Sequence[StackedStage], groups: Sequence[EdgeGroup], columns: Mapping[str, Tensor]
+) -> list[Branches]:
+    """The weights of each group's convolutions, none without modules; splits each stacked parameter once.
+
+    `modules`: the first stage of all convolutions, then the second of those that have one; `columns`: {operation:
+    mixing weights [E]}.
+    """
+    if not modules:
+        return []
+    by_stage = [_split(module, index, groups, columns) for index, module in enumerate(modules)]
+    if len(modules) == 1:
+        return [Branches(first, None, ()) for first in by_stage[0]]
+    repeated = tuple(modules[0].names.index(name) for name in modules[1].names)
+    return [Branches(first, second, repeated) for first, second in zip(*by_stage, strict=True)]
+
+
+def _split(module: StackedStage, index: int, groups: Sequence[EdgeGroup], columns: Mapping[str, Tensor]) -> list[Stage]:
+    """One stage of each group."""
+    edges = [group.stop - group.start for group in groups]
+    channels = module.pointwise.shape[1]
+    blocks = [len(module.names) * size * channels for size in edges]
+    weights = [
+        columns[name] if CONVOLUTIONS[name].repeats == index + 1 else torch.ones_like(columns[name])
+        for name in module.names
+    ]
+    by_group = torch.cat([part.reshape(-1) for part in torch.split(torch.stack(weights), edges, dim=1)])
+    gains = torch.split(by_group.unsqueeze(1).expand(-1, channels).flatten(), blocks)
+    widths = [size * channels for size in edges]
+    kernels = [torch.split(module.depthwise[name].flatten(0, 1), widths) for name in module.names]
+    dilations = [CONVOLUTIONS[name].dilation for name in module.names]
+    stages = []
+    for number, pointwise in enumerate(torch.split(module.pointwise.flatten(0, 1), blocks)):
+        own = [(parts[number], dilation) for parts, dilation in zip(kernels, dilations, strict=True)]
+        start = len(module.names) * groups[number].start * channels
+        stages.append(Stage(own, pointwise, module.batch_norm, start, gains[number]))
+    return stages
 
 
 def separate(

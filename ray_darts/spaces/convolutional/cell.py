@@ -9,9 +9,10 @@ Suffixes: N samples, C channels, H W pixels, E edges sorted by source, K operati
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 from ray_darts.genotype.layout import CellLayout
 from ray_darts.protocols.registry import find_operation
 from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise
-from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normalise, Normed, Stage
+from ray_darts.spaces.convolutional.active import ActiveOperations
+from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normalise, Normed, group_branches
 from ray_darts.spaces.convolutional.operations import (
     CONVOLUTIONS,
     ReluConvBn,
@@ -29,19 +31,25 @@ from ray_darts.spaces.convolutional.operations import (
 )
 from ray_darts.spaces.convolutional.space import OPERATIONS, SKIP
 from ray_darts.spaces.layers import POOLS, pool
-from ray_darts.spaces.mixing import EdgeGroup, add_up, edge_groups, mix
+from ray_darts.spaces.mixing import CellMixture, EdgeGroup, add_up, bypass, edge_groups, mix, shuffle
 from ray_darts.spaces.own_operations import PassPolicy, build_operation
 
 
 @dataclass(frozen=True)
 class CellShape:
-    """`inputs`: channels of the two previous cells; `halving`: the older of the two has larger maps."""
+    """`inputs`: channels of the two previous cells; `halving`: the older of the two has larger maps.
+
+    `mixed`: the channels of a state that go through the operations; the others bypass them. `auxiliary_skip`: each
+    edge has one.
+    """
 
     inputs: tuple[int, int]
     channels: int
     reduction: bool
     halving: bool
     momentum: float
+    mixed: int
+    auxiliary_skip: bool
 
 
 class _Recomputing(AbstractContextManager[None]):
@@ -62,12 +70,12 @@ class SearchCell(nn.Module):
         super().__init__()
         self.shape, self.groups, self.operations = shape, edge_groups(layout), layout.operations
         self._formulation, self.is_recomputing = formulation, False
-        edges, channels, momentum = len(layout.edges), shape.channels, shape.momentum
+        edges, channels, momentum = len(layout.edges), shape.mixed, shape.momentum
         before, previous = shape.inputs
         self.preprocess = nn.ModuleList(
             [
-                ReluConvBn(before, channels, momentum, halving=shape.halving),
-                ReluConvBn(previous, channels, momentum),
+                ReluConvBn(before, shape.channels, momentum, halving=shape.halving),
+                ReluConvBn(previous, shape.channels, momentum),
             ]
         )
         first = [name for name in layout.operations if name in CONVOLUTIONS]
@@ -81,6 +89,8 @@ class SearchCell(nn.Module):
         )
         reduces = shape.reduction and SKIP in layout.operations
         self.reduce = StackedReduce(self.groups[0].stop, channels, momentum) if reduces else None
+        reduces = shape.reduction and shape.auxiliary_skip
+        self.auxiliary_reduce = StackedReduce(self.groups[0].stop, channels, momentum) if reduces else None
         self.policy = PassPolicy()
         # "_": a module has attributes of its own that an operation may be called after, such as half
         self.own = nn.ModuleDict(
@@ -88,11 +98,11 @@ class SearchCell(nn.Module):
         )
 
     def forward(
-        self, before: Tensor, previous: Tensor, mixture_EK: Tensor, batch_statistics: bool, update: bool
+        self, before: Tensor, previous: Tensor, mixture: CellMixture, batch_statistics: bool, update: bool
     ) -> Tensor:
         """[N, C1, H1, W1], [N, C2, H, W] to [N, nodes * C, H, W] (half the size in a reduction cell, rounded up).
 
-        `mixture_EK`: mixing weights, rows sorted by source; the flags are `normalise`'s.
+        The flags are `normalise`'s.
         """
 
         self.policy.batch_statistics, self.policy.update = batch_statistics, update
@@ -106,25 +116,50 @@ class SearchCell(nn.Module):
         inputs = [module(state) for module, state in zip(self._preprocessing(), (before, previous), strict=True)]
         states = apply([module.batch_norm.norm() for module in self._preprocessing()], inputs)
         num_inputs = len(states)
-        columns = dict(zip(self.operations, mixture_EK.unbind(1), strict=True))
-        branches = self._branches(columns)
+        columns = dict(zip(self.operations, mixture.operations.unbind(1), strict=True))
+        terms_of = self._terms(mixture, columns, apply)
         terms: list[list[Tensor]] = [[] for _ in self.groups]
+        bypassed: list[list[Tensor]] = [[] for _ in self.groups]
+        mixed, channels = self.shape.mixed, self.shape.channels
         for group in self.groups:
-            for node, addends in zip(
-                group.nodes, self._group_terms(group, states, columns, branches, apply), strict=True
-            ):
+            sources = [states[index] for index in group.sources]
+            if mixed < channels:
+                rests = [source[:, mixed:] for source in sources]
+                halved = self.stride(group) == 2
+                for node, rest in zip(group.nodes, bypass(rests, mixture.edges, group, halved=halved), strict=True):
+                    bypassed[node].append(rest)
+                sources = [source[:, :mixed].contiguous(memory_format=torch.channels_last) for source in sources]
+            for node, addends in zip(group.nodes, terms_of(group, sources), strict=True):
                 terms[node] += addends
-            states.append(add_up(terms[group.nodes[0]]))
+            node = group.nodes[0]
+            state = add_up(terms[node])
+            if mixed < channels:
+                state = shuffle(torch.cat([state, add_up(bypassed[node])], dim=1), channels // mixed)
+            states.append(state)
         return torch.cat(states[num_inputs:], dim=1)
+
+    def _terms(
+        self, mixture: CellMixture, columns: dict[str, Tensor], apply: Normalise
+    ) -> Callable[[EdgeGroup, list[Tensor]], list[list[Tensor]]]:
+        """terms(group, its sources): for each of the group's nodes the tensors that its edges add to it."""
+        if mixture.active is not None:
+            return ActiveOperations(self, mixture, apply).terms
+        branches = group_branches(self._stages(), self.groups, columns)
+        return partial(self._group_terms, mixture, columns, branches, apply)
+
+    def _stages(self) -> list[StackedStage]:
+        return [module for module in self.stages if isinstance(module, StackedStage)]
+
+    def stride(self, group: EdgeGroup) -> int:
+        """Of the group's edges: a reduction cell halves its inputs."""
+        return 2 if group.start == 0 and self.shape.reduction else 1
 
     def _own_modules(self, name: str, layout: CellLayout) -> nn.ModuleList:
         """One module per edge of an operation that is not the space's, edges sorted by source."""
         sources = sorted(edge.source for edge in layout.edges)
         strides = [2 if self.shape.reduction and source < layout.num_inputs else 1 for source in sources]
         operation = find_operation(name)
-        return nn.ModuleList(
-            [build_operation(operation, self.shape.channels, stride, self.policy) for stride in strides]
-        )
+        return nn.ModuleList([build_operation(operation, self.shape.mixed, stride, self.policy) for stride in strides])
 
     def _preprocessing(self) -> list[ReluConvBn]:
         return [module for module in self.preprocess if isinstance(module, ReluConvBn)]
@@ -136,60 +171,30 @@ class SearchCell(nn.Module):
         """
         return _Recomputing(self)
 
-    def _branches(self, columns: dict[str, Tensor]) -> list[Branches]:
-        """The weights of each group's convolutions; splits each stacked parameter once."""
-        stages = [module for module in self.stages if isinstance(module, StackedStage)]
-        if not stages:
-            return []
-        by_stage = [self._split(stage, index, columns) for index, stage in enumerate(stages)]
-        if len(stages) == 1:
-            return [Branches(first, None, ()) for first in by_stage[0]]
-        repeated = tuple(stages[0].names.index(name) for name in stages[1].names)
-        return [Branches(first, second, repeated) for first, second in zip(*by_stage, strict=True)]
-
-    def _split(self, module: StackedStage, index: int, columns: dict[str, Tensor]) -> list[Stage]:
-        """One stage of each group."""
-        edges = [group.stop - group.start for group in self.groups]
-        rows = [len(module.names) * size for size in edges]
-        channels = self.shape.channels
-        blocks = [size * channels for size in rows]
-        weights = [
-            columns[name] if CONVOLUTIONS[name].repeats == index + 1 else torch.ones_like(columns[name])
-            for name in module.names
-        ]
-        by_group = torch.cat([part.reshape(-1) for part in torch.split(torch.stack(weights), edges, dim=1)])
-        gains = torch.split(by_group.unsqueeze(1).expand(-1, channels).flatten(), blocks)
-        widths = [size * channels for size in edges]
-        kernels = [torch.split(module.depthwise[name].flatten(0, 1), widths) for name in module.names]
-        dilations = [CONVOLUTIONS[name].dilation for name in module.names]
-        stages = []
-        for number, pointwise in enumerate(torch.split(module.pointwise.flatten(0, 1), blocks)):
-            own = [(parts[number], dilation) for parts, dilation in zip(kernels, dilations, strict=True)]
-            start = len(module.names) * self.groups[number].start * channels
-            stages.append(Stage(own, pointwise, module.batch_norm, start, gains[number]))
-        return stages
-
     def _group_terms(
         self,
-        group: EdgeGroup,
-        states: list[Tensor],
+        mixture: CellMixture,
         columns: dict[str, Tensor],
         branches: list[Branches],
         apply: Normalise,
+        group: EdgeGroup,
+        sources: list[Tensor],
     ) -> list[list[Tensor]]:
-        """For each of the group's nodes the tensors that its edges add to it."""
-        from_inputs = group.start == 0
-        stride = 2 if from_inputs and self.shape.reduction else 1
-        sources = [states[index] for index in group.sources]
-        needs_relu = bool(branches) or (stride == 2 and self.reduce is not None)
-        positives = [F.relu(source) for source in sources] if needs_relu else []
+        """For each of the group's nodes the tensors that all operations on its edges add to it."""
+        stride = self.stride(group)
+        reduces = [
+            (module, weights)
+            for module, weights in ((self.reduce, columns.get(SKIP)), (self.auxiliary_reduce, mixture.auxiliary))
+            if stride == 2 and module is not None and weights is not None
+        ]
+        positives = [F.relu(source) for source in sources] if branches or reduces else []
         beside = self._pooled(group, sources, stride)
         num_pooled = len(beside.norms)
-        if stride == 2 and self.reduce is not None:
-            gains = columns[SKIP][: group.stop].unsqueeze(1).expand(-1, self.shape.channels).contiguous()
-            for edge, (reduced, gain) in enumerate(zip(self.reduce(positives), gains.unbind(), strict=True)):
-                start = edge * self.shape.channels
-                beside.norms.append(self.reduce.batch_norm.norm(start, start + self.shape.channels, gain=gain))
+        for reduce, weights in reduces:
+            gains = weights[: group.stop].unsqueeze(1).expand(-1, self.shape.mixed).contiguous()
+            for edge, (reduced, gain) in enumerate(zip(reduce(positives), gains.unbind(), strict=True)):
+                start = edge * self.shape.mixed
+                beside.norms.append(reduce.batch_norm.norm(start, start + self.shape.mixed, gain=gain))
                 beside.tensors.append(reduced)
         terms: list[list[Tensor]] = [[] for _ in group.nodes]
         if branches:
@@ -210,8 +215,14 @@ class SearchCell(nn.Module):
         if stride == 1 and SKIP in columns:
             plain += sources
             names.append(SKIP)
+        by_name = dict(columns)
+        if stride == 1 and mixture.auxiliary is not None:
+            if SKIP not in names:
+                plain += sources
+                names.append(SKIP)
+            by_name[SKIP] = mixture.auxiliary + columns[SKIP] if SKIP in columns else mixture.auxiliary
         if plain:
-            weights = torch.stack([columns[name][group.start : group.stop] for name in names])
+            weights = torch.stack([by_name[name][group.start : group.stop] for name in names])
             for addends, mixed in zip(terms, mix(plain, weights, len(group.nodes)), strict=True):
                 addends.append(mixed)
         return terms
@@ -222,7 +233,7 @@ class SearchCell(nn.Module):
         for name, module in self.pools.items():
             assert isinstance(module, BatchNorm)
             for index, source in zip(group.sources, sources, strict=True):
-                start = index * self.shape.channels
-                norms.append(module.norm(start, start + self.shape.channels))
+                start = index * self.shape.mixed
+                norms.append(module.norm(start, start + self.shape.mixed))
                 tensors.append(pool(name, source, stride))
         return Normed(norms, tensors)

@@ -104,6 +104,8 @@ class DerivedCell(nn.Module):
                     term = term * kept[edge]
                 terms.append(term)
                 edge += 1
+            if not terms:  # no connection and no output uses this state
+                terms = [states[0]]
             states.append(torch.stack(terms).sum(0) if len(terms) > 2 else sum(terms[1:], terms[0]))
         return torch.cat([states[index] for index in self._genotype.outputs], dim=1)
 

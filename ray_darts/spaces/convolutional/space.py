@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from ray_darts.errors import GenotypeError
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.genotype.literal import LiteralFields, is_literal, read_literal, write_literal
 from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.method import NO_OPTIONS, SupernetOptions
 from ray_darts.protocols.registry import find_operation, names
 from ray_darts.protocols.settings import read_settings
 from ray_darts.protocols.space import CellWords, NetworkSettings, Ranking, Space
@@ -48,7 +51,7 @@ def convolutional_layout(nodes: int = 4, operations: tuple[str, ...] = OPERATION
 
 def _layout(nodes: int, operations: tuple[str, ...], without_weights: frozenset[str]) -> SpaceLayout:
     cells = tuple(CellLayout(name, _NUM_INPUTS, nodes, operations, _KEPT_INPUTS) for name in _LITERAL)
-    return SpaceLayout("convolutional", cells, SKIP, without_weights)
+    return SpaceLayout("convolutional", cells, SKIP, without_weights, may_keep_fewer=True)
 
 
 def reduction_layers(layers: int) -> tuple[int, int]:
@@ -77,6 +80,9 @@ class ConvolutionalSpace(Space):
     words: ClassVar[CellWords] = CellWords(("c[k-2]", "c[k-1]"), "concat", "c[k]")
     runtime_fields: ClassVar[frozenset[str]] = frozenset(
         {"checkpoint_cells", "formulation", "kernel", "compile", "compile_backend"}
+    )
+    supernet_options: ClassVar[frozenset[str]] = frozenset(
+        {"edge_weights", "partial_channels", "auxiliary_skip", "skips_zeros"}
     )
     published: ClassVar[dict[str, str]] = {
         "DARTS_V1": """Genotype(
@@ -113,7 +119,23 @@ class ConvolutionalSpace(Space):
         """Cells, edges and operations of this space."""
         return convolutional_layout(self.nodes, self.operations)
 
-    def supernet(self, facts: DataFacts, runtime: OperationSettings, device: torch.device) -> Supernet:
+    def option_mistakes(self, options: SupernetOptions) -> Iterator[str]:
+        """Channels that do not divide by the parts, with two halves for a skip connection at stride 2."""
+        parts = options.partial_channels
+        if self.channels % (2 * parts) and parts > 1:
+            yield (
+                f"method.partial_channels.parts {parts}: space.channels {self.channels} is no multiple of {2 * parts} "
+                f"(two halves of each part): set space.channels = {-(-self.channels // (2 * parts)) * 2 * parts}, or "
+                "fewer parts"
+            )
+
+    def supernet(
+        self,
+        facts: DataFacts,
+        runtime: OperationSettings,
+        device: torch.device,
+        options: SupernetOptions = NO_OPTIONS,
+    ) -> Supernet:
         """The supernet in the formulation of `runtime`; on CUDA "auto" is "grouped"."""
         from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
         from ray_darts.spaces.kernel import Kernel
@@ -128,6 +150,7 @@ class ConvolutionalSpace(Space):
             checkpoint_cells=runtime.checkpoint_cells,
             formulation=formulation,
             kernel=Kernel() if runtime.kernel == "compiled" else None,
+            options=options,
         )
 
     def check_operations(self) -> None:
@@ -154,7 +177,9 @@ class ConvolutionalSpace(Space):
 
     @classmethod
     def to_text(cls, genotype: Genotype) -> str:
-        """The reference's Python literal."""
+        """The reference's Python literal, which has two connections for every node."""
+        if any(len(node) != _KEPT_INPUTS for cell in genotype.cells for node in cell.nodes):
+            raise GenotypeError("a node with fewer than two connections has no text form in this space: use JSON")
         return write_literal(genotype, _LITERAL)
 
     @classmethod

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.method import NO_OPTIONS, SupernetOptions
 from ray_darts.spaces.batch_norm import use_kernel
 from ray_darts.spaces.classification import ClassifyingSupernet
 from ray_darts.spaces.convolutional.branches import grouped, separate
@@ -21,7 +22,7 @@ from ray_darts.spaces.convolutional.cell import CellShape, SearchCell
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace, reduction_layers
 from ray_darts.spaces.convolutional.stem import Stem
 from ray_darts.spaces.kernel import Kernel
-from ray_darts.spaces.mixing import rows_by_source, sort_rows
+from ray_darts.spaces.mixing import cell_mixtures
 from ray_darts.spaces.supernet import MixingWeights
 
 
@@ -41,10 +42,11 @@ class ConvolutionalSupernet(ClassifyingSupernet):
         checkpoint_cells: bool = False,
         formulation: Literal["separate", "grouped"] = "separate",
         kernel: Kernel | None = None,
+        options: SupernetOptions = NO_OPTIONS,
     ) -> None:
         super().__init__()
         self.layout = space.layout()
-        self._checkpoint_cells = checkpoint_cells
+        self._checkpoint_cells, self._skips_zeros = checkpoint_cells, options.skips_zeros
         convolutions = grouped if formulation == "grouped" else partial(separate, kernel=kernel)
         momentum = space.batch_norm_momentum
         self.stem = Stem(space.stem, facts.channels, space.channels, momentum)
@@ -54,12 +56,12 @@ class ConvolutionalSupernet(ClassifyingSupernet):
         for layer in range(space.layers):
             reduction = layer in reduction_layers(space.layers)
             channels = channels * 2 if reduction else channels
-            shape = CellShape((before, previous), channels, reduction, halving, momentum)
+            mixed = channels // options.partial_channels
+            shape = CellShape((before, previous), channels, reduction, halving, momentum, mixed, options.auxiliary_skip)
             cell_layout = self.layout.cell("reduction" if reduction else "normal")
             self.cells.append(SearchCell(cell_layout, shape, convolutions))
             before, previous, halving = previous, space.nodes * channels, reduction
         self.classifier = nn.Linear(previous, facts.num_classes)
-        self._rows = rows_by_source(self.layout.cells[0])
         if kernel is not None:
             use_kernel(self, kernel)
 
@@ -67,7 +69,7 @@ class ConvolutionalSupernet(ClassifyingSupernet):
         """Class scores [N, classes]."""
         images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
         before, previous = self.stem(images_NCHW, batch_statistics=batch_statistics, update=update)
-        mixtures = {name: sort_rows(weights, self._rows) for name, weights in mixing.items()}
+        mixtures = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros)
         for cell in self.cells:
             assert isinstance(cell, SearchCell)
             mixture = mixtures["reduction" if cell.shape.reduction else "normal"]

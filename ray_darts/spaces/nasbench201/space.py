@@ -5,6 +5,7 @@ Imports no torch: the supernet and the derived network are imported when they ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -12,6 +13,7 @@ from pydantic import Field, field_validator
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.method import NO_OPTIONS, SupernetOptions
 from ray_darts.protocols.registry import names
 from ray_darts.protocols.settings import read_settings
 from ray_darts.protocols.space import CellWords, NetworkSettings, Ranking, Space
@@ -57,6 +59,9 @@ class NasBench201Space(Space):
     words: ClassVar[CellWords] = CellWords(("c[k-1]",), "state", "c[k]")
     runtime_fields: ClassVar[frozenset[str]] = frozenset({"kernel", "compile", "compile_backend"})
     network_settings: ClassVar[type[NetworkSettings]] = NetworkOptions
+    supernet_options: ClassVar[frozenset[str]] = frozenset(
+        {"edge_weights", "partial_channels", "auxiliary_skip", "skips_zeros"}
+    )
 
     kind: Literal["nasbench201"] = "nasbench201"
     channels: int = Field(16, ge=1, description="channels C of the first stage; the others have 2C and 4C")
@@ -79,12 +84,28 @@ class NasBench201Space(Space):
         """The cell, its edges and operations."""
         return nasbench201_layout(self.operations)
 
-    def supernet(self, facts: DataFacts, runtime: OperationSettings, device: torch.device) -> Supernet:
+    def option_mistakes(self, options: SupernetOptions) -> Iterator[str]:
+        """Channels that do not divide by the parts."""
+        parts = options.partial_channels
+        if self.channels % parts:
+            yield (
+                f"method.partial_channels.parts {parts}: space.channels {self.channels} is no multiple of it: set "
+                f"space.channels = {-(-self.channels // parts) * parts}, or fewer parts"
+            )
+
+    def supernet(
+        self,
+        facts: DataFacts,
+        runtime: OperationSettings,
+        device: torch.device,
+        options: SupernetOptions = NO_OPTIONS,
+    ) -> Supernet:
         """The supernet; the same computation on every device."""
         from ray_darts.spaces.kernel import Kernel
         from ray_darts.spaces.nasbench201.supernet import NasBench201Supernet
 
-        return NasBench201Supernet(self, facts, kernel=Kernel() if runtime.kernel == "compiled" else None)
+        kernel = Kernel() if runtime.kernel == "compiled" else None
+        return NasBench201Supernet(self, facts, kernel=kernel, options=options)
 
     @classmethod
     def network(cls, genotype: Genotype, facts: DataFacts, **options: object) -> NasBench201Network:

@@ -9,7 +9,9 @@ Suffixes: N samples, C channels, H W pixels, E edges sorted by source, K operati
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -17,15 +19,28 @@ from torch import Tensor, nn
 
 from ray_darts.genotype.layout import CellLayout
 from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.method import NO_OPTIONS, SupernetOptions
 from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise, use_kernel
 from ray_darts.spaces.classification import ClassifyingSupernet
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.layers import convolution_weight, pool
-from ray_darts.spaces.mixing import EdgeGroup, add_up, edge_groups, mix, rows_by_source, sort_rows
+from ray_darts.spaces.mixing import (
+    CellMixture,
+    EdgeGroup,
+    add_up,
+    bypass,
+    cell_mixtures,
+    edge_groups,
+    mix,
+    shuffle,
+)
 from ray_darts.spaces.nasbench201.operations import AVERAGE_POOL, CONVOLUTIONS
 from ray_darts.spaces.nasbench201.skeleton import Skeleton
 from ray_darts.spaces.nasbench201.space import SKIP, NasBench201Space
 from ray_darts.spaces.supernet import MixingWeights
+
+Normalise = Callable[[Sequence[Norm], Sequence[Tensor]], list[Tensor]]
+"""`batch_norm.normalise` with its policy bound."""
 
 
 class StackedConvolution(nn.Module):
@@ -50,8 +65,12 @@ class _Branch:
 class SearchCell(nn.Module):
     """Maps one input state to the last node."""
 
-    def __init__(self, layout: CellLayout, channels: int, momentum: float, *, affine: bool) -> None:
+    def __init__(
+        self, layout: CellLayout, channels: int, momentum: float, *, affine: bool, partial_channels: int
+    ) -> None:
         super().__init__()
+        self._parts = partial_channels
+        channels = channels // partial_channels
         self.channels, self.groups, self.operations = channels, edge_groups(layout), layout.operations
         self.convolutions = nn.ModuleDict(
             {
@@ -61,25 +80,92 @@ class SearchCell(nn.Module):
             }
         )
 
-    def forward(self, state: Tensor, mixture_EK: Tensor, batch_statistics: bool, update: bool) -> Tensor:
-        """[N, C, H, W] to the same. `mixture_EK`: mixing weights, rows sorted by source."""
-        columns = dict(zip(self.operations, mixture_EK.unbind(1), strict=True))
-        branches = self._branches(columns)
+    def forward(self, state: Tensor, mixture: CellMixture, batch_statistics: bool, update: bool) -> Tensor:
+        """[N, C, H, W] to the same."""
+        columns = dict(zip(self.operations, mixture.operations.unbind(1), strict=True))
+
+        def apply(norms: Sequence[Norm], tensors: Sequence[Tensor]) -> list[Tensor]:
+            return normalise(norms, tensors, batch_statistics=batch_statistics, update=update)
+
+        auxiliary = mixture.auxiliary
+        if mixture.active is not None:
+            terms_of = partial(self._active_terms, columns, auxiliary, mixture.active, self._split(), apply)
+        else:
+            if auxiliary is not None:
+                columns[SKIP] = columns[SKIP] + auxiliary if SKIP in columns else auxiliary
+            terms_of = partial(self._terms, columns, self._branches(columns), apply)
         terms: list[list[Tensor]] = [[] for _ in self.groups]
+        bypassed: list[list[Tensor]] = [[] for _ in self.groups]
         for index, group in enumerate(self.groups):
-            mixed: list[tuple[Tensor, ...]] = []
-            if branches[index]:
-                positive = F.relu(state)
-                tensors = [F.conv2d(positive, branch.weight, padding=branch.padding) for branch in branches[index]]
-                norms = [branch.norm for branch in branches[index]]
-                total = add_up(normalise(norms, tensors, batch_statistics=batch_statistics, update=update))
-                mixed.append(total.chunk(len(group.nodes), dim=1))
-            mixed += self._plain(state, group, columns)
-            for addends in mixed:
-                for node, term in zip(group.nodes, addends, strict=True):
-                    terms[node].append(term)
+            mixed = state
+            if self._parts > 1:
+                rests = bypass([state[:, self.channels :]], mixture.edges, group, halved=False)
+                for node, rest in zip(group.nodes, rests, strict=True):
+                    bypassed[node].append(rest)
+                mixed = state[:, : self.channels].contiguous(memory_format=torch.channels_last)
+            for node, addends in zip(group.nodes, terms_of(index, mixed), strict=True):
+                terms[node] += addends
             state = add_up(terms[index])
+            if self._parts > 1:
+                state = shuffle(torch.cat([state, add_up(bypassed[index])], dim=1), self._parts)
         return state
+
+    def _terms(
+        self, columns: dict[str, Tensor], branches: list[list[_Branch]], apply: Normalise, index: int, state: Tensor
+    ) -> list[list[Tensor]]:
+        """For each node of group `index` the tensors that all operations on its edge add to it."""
+        group = self.groups[index]
+        mixed: list[tuple[Tensor, ...]] = []
+        if branches[index]:
+            positive = F.relu(state)
+            tensors = [F.conv2d(positive, branch.weight, padding=branch.padding) for branch in branches[index]]
+            total = add_up(apply([branch.norm for branch in branches[index]], tensors))
+            mixed.append(total.chunk(len(group.nodes), dim=1))
+        mixed += self._plain(state, group, columns)
+        return [list(addends) for addends in zip(*mixed, strict=True)] or [[] for _ in group.nodes]
+
+    def _split(self) -> dict[str, tuple[StackedConvolution, tuple[Tensor, ...]]]:
+        """{convolution: its module and its weights by edge}."""
+        return {
+            name: (module, torch.split(module.weight, self.channels))
+            for name, module in self.convolutions.items()
+            if isinstance(module, StackedConvolution)
+        }
+
+    def _active_terms(
+        self,
+        columns: dict[str, Tensor],
+        auxiliary: Tensor | None,
+        active: tuple[tuple[int, ...], ...],
+        convolutions: dict[str, tuple[StackedConvolution, tuple[Tensor, ...]]],
+        apply: Normalise,
+        index: int,
+        state: Tensor,
+    ) -> list[list[Tensor]]:
+        """As `_terms`, of the operations whose mixing weight is not 0; what is not computed moves no statistics."""
+        group, channels = self.groups[index], self.channels
+        plain = cache(lambda name: F.relu(state) if name in convolutions else pool(AVERAGE_POOL, state, 1))
+        terms: list[list[Tensor]] = [[] for _ in group.nodes]
+        norms: list[Norm] = []
+        tensors: list[Tensor] = []
+        targets: list[int] = []
+        for target, edge in enumerate(range(group.start, group.stop)):
+            for name in (self.operations[column] for column in active[edge]):
+                if name in convolutions:
+                    module, weights = convolutions[name]
+                    gain = columns[name][edge].expand(channels)
+                    norms.append(module.batch_norm.norm(edge * channels, (edge + 1) * channels, gain=gain))
+                    tensors.append(F.conv2d(plain(name), weights[edge], padding=module.size // 2))
+                    targets.append(target)
+                elif name == AVERAGE_POOL:
+                    terms[target].append(plain(name) * columns[name][edge])
+                elif name == SKIP:
+                    terms[target].append(state * columns[name][edge])
+            if auxiliary is not None:
+                terms[target].append(state * auxiliary[edge])
+        for target, tensor in zip(targets, apply(norms, tensors), strict=True):
+            terms[target].append(tensor)
+        return [own or [torch.zeros_like(state)] for own in terms]
 
     def _branches(self, columns: dict[str, Tensor]) -> list[list[_Branch]]:
         """The convolutions of each group, of every size; splits each stacked tensor once."""
@@ -113,15 +199,21 @@ class SearchCell(nn.Module):
 class NasBench201Supernet(ClassifyingSupernet):
     """All cells share one mixture. `kernel`: computes batch norms for the maps that it supports."""
 
-    def __init__(self, space: NasBench201Space, facts: DataFacts, *, kernel: Kernel | None = None) -> None:
+    def __init__(
+        self,
+        space: NasBench201Space,
+        facts: DataFacts,
+        *,
+        kernel: Kernel | None = None,
+        options: SupernetOptions = NO_OPTIONS,
+    ) -> None:
         super().__init__()
-        self.layout = space.layout()
+        self.layout, self._skips_zeros = space.layout(), options.skips_zeros
         (cell,) = self.layout.cells
-        self._name, self._rows = cell.name, rows_by_source(cell)
-        momentum = space.batch_norm_momentum
+        self._name, momentum = cell.name, space.batch_norm_momentum
 
         def make_cell(channels: int) -> SearchCell:
-            return SearchCell(cell, channels, momentum, affine=space.affine)
+            return SearchCell(cell, channels, momentum, affine=space.affine, partial_channels=options.partial_channels)
 
         self.skeleton = Skeleton(facts, space.channels, space.cells_per_stage, momentum, make_cell)
         if kernel is not None:
@@ -129,7 +221,7 @@ class NasBench201Supernet(ClassifyingSupernet):
 
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
         """Class scores [N, classes]."""
-        mixture = sort_rows(mixing[self._name], self._rows)
+        mixture = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros)[self._name]
 
         def run(cell: nn.Module, state: Tensor) -> Tensor:
             return cell(state, mixture, batch_statistics, update)  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.genotype.literal import LiteralFields, is_literal, read_literal, write_literal
 from ray_darts.protocols.dataset import DataFacts
+from ray_darts.protocols.method import NO_OPTIONS, SupernetOptions
 from ray_darts.protocols.settings import read_settings
 from ray_darts.protocols.space import CellWords, NetworkSettings, Ranking, Space
 from ray_darts.spaces.operations import check_operations
@@ -104,7 +105,13 @@ class RecurrentSpace(Space):
         """Cells, edges and operations of this space."""
         return recurrent_layout(self.nodes, self.operations)
 
-    def supernet(self, facts: DataFacts, runtime: OperationSettings, device: torch.device) -> Supernet:
+    def supernet(
+        self,
+        facts: DataFacts,
+        runtime: OperationSettings,
+        device: torch.device,
+        options: SupernetOptions = NO_OPTIONS,
+    ) -> Supernet:
         """The supernet; the same computation on every device."""
         from ray_darts.spaces.recurrent.supernet import RecurrentSupernet
 

@@ -117,8 +117,8 @@ class RecurrentSupernet(Supernet):
         self._masks.clear()
 
     def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
-        """Cross entropy per token with dropout; all passes over one batch use the same masks."""
-        masks = self._masks_of(batch)
+        """Cross entropy per token; all passes over one batch use the same dropout masks, a disturbance none."""
+        masks = NO_MASKS if purpose is Pass.DISTURBANCE else self._masks_of(batch)
         update = purpose is Pass.WEIGHT
         states, loss_sum = self._unroll(batch, carry, masks, mixing, batch_statistics=True, update=update)
         loss = loss_sum / batch.targets.numel()

@@ -58,8 +58,9 @@ def operation(name: str, channels: int, norm: PlainNorm) -> nn.Module:
 class OracleCell(nn.Module):
     """Every edge by itself."""
 
-    def __init__(self, names: Sequence[str], channels: int, momentum: float, affine: bool) -> None:
+    def __init__(self, names: Sequence[str], channels: int, momentum: float, affine: bool, parts: int) -> None:
         super().__init__()
+        self.parts, channels = parts, channels // parts
         self.edges = nn.ModuleList(
             nn.ModuleDict(
                 {
@@ -70,17 +71,22 @@ class OracleCell(nn.Module):
             for _ in EDGES
         )
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """The last node; `weights` [6, operations]."""
+    def forward(self, x: Tensor, weights: Tensor, edges: Tensor, auxiliary: Tensor) -> Tensor:
+        """The last node; `weights` [6, operations], `edges` [6]; `auxiliary`: of another skip connection."""
         states = [x]
         for node in (1, 2, 3):
             total = torch.zeros_like(x)
             for row, (source, target) in enumerate(EDGES):
                 if target == node:
+                    size = x.shape[1] // self.parts
+                    first, rest = states[source][:, :size], states[source][:, size:]
+                    mixed = auxiliary * first
                     for weight, candidate in zip(
                         weights[row], cast(nn.ModuleDict, self.edges[row]).values(), strict=True
                     ):
-                        total = total + weight * candidate(states[source])
+                        mixed = mixed + weight * candidate(first)
+                    order = [c % self.parts * size + c // self.parts for c in range(x.shape[1])]
+                    total = total + edges[row] * torch.cat([mixed, rest], dim=1)[:, order]
             states.append(total)
         return states[-1]
 
@@ -106,7 +112,7 @@ class OracleBlock(nn.Module):
 class OracleSupernet(nn.Module):
     """Stem, stages, blocks, head."""
 
-    def __init__(self, space: NasBench201Space, facts: DataFacts) -> None:
+    def __init__(self, space: NasBench201Space, facts: DataFacts, parts: int = 1) -> None:
         super().__init__()
         momentum, wide, number = space.batch_norm_momentum, space.channels, space.cells_per_stage
         self.number = number
@@ -114,7 +120,7 @@ class OracleSupernet(nn.Module):
             nn.Conv2d(facts.channels, wide, 3, 1, 1, bias=False), PlainNorm(wide, momentum=momentum)
         )
         self.cells = nn.ModuleList(
-            OracleCell(space.operations, scale * wide, momentum, space.affine)
+            OracleCell(space.operations, scale * wide, momentum, space.affine, parts)
             for scale in (1, 2, 4)
             for _ in range(number)
         )
@@ -122,13 +128,17 @@ class OracleSupernet(nn.Module):
         self.lastact = nn.Sequential(PlainNorm(4 * wide, momentum=momentum), nn.ReLU())
         self.classifier = nn.Linear(4 * wide, facts.num_classes)
 
-    def forward(self, images: Tensor, weights: Tensor) -> Tensor:
+    def forward(
+        self, images: Tensor, weights: Tensor, edges: Tensor | None = None, auxiliary: Tensor | None = None
+    ) -> Tensor:
         """Class scores [N, classes]."""
+        edges = torch.ones(len(EDGES)) if edges is None else edges
+        auxiliary = torch.zeros(()) if auxiliary is None else auxiliary
         x = self.stem(images.contiguous())
         for index, cell in enumerate(self.cells):
             if index in (self.number, 2 * self.number):
                 x = self.blocks[index // self.number - 1](x)
-            x = cell(x, weights)
+            x = cell(x, weights, edges, auxiliary)
         scores: Tensor = self.classifier(F.adaptive_avg_pool2d(self.lastact(x), 1).flatten(1))
         return scores
 

@@ -1,0 +1,241 @@
+"""A search method whose parts are settings: relaxation, partial channels, regulariser, perturbation, auxiliary skip.
+
+Every named method of the package is one choice of these parts (`named.py`), and any part can be set on any of them.
+Parts that contradict each other are refused together. Suffixes: E edges, K operations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from ray_darts.genotype.decode import Decoding, decode, softmax
+from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
+from ray_darts.methods.perturbation import Perturbation, perturbed
+from ray_darts.methods.relaxations import AnyRelaxation, Softmax
+from ray_darts.protocols.method import (
+    AUXILIARY_SKIP,
+    EDGES,
+    ORDERS,
+    Method,
+    Order,
+    Progress,
+    Rows,
+    SupernetOptions,
+    TrainingLoss,
+)
+from ray_darts.protocols.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ray_darts.config.operation import OperationSettings
+    from ray_darts.config.search import AlphaOptimiser
+    from ray_darts.data.batch import Draws
+
+BETAS = "betas"
+"""The kind of the parameters that weight edges."""
+
+
+class PartialChannels(Settings):
+    """Only the first 1 / `parts` of the channels are mixed, and channels are shuffled after (arXiv:1907.05737).
+
+    `edge_weights`: each node weights its edges by softmax(beta), one beta per edge (eq. 3 there).
+    """
+
+    parts: int = Field(4, ge=2, description="K: one of K channels goes through the operations")
+    edge_weights: bool = True
+
+
+class LogSumExp(Settings):
+    """Adds `weight` * epoch / epochs times the mean over all edges of logsumexp(alpha) to the validation loss
+    (beta-DARTS, arXiv:2203.01665, eqs. 9 and 13); `none` counts as an operation."""
+
+    weight: float = Field(50.0, gt=0)
+
+    def weight_at(self, progress: Progress) -> float:
+        """0 in the first epoch, then growing linearly."""
+        return self.weight * progress.epoch / progress.epochs
+
+
+class AuxiliarySkip(Settings):
+    """Adds `start` to `end` times a skip connection with weights of its own to each edge, outside of the softmax
+    (DARTS-, arXiv:2009.01027, eq. 7); the factor falls linearly, epoch by epoch, and nothing of it is decoded."""
+
+    start: float = Field(1.0, ge=0)
+    end: float = Field(0.0, ge=0, description="reached after the last epoch")
+
+    def factor_at(self, progress: Progress) -> float:
+        """The factor in an epoch."""
+        return self.start + (self.end - self.start) * progress.epoch / progress.epochs
+
+
+class Composed(Method):
+    """Alphas mixed by a relaxation, with further parts.
+
+    Second order: the training loss of the virtual step is that of the weight step, perturbation included; random
+    numbers are held still in all passes of an alpha step, which the authors' codes draw anew.
+    """
+
+    relaxation: AnyRelaxation = Field(default_factory=Softmax)
+    partial_channels: PartialChannels | None = None
+    regulariser: LogSumExp | None = None
+    perturbation: Perturbation | None = None
+    auxiliary_skip: AuxiliarySkip | None = None
+    warmup: float = Field(0.0, ge=0, lt=1, description="the first part of the epochs, in which alphas are frozen")
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """Both, but the first alone where the second is not defined: a hard sample's straight-through gradient has no
+        derivative for eq. 7, and an adversarial perturbation is itself a function of alpha and w."""
+        adversarial = self.perturbation is not None and self.perturbation.kind == "adversarial"
+        return ("first",) if self.relaxation.kind == "gumbel" or adversarial else ORDERS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_parts(cls, values: Any) -> Any:
+        """Let a part that is given in some fields have the others of this method's own part, if of the same kind."""
+        if not isinstance(values, dict):
+            return values
+        filled = dict(values)
+        for name, given in values.items():
+            field = cls.model_fields.get(name)
+            own = None if field is None else field.get_default(call_default_factory=True)
+            if isinstance(given, dict) and isinstance(own, Settings):
+                kept = own.model_dump()
+                if given.get("kind", kept.get("kind")) == kept.get("kind"):
+                    filled[name] = kept | given
+        return filled
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Composed:
+        mistakes = list(self._contradictions())
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        kind = self.relaxation.kind
+        if self.perturbation is not None and kind in ("sigmoid", "gumbel"):
+            yield (
+                "perturbation needs mixing weights that add up to 1 and are not sampled hard: set relaxation.kind to "
+                f'"softmax" or "dirichlet", not "{kind}"'
+            )
+        if self.regulariser is not None and kind in ("sigmoid", "dirichlet"):
+            yield f'regulariser is of softmax(alpha): set relaxation.kind to "softmax" or "gumbel", not "{kind}"'
+
+    def mistakes(self, layout: SpaceLayout, alphas: AlphaOptimiser, operation: OperationSettings) -> Iterator[str]:
+        """Conflicts with the layout and the sections alphas and operation."""
+        keeps_fewer = layout.may_keep_fewer or all(cell.keeps_none for cell in layout.cells)
+        if self.relaxation.threshold and not keeps_fewer:
+            yield (
+                f"method.relaxation.keep_above {self.relaxation.threshold:g}: a cell of the {layout.space} space keeps "
+                "a fixed number of edges; set method.relaxation.keep_above = 0"
+            )
+        yield from self.relaxation.mistakes(alphas.weight_decay)
+        if operation.compile and self.supernet_options.skips_zeros:
+            yield (
+                f"operation.compile beside the method {self.kind}, whose passes the host reads to compute the chosen "
+                "operations only: set operation.compile = []"
+            )
+
+    @property
+    def supernet_options(self) -> SupernetOptions:
+        """Those of the parts."""
+        return SupernetOptions(
+            edge_weights=self._weights_edges,
+            partial_channels=1 if self.partial_channels is None else self.partial_channels.parts,
+            auxiliary_skip=self.auxiliary_skip is not None,
+            skips_zeros=self.relaxation.kind == "gumbel",
+        )
+
+    @property
+    def _weights_edges(self) -> bool:
+        return self.partial_channels is not None and self.partial_channels.edge_weights
+
+    def groups(self, layout: SpaceLayout) -> tuple[ParameterGroup, ...]:
+        """Alphas, then one beta per edge of each cell where edges are weighted."""
+        if not self._weights_edges:
+            return layout.alphas
+        return (*layout.alphas, *(ParameterGroup(BETAS, cell.name, (len(cell.edges),)) for cell in layout.cells))
+
+    def moves_alphas(self, progress: Progress) -> bool:
+        """Not in the first `warmup` of the epochs, rounded down."""
+        return progress.epoch >= math.floor(self.warmup * progress.epochs)
+
+    def weights(
+        self, layout: SpaceLayout, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress
+    ) -> Mapping[str, Tensor]:
+        """{cell: [E, K]}, and what the parts add."""
+        found = {
+            cell.name: self.relaxation.weights(cell.name, parameters[cell.name], draws, progress)
+            for cell in layout.cells
+        }
+        if self._weights_edges:
+            for cell in layout.cells:
+                found[f"{EDGES}{cell.name}"] = _edge_weights(cell, parameters[f"{BETAS}.{cell.name}"])
+        if self.auxiliary_skip is not None:
+            like = next(iter(parameters.values()))
+            found[AUXILIARY_SKIP] = like.new_full((), self.auxiliary_skip.factor_at(progress))
+        return found
+
+    def penalty(self, parameters: Mapping[str, Tensor], progress: Progress) -> Tensor | None:
+        """The sum of the relaxation's and the regulariser's."""
+        import torch
+
+        alphas = [table for name, table in parameters.items() if not name.startswith(f"{BETAS}.")]
+        own = self.relaxation.penalty(alphas)
+        if self.regulariser is None:
+            return own
+        rows = torch.cat([table.logsumexp(dim=-1) for table in alphas])
+        term = self.regulariser.weight_at(progress) * rows.mean()
+        return term if own is None else own + term
+
+    def disturbance(
+        self,
+        layout: SpaceLayout,
+        parameters: Mapping[str, Tensor],
+        draws: Draws,
+        progress: Progress,
+        training_loss: TrainingLoss,
+    ) -> Mapping[str, Tensor] | None:
+        """The perturbation's."""
+        if self.perturbation is None:
+            return None
+        weights = {name: table.detach() for name, table in self.weights(layout, parameters, draws, progress).items()}
+        cells = [cell.name for cell in layout.cells]
+        return self.perturbation.find(weights, cells, draws, progress, training_loss)
+
+    def disturbed(self, weights: Mapping[str, Tensor], disturbance: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The perturbation's."""
+        return perturbed(weights, disturbance)
+
+    def probabilities(self, cell: CellLayout, parameters: Mapping[str, Rows]) -> list[list[float]]:
+        """Those of the relaxation, times softmax(beta) where edges are weighted (arXiv:1907.05737, section 3.3)."""
+        rows = [self.relaxation.probabilities(row) for row in parameters[cell.name]]
+        if not self._weights_edges:
+            return rows
+        (betas,) = parameters[f"{BETAS}.{cell.name}"]
+        shares: list[float] = []
+        for size in _sources_by_node(cell):
+            shares += softmax(betas[len(shares) : len(shares) + size])
+        return [[value * share for value in row] for row, share in zip(rows, shares, strict=True)]
+
+    def decode(self, layout: SpaceLayout, flat: Sequence[float]) -> Decoding:
+        """By the largest probability; without the edges that the relaxation's threshold excludes."""
+        return decode(layout, self.mixing(layout, flat), self.relaxation.threshold)
+
+
+def _sources_by_node(cell: CellLayout) -> list[int]:
+    """The number of edges into each node; edges are ordered node by node."""
+    return [cell.num_inputs + node for node in range(cell.num_nodes)]
+
+
+def _edge_weights(cell: CellLayout, betas_E: Tensor) -> Tensor:
+    """softmax(beta) over the edges of each node, [E]."""
+    import torch
+
+    return torch.cat([part.softmax(dim=0) for part in torch.split(betas_E, _sources_by_node(cell))])

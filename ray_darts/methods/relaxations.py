@@ -1,0 +1,184 @@
+"""How alphas become mixing weights, and what they decode to: softmax, sigmoid, Gumbel-softmax and Dirichlet.
+
+The settings and the plain Python of the decode rule; PyTorch is imported when a function on tensors is called.
+Suffixes: E edges, K operations.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ray_darts.genotype.decode import sigmoid, softmax
+from ray_darts.protocols.method import Progress
+from ray_darts.protocols.settings import KindSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ray_darts.data.batch import Draws
+
+
+class Relaxation(KindSettings, abc.ABC):
+    """From alphas [E, K] to mixing weights [E, K]."""
+
+    @abc.abstractmethod
+    def weights(self, cell: str, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
+        """The mixing weights of one pass, differentiable in the alphas; draws are named by the cell."""
+
+    def penalty(self, alphas: Sequence[Tensor]) -> Tensor | None:
+        """What belongs to this relaxation in the validation loss; `alphas`: of all cells."""
+        return None
+
+    def probabilities(self, alphas: Sequence[float]) -> list[float]:
+        """The probabilities of one edge that are traced and decoded."""
+        return softmax(alphas)
+
+    @property
+    def threshold(self) -> float | None:
+        """Edges whose largest probability is below are not kept; None: every node keeps as many as the space says."""
+        return None
+
+    def mistakes(self, weight_decay: float) -> list[str]:
+        """One line per conflict with the weight decay of the alphas."""
+        return []
+
+
+class Softmax(Relaxation):
+    """softmax(alpha) (arXiv:1806.09055, eq. 2)."""
+
+    kind: Literal["softmax"] = "softmax"
+
+    def weights(self, cell: str, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
+        """Draws nothing."""
+        return alphas_EK.softmax(dim=-1)
+
+
+class Sigmoid(Relaxation):
+    """sigmoid(alpha): operations do not compete (FairDARTS, arXiv:1911.12126).
+
+    The zero-one loss -mean((sigmoid(alpha) - 1/2)^2), over all alphas of all cells, or with `norm` "l1" the mean
+    distance, is added to the validation loss with the weight `zero_one`. At alpha = 0 its gradient is 0.
+    """
+
+    kind: Literal["sigmoid"] = "sigmoid"
+    zero_one: float = Field(10.0, ge=0, description="weight of the zero-one loss")
+    norm: Literal["l2", "l1"] = "l2"
+    keep_above: float = Field(0.85, ge=0, lt=1, description="edges with no operation of this weight are not kept")
+
+    def weights(self, cell: str, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
+        """Draws nothing."""
+        return alphas_EK.sigmoid()
+
+    def penalty(self, alphas: Sequence[Tensor]) -> Tensor | None:
+        """The zero-one loss (arXiv:1911.12126, eq. 4)."""
+        import torch
+
+        if not self.zero_one:
+            return None
+        distance = torch.cat([table.flatten() for table in alphas]).sigmoid() - 0.5
+        return -self.zero_one * (distance.square() if self.norm == "l2" else distance.abs()).mean()
+
+    def probabilities(self, alphas: Sequence[float]) -> list[float]:
+        """sigmoid(alpha); they do not add up to 1."""
+        return [sigmoid(alpha) for alpha in alphas]
+
+    @property
+    def threshold(self) -> float | None:
+        """`keep_above`."""
+        return self.keep_above
+
+
+class Gumbel(Relaxation):
+    """A hard sample of the Gumbel-softmax with a straight-through gradient (GDAS, arXiv:1910.04465, eq. 7).
+
+    p = softmax((log_softmax(alpha) + g) / temperature), one g per edge and operation and pass, shared by all cells of
+    a kind; each edge has the weight one_hot(argmax p) - stop(p) + p. Only the chosen entry is used: the others are
+    exactly 0 and get no gradient (what the authors' code for the DARTS space computes; their code for NAS-Bench-201
+    adds the others' weights as numbers, which changes the alpha gradient). The temperature falls linearly, epoch by
+    epoch, and has its end value in the last epoch.
+    """
+
+    kind: Literal["gumbel"] = "gumbel"
+    temperature: float = Field(10.0, gt=0)
+    temperature_end: float = Field(0.1, gt=0)
+
+    @model_validator(mode="after")
+    def _falls(self) -> Gumbel:
+        if self.temperature_end > self.temperature:
+            raise ValueError(f"temperature_end {self.temperature_end} exceeds temperature {self.temperature}")
+        return self
+
+    def temperature_at(self, progress: Progress) -> float:
+        """The temperature in an epoch."""
+        part = progress.epoch / max(progress.epochs - 1, 1)
+        return self.temperature + (self.temperature_end - self.temperature) * part
+
+    def weights(self, cell: str, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
+        """[E, K], one entry of a row is 1 and the others are 0."""
+        import torch
+        import torch.nn.functional as F
+
+        from ray_darts.data.batch import to_device
+
+        drawn = torch.from_numpy(draws.generator(f"gumbel.{cell}").gumbel(size=tuple(alphas_EK.shape)))
+        noise = to_device(drawn, alphas_EK.device).to(alphas_EK.dtype)
+        relaxed = ((alphas_EK.log_softmax(dim=-1) + noise) / self.temperature_at(progress)).softmax(dim=-1)
+        chosen = F.one_hot(relaxed.argmax(dim=-1), alphas_EK.shape[-1]).to(relaxed.dtype)
+        return chosen * (1 - relaxed.detach() + relaxed)
+
+
+class Dirichlet(Relaxation):
+    """A sample of Dirichlet(elu(alpha) + 1) with its pathwise gradient (DrNAS, arXiv:2006.10355, section 3.2).
+
+    One sample per pass, shared by all cells of a kind. `regulariser`: "l2" pulls alpha towards 0, which is the
+    symmetric Dirichlet(1), and is the weight decay of the alphas; "kl" adds `weight` times the sum over edges of
+    KL(Dirichlet(elu(alpha) + 1) || Dirichlet(1)) to the validation loss.
+    """
+
+    kind: Literal["dirichlet"] = "dirichlet"
+    regulariser: Literal["l2", "kl"] = "l2"
+    weight: float = Field(1e-3, gt=0, description='of the divergence, with regulariser "kl"')
+
+    def weights(self, cell: str, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
+        """[E, K], rows sum to 1."""
+        from ray_darts.data.dirichlet import sample
+
+        return sample(_concentrations(alphas_EK), draws, f"dirichlet.{cell}")
+
+    def penalty(self, alphas: Sequence[Tensor]) -> Tensor | None:
+        """The divergence of all edges of all cells."""
+        import torch
+        from torch.distributions import Dirichlet as Distribution
+        from torch.distributions import kl_divergence
+
+        if self.regulariser == "l2":
+            return None
+        terms = []
+        for table in alphas:
+            found = Distribution(_concentrations(table), validate_args=False)
+            flat = Distribution(torch.ones_like(table), validate_args=False)
+            terms.append(kl_divergence(found, flat).sum())
+        return self.weight * torch.stack(terms).sum()
+
+    def mistakes(self, weight_decay: float) -> list[str]:
+        """Both regularisers at once."""
+        if self.regulariser == "kl" and weight_decay > 0:
+            return [
+                f'method.relaxation.regulariser "kl" beside alphas.weight_decay {weight_decay:g}, which is the "l2" '
+                "one: set alphas.weight_decay = 0"
+            ]
+        return []
+
+
+AnyRelaxation = Annotated[Softmax | Sigmoid | Gumbel | Dirichlet, Field(discriminator="kind")]
+
+
+def _concentrations(alphas_EK: Tensor) -> Tensor:
+    """elu(alpha) + 1, which is positive: alpha + 1 from 0 on, exp(alpha) below."""
+    import torch.nn.functional as F
+
+    return F.elu(alphas_EK) + 1
