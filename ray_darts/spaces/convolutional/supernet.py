@@ -17,7 +17,7 @@ from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import NO_OPTIONS, SupernetOptions
 from ray_darts.spaces.batch_norm import use_kernel
 from ray_darts.spaces.classification import ClassifyingSupernet
-from ray_darts.spaces.convolutional.branches import grouped, separate
+from ray_darts.spaces.convolutional.branches import NARROW, by_source, grouped, separate
 from ray_darts.spaces.convolutional.cell import CellShape, SearchCell
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace, reduction_layers
 from ray_darts.spaces.convolutional.stem import Stem
@@ -57,9 +57,10 @@ class ConvolutionalSupernet(ClassifyingSupernet):
             reduction = layer in reduction_layers(space.layers)
             channels = channels * 2 if reduction else channels
             mixed = channels // options.partial_channels
+            narrow = mixed < min(channels, NARROW) and formulation == "separate"
             shape = CellShape((before, previous), channels, reduction, halving, momentum, mixed, options.auxiliary_skip)
             cell_layout = self.layout.cell("reduction" if reduction else "normal")
-            self.cells.append(SearchCell(cell_layout, shape, convolutions))
+            self.cells.append(SearchCell(cell_layout, shape, by_source if narrow else convolutions))
             before, previous, halving = previous, space.nodes * channels, reduction
         self.classifier = nn.Linear(previous, facts.num_classes)
         if kernel is not None:
