@@ -13,6 +13,7 @@ from ray_darts.config.run import RunConfig, defaults_of
 from ray_darts.config.search import AlphaOptimiser, SearchSettings, WeightOptimiser
 from ray_darts.config.selection import SelectionSettings
 from ray_darts.config.training import TrainingConfig
+from ray_darts.config.watch import WatchSettings
 from ray_darts.errors import ConfigError
 from ray_darts.protocols.method import Method
 from ray_darts.protocols.settings import KindSettings, mistakes_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SearchConfig(RunConfig):
-    """One search, for any number of seeds and orders. Its identity: space, data, method, weights, alphas, search.
+    """One search, for any number of seeds and orders; `selection` is no part of its identity.
 
     `FIRST_SECTIONS` are those of release 0.1; later sections enter a digest only where they differ from their defaults.
     """
@@ -41,6 +42,7 @@ class SearchConfig(RunConfig):
     weights: WeightOptimiser = Field(default_factory=WeightOptimiser)
     alphas: AlphaOptimiser = Field(default_factory=AlphaOptimiser)
     search: SearchSettings = Field(default_factory=SearchSettings)
+    watch: WatchSettings = Field(default_factory=WatchSettings)
     selection: SelectionSettings | None = None
 
     @model_validator(mode="after")
@@ -77,6 +79,11 @@ class SearchConfig(RunConfig):
         if options.needed <= space.supernet_options:
             yield from space.option_mistakes(options)
         yield from self.method.mistakes(space.layout(), self.alphas, self.operation)
+        if self.watch.eigenvalue is not None and not self.method.is_smooth:
+            yield (
+                f"watch.eigenvalue needs mixing weights with second derivatives, which those of the method "
+                f"{self.method.kind} have not (they are sampled): remove watch.eigenvalue, or watch the other limits"
+            )
 
     def _selection_mistakes(self) -> Iterator[str]:
         """What a training with the selection's sections and the search's data would refuse."""
@@ -143,6 +150,8 @@ class SearchConfig(RunConfig):
         whole = super().identity()
         if self.method != read_method():
             whole["method"] = self.method.model_dump(mode="json")
+        if self.watch != WatchSettings():
+            whole["watch"] = self.watch.model_dump(mode="json")
         return whole
 
     def identity_defaults(self) -> dict[str, JsonValue]:
@@ -154,12 +163,15 @@ class SearchConfig(RunConfig):
             "weights": WeightOptimiser().model_dump(mode="json"),
             "alphas": AlphaOptimiser().model_dump(mode="json"),
             "search": SearchSettings().model_dump(mode="json"),
+            "watch": WatchSettings().model_dump(mode="json"),
         }
 
     def _digested(self) -> dict[str, JsonValue]:
         content = super()._digested()
         if self.method != read_method():
             content["method"] = _without_defaults(self.method)
+        if self.watch != WatchSettings():
+            content["watch"] = self.watch.model_dump(mode="json", exclude_defaults=True)
         return content
 
 

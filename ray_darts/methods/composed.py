@@ -94,6 +94,11 @@ class Composed(Method):
         adversarial = self.perturbation is not None and self.perturbation.kind == "adversarial"
         return ("first",) if self.relaxation.kind == "gumbel" or adversarial else ORDERS
 
+    @property
+    def is_smooth(self) -> bool:
+        """Not of a relaxation that samples."""
+        return self.relaxation.kind in ("softmax", "sigmoid")
+
     @model_validator(mode="before")
     @classmethod
     def _fill_parts(cls, values: Any) -> Any:

@@ -110,6 +110,11 @@ class Method(KindSettings, abc.ABC):
         """What the supernet must be able to do."""
         return NO_OPTIONS
 
+    @property
+    def is_smooth(self) -> bool:
+        """Whether `weights` has second derivatives in the parameters."""
+        return True
+
     def mistakes(self, layout: SpaceLayout, alphas: AlphaOptimiser, operation: OperationSettings) -> Iterator[str]:
         """One line per conflict of the method with the layout and these sections of the config."""
         return iter(())

@@ -18,6 +18,7 @@ from ray_darts.protocols.dataset import SearchData
 from ray_darts.protocols.method import Progress
 from ray_darts.protocols.task import RunCoordinates, Sink
 from ray_darts.search.architecture import one_hot_mixing
+from ray_darts.search.curvature import dominant_eigenvalue
 from ray_darts.search.diagnose import first_non_finite, likely_cause
 from ray_darts.search.state import gather_tensors, load_tensors_
 from ray_darts.search.step import BilevelStep
@@ -59,7 +60,7 @@ class SearchLoop(TaskLoop):
         if config.search.batch_norm == "sync" and collectives.shard.world_size > 1:
             synchronise(supernet, moments_reducer(collectives))
         self.bilevel = BilevelStep(config, order, supernet, seed, collectives, device)
-        self._watch = CollapseWatch(self.layout, config.method, config.search.stop_on_skips)
+        self._watch = CollapseWatch(self.layout, config.method, config.search.stop_on_skips, config.watch)
         alphas = self.bilevel.alphas.vector
         super().__init__(config.operation, data, config.search.epochs, collectives, device, row=alphas)
 
@@ -116,7 +117,7 @@ class SearchLoop(TaskLoop):
         self._watch.load_state_dict(state["watch"])
 
     def _finish(self, sink: Sink) -> tuple[str, Mapping[str, JsonValue]]:
-        detail = "stopped on skips" if self._watch.collapsed else ""
+        detail = f"stopped on {self._watch.ended_on}" if self._watch.collapsed else ""
         return detail, self._watch.answer(self.config.space.ranking)
 
     def _epoch_metrics(self) -> EpochMetrics:
@@ -127,7 +128,10 @@ class SearchLoop(TaskLoop):
         quality = {**supernet.summarise(train_sums, "train"), **supernet.summarise(self._evaluate(), "validation")}
         flat = self._rows[-1][-1].tolist()
         ranking = quality[f"validation_{self.config.space.ranking.metric}"]
-        seen, warning = self._watch.observe(self.epoch, self.step, flat, ranking)
+        eigenvalue = self._eigenvalue()
+        if eigenvalue is not None:
+            quality["validation_eigenvalue"] = eigenvalue
+        seen, warning = self._watch.observe(self.epoch, self.step, flat, ranking, eigenvalue)
         if self._watch.collapsed or self.epoch + 1 == self._epochs:
             quality |= self._discrete()
         alpha_step_loss = supernet.summarise(alpha_sums, "alpha_step")["alpha_step_loss"] if alpha_sums[-1] else None
@@ -145,6 +149,15 @@ class SearchLoop(TaskLoop):
             genotype=seen.genotype.to_json(),
             warning=warning,
         )
+
+    def _eigenvalue(self) -> float | None:
+        """`validation_eigenvalue`, on the epoch's last validation batch; None where the watch wants none."""
+        rule = self.config.watch.eigenvalue
+        if rule is None or not self._watch.wants_eigenvalue(self.epoch):
+            return None
+        last = self._data.num_steps(self.epoch) - 1
+        _, batch = self._data.bilevel_batches(self.epoch, last, self._collectives.shard, self._device)
+        return dominant_eigenvalue(self.bilevel, batch, self._progress(self.step - 1), rule.iterations)
 
     def _discrete(self) -> Mapping[str, float]:
         """`validation_mixed_loss`, `validation_discrete_loss` and so on: the supernet evaluated as it is, and with the

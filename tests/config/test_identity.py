@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from ray_darts.config import SearchConfig, load_config, preset_names, validate_config
 
-IDENTITY = ("space", "data", "method", "weights", "alphas", "search")
+IDENTITY = ("space", "data", "method", "weights", "alphas", "search", "watch")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_default_spelled_out_is_the_same_experiment() -> None:
 def test_identity_spells_every_default_out_and_is_json() -> None:
     identity = load_config("digits").identity()
     assert json.loads(json.dumps(identity)) == identity
-    assert set(identity) == set(IDENTITY) - {"method"}, "the first release knew no other method"
+    assert set(identity) == set(IDENTITY) - {"method", "watch"}, "the first release knew neither"
     assert section(identity, "search")["hessian"] == "finite_difference"
     assert not {"path", "endpoint_url"} & set(section(identity, "data"))
 
@@ -75,7 +75,7 @@ def test_identity_defaults_are_those_of_the_same_kinds(preset: str) -> None:
     identity = validate_config(kinds).identity()
     added = {name: section(defaults, "data")[name] for name in config.data.ADDED}
     identity["data"] = section(identity, "data") | added
-    assert identity | {"method": defaults["method"]} == defaults
+    assert identity | {name: defaults[name] for name in ("method", "watch")} == defaults
     method = section(defaults, "method")
     assert (method["kind"], method["relaxation"]) == ("darts", {"kind": "softmax"})
     assert not [name for name, value in method.items() if name not in ("kind", "relaxation") and value], "no part"
@@ -167,8 +167,12 @@ OTHERS: dict[str, object] = {
     "method.perturbation": {"kind": "random"},
     "method.auxiliary_skip": {"start": 1.0},
     "method.warmup": 0.2,
+    "watch.action": "stop",
+    "watch.parameter_free": 3,
+    "watch.entropy_below": 0.5,
+    "watch.eigenvalue": {"factor": 1.3},
 }
-TOGETHER = {"data.mean": "data.std", "data.std": "data.mean"}
+TOGETHER = {"data.mean": "data.std", "data.std": "data.mean", "watch.action": "watch.parameter_free"}
 FIELDS = [
     name
     for name, _ in _leaves(SearchConfig(), "")

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ray_darts.config.watch import EigenvalueRule, WatchSettings
 from ray_darts.errors import NonFiniteAlphas
 from ray_darts.methods.darts import Darts
 from ray_darts.search.watch import CollapseWatch
@@ -80,3 +81,72 @@ def test_a_metric_that_is_not_finite_is_none(value: float) -> None:
 def test_alphas_that_are_not_finite_are_refused() -> None:
     with pytest.raises(NonFiniteAlphas):
         CollapseWatch(LAYOUT, Darts(), None).observe(0, 10, [float("nan")] * LAYOUT.num_alphas, 0.5)
+
+
+def mixed(favourites: dict[str, str]) -> list[float]:
+    """{cell: favourite operation} as flat alphas, decided."""
+    flat = []
+    for cell in LAYOUT.cells:
+        row = [9.0 if name == favourites[cell.name] else 0.0 for name in cell.operations]
+        flat += [value for _ in cell.edges for value in row]
+    return flat
+
+
+def test_operations_without_weights_and_entropy_are_limits_that_warn_or_stop() -> None:
+    pools = mixed({"normal": "sep_conv_3x3", "reduction": "max_pool_3x3"})
+    good = alphas("sep_conv_3x3")
+    for limits, word, text in (
+        (WatchSettings(parameter_free=4), "parameter-free operations", "the reduction cell keeps 4 operations without"),
+        (WatchSettings(entropy_below=0.5), "entropy", "the mean entropy of the normal cell is 0.00"),
+    ):
+        watch = CollapseWatch(LAYOUT, Darts(), None, limits)
+        assert watch.observe(0, 10, good, 0.5)[1] is None
+        warning = watch.observe(1, 20, pools, 0.6)[1]
+        assert warning is not None
+        assert text in warning
+        assert "since epoch 1: the search may be collapsing" in warning
+        assert (watch.collapsed, watch.genotype_step) == (False, 20)
+        stopping = CollapseWatch(LAYOUT, Darts(), None, limits.model_copy(update={"action": "stop"}))
+        stopping.observe(0, 10, good, 0.5)
+        warning = stopping.observe(1, 20, pools, 0.6)[1]
+        assert warning is not None
+        assert "ends with the genotype of step 10" in warning
+        assert (stopping.collapsed, stopping.genotype_step, stopping.ended_on) == (True, 10, word)
+
+
+def test_a_grown_eigenvalue_ends_the_search_with_the_genotype_of_where_it_began() -> None:
+    rule = EigenvalueRule(every_epochs=2, window=1, delta=2, start_epoch=0)
+    settings = WatchSettings(action="stop", eigenvalue=rule)
+    watch = CollapseWatch(LAYOUT, Darts(), None, settings)
+    names = ["sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5", "max_pool_3x3", "avg_pool_3x3"]
+    for epoch, name in enumerate(names):
+        state = json.loads(json.dumps(watch.state_dict(), allow_nan=False))
+        watch = CollapseWatch(LAYOUT, Darts(), None, settings)
+        watch.load_state_dict(state)
+        due = watch.wants_eigenvalue(epoch)
+        assert due == (epoch % 2 == 0)
+        value = [1.0, 1.0, 1.0, 0, 1.5][epoch] if due else None
+        _, warning = watch.observe(epoch, 10 * epoch, alphas(name), epoch / 10, value)
+        if watch.collapsed:
+            break
+    assert (epoch, watch.ended_on, watch.genotype_step, watch.metric) == (4, "the eigenvalue", 0, 0.0)
+    assert watch.genotype is not None
+    assert {name for name, _ in watch.genotype.cells[0].nodes[0]} == {"sep_conv_3x3"}
+    assert warning is not None
+    assert "grew by 1.5 (watch.eigenvalue.factor = 1.3), from epoch 0 on: the search ends with the genotype" in warning
+
+
+def test_a_grown_eigenvalue_only_warns_where_that_is_the_action() -> None:
+    rule = EigenvalueRule(every_epochs=1, window=1, delta=1, start_epoch=0)
+    watch = CollapseWatch(LAYOUT, Darts(), None, WatchSettings(eigenvalue=rule))
+    watch.observe(0, 10, alphas("sep_conv_3x3"), 0.5, 1.0)
+    warning = watch.observe(1, 20, alphas("sep_conv_5x5"), 0.5, 2.0)[1]
+    assert warning is not None
+    assert "the search may be collapsing" in warning
+    assert not watch.collapsed
+    assert watch.genotype_step == 20
+
+
+def test_an_action_without_a_limit_is_refused() -> None:
+    with pytest.raises(ValueError, match="action 'stop' without a limit"):
+        WatchSettings(action="stop")
