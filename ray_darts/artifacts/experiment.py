@@ -247,6 +247,7 @@ def space_layout(described: ExperimentDescription) -> SpaceLayout:
             cell.inputs_per_node,
             keeps_none=cell.keeps_none,
             outputs=cell.outputs,
+            choices=cell.choices,
         )
         for cell in facts.cells
     )
@@ -264,6 +265,7 @@ def layout_facts(layout: SpaceLayout) -> LayoutFacts:
             inputs_per_node=cell.inputs_per_node,
             keeps_none=cell.keeps_none,
             outputs=cell.outputs,
+            choices=cell.choices,
         )
         for cell in layout.cells
     )

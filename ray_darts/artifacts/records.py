@@ -193,7 +193,7 @@ class RunDescription(Document):
 class CellFacts(Facts):
     """A CellLayout as data."""
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"keeps_none", "outputs"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"keeps_none", "outputs", "choices"})
 
     name: str
     num_inputs: int
@@ -202,6 +202,7 @@ class CellFacts(Facts):
     inputs_per_node: int | None
     keeps_none: bool = False
     outputs: tuple[int, ...] | None = None
+    choices: tuple[tuple[str, ...], ...] | None = None
 
 
 class LayoutFacts(Facts):

@@ -148,6 +148,10 @@ class SearchConfig(RunConfig):
     def identity(self) -> dict[str, JsonValue]:
         """Also the method, where it is not the default one: the first release knew no other."""
         whole = super().identity()
+        defaults = defaults_of(self.space)
+        settings = self.space.model_dump(mode="json")
+        later = {name for name in self.space.ADDED if settings[name] == defaults[name]}
+        whole["space"] = {name: value for name, value in settings.items() if name not in later}
         if self.method != read_method():
             whole["method"] = self.method.model_dump(mode="json")
         if self.watch != WatchSettings():

@@ -116,7 +116,7 @@ def _decode_cell(
     for node in range(cell.num_nodes):
         num_sources = cell.num_inputs + node
         sources = [source for source in range(num_sources) if source not in empty]
-        candidates = [_candidate(cell, source, weights[first + source]) for source in sources]
+        candidates = [_candidate(cell, source, first + source, weights[first + source]) for source in sources]
         if cell.inputs_per_node is not None:
             candidates.sort(key=lambda candidate: -candidate.weight)  # stable: ties keep the order of sources
         kept, dropped = candidates[: cell.kept_inputs(node)], candidates[cell.kept_inputs(node) :]
@@ -155,12 +155,13 @@ def _above(cell: CellLayout, kept: list[_Candidate], threshold: float, *, is_las
     return strong or (kept[:1] if is_last else [])
 
 
-def _candidate(cell: CellLayout, source: int, weights: Sequence[float]) -> _Candidate:
+def _candidate(cell: CellLayout, source: int, edge: int, weights: Sequence[float]) -> _Candidate:
+    choices = cell.operations if cell.choices is None else cell.choices[edge]
     ranked = sorted(
         (
             (weight, name)
             for weight, name in zip(weights, cell.operations, strict=True)
-            if cell.keeps_none or name != NONE
+            if name in choices and (cell.keeps_none or name != NONE)
         ),
         key=lambda pair: -pair[0],  # stable: ties stay in order of operation
     )

@@ -174,20 +174,25 @@ def _check_cell(cell: CellGenotype, layout: CellLayout, may_keep_fewer: bool) ->
         unfed = empty & {source for _, source in node}
         if unfed:
             raise GenotypeError(f"{where}: source {min(unfed)} is a node without inputs")
-        _check_operations(node, layout, where)
+        _check_operations(node, layout, index, where)
     wanted = tuple(state for state in layout.output_states if state not in empty)
     if cell.outputs != wanted:
         raise GenotypeError(f"{cell.name} cell: outputs {list(cell.outputs)}, wanted are the states {list(wanted)}")
 
 
-def _check_operations(node: Sequence[Connection], layout: CellLayout, where: str) -> None:
-    for position, (operation, _) in enumerate(node):
+def _check_operations(node: Sequence[Connection], layout: CellLayout, index: int, where: str) -> None:
+    rows = {edge: row for row, edge in enumerate(layout.edges)}
+    for position, (operation, source) in enumerate(node):
         place = f"{where}, input {position}"
         if operation == NONE and not layout.keeps_none:
             raise GenotypeError(f"{place}: {NONE!r} is no operation of a genotype")
         if operation not in layout.operations:
             known = ", ".join(name for name in layout.operations if layout.keeps_none or name != NONE)
             raise GenotypeError(f"{place}: unknown operation {operation!r}; known are {known}")
+        if layout.choices is not None:
+            choices = layout.choices[rows[source, layout.num_inputs + index]]  # type: ignore[index]
+            if operation not in choices:
+                raise GenotypeError(f"{place}: {operation!r} is not on this edge, which has {', '.join(choices)}")
 
 
 def _read_cell(data: object, where: str) -> CellGenotype:

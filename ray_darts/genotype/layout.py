@@ -49,7 +49,8 @@ class CellLayout:
     """One kind of cell: `num_nodes` nodes after `num_inputs` inputs, each fed by every earlier state.
 
     `inputs_per_node`: edges that a node of a genotype keeps, None for all of them. `keeps_none`: whether a kept edge
-    may have the operation `none`. `outputs`: the states that the cell's output joins, None for all nodes.
+    may have the operation `none`. `outputs`: the states that the cell's output joins, None for all nodes. `choices`:
+    the operations of each edge, in the order of `edges`, where not every edge has all of them.
     """
 
     name: str
@@ -59,6 +60,7 @@ class CellLayout:
     inputs_per_node: int | None
     keeps_none: bool = False
     outputs: tuple[int, ...] | None = None
+    choices: tuple[tuple[str, ...], ...] | None = None
 
     @property
     def edges(self) -> tuple[Edge, ...]:
@@ -72,6 +74,13 @@ class CellLayout:
     def shape(self) -> tuple[int, int]:
         """(edges, operations): the shape of this cell's alphas."""
         return len(self.edges), len(self.operations)
+
+    @property
+    def allowed(self) -> tuple[tuple[bool, ...], ...] | None:
+        """Which operations each edge has, [edge][operation]; None where all have all."""
+        if self.choices is None:
+            return None
+        return tuple(tuple(name in names for name in self.operations) for names in self.choices)
 
     @property
     def output_states(self) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from ray_darts.genotype.decode import Decoding, decode, softmax
 from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
 from ray_darts.methods.perturbation import Perturbation, perturbed
-from ray_darts.methods.relaxations import AnyRelaxation, Softmax
+from ray_darts.methods.relaxations import AnyRelaxation, Softmax, masked
 from ray_darts.protocols.method import (
     AUXILIARY_SKIP,
     EDGES,
@@ -176,8 +176,7 @@ class Composed(Method):
     ) -> Mapping[str, Tensor]:
         """{cell: [E, K]}, and what the parts add."""
         found = {
-            cell.name: self.relaxation.weights(cell.name, parameters[cell.name], draws, progress)
-            for cell in layout.cells
+            cell.name: self.relaxation.weights(cell, parameters[cell.name], draws, progress) for cell in layout.cells
         }
         if self._weights_edges:
             for cell in layout.cells:
@@ -187,15 +186,15 @@ class Composed(Method):
             found[AUXILIARY_SKIP] = like.new_full((), self.auxiliary_skip.factor_at(progress))
         return found
 
-    def penalty(self, parameters: Mapping[str, Tensor], progress: Progress) -> Tensor | None:
+    def penalty(self, layout: SpaceLayout, parameters: Mapping[str, Tensor], progress: Progress) -> Tensor | None:
         """The sum of the relaxation's and the regulariser's."""
         import torch
 
-        alphas = [table for name, table in parameters.items() if not name.startswith(f"{BETAS}.")]
-        own = self.relaxation.penalty(alphas)
+        own = self.relaxation.penalty(layout, parameters)
         if self.regulariser is None:
             return own
-        rows = torch.cat([table.logsumexp(dim=-1) for table in alphas])
+        tables = [masked(cell, parameters[cell.name], -math.inf) for cell in layout.cells]
+        rows = torch.cat([table.logsumexp(dim=-1) for table in tables])
         term = self.regulariser.weight_at(progress) * rows.mean()
         return term if own is None else own + term
 
@@ -220,7 +219,10 @@ class Composed(Method):
 
     def probabilities(self, cell: CellLayout, parameters: Mapping[str, Rows]) -> list[list[float]]:
         """Those of the relaxation, times softmax(beta) where edges are weighted (arXiv:1907.05737, section 3.3)."""
-        rows = [self.relaxation.probabilities(row) for row in parameters[cell.name]]
+        allowed = cell.allowed or [None] * len(cell.edges)
+        rows = [
+            self.relaxation.probabilities(row, edge) for row, edge in zip(parameters[cell.name], allowed, strict=True)
+        ]
         if not self._weights_edges:
             return rows
         (betas,) = parameters[f"{BETAS}.{cell.name}"]

@@ -83,7 +83,7 @@ def perturbed(weights: Mapping[str, Tensor], deltas: Mapping[str, Tensor]) -> di
 
     result = dict(weights)
     for cell, delta in deltas.items():
-        moved = weights[cell] + delta
+        moved = torch.where(weights[cell] == 0, -torch.inf, weights[cell] + delta)  # an edge need not have all
         clipped = moved.clamp(0, 1)
         total = clipped.sum(dim=-1, keepdim=True)
         highest = F.one_hot(moved.argmax(dim=-1), moved.shape[-1]).to(moved.dtype)

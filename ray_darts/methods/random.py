@@ -60,11 +60,12 @@ class RandomSearch(Method):
 
 def _draw_cell(cell: CellLayout, seed: int) -> list[list[float]]:
     """One-hot rows of the kept edges, zeros for the others."""
-    choices = [index for index, name in enumerate(cell.operations) if cell.keeps_none or name != NONE]
+    drawable = [index for index, name in enumerate(cell.operations) if cell.keeps_none or name != NONE]
     rows = [[0.0] * len(cell.operations) for _ in cell.edges]
     kept = {node: _draw_sources(cell, node, seed) for node in range(cell.num_nodes)}
-    for row, (source, target) in zip(rows, cell.edges, strict=True):
+    for edge, (row, (source, target)) in enumerate(zip(rows, cell.edges, strict=True)):
         if source in kept[target - cell.num_inputs]:
+            choices = [index for index in drawable if cell.allowed is None or cell.allowed[edge][index]]
             row[choices[below(len(choices), seed, cell.name, source, target, "operation")]] = 1.0
     return rows
 

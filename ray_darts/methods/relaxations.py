@@ -7,12 +7,14 @@ Suffixes: E edges, K operations.
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from ray_darts.genotype.decode import sigmoid, softmax
+from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.protocols.method import Progress
 from ray_darts.protocols.settings import KindSettings
 
@@ -26,16 +28,20 @@ class Relaxation(KindSettings, abc.ABC):
     """From alphas [E, K] to mixing weights [E, K]."""
 
     @abc.abstractmethod
-    def weights(self, cell: str, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
-        """The mixing weights of one pass, differentiable in the alphas; draws are named by the cell."""
+    def weights(self, cell: CellLayout, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
+        """The mixing weights of one pass, differentiable in the alphas, 0 for operations that an edge has not; draws
+        are named by the cell."""
 
-    def penalty(self, alphas: Sequence[Tensor]) -> Tensor | None:
-        """What belongs to this relaxation in the validation loss; `alphas`: of all cells."""
+    def penalty(self, layout: SpaceLayout, parameters: Mapping[str, Tensor]) -> Tensor | None:
+        """What belongs to this relaxation in the validation loss."""
         return None
 
-    def probabilities(self, alphas: Sequence[float]) -> list[float]:
-        """The probabilities of one edge that are traced and decoded."""
-        return softmax(alphas)
+    def probabilities(self, alphas: Sequence[float], allowed: Sequence[bool] | None = None) -> list[float]:
+        """The probabilities of one edge that are traced and decoded; `allowed`: the operations that it has."""
+        if allowed is None:
+            return softmax(alphas)
+        some = iter(softmax([alpha for alpha, has in zip(alphas, allowed, strict=True) if has]))
+        return [next(some) if has else 0.0 for has in allowed]
 
     @property
     def threshold(self) -> float | None:
@@ -52,9 +58,9 @@ class Softmax(Relaxation):
 
     kind: Literal["softmax"] = "softmax"
 
-    def weights(self, cell: str, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
+    def weights(self, cell: CellLayout, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
         """Draws nothing."""
-        return alphas_EK.softmax(dim=-1)
+        return masked(cell, alphas_EK, -math.inf).softmax(dim=-1)
 
 
 class Sigmoid(Relaxation):
@@ -69,22 +75,23 @@ class Sigmoid(Relaxation):
     norm: Literal["l2", "l1"] = "l2"
     keep_above: float = Field(0.85, ge=0, lt=1, description="edges with no operation of this weight are not kept")
 
-    def weights(self, cell: str, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
+    def weights(self, cell: CellLayout, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
         """Draws nothing."""
-        return alphas_EK.sigmoid()
+        return masked(cell, alphas_EK.sigmoid(), 0.0)
 
-    def penalty(self, alphas: Sequence[Tensor]) -> Tensor | None:
+    def penalty(self, layout: SpaceLayout, parameters: Mapping[str, Tensor]) -> Tensor | None:
         """The zero-one loss (arXiv:1911.12126, eq. 4)."""
         import torch
 
         if not self.zero_one:
             return None
-        distance = torch.cat([table.flatten() for table in alphas]).sigmoid() - 0.5
+        distance = torch.cat([chosen(cell, parameters[cell.name]) for cell in layout.cells]).sigmoid() - 0.5
         return -self.zero_one * (distance.square() if self.norm == "l2" else distance.abs()).mean()
 
-    def probabilities(self, alphas: Sequence[float]) -> list[float]:
+    def probabilities(self, alphas: Sequence[float], allowed: Sequence[bool] | None = None) -> list[float]:
         """sigmoid(alpha); they do not add up to 1."""
-        return [sigmoid(alpha) for alpha in alphas]
+        has = allowed or [True] * len(alphas)
+        return [sigmoid(alpha) if each else 0.0 for alpha, each in zip(alphas, has, strict=True)]
 
     @property
     def threshold(self) -> float | None:
@@ -117,15 +124,16 @@ class Gumbel(Relaxation):
         part = progress.epoch / max(progress.epochs - 1, 1)
         return self.temperature + (self.temperature_end - self.temperature) * part
 
-    def weights(self, cell: str, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
+    def weights(self, cell: CellLayout, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
         """[E, K], one entry of a row is 1 and the others are 0."""
         import torch
         import torch.nn.functional as F
 
         from ray_darts.data.batch import to_device
 
-        drawn = torch.from_numpy(draws.generator(f"gumbel.{cell}").gumbel(size=tuple(alphas_EK.shape)))
+        drawn = torch.from_numpy(draws.generator(f"gumbel.{cell.name}").gumbel(size=tuple(alphas_EK.shape)))
         noise = to_device(drawn, alphas_EK.device).to(alphas_EK.dtype)
+        alphas_EK = masked(cell, alphas_EK, -math.inf)
         relaxed = ((alphas_EK.log_softmax(dim=-1) + noise) / self.temperature_at(progress)).softmax(dim=-1)
         chosen = F.one_hot(relaxed.argmax(dim=-1), alphas_EK.shape[-1]).to(relaxed.dtype)
         return chosen * (1 - relaxed.detach() + relaxed)
@@ -134,7 +142,8 @@ class Gumbel(Relaxation):
 class Dirichlet(Relaxation):
     """A sample of Dirichlet(elu(alpha) + 1) with its pathwise gradient (DrNAS, arXiv:2006.10355, section 3.2).
 
-    One sample per pass, shared by all cells of a kind. `regulariser`: "l2" pulls alpha towards 0, which is the
+    One sample per pass, shared by all cells of a kind; where an edge has not all operations, the others are set to 0
+    and the rest is divided by its sum, as in its code. `regulariser`: "l2" pulls alpha towards 0, which is the
     symmetric Dirichlet(1), and is the weight decay of the alphas; "kl" adds `weight` times the sum over edges of
     KL(Dirichlet(elu(alpha) + 1) || Dirichlet(1)) to the validation loss.
     """
@@ -143,25 +152,29 @@ class Dirichlet(Relaxation):
     regulariser: Literal["l2", "kl"] = "l2"
     weight: float = Field(1e-3, gt=0, description='of the divergence, with regulariser "kl"')
 
-    def weights(self, cell: str, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
+    def weights(self, cell: CellLayout, alphas_EK: Tensor, draws: Draws, progress: Progress) -> Tensor:
         """[E, K], rows sum to 1."""
         from ray_darts.data.dirichlet import sample
 
-        return sample(_concentrations(alphas_EK), draws, f"dirichlet.{cell}")
+        mixture = sample(_concentrations(alphas_EK), draws, f"dirichlet.{cell.name}")
+        if cell.allowed is None:
+            return mixture
+        mixture = masked(cell, mixture, 0.0)
+        return mixture / mixture.sum(dim=-1, keepdim=True)
 
-    def penalty(self, alphas: Sequence[Tensor]) -> Tensor | None:
+    def penalty(self, layout: SpaceLayout, parameters: Mapping[str, Tensor]) -> Tensor | None:
         """The divergence of all edges of all cells."""
         import torch
-        from torch.distributions import Dirichlet as Distribution
-        from torch.distributions import kl_divergence
 
         if self.regulariser == "l2":
             return None
         terms = []
-        for table in alphas:
-            found = Distribution(_concentrations(table), validate_args=False)
-            flat = Distribution(torch.ones_like(table), validate_args=False)
-            terms.append(kl_divergence(found, flat).sum())
+        for cell in layout.cells:
+            found = _concentrations(parameters[cell.name])
+            is_in = masked(cell, torch.ones_like(found), 0.0)
+            total, count = (found * is_in).sum(-1), is_in.sum(-1)
+            own = (-found.lgamma() + (found - 1) * (found.digamma() - total.digamma().unsqueeze(-1))) * is_in
+            terms.append((total.lgamma() - count.lgamma() + own.sum(-1)).sum())
         return self.weight * torch.stack(terms).sum()
 
     def mistakes(self, weight_decay: float) -> list[str]:
@@ -182,3 +195,22 @@ def _concentrations(alphas_EK: Tensor) -> Tensor:
     import torch.nn.functional as F
 
     return F.elu(alphas_EK) + 1
+
+
+def masked(cell: CellLayout, table_EK: Tensor, value: float) -> Tensor:
+    """`table_EK` with `value` at the operations that an edge has not."""
+    import torch
+
+    if cell.allowed is None:
+        return table_EK
+    return table_EK.masked_fill(~torch.tensor(cell.allowed, device=table_EK.device), value)
+
+
+def chosen(cell: CellLayout, table_EK: Tensor) -> Tensor:
+    """The entries of the operations that the edges have, flat."""
+    import torch
+
+    if cell.allowed is None:
+        return table_EK.flatten()
+    flat = [place for place, has in enumerate(each for row in cell.allowed for each in row) if has]
+    return table_EK.flatten()[torch.tensor(flat, device=table_EK.device)]

@@ -143,7 +143,7 @@ class Method(KindSettings, abc.ABC):
         `parameters`: {name of a group: rows}, all groups of all cells, rounded to float32.
         """
 
-    def penalty(self, parameters: Mapping[str, Tensor], progress: Progress) -> Tensor | None:
+    def penalty(self, layout: SpaceLayout, parameters: Mapping[str, Tensor], progress: Progress) -> Tensor | None:
         """What is added to the validation loss of the alpha step, a scalar differentiable in the parameters; None:
         nothing. It may not depend on a batch."""
         return None

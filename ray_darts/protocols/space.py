@@ -59,8 +59,11 @@ class Space(KindSettings, abc.ABC):
     metric. `words`: its names for drawings.
     `runtime_fields`: the settings of `operation` that it uses, of those that change how a supernet is computed.
     `supernet_options`: the names of `SupernetOptions` that its supernet can have.
+    `ADDED`: settings that came after the first release; an identity leaves them out at their defaults.
     `published`: {name: text form} of cells that a paper published. `network_settings`: the options of `network`.
     """
+
+    ADDED: ClassVar[frozenset[str]] = frozenset()
 
     data_forms: ClassVar[tuple[str, ...]]
     ranking: ClassVar[Ranking]

@@ -48,7 +48,7 @@ class Architecture:
 
     def penalty(self, progress: Progress) -> Tensor | None:
         """What the method adds to the validation loss."""
-        return self.method.penalty(self.parameters.tensors, progress)
+        return self.method.penalty(self._layout, self.parameters.tensors, progress)
 
     def disturbance(
         self, stream: str, index: int, progress: Progress, training_loss: TrainingLoss

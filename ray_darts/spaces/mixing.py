@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ray_darts.genotype.genotype import NONE
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.protocols.method import AUXILIARY_SKIP, EDGES
 
@@ -75,7 +76,11 @@ def cell_mixtures(layout: SpaceLayout, mixing: Mapping[str, Tensor], *, skips_ze
         if EDGES + cell.name in mixing:
             edges[cell.name] = sort_rows(mixing[EDGES + cell.name], rows)
             operations[cell.name] = operations[cell.name] * edges[cell.name].unsqueeze(1)
-    active = _active(operations) if skips_zeros else {}
+    active = (
+        _active(operations)
+        if skips_zeros
+        else {cell.name: _active_choices(cell) for cell in layout.cells if cell.choices is not None}
+    )
     mixtures = {}
     for name, table in operations.items():
         own, auxiliary = edges.get(name), mixing.get(AUXILIARY_SKIP)
@@ -83,6 +88,14 @@ def cell_mixtures(layout: SpaceLayout, mixing: Mapping[str, Tensor], *, skips_ze
             auxiliary = auxiliary.expand(len(table)) if own is None else auxiliary * own
         mixtures[name] = CellMixture(table, own, auxiliary, active.get(name))
     return mixtures
+
+
+def _active_choices(cell: CellLayout) -> tuple[tuple[int, ...], ...]:
+    """Per edge the columns of the operations that it has, none excepted."""
+    assert cell.allowed is not None
+    names = [name != NONE for name in cell.operations]
+    columns = [tuple(k for k, has in enumerate(row) if has and names[k]) for row in cell.allowed]
+    return tuple(columns[row] for row in rows_by_source(cell))
 
 
 def _active(operations: Mapping[str, Tensor]) -> dict[str, tuple[tuple[int, ...], ...]]:

@@ -73,8 +73,8 @@ def test_identity_defaults_are_those_of_the_same_kinds(preset: str) -> None:
     kinds = {name: {"kind": section(defaults, name)["kind"]} for name in ("space", "data")}
     assert kinds == {name: {"kind": getattr(config, name).kind} for name in kinds}
     identity = validate_config(kinds).identity()
-    added = {name: section(defaults, "data")[name] for name in config.data.ADDED}
-    identity["data"] = section(identity, "data") | added
+    for name, later in (("data", config.data.ADDED), ("space", config.space.ADDED)):
+        identity[name] = section(identity, name) | {field: section(defaults, name)[field] for field in later}
     assert identity | {name: defaults[name] for name in ("method", "watch")} == defaults
     method = section(defaults, "method")
     assert (method["kind"], method["relaxation"]) == ("darts", {"kind": "softmax"})
@@ -136,6 +136,7 @@ def _leaves(model: BaseModel, prefix: str) -> Iterator[tuple[str, object]]:
 
 
 OTHERS: dict[str, object] = {
+    "space.edge_operations": {cell: [["skip_connect", "sep_conv_3x3"]] * 14 for cell in ("normal", "reduction")},
     "space.operations": ["none", "skip_connect", "sep_conv_3x3"],
     "space.stem": "imagenet",
     "space.layers": 9,

@@ -56,9 +56,14 @@ def golden(name: str) -> dict[str, NDArray[Any]]:
         return {key: vectors[key] for key in vectors}
 
 
+def layout_of(tables: dict[str, Tensor]) -> SpaceLayout:
+    """Cells of these names."""
+    return SpaceLayout("some", tuple(CellLayout(name, 2, 4, tuple("abcdefg"), 2) for name in tables), "a", frozenset())
+
+
 def penalty_of(method: Composed, tables: dict[str, Tensor], progress: Progress) -> tuple[Tensor, list[Tensor]]:
     """The penalty and its gradients."""
-    value = method.penalty(tables, progress)
+    value = method.penalty(layout_of(tables), tables, progress)
     assert value is not None
     return value, list(torch.autograd.grad(value, list(tables.values())))
 
@@ -85,7 +90,8 @@ def test_the_regulariser_of_two_cells_is_the_mean_over_all_their_edges() -> None
     rows = [*normal.detach().exp().sum(-1).log(), *reduction.detach().exp().sum(-1).log()]
     assert value.item() == pytest.approx(10 * sum(map(float, rows)) / 19, rel=1e-12)
     torch.testing.assert_close(gradients[0], 10 * normal.detach().softmax(-1) / 19, rtol=1e-12, atol=0)
-    assert BetaDarts().penalty({"normal": normal}, at(0)) == 0, "the first epoch has none"
+    one = {"normal": normal}
+    assert BetaDarts().penalty(layout_of(one), one, at(0)) == 0, "the first epoch has none"
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
@@ -188,10 +194,10 @@ def test_the_divergence_of_drnas_is_the_integral() -> None:
     torch.testing.assert_close(value, 0.5 * by_hand.sum(), rtol=1e-12, atol=0)
     (wanted,) = torch.autograd.grad(0.5 * by_hand.sum(), leaf)
     torch.testing.assert_close(gradient, wanted, rtol=1e-12, atol=1e-14)
-    flat = method.penalty({"cell": torch.zeros(SHAPE)}, at(0))
+    flat = method.penalty(LAYOUT, {"cell": torch.zeros(SHAPE)}, at(0))
     assert flat is not None
     assert abs(flat.item()) < 1e-5, "at alpha 0 it is Dirichlet(1) itself"
-    assert DrNas().penalty({"cell": table}, at(0)) is None, "l2 is the weight decay of the alphas"
+    assert DrNas().penalty(LAYOUT, {"cell": table}, at(0)) is None, "l2 is the weight decay of the alphas"
 
 
 @pytest.mark.parametrize("method", [Gdas(), DrNas()], ids=lambda method: method.kind)

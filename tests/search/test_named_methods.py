@@ -86,7 +86,7 @@ def reference_gradient(step: BilevelStep, train: Batch, validation: Batch, rate:
             for (name, weight), g, buffer in zip(weights.items(), gradients, buffers, strict=True)
         }
     value = functional_call(module, moved, (validation, mixing))
-    penalty = method.penalty(leaves, MIDDLE)
+    penalty = method.penalty(layout, leaves, MIDDLE)
     value = value if penalty is None else value + penalty
     found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
     pairs = zip(leaves.values(), found, strict=True)
@@ -198,7 +198,7 @@ def test_a_penalty_counts_once_however_many_micro_batches() -> None:
         method = config_of("beta-darts").method
         assert isinstance(method, Composed)
         tables = as_leaves(loop.bilevel.alphas.tensors)
-        penalty = method.penalty(tables, MIDDLE)
+        penalty = method.penalty(loop.layout, tables, MIDDLE)
         assert penalty is not None
         wanted = torch.cat([g.flatten() for g in torch.autograd.grad(penalty, list(tables.values()))])
         torch.testing.assert_close(found["beta-darts"] - found["darts"], wanted, rtol=1e-10, atol=1e-13)

@@ -198,3 +198,33 @@ def test_what_is_not_active_is_not_computed_and_changes_nothing_else(
         for net in networks
     ]
     assert moved[1] < moved[0], "statistics of what is not computed stay as they were"
+
+
+@pytest.mark.parametrize("formulation", ["separate", "grouped"])
+def test_edges_with_few_operations_compute_those_alone(formulation: str) -> None:
+    """The oracle mixes all operations with the weights 0 where an edge has none; only active statistics move."""
+    names = ("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3", "dil_conv_5x5")
+    rows = [["skip_connect", "sep_conv_3x3"], ["none", "dil_conv_5x5"], ["max_pool_3x3", "skip_connect"]]
+    choices = {"normal": [*rows, *rows[:2]], "reduction": [*rows[::-1], *rows[1:]]}
+    space = ConvolutionalSpace.model_validate(
+        {"layers": 4, "channels": 4, "nodes": 2, "operations": names, "edge_operations": choices}
+    )
+    facts = DataFacts(5, 3, 8)
+    supernet = seeded(ConvolutionalSupernet, space, facts, formulation=formulation)
+    oracle = seeded(OracleSupernet, space, facts)
+    convolutional_oracle.copy_into_oracle(supernet, oracle)
+    allowed = {cell.name: torch.tensor(cell.allowed) for cell in space.layout().cells}
+    tables = [
+        {name: (table.detach() * allowed[name]).requires_grad_() for name, table in each.items()}
+        for each in (some_mixing(space, SupernetOptions()), some_mixing(space, SupernetOptions()))
+    ]
+    batch = a_batch(8, 4)
+    found = supernet.loss(batch, None, Pass.WEIGHT, tables[0])
+    wanted = oracle.loss(batch, None, Pass.WEIGHT, tables[1])
+    torch.testing.assert_close(found.loss, wanted.loss, rtol=TOLERANCE, atol=TOLERANCE)
+    left, right = gradients(found.loss, supernet, tables[0]), gradients(wanted.loss, oracle, tables[1])
+    for name, table in allowed.items():
+        real = table & torch.tensor([operation != "none" for operation in names])
+        torch.testing.assert_close(left[f"alphas.{name}"][real], right[f"alphas.{name}"][real], rtol=0, atol=TOLERANCE)
+    weights = {name: gradient for name, gradient in right.items() if not name.startswith("alphas.")}
+    assert worst_difference(left, weights, oracle) < TOLERANCE

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ray_darts.errors import GenotypeError
-from ray_darts.genotype.genotype import Genotype
+from ray_darts.genotype.genotype import NONE, Genotype
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.genotype.literal import LiteralFields, is_literal, read_literal, write_literal
 from ray_darts.protocols.dataset import DataFacts
@@ -54,6 +55,26 @@ def _layout(nodes: int, operations: tuple[str, ...], without_weights: frozenset[
     return SpaceLayout("convolutional", cells, SKIP, without_weights, may_keep_fewer=True)
 
 
+def _edge_mistakes(layout: SpaceLayout, choices: Mapping[str, tuple[tuple[str, ...], ...]]) -> Iterator[str]:
+    """One line per cell and edge whose list of operations does not fit."""
+    names = [cell.name for cell in layout.cells]
+    if sorted(choices) != sorted(names):
+        yield f"edge_operations has the cells {', '.join(choices) or 'none'}; wanted are {' and '.join(names)}"
+        return
+    for cell in layout.cells:
+        rows = choices[cell.name]
+        if len(rows) != len(cell.edges):
+            yield f"edge_operations.{cell.name} has {len(rows)} edges; {cell.num_nodes} nodes have {len(cell.edges)}"
+            continue
+        for edge, row in zip(cell.edges, rows, strict=True):
+            place = f"edge_operations.{cell.name}, edge {edge.source} -> {edge.target}"
+            foreign = [name for name in row if name not in cell.operations]
+            if foreign:
+                yield f"{place}: {', '.join(foreign)} is not in space.operations"
+            elif not set(row) - {NONE} or len(set(row)) < len(row):
+                yield f"{place}: wanted is at least one operation besides none, each once"
+
+
 def reduction_layers(layers: int) -> tuple[int, int]:
     """Which cells halve the maps, counted from 0."""
     return layers // 3, 2 * layers // 3
@@ -81,6 +102,7 @@ class ConvolutionalSpace(Space):
     runtime_fields: ClassVar[frozenset[str]] = frozenset(
         {"checkpoint_cells", "formulation", "kernel", "compile", "compile_backend"}
     )
+    ADDED: ClassVar[frozenset[str]] = frozenset({"edge_operations"})
     supernet_options: ClassVar[frozenset[str]] = frozenset(
         {"edge_weights", "partial_channels", "auxiliary_skip", "skips_zeros"}
     )
@@ -109,15 +131,31 @@ class ConvolutionalSpace(Space):
     stem: Literal["cifar", "imagenet"] = "cifar"
     operations: tuple[str, ...] = OPERATIONS
     batch_norm_momentum: float = Field(0.1, gt=0, le=1)
+    edge_operations: dict[str, tuple[tuple[str, ...], ...]] | None = Field(
+        None, description="{cell: the operations of each edge}, node by node; absent: every edge has all"
+    )
 
     @field_validator("operations")
     @classmethod
     def _known_operations(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
         return check_operations(operations, OPERATIONS, others=True)
 
+    @model_validator(mode="after")
+    def _edges_have_operations(self) -> ConvolutionalSpace:
+        plain = convolutional_layout(self.nodes, self.operations)
+        mistakes = list(_edge_mistakes(plain, self.edge_operations)) if self.edge_operations is not None else []
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
     def layout(self) -> SpaceLayout:
         """Cells, edges and operations of this space."""
-        return convolutional_layout(self.nodes, self.operations)
+        plain = convolutional_layout(self.nodes, self.operations)
+        if self.edge_operations is None:
+            return plain
+        return replace(
+            plain, cells=tuple(replace(cell, choices=self.edge_operations[cell.name]) for cell in plain.cells)
+        )
 
     def option_mistakes(self, options: SupernetOptions) -> Iterator[str]:
         """Channels that do not divide by the parts, with two halves for a skip connection at stride 2."""
