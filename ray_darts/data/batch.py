@@ -70,6 +70,18 @@ class Draws:
             kept = np.take(kept, range(self.start, self.stop), axis=batch_dim)
         return to_device(torch.from_numpy(kept), like.device).to(like.dtype) / keep
 
+    def normal(self, name: str, shape: Sequence[int], *, batch_dim: int, like: Tensor) -> Tensor:
+        """Return standard normal numbers on the device and with the dtype of `like`.
+
+        `shape` has this shard's number of samples at `batch_dim`. Drawn for the global batch in float32 and sliced
+        there; pure, as `keep_mask`.
+        """
+        whole = list(shape)
+        whole[batch_dim] = self.total
+        drawn = self.generator(name).standard_normal(whole, dtype=np.float32)
+        own = np.take(drawn, range(self.start, self.stop), axis=batch_dim)
+        return to_device(torch.from_numpy(own), like.device).to(like.dtype)
+
 
 @dataclass(frozen=True)
 class Batch:

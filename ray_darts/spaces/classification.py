@@ -34,6 +34,8 @@ class ClassifyingSupernet(Supernet, abc.ABC):
     """A supernet that scores classes; trained with cross entropy, evaluated with running statistics."""
 
     sum_names = SUM_NAMES
+    draws: Draws | None = None
+    """The random numbers of the batch that `logits` scores."""
 
     @abc.abstractmethod
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
@@ -59,6 +61,7 @@ class ClassifyingSupernet(Supernet, abc.ABC):
         return _summarise(totals, prefix)
 
     def _output(self, batch: Batch, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> LossOutput:
+        self.draws = batch.draws
         scores = _wide(self.logits(batch.inputs, mixing, batch_statistics=batch_statistics, update=update))
         loss_sum = F.cross_entropy(scores, batch.targets, reduction="sum")
         return LossOutput(loss_sum / max(batch.num_samples, 1), None, _sums(scores, batch, loss_sum))

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ray_darts.data.batch import Draws
 from ray_darts.genotype.genotype import NONE
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.protocols.method import AUXILIARY_SKIP, EDGES
@@ -57,16 +58,19 @@ class CellMixture:
 
     `operations`: [E, K], times the edge's weight; `edges`: [E], None where every edge has the weight 1; `auxiliary`:
     [E], the weights of auxiliary skip connections, or None; `active`: per edge the columns whose weight is not 0, which
-    alone are computed, or None for all.
+    alone are computed, or None for all. `draws`: the random numbers of the batch, for operations that draw.
     """
 
     operations: Tensor
     edges: Tensor | None
     auxiliary: Tensor | None
     active: tuple[tuple[int, ...], ...] | None
+    draws: Draws | None = None
 
 
-def cell_mixtures(layout: SpaceLayout, mixing: Mapping[str, Tensor], *, skips_zeros: bool) -> dict[str, CellMixture]:
+def cell_mixtures(
+    layout: SpaceLayout, mixing: Mapping[str, Tensor], *, skips_zeros: bool, draws: Draws | None = None
+) -> dict[str, CellMixture]:
     """{cell: its mixture}. `skips_zeros`: the host reads once which weights are 0 (on the meta device it cannot)."""
     operations: dict[str, Tensor] = {}
     edges: dict[str, Tensor] = {}
@@ -86,7 +90,7 @@ def cell_mixtures(layout: SpaceLayout, mixing: Mapping[str, Tensor], *, skips_ze
         own, auxiliary = edges.get(name), mixing.get(AUXILIARY_SKIP)
         if auxiliary is not None:
             auxiliary = auxiliary.expand(len(table)) if own is None else auxiliary * own
-        mixtures[name] = CellMixture(table, own, auxiliary, active.get(name))
+        mixtures[name] = CellMixture(table, own, auxiliary, active.get(name), draws)
     return mixtures
 
 

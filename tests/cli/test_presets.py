@@ -38,7 +38,11 @@ def test_as_json_it_is_spelled_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "known"), [("nope", "there are cifar10, digits"), ("training/nope", "there are cifar10, cifar100")]
+    ("name", "known"),
+    [
+        ("nope", "there are cifar10, cifar10-deep"),
+        ("training/nope", "there are cifar10, cifar100"),
+    ],
 )
 def test_an_unknown_preset_exits_2(name: str, known: str) -> None:
     ran = ray_darts("presets", name)

@@ -63,7 +63,7 @@ def test_commands_over_the_store_import_neither_torch_nor_ray(command: str, fold
 @pytest.mark.parametrize(
     ("words", "messages"),
     [
-        (["search", "--preset", "nope"], ["unknown preset 'nope'; there are cifar10, digits"]),
+        (["search", "--preset", "nope"], ["unknown preset 'nope'; there are cifar10, cifar10-deep"]),
         (["search", "--name", "a/b"], ["experiment 'a/b' is "]),
         (["search", "--name", ".."], ["experiment '..' is "]),
         (["search", "--seeds", "0", "--orders", "frist"], ["seeds = 0", "'frist'"]),

@@ -126,7 +126,7 @@ def test_exactly_one_of_preset_and_file_is_wanted(tmp_path: Path) -> None:
 
 
 def test_an_unknown_preset_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"unknown preset 'digit'; there are cifar10, digits"):
+    with pytest.raises(ConfigError, match=r"unknown preset 'digit'; there are cifar10, cifar10-deep"):
         load_config("digit")
 
 

@@ -18,7 +18,7 @@ from ray_darts.spaces.batch_norm import BatchNorm, Norm
 from ray_darts.spaces.convolutional.branches import Normalise
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, StackedReduce, StackedStage, halve
 from ray_darts.spaces.convolutional.separable import separable
-from ray_darts.spaces.convolutional.space import SKIP
+from ray_darts.spaces.convolutional.space import NOISE, SKIP
 from ray_darts.spaces.layers import POOLS, pool
 from ray_darts.spaces.mixing import CellMixture, EdgeGroup
 
@@ -32,7 +32,7 @@ class ActiveOperations:
 
     def __init__(self, cell: SearchCell, mixture: CellMixture, apply: Normalise) -> None:
         assert mixture.active is not None
-        self._cell, self._apply, self._active = cell, apply, mixture.active
+        self._cell, self._apply, self._active, self._mixture = cell, apply, mixture.active, mixture
         num_operations = len(cell.operations)
         flat = mixture.operations.flatten().unbind()
         self._weights = [flat[start : start + num_operations] for start in range(0, len(flat), num_operations)]
@@ -69,6 +69,8 @@ class ActiveOperations:
                     work.add(target, *self._reduce.halve(positive(source), edge, weight))
                 elif name == SKIP:
                     terms[target].append(sources[source] * weight)
+                elif name == NOISE:
+                    terms[target].append(self._cell.noise(self._mixture, edge, sources[source], stride) * weight)
                 elif name != NONE:
                     modules = self._cell.own[f"{name}_"]
                     assert isinstance(modules, nn.ModuleList)

@@ -29,7 +29,7 @@ from ray_darts.spaces.convolutional.operations import (
     StackedReduce,
     StackedStage,
 )
-from ray_darts.spaces.convolutional.space import OPERATIONS, SKIP
+from ray_darts.spaces.convolutional.space import KNOWN, NOISE, SKIP
 from ray_darts.spaces.layers import POOLS, pool
 from ray_darts.spaces.mixing import CellMixture, EdgeGroup, add_up, bypass, edge_groups, mix, shuffle
 from ray_darts.spaces.own_operations import PassPolicy, build_operation
@@ -40,7 +40,7 @@ class CellShape:
     """`inputs`: channels of the two previous cells; `halving`: the older of the two has larger maps.
 
     `mixed`: the channels of a state that go through the operations; the others bypass them. `auxiliary_skip`: each
-    edge has one.
+    edge has one. `layer`: names the cell's random numbers.
     """
 
     inputs: tuple[int, int]
@@ -50,6 +50,7 @@ class CellShape:
     momentum: float
     mixed: int
     auxiliary_skip: bool
+    layer: int
 
 
 class _Recomputing(AbstractContextManager[None]):
@@ -94,7 +95,7 @@ class SearchCell(nn.Module):
         self.policy = PassPolicy()
         # "_": a module has attributes of its own that an operation may be called after, such as half
         self.own = nn.ModuleDict(
-            {f"{name}_": self._own_modules(name, layout) for name in layout.operations if name not in OPERATIONS}
+            {f"{name}_": self._own_modules(name, layout) for name in layout.operations if name not in KNOWN}
         )
 
     def forward(
@@ -210,6 +211,10 @@ class SearchCell(nn.Module):
                 terms[edge % len(group.nodes)].append(
                     module(source) * columns[name.removesuffix("_")][group.start + edge]
                 )
+        if NOISE in columns:
+            for edge in range(group.start, group.stop):
+                drawn = self.noise(mixture, edge, sources[0], stride)
+                terms[(edge - group.start) % len(group.nodes)].append(drawn * columns[NOISE][edge])
         plain = normed[:num_pooled]
         names = list(self.pools)
         if stride == 1 and SKIP in columns:
@@ -226,6 +231,13 @@ class SearchCell(nn.Module):
             for addends, mixed in zip(terms, mix(plain, weights, len(group.nodes)), strict=True):
                 addends.append(mixed)
         return terms
+
+    def noise(self, mixture: CellMixture, edge: int, source: Tensor, stride: int) -> Tensor:
+        """The numbers of one edge for this batch, [N, C, H / stride, W / stride], rounded up."""
+        assert mixture.draws is not None, "a pass over a batch has draws"
+        samples, channels, height, width = source.shape
+        shape = (samples, channels, -(-height // stride), -(-width // stride))
+        return mixture.draws.normal(f"noise.{self.shape.layer}.{edge}", shape, batch_dim=0, like=source)
 
     def _pooled(self, group: EdgeGroup, sources: list[Tensor], stride: int) -> Normed:
         """Pools of the sources, ordered by pool, with their batch norms."""

@@ -18,7 +18,7 @@ from ray_darts.protocols.registry import find_operation
 from ray_darts.spaces.batch_norm import BatchNorm
 from ray_darts.spaces.classification import ClassifyingNetwork, Scores
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, halve
-from ray_darts.spaces.convolutional.space import OPERATIONS, SKIP, NetworkOptions, reduction_layers
+from ray_darts.spaces.convolutional.space import KNOWN, NOISE, SKIP, NetworkOptions, reduction_layers
 from ray_darts.spaces.convolutional.stem import Stem, StemKind
 from ray_darts.spaces.layers import POOLS, Layers, Pool
 from ray_darts.spaces.own_operations import PassPolicy, build_operation, check_operation
@@ -40,6 +40,23 @@ class Halve(nn.Module):
 def _preprocessing(inputs: int, outputs: int, *, halving: bool = False) -> Layers:
     convolution = Halve(inputs, outputs) if halving else nn.Conv2d(inputs, outputs, 1, bias=False)
     return Layers(nn.ReLU(), convolution, BatchNorm(outputs, affine=True))
+
+
+class Noise(nn.Module):
+    """Standard normal numbers of a batch, `name` their own among its random numbers; zeros, their mean, where there is
+    no batch, as in an exported network."""
+
+    def __init__(self, name: str, stride: int) -> None:
+        super().__init__()
+        self._name, self._stride = name, stride
+        self.draws: Draws | None = None
+
+    def forward(self, inputs_NCHW: Tensor) -> Tensor:
+        """[N, C, H / stride, W / stride], rounded up; of the input only the shape is used."""
+        like = inputs_NCHW[:, :, :: self._stride, :: self._stride]
+        if self.draws is None or not self.draws.total:
+            return torch.zeros_like(like)
+        return self.draws.normal(self._name, like.shape, batch_dim=0, like=like)
 
 
 def _operation(name: str, channels: int, stride: int, policy: PassPolicy) -> nn.Module:
@@ -75,20 +92,28 @@ class DerivedCell(nn.Module):
     """One cell of a genotype."""
 
     def __init__(
-        self, genotype: CellGenotype, inputs: tuple[int, int], channels: int, *, reduction: bool, halving: bool
+        self,
+        genotype: CellGenotype,
+        inputs: tuple[int, int],
+        channels: int,
+        layer: int,
+        *,
+        reduction: bool,
+        halving: bool,
     ) -> None:
         super().__init__()
         self._genotype, self._policy = genotype, PassPolicy()
         self.preprocess = nn.ModuleList(
             [_preprocessing(inputs[0], channels, halving=halving), _preprocessing(inputs[1], channels)]
         )
-        self.operations = nn.ModuleList(
-            [
-                _operation(name, channels, 2 if reduction and source < genotype.num_inputs else 1, self._policy)
-                for node in genotype.nodes
-                for name, source in node
-            ]
-        )
+        self.operations = nn.ModuleList()
+        for target, node in enumerate(genotype.nodes):
+            for name, source in node:
+                stride = 2 if reduction and source < genotype.num_inputs else 1
+                place = f"noise.{layer}.{source}.{target}"
+                self.operations.append(
+                    Noise(place, stride) if name == NOISE else _operation(name, channels, stride, self._policy)
+                )
 
     def forward(self, before: Tensor, previous: Tensor, kept: Tensor | None) -> Tensor:
         """`kept` [edges, N, 1, 1, 1]: the drop-path factor of each edge and sample, or None."""
@@ -150,7 +175,7 @@ class ConvolutionalNetwork(ClassifyingNetwork):
 
     def __init__(self, genotype: Genotype, facts: DataFacts, options: NetworkOptions) -> None:
         super().__init__()
-        for name in {name for cell in genotype.cells for node in cell.nodes for name, _ in node} - set(OPERATIONS):
+        for name in {name for cell in genotype.cells for node in cell.nodes for name, _ in node} - set(KNOWN):
             check_operation(find_operation(name), options.channels)
         layers, channels, stem = options.layers, options.channels, options.stem
         self.stem = Stem(stem, facts.channels, channels, 0.1)
@@ -164,11 +189,13 @@ class ConvolutionalNetwork(ClassifyingNetwork):
             if reduction:
                 channels, size = 2 * channels, -(-size // 2)
             cell = genotype.cell("reduction" if reduction else "normal")
-            self.cells.append(DerivedCell(cell, (before, previous), channels, reduction=reduction, halving=halving))
+            inputs = before, previous
+            self.cells.append(DerivedCell(cell, inputs, channels, layer, reduction=reduction, halving=halving))
             before, previous, halving = previous, channels * len(cell.outputs), reduction
             if options.auxiliary and layer == self._auxiliary_layer:
                 self.auxiliary = AuxiliaryHead(stem, previous, size, facts.num_classes)
         self.classifier = nn.Linear(previous, facts.num_classes)
+        self._noises = [module for module in self.modules() if isinstance(module, Noise)]
 
     def forward(self, images_NCHW: Tensor, draws: Draws | None = None, drop_path: float = 0.0) -> Scores:
         """Score images; in training `drop_path` is the probability that an edge (identities excepted) drops a sample.
@@ -176,6 +203,8 @@ class ConvolutionalNetwork(ClassifyingNetwork):
         `draws`: the batch's random numbers, needed with drop-path.
         """
         images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
+        for module in self._noises:
+            module.draws = draws
         before, previous = self.stem(images_NCHW, batch_statistics=self.training, update=self.training)
         auxiliary = None
         for layer, cell in enumerate(self.cells):

@@ -37,7 +37,10 @@ OPERATIONS = (
     "dil_conv_5x5",
 )
 SKIP = "skip_connect"
-_PARAMETER_FREE = frozenset({"max_pool_3x3", "avg_pool_3x3", SKIP})
+NOISE = "noise"
+"""Standard normal numbers, drawn for each batch, whatever the input (the space S4 of arXiv:1909.09656)."""
+KNOWN = (*OPERATIONS, NOISE)
+_PARAMETER_FREE = frozenset({"max_pool_3x3", "avg_pool_3x3", SKIP, NOISE})
 _NUM_INPUTS, _KEPT_INPUTS = 2, 2
 _LITERAL = {
     "normal": LiteralFields("normal", "normal_concat", _NUM_INPUTS, _KEPT_INPUTS),
@@ -47,7 +50,7 @@ _LITERAL = {
 
 def convolutional_layout(nodes: int = 4, operations: tuple[str, ...] = OPERATIONS) -> SpaceLayout:
     """Normal and reduction cells of arXiv:1806.09055, section 3.1: two inputs, two strongest edges kept per node."""
-    return _layout(nodes, operations, parameter_free(operations, _PARAMETER_FREE, OPERATIONS))
+    return _layout(nodes, operations, parameter_free(operations, _PARAMETER_FREE, KNOWN))
 
 
 def _layout(nodes: int, operations: tuple[str, ...], without_weights: frozenset[str]) -> SpaceLayout:
@@ -138,7 +141,7 @@ class ConvolutionalSpace(Space):
     @field_validator("operations")
     @classmethod
     def _known_operations(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
-        return check_operations(operations, OPERATIONS, others=True)
+        return check_operations(operations, KNOWN, others=True)
 
     @model_validator(mode="after")
     def _edges_have_operations(self) -> ConvolutionalSpace:
@@ -196,7 +199,7 @@ class ConvolutionalSpace(Space):
         from ray_darts.spaces.own_operations import check_operation
 
         for name in self.operations:
-            if name not in OPERATIONS:
+            if name not in KNOWN:
                 check_operation(find_operation(name), self.channels)
 
     @classmethod
@@ -210,8 +213,8 @@ class ConvolutionalSpace(Space):
     def layout_of(cls, genotype: Genotype) -> SpaceLayout:
         """A layout with the genotype's number of nodes and every known operation; loads none of them."""
         nodes = max(len(cell.nodes) for cell in genotype.cells)
-        others = [name for name in names("operation") if name not in OPERATIONS]
-        return _layout(nodes, (*OPERATIONS, *others), _PARAMETER_FREE)
+        others = [name for name in names("operation") if name not in KNOWN]
+        return _layout(nodes, (*KNOWN, *others), _PARAMETER_FREE)
 
     @classmethod
     def to_text(cls, genotype: Genotype) -> str:

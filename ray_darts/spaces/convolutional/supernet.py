@@ -58,7 +58,8 @@ class ConvolutionalSupernet(ClassifyingSupernet):
             channels = channels * 2 if reduction else channels
             mixed = channels // options.partial_channels
             narrow = mixed < min(channels, NARROW) and formulation == "separate"
-            shape = CellShape((before, previous), channels, reduction, halving, momentum, mixed, options.auxiliary_skip)
+            inputs = before, previous
+            shape = CellShape(inputs, channels, reduction, halving, momentum, mixed, options.auxiliary_skip, layer)
             cell_layout = self.layout.cell("reduction" if reduction else "normal")
             self.cells.append(SearchCell(cell_layout, shape, by_source if narrow else convolutions))
             before, previous, halving = previous, space.nodes * channels, reduction
@@ -70,7 +71,7 @@ class ConvolutionalSupernet(ClassifyingSupernet):
         """Class scores [N, classes]."""
         images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
         before, previous = self.stem(images_NCHW, batch_statistics=batch_statistics, update=update)
-        mixtures = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros)
+        mixtures = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros, draws=self.draws)
         for cell in self.cells:
             assert isinstance(cell, SearchCell)
             mixture = mixtures["reduction" if cell.shape.reduction else "normal"]
