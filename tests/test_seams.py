@@ -26,6 +26,7 @@ METHODS = (
     "sdarts-rs",
     "sdarts-adv",
     "darts-minus",
+    "lambda-darts",
 )
 REGISTRATION = "protocols/registry.py"
 """Lists what the package brings; the one file that must name everything."""

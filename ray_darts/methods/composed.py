@@ -20,6 +20,7 @@ from ray_darts.protocols.method import (
     AUXILIARY_SKIP,
     EDGES,
     ORDERS,
+    LayerAlignment,
     Method,
     Order,
     Progress,
@@ -73,6 +74,21 @@ class AuxiliarySkip(Settings):
         return self.start + (self.end - self.start) * progress.epoch / progress.epochs
 
 
+class Alignment(Settings):
+    """Trains the weights so that the cells of a kind agree on their mixing weights (Lambda-DARTS, arXiv:2210.07998).
+
+    The strength grows linearly, epoch by epoch, from 0 to `strength` in the last epoch; `radius`: the length of the
+    finite difference.
+    """
+
+    strength: float = Field(0.125, gt=0)
+    radius: float = Field(1e-4, gt=0)
+
+    def strength_at(self, progress: Progress) -> float:
+        """The strength in an epoch."""
+        return self.strength * progress.epoch / max(progress.epochs - 1, 1)
+
+
 class Composed(Method):
     """Alphas mixed by a relaxation, with further parts.
 
@@ -85,14 +101,16 @@ class Composed(Method):
     regulariser: LogSumExp | None = None
     perturbation: Perturbation | None = None
     auxiliary_skip: AuxiliarySkip | None = None
+    layer_alignment: Alignment | None = None
     warmup: float = Field(0.0, ge=0, lt=1, description="the first part of the epochs, in which alphas are frozen")
 
     @property
     def orders(self) -> tuple[Order, ...]:
         """Both, but the first alone where the second is not defined: a hard sample's straight-through gradient has no
-        derivative for eq. 7, and an adversarial perturbation is itself a function of alpha and w."""
+        derivative for eq. 7, and an adversarial perturbation or an alignment is itself a function of alpha and w."""
         adversarial = self.perturbation is not None and self.perturbation.kind == "adversarial"
-        return ("first",) if self.relaxation.kind == "gumbel" or adversarial else ORDERS
+        hard = self.relaxation.kind == "gumbel"
+        return ("first",) if hard or adversarial or self.layer_alignment is not None else ORDERS
 
     @property
     def is_smooth(self) -> bool:
@@ -129,6 +147,8 @@ class Composed(Method):
                 "perturbation needs mixing weights that add up to 1 and are not sampled hard: set relaxation.kind to "
                 f'"softmax" or "dirichlet", not "{kind}"'
             )
+        if self.layer_alignment is not None and kind == "gumbel":
+            yield 'layer_alignment needs the gradient of every mixing weight: set another relaxation.kind than "gumbel"'
         if self.regulariser is not None and kind in ("sigmoid", "dirichlet"):
             yield f'regulariser is of softmax(alpha): set relaxation.kind to "softmax" or "gumbel", not "{kind}"'
 
@@ -155,6 +175,7 @@ class Composed(Method):
             partial_channels=1 if self.partial_channels is None else self.partial_channels.parts,
             auxiliary_skip=self.auxiliary_skip is not None,
             skips_zeros=self.relaxation.kind == "gumbel",
+            layer_mixing=self.layer_alignment is not None,
         )
 
     @property
@@ -212,6 +233,12 @@ class Composed(Method):
         weights = {name: table.detach() for name, table in self.weights(layout, parameters, draws, progress).items()}
         cells = [cell.name for cell in layout.cells]
         return self.perturbation.find(weights, cells, draws, progress, training_loss)
+
+    def alignment(self, progress: Progress) -> LayerAlignment | None:
+        """None in the first epoch, whose strength is 0."""
+        if self.layer_alignment is None or not self.layer_alignment.strength_at(progress):
+            return None
+        return LayerAlignment(self.layer_alignment.strength_at(progress), self.layer_alignment.radius)
 
     def disturbed(self, weights: Mapping[str, Tensor], disturbance: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The perturbation's."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ray_darts.methods.composed import AuxiliarySkip, Composed, LogSumExp, PartialChannels
+from ray_darts.methods.composed import Alignment, AuxiliarySkip, Composed, LogSumExp, PartialChannels
 from ray_darts.methods.perturbation import Perturbation
 from ray_darts.methods.relaxations import AnyRelaxation, Dirichlet, Gumbel, Sigmoid
 
@@ -86,6 +86,13 @@ class SdartsAdv(Composed):
 
     kind: Literal["sdarts-adv"] = "sdarts-adv"
     perturbation: Perturbation | None = Field(default_factory=lambda: Perturbation(kind="adversarial"))
+
+
+class LambdaDarts(Composed):
+    """Lambda-DARTS (arXiv:2210.07998): aligned layers, two more gradients of the weights in each step; first order."""
+
+    kind: Literal["lambda-darts"] = "lambda-darts"
+    layer_alignment: Alignment | None = Field(default_factory=Alignment)
 
 
 class DartsMinus(Composed):

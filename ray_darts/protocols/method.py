@@ -52,12 +52,14 @@ class SupernetOptions:
     weights then have `auxiliary_skip`, a scalar.
     `skips_zeros`: operations whose mixing weight is exactly 0 are not computed: the same function, for one small read
     by the host in each pass. A space that cannot do so computes them.
+    `layer_mixing`: the mixing weights of a cell may be [cells of its kind, edges, operations], a table for each.
     """
 
     edge_weights: bool = False
     partial_channels: int = 1
     auxiliary_skip: bool = False
     skips_zeros: bool = False
+    layer_mixing: bool = False
 
     @property
     def needed(self) -> frozenset[str]:
@@ -77,6 +79,15 @@ EDGES = "edges."
 
 AUXILIARY_SKIP = "auxiliary_skip"
 """The entry of the weight of the auxiliary skip connections, a scalar."""
+
+
+@dataclass(frozen=True)
+class LayerAlignment:
+    """How strongly the cells of a kind are aligned in a weight step, and the length of the finite difference."""
+
+    strength: float
+    radius: float
+
 
 TrainingLoss = Callable[["Mapping[str, Tensor]"], "tuple[Tensor, dict[str, Tensor]]"]
 """training_loss(mixing weights) -> (loss, its gradient in them): of the step's global training batch, with running
@@ -161,6 +172,10 @@ class Method(KindSettings, abc.ABC):
         Found once for the weight step, and once for an alpha step of the second order, whose passes at w, w+ and w- all
         use it; `draws` are those of `weights` in that step.
         """
+        return None
+
+    def alignment(self, progress: Progress) -> LayerAlignment | None:
+        """What a weight step adds to align the cells of a kind; None: nothing. Needs the option `layer_mixing`."""
         return None
 
     def disturbed(self, weights: Mapping[str, Tensor], disturbance: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -43,6 +43,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "sdarts-rs": "ray_darts.methods.named:SdartsRs",
         "sdarts-adv": "ray_darts.methods.named:SdartsAdv",
         "darts-minus": "ray_darts.methods.named:DartsMinus",
+        "lambda-darts": "ray_darts.methods.named:LambdaDarts",
     },
     "operation": {},
     "dataset": {"images": "ray_darts.data.images.dataset:Images", "text": "ray_darts.data.text.dataset:Text"},

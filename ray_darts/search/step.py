@@ -17,6 +17,7 @@ from ray_darts.config import SearchConfig
 from ray_darts.data.batch import Batch
 from ray_darts.protocols.method import Order, Progress
 from ray_darts.search.adam import Adam
+from ray_darts.search.alignment import alignment_gradient
 from ray_darts.search.architecture import Architecture
 from ray_darts.search.compiling import compiled_losses
 from ray_darts.search.hypergradient import (
@@ -185,7 +186,29 @@ class BilevelStep:
         )
         num_extras = 1 + len(self.supernet.sum_names)
         with self.alphas.held():
-            extras, self.healthy = self.weight_step.step_(objective, train.share, rate, self.healthy, num_extras)
+            added = self._alignment_gradient(train, progress, disturbance)
+            extras, self.healthy = self.weight_step.step_(objective, train.share, rate, self.healthy, num_extras, added)
         if carries and self.train_carry is not None:
             self.train_carry = torch.where(self.healthy, torch.cat(carries), self.train_carry)
         return extras[1:].double()
+
+    def _alignment_gradient(
+        self, train: Batch, progress: Progress, disturbance: Mapping[str, Tensor] | None
+    ) -> Tensor | None:
+        """What the method adds to the gradient of the weights so that the cells of a kind agree."""
+        alignment = self.architecture.method.alignment(progress)
+        if alignment is None:
+            return None
+        mixing = self.architecture.mixing(Pass.WEIGHT.value, progress.step, progress)
+        if disturbance is not None:
+            mixing = self.architecture.method.disturbed(mixing, disturbance)
+        return alignment_gradient(
+            self.supernet,
+            self.weights,
+            self.collectives,
+            self.config.search,
+            train,
+            self.train_carry,
+            mixing,
+            alignment,
+        )

@@ -5,8 +5,9 @@ Suffixes: N samples, C channels, H W pixels, E edges, K operations, T targets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -70,28 +71,34 @@ class CellMixture:
 
 def cell_mixtures(
     layout: SpaceLayout, mixing: Mapping[str, Tensor], *, skips_zeros: bool, draws: Draws | None = None
-) -> dict[str, CellMixture]:
-    """{cell: its mixture}. `skips_zeros`: the host reads once which weights are 0 (on the meta device it cannot)."""
-    operations: dict[str, Tensor] = {}
+) -> dict[str, Iterator[CellMixture]]:
+    """{cell: the mixtures of its kind of cells, layer by layer}: one and the same for all, or a table for each.
+
+    `skips_zeros`: the host reads once which weights are 0 (on the meta device it cannot).
+    """
     edges: dict[str, Tensor] = {}
+    tables: dict[str, list[Tensor]] = {}
     for cell in layout.cells:
-        rows = rows_by_source(cell)
-        operations[cell.name] = sort_rows(mixing[cell.name], rows)
+        rows, given = rows_by_source(cell), mixing[cell.name]
+        tables[cell.name] = [sort_rows(table, rows) for table in (given.unbind() if given.dim() == 3 else [given])]
         if EDGES + cell.name in mixing:
             edges[cell.name] = sort_rows(mixing[EDGES + cell.name], rows)
-            operations[cell.name] = operations[cell.name] * edges[cell.name].unsqueeze(1)
-    active = (
-        _active(operations)
-        if skips_zeros
-        else {cell.name: _active_choices(cell) for cell in layout.cells if cell.choices is not None}
-    )
-    mixtures = {}
-    for name, table in operations.items():
-        own, auxiliary = edges.get(name), mixing.get(AUXILIARY_SKIP)
+            tables[cell.name] = [table * edges[cell.name].unsqueeze(1) for table in tables[cell.name]]
+    active = _active(tables) if skips_zeros else {}
+    found: dict[str, Iterator[CellMixture]] = {}
+    for cell in layout.cells:
+        name, auxiliary = cell.name, mixing.get(AUXILIARY_SKIP)
+        own = edges.get(name)
         if auxiliary is not None:
-            auxiliary = auxiliary.expand(len(table)) if own is None else auxiliary * own
-        mixtures[name] = CellMixture(table, own, auxiliary, active.get(name), draws)
-    return mixtures
+            auxiliary = auxiliary.expand(len(cell.edges)) if own is None else auxiliary * own
+        choices = _active_choices(cell) if cell.choices is not None else None
+        read = active.get(name, [choices] * len(tables[name]))
+        mixtures = [
+            CellMixture(table, own, auxiliary, columns, draws)
+            for table, columns in zip(tables[name], read, strict=True)
+        ]
+        found[name] = iter(mixtures) if mixing[name].dim() == 3 else repeat(mixtures[0])
+    return found
 
 
 def _active_choices(cell: CellLayout) -> tuple[tuple[int, ...], ...]:
@@ -102,19 +109,20 @@ def _active_choices(cell: CellLayout) -> tuple[tuple[int, ...], ...]:
     return tuple(columns[row] for row in rows_by_source(cell))
 
 
-def _active(operations: Mapping[str, Tensor]) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """{cell: per edge the columns whose weight is not 0}, read from the device once."""
-    flags = torch.cat([table.detach().flatten() for table in operations.values()]).ne(0)
+def _active(tables: Mapping[str, Sequence[Tensor]]) -> dict[str, list[tuple[tuple[int, ...], ...] | None]]:
+    """{cell: per table, per edge the columns whose weight is not 0}, read from the device once."""
+    flags = torch.cat([table.detach().flatten() for each in tables.values() for table in each]).ne(0)
     if flags.is_meta:
         return {}
     host: list[bool] = flags.tolist()
-    active: dict[str, tuple[tuple[int, ...], ...]] = {}
-    start = 0
-    for name, table in operations.items():
-        height, width = table.shape
-        rows = [host[first : first + width] for first in range(start, start + height * width, width)]
-        active[name] = tuple(tuple(column for column, flag in enumerate(row) if flag) for row in rows)
-        start += height * width
+    place = 0
+    active: dict[str, list[tuple[tuple[int, ...], ...] | None]] = {name: [] for name in tables}
+    for name, each in tables.items():
+        for table in each:
+            height, width = table.shape
+            rows = [host[first : first + width] for first in range(place, place + height * width, width)]
+            active[name].append(tuple(tuple(column for column, flag in enumerate(row) if flag) for row in rows))
+            place += height * width
     return active
 
 

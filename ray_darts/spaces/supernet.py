@@ -51,6 +51,11 @@ class Supernet(nn.Module, abc.ABC):
     sum_names: tuple[str, ...]
     """Names of `LossOutput.sums`; the last is the number of samples (or tokens)."""
 
+    @property
+    def layers_of_cells(self) -> Mapping[str, int]:
+        """{cell: how many of its kind there are}, of a supernet with the option `layer_mixing`."""
+        raise NotImplementedError(f"{type(self).__name__} has no mixing weights of its own for each cell")
+
     def initial_carry(self, num_samples: int, device: torch.device) -> Tensor | None:
         """The hidden state before an epoch's first batch: [.., num_samples, ..] zeros with batch_dim 0, or None."""
         return None

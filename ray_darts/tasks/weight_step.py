@@ -35,11 +35,18 @@ class WeightStep:
         self._collectives = collectives
 
     def step_(
-        self, objective: Objective, share: float, rate: float, healthy: Tensor, num_extras: int
+        self,
+        objective: Objective,
+        share: float,
+        rate: float,
+        healthy: Tensor,
+        num_extras: int,
+        added: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Do one SGD step where `healthy` (0-dim bool) holds and every value is finite.
 
-        `share`: this rank's share of the global batch. Returns (the global batch's extras [num_extras], that flag).
+        `share`: this rank's share of the global batch. `added` [num_weights]: added to the gradient, before clipping.
+        Returns (the global batch's extras [num_extras], that flag).
         The same reduction averages the running statistics: all ranks start from equal ones, and the weighted mean of
         their updates is equal on all ranks again.
         """
@@ -49,8 +56,11 @@ class WeightStep:
         if self.statistics.size:
             torch.mul(self.statistics.vector, share, out=moved)
         self._collectives.sum_(buffer.vector)
+        gradient = buffer.gradients[0]
+        if added is not None:
+            gradient.add_(added)
         finite = torch.isfinite(buffer.vector.sum())
-        healthy = self.sgd.step_(self.weights.vector, buffer.gradients[0], rate, healthy & finite)
+        healthy = self.sgd.step_(self.weights.vector, gradient, rate, healthy & finite)
         if self.statistics.size:
             self.statistics.vector.copy_(torch.where(healthy, moved, statistics))
         return extras, healthy

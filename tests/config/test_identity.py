@@ -167,6 +167,7 @@ OTHERS: dict[str, object] = {
     "method.regulariser": {"weight": 50.0},
     "method.perturbation": {"kind": "random"},
     "method.auxiliary_skip": {"start": 1.0},
+    "method.layer_alignment": {"strength": 0.125},
     "method.warmup": 0.2,
     "watch.action": "stop",
     "watch.parameter_free": 3,

@@ -33,7 +33,7 @@ def test_a_named_method_is_read_by_its_name_and_back_from_its_own_dump(name: str
     method = read_method({"kind": name})
     assert isinstance(method, Composed)
     assert read_method(method.model_dump(mode="json")) == method
-    assert method.orders == (("first",) if name in ("gdas", "sdarts-adv") else ("first", "second"))
+    assert method.orders == (("first",) if name in ("gdas", "sdarts-adv", "lambda-darts") else ("first", "second"))
 
 
 def test_parts_can_be_set_on_any_method_one_field_at_a_time() -> None:

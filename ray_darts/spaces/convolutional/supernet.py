@@ -5,6 +5,8 @@ Suffixes: N samples, C channels, H W pixels, E edges, K operations.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Literal
@@ -67,6 +69,11 @@ class ConvolutionalSupernet(ClassifyingSupernet):
         if kernel is not None:
             use_kernel(self, kernel)
 
+    @property
+    def layers_of_cells(self) -> Mapping[str, int]:
+        """Of the kinds that the network has."""
+        return Counter("reduction" if cell.shape.reduction else "normal" for cell in self.cells)  # type: ignore[union-attr]
+
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
         """Class scores [N, classes]."""
         images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
@@ -74,7 +81,7 @@ class ConvolutionalSupernet(ClassifyingSupernet):
         mixtures = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros, draws=self.draws)
         for cell in self.cells:
             assert isinstance(cell, SearchCell)
-            mixture = mixtures["reduction" if cell.shape.reduction else "normal"]
+            mixture = next(mixtures["reduction" if cell.shape.reduction else "normal"])
             before, previous = previous, self._run(cell, before, previous, mixture, batch_statistics, update)
         scores: Tensor = self.classifier(previous.mean((2, 3)))
         return scores

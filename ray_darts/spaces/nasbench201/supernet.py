@@ -9,7 +9,7 @@ Suffixes: N samples, C channels, H W pixels, E edges sorted by source, K operati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -219,12 +219,17 @@ class NasBench201Supernet(ClassifyingSupernet):
         if kernel is not None:
             use_kernel(self, kernel)
 
+    @property
+    def layers_of_cells(self) -> Mapping[str, int]:
+        """All search cells."""
+        return {self._name: len(self.skeleton.cells)}
+
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
         """Class scores [N, classes]."""
-        mixture = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros)[self._name]
+        mixtures = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros)[self._name]
 
         def run(cell: nn.Module, state: Tensor) -> Tensor:
-            return cell(state, mixture, batch_statistics, update)  # type: ignore[no-any-return]
+            return cell(state, next(mixtures), batch_statistics, update)  # type: ignore[no-any-return]
 
         scores: Tensor = self.skeleton(images_NCHW, run, batch_statistics=batch_statistics, update=update)
         return scores
