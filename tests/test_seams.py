@@ -27,6 +27,7 @@ METHODS = (
     "sdarts-adv",
     "darts-minus",
     "lambda-darts",
+    "darts-pt",
 )
 REGISTRATION = "protocols/registry.py"
 """Lists what the package brings; the one file that must name everything."""

@@ -36,7 +36,10 @@ def estimate_request(request: SearchRequest) -> Estimate:
     device, concurrent = _place(request, len(plan.to_do))
     if request.warning is not None:
         report_line(f"warning: {request.warning}")
-    facts, total_steps = _data_size(config, request.seeds[0])
+    # of the longest method: a phase after the search makes a run longer
+    searches = [config.model_copy(update={"method": method}) for method in request.searched if method.orders]
+    epochs = max((search.total_epochs for search in searches), default=config.search.epochs)
+    facts, total_steps = _data_size(config, request.seeds[0], epochs)
     footprints = _footprints(request, config, facts, device)
     left = Counter(RunGroup.of(run.run, run.seed, run.order) for run in plan.to_do)
     operation = config.operation
@@ -53,7 +56,7 @@ def estimate_request(request: SearchRequest) -> Estimate:
                 for group, one in footprints.items()
             },
             drawn={group.key: num_runs for group, num_runs in left.items() if group not in footprints},
-            epochs=config.search.epochs,
+            epochs=epochs,
             total_steps=total_steps,
             num_weights=max((one.num_weights for one in footprints.values()), default=0),
             num_alphas=max((one.num_alphas for one in footprints.values()), default=0),
@@ -87,16 +90,16 @@ def _footprints(
     }
 
 
-def _data_size(config: SearchConfig, seed: int) -> tuple[DataFacts, int]:
+def _data_size(config: SearchConfig, seed: int, epochs: int) -> tuple[DataFacts, int]:
     """The facts of the data and the steps of a whole run; the data is read only where they are not known without."""
-    known = config.data.size_unread(config.search)
+    known = config.data.size_unread(config.search.model_copy(update={"epochs": epochs}))
     if known is not None:
         return known
     data = open_data(config, seed)
     about = data.facts.description
     for line in (*(f"data: {note}" for note in about.notes), *(f"warning: {text}" for text in about.warnings)):
         report_line(line)
-    return data.facts, data.total_steps(config.search.epochs)
+    return data.facts, data.total_steps(epochs)
 
 
 def _place(request: SearchRequest, num_runs: int) -> tuple[Literal["cpu", "cuda"], int]:

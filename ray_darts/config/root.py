@@ -129,6 +129,12 @@ class SearchConfig(RunConfig):
         """As `search.batch_norm`."""
         return self.search.batch_norm
 
+    @property
+    def total_epochs(self) -> int:
+        """Of the search and the phase that decides operations after it."""
+        selection = self.method.perturbation_selection
+        return self.search.epochs + (0 if selection is None else selection.epochs(self.layout()))
+
     def layout(self) -> SpaceLayout:
         """The space's."""
         return self.space.layout()

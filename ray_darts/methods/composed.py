@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from ray_darts.genotype.decode import Decoding, decode, softmax
 from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
 from ray_darts.methods.perturbation import Perturbation, perturbed
+from ray_darts.methods.projection import PerturbationSelection
 from ray_darts.methods.relaxations import AnyRelaxation, Softmax, masked
 from ray_darts.protocols.method import (
     AUXILIARY_SKIP,
@@ -102,6 +103,7 @@ class Composed(Method):
     perturbation: Perturbation | None = None
     auxiliary_skip: AuxiliarySkip | None = None
     layer_alignment: Alignment | None = None
+    decoding: PerturbationSelection | None = None
     warmup: float = Field(0.0, ge=0, lt=1, description="the first part of the epochs, in which alphas are frozen")
 
     @property
@@ -149,6 +151,10 @@ class Composed(Method):
             )
         if self.layer_alignment is not None and kind == "gumbel":
             yield 'layer_alignment needs the gradient of every mixing weight: set another relaxation.kind than "gumbel"'
+        if self.decoding is not None and kind not in ("softmax", "sigmoid"):
+            yield f'decoding scores mixing weights that are not drawn: set relaxation.kind to "softmax", not "{kind}"'
+        if self.decoding is not None and self._weights_edges:
+            yield "decoding removes edges itself: set partial_channels.edge_weights = false"
         if self.regulariser is not None and kind in ("sigmoid", "dirichlet"):
             yield f'regulariser is of softmax(alpha): set relaxation.kind to "softmax" or "gumbel", not "{kind}"'
 
@@ -239,6 +245,11 @@ class Composed(Method):
         if self.layer_alignment is None or not self.layer_alignment.strength_at(progress):
             return None
         return LayerAlignment(self.layer_alignment.strength_at(progress), self.layer_alignment.radius)
+
+    @property
+    def perturbation_selection(self) -> PerturbationSelection | None:
+        """`decoding`."""
+        return self.decoding
 
     def disturbed(self, weights: Mapping[str, Tensor], disturbance: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The perturbation's."""

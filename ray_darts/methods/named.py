@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ray_darts.methods.composed import Alignment, AuxiliarySkip, Composed, LogSumExp, PartialChannels
 from ray_darts.methods.perturbation import Perturbation
+from ray_darts.methods.projection import PerturbationSelection
 from ray_darts.methods.relaxations import AnyRelaxation, Dirichlet, Gumbel, Sigmoid
 
 
@@ -93,6 +94,16 @@ class LambdaDarts(Composed):
 
     kind: Literal["lambda-darts"] = "lambda-darts"
     layer_alignment: Alignment | None = Field(default_factory=Alignment)
+
+
+class DartsPt(Composed):
+    """DARTS-PT (arXiv:2108.04392): after the search, operations and edges are decided by what their removal costs.
+
+    There: space.operations without none; NAS-Bench-201 is tuned at a constant learning rate.
+    """
+
+    kind: Literal["darts-pt"] = "darts-pt"
+    decoding: PerturbationSelection | None = Field(default_factory=PerturbationSelection)
 
 
 class DartsMinus(Composed):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ray_darts.config.operation import OperationSettings
     from ray_darts.config.search import AlphaOptimiser
     from ray_darts.data.batch import Draws
+    from ray_darts.methods.projection import PerturbationSelection
 
 Order = Literal["first", "second"]
 """Whether the alpha gradient is that of L_val(w, alpha) or of L_val(w', alpha) (arXiv:1806.09055, eq. 6)."""
@@ -176,6 +177,12 @@ class Method(KindSettings, abc.ABC):
 
     def alignment(self, progress: Progress) -> LayerAlignment | None:
         """What a weight step adds to align the cells of a kind; None: nothing. Needs the option `layer_mixing`."""
+        return None
+
+    @property
+    def perturbation_selection(self) -> PerturbationSelection | None:
+        """A phase after the search that decides operations by what their removal costs; None: the largest weight
+        decides alone."""
         return None
 
     def disturbed(self, weights: Mapping[str, Tensor], disturbance: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

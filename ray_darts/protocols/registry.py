@@ -43,6 +43,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "sdarts-rs": "ray_darts.methods.named:SdartsRs",
         "sdarts-adv": "ray_darts.methods.named:SdartsAdv",
         "darts-minus": "ray_darts.methods.named:DartsMinus",
+        "darts-pt": "ray_darts.methods.named:DartsPt",
         "lambda-darts": "ray_darts.methods.named:LambdaDarts",
     },
     "operation": {},

@@ -14,6 +14,7 @@ from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import Edge, ParameterGroup, SpaceLayout
 from ray_darts.protocols.method import Method, Progress, TrainingLoss
+from ray_darts.search.projection import Projection, Score
 from ray_darts.tasks.flat import FlatVector
 
 
@@ -33,6 +34,9 @@ class Architecture:
         dtype: torch.dtype,
     ) -> None:
         self.method, self._layout, self._seed = method, layout, seed
+        self.projection: Projection | None = None
+        if method.perturbation_selection is not None:
+            self.projection = Projection(layout, seed)
         groups = method.groups(layout)
         _check_groups(method, groups, layout)
         tensors = start_values(groups, settings, seed)
@@ -40,11 +44,31 @@ class Architecture:
             {name: nn.Parameter(tensor.to(device=device, dtype=dtype)) for name, tensor in tensors.items()},
             aligned=False,
         )
+        self.is_frozen = torch.zeros_like(self.parameters.vector, dtype=torch.bool)
+        """[num_parameters]: which parameters no step moves."""
 
     def mixing(self, stream: str, index: int, progress: Progress) -> Mapping[str, Tensor]:
         """The mixing weights of a pass; random draws are a function of (seed, stream, index)."""
         draws = self._draws(stream, index)
-        return self.method.weights(self._layout, self.parameters.tensors, draws, progress)
+        weights = self.method.weights(self._layout, self.parameters.tensors, draws, progress)
+        return weights if self.projection is None else self.projection.apply(weights)
+
+    def decide_(self, score: Score, progress: Progress) -> None:
+        """Make the next decisions of the projection, and write them into the parameters; every rank calls."""
+        assert self.projection is not None
+        draws = self._draws("decision", self.projection.turns)
+        self.projection.decide(self.method.weights(self._layout, self._detached(), draws, progress), score)
+        self.write_decisions_()
+
+    def write_decisions_(self) -> None:
+        """Write what is decided into the parameters, and freeze them there."""
+        if self.projection is not None:
+            names = list(self.parameters.tensors)
+            frozen = dict(zip(names, self.parameters.views(self.is_frozen), strict=True))
+            self.projection.write_(self._detached(), frozen)
+
+    def _detached(self) -> dict[str, Tensor]:
+        return {name: tensor.detach() for name, tensor in self.parameters.tensors.items()}
 
     def penalty(self, progress: Progress) -> Tensor | None:
         """What the method adds to the validation loss."""
@@ -54,8 +78,8 @@ class Architecture:
         self, stream: str, index: int, progress: Progress, training_loss: TrainingLoss
     ) -> Mapping[str, Tensor] | None:
         """What disturbs the mixing weights of the training loss, with the draws of `mixing`."""
-        tensors = {name: tensor.detach() for name, tensor in self.parameters.tensors.items()}
-        return self.method.disturbance(self._layout, tensors, self._draws(stream, index), progress, training_loss)
+        draws = self._draws(stream, index)
+        return self.method.disturbance(self._layout, self._detached(), draws, progress, training_loss)
 
     def _draws(self, stream: str, index: int) -> Draws:
         return Draws(self._seed, f"architecture.{stream}", index, 0, 1, 1)

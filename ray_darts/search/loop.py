@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -62,7 +63,7 @@ class SearchLoop(TaskLoop):
         self.bilevel = BilevelStep(config, order, supernet, seed, collectives, device)
         self._watch = CollapseWatch(self.layout, config.method, config.search.stop_on_skips, config.watch)
         alphas = self.bilevel.alphas.vector
-        super().__init__(config.operation, data, config.search.epochs, collectives, device, row=alphas)
+        super().__init__(config.operation, data, config.total_epochs, collectives, device, row=alphas)
 
     @property
     def _ended(self) -> bool:
@@ -84,6 +85,7 @@ class SearchLoop(TaskLoop):
         """Do one bilevel step; return the alphas after it."""
         train, validation = self._batches()
         rate = self._rate(self.epoch, train.learning_rate_scale)
+        self._decide_()
         progress = self._progress()
         moves = self.epoch >= self.config.search.alpha_warmup_epochs and self.config.method.moves_alphas(progress)
         with naming_what_would_fit(self.config.search, self._device, "search"):
@@ -94,12 +96,33 @@ class SearchLoop(TaskLoop):
         """The (train, validation) batches of the next step."""
         return self._data.bilevel_batches(self.epoch, self.index, self._collectives.shard, self._device)
 
+    def _decide_(self) -> None:
+        """In the phase after the search: before the first step of every so many epochs, the next decisions."""
+        selection, after = self.config.method.perturbation_selection, self.epoch - self.config.search.epochs
+        if selection is None or after < 0 or self.index > 0 or after % selection.tune_epochs:
+            return
+        ranking = self.config.space.ranking
+        sign = 1 if ranking.direction == "max" else -1
+
+        def score(mixing: MixingWeights) -> float:
+            totals = self._evaluate(mixing, by_batch=True)
+            return sign * self.supernet.summarise(totals, "validation")[f"validation_{ranking.metric}"]
+
+        with torch.no_grad():
+            self.bilevel.architecture.decide_(score, self._progress())
+
     def _progress(self, step: int | None = None) -> Progress:
-        """Of the next step, or of `step`, counted from 0 here."""
-        return Progress(self.step if step is None else step, self.total_steps, self.epoch, self.config.search.epochs)
+        """Of the next step, or of `step`, counted from 0 here; after the search it stays in its last epoch."""
+        epochs = self.config.search.epochs
+        epoch = min(self.epoch, epochs - 1)
+        return Progress(self.step if step is None else step, self.total_steps, epoch, epochs)
 
     def _rate(self, epoch: int, scale: float) -> float:
-        return self.config.weights.rate(epoch, self.config.search.epochs) * scale
+        selection, after = self.config.method.perturbation_selection, epoch - self.config.search.epochs
+        if selection is None or after < 0:
+            return self.config.weights.rate(epoch, self.config.search.epochs) * scale
+        part = (1 + math.cos(math.pi * after / selection.epochs(self.layout))) / 2
+        return (selection.learning_rate_min + (selection.learning_rate - selection.learning_rate_min) * part) * scale
 
     def _next_epoch_(self) -> None:
         self.bilevel.totals.zero_()
@@ -111,10 +134,16 @@ class SearchLoop(TaskLoop):
         load_tensors_(self.bilevel, tensors)
 
     def _own_state(self) -> dict[str, object]:
-        return {"watch": self._watch.state_dict()}
+        projection = self.bilevel.architecture.projection
+        decided = {} if projection is None else {"projection": projection.state_dict()}
+        return {"watch": self._watch.state_dict(), **decided}
 
     def _load_own_state_(self, state: Mapping[str, Any]) -> None:
         self._watch.load_state_dict(state["watch"])
+        projection = self.bilevel.architecture.projection
+        if projection is not None:
+            projection.load_state_dict(state["projection"])
+            self.bilevel.architecture.write_decisions_()
 
     def _finish(self, sink: Sink) -> tuple[str, Mapping[str, JsonValue]]:
         detail = f"stopped on {self._watch.ended_on}" if self._watch.collapsed else ""

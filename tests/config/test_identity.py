@@ -168,6 +168,7 @@ OTHERS: dict[str, object] = {
     "method.perturbation": {"kind": "random"},
     "method.auxiliary_skip": {"start": 1.0},
     "method.layer_alignment": {"strength": 0.125},
+    "method.decoding": {"tune_epochs": 5},
     "method.warmup": 0.2,
     "watch.action": "stop",
     "watch.parameter_free": 3,
