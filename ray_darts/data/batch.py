@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -76,9 +77,21 @@ class Draws:
         `shape` has this shard's number of samples at `batch_dim`. Drawn for the global batch in float32 and sliced
         there; pure, as `keep_mask`.
         """
+        drawn = self.generator(name).standard_normal(self._whole(shape, batch_dim), dtype=np.float32)
+        return self._own_part(drawn, batch_dim, like)
+
+    def uniform(self, name: str, shape: Sequence[int], *, batch_dim: int, like: Tensor) -> Tensor:
+        """Return uniform numbers of [0, 1), as `normal`."""
+        drawn = self.generator(name).random(self._whole(shape, batch_dim), dtype=np.float32)
+        return self._own_part(drawn, batch_dim, like)
+
+    def _whole(self, shape: Sequence[int], batch_dim: int) -> list[int]:
+        """The shape for the global batch."""
         whole = list(shape)
         whole[batch_dim] = self.total
-        drawn = self.generator(name).standard_normal(whole, dtype=np.float32)
+        return whole
+
+    def _own_part(self, drawn: NDArray[np.float32], batch_dim: int, like: Tensor) -> Tensor:
         own = np.take(drawn, range(self.start, self.stop), axis=batch_dim)
         return to_device(torch.from_numpy(own), like.device).to(like.dtype)
 

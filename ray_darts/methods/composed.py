@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from ray_darts.genotype.decode import Decoding, decode, softmax
 from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
+from ray_darts.methods.parts import Alignment, AuxiliarySkip, LogSumExp, PartialChannels, SkipDropout
 from ray_darts.methods.perturbation import Perturbation, perturbed
 from ray_darts.methods.projection import PerturbationSelection
 from ray_darts.methods.relaxations import AnyRelaxation, Softmax, masked
@@ -21,6 +22,7 @@ from ray_darts.protocols.method import (
     AUXILIARY_SKIP,
     EDGES,
     ORDERS,
+    SKIP_DROPOUT,
     LayerAlignment,
     Method,
     Order,
@@ -42,54 +44,6 @@ BETAS = "betas"
 """The kind of the parameters that weight edges."""
 
 
-class PartialChannels(Settings):
-    """Only the first 1 / `parts` of the channels are mixed, and channels are shuffled after (arXiv:1907.05737).
-
-    `edge_weights`: each node weights its edges by softmax(beta), one beta per edge (eq. 3 there).
-    """
-
-    parts: int = Field(4, ge=2, description="K: one of K channels goes through the operations")
-    edge_weights: bool = True
-
-
-class LogSumExp(Settings):
-    """Adds `weight` * epoch / epochs times the mean over all edges of logsumexp(alpha) to the validation loss
-    (beta-DARTS, arXiv:2203.01665, eqs. 9 and 13); `none` counts as an operation."""
-
-    weight: float = Field(50.0, gt=0)
-
-    def weight_at(self, progress: Progress) -> float:
-        """0 in the first epoch, then growing linearly."""
-        return self.weight * progress.epoch / progress.epochs
-
-
-class AuxiliarySkip(Settings):
-    """Adds `start` to `end` times a skip connection with weights of its own to each edge, outside of the softmax
-    (DARTS-, arXiv:2009.01027, eq. 7); the factor falls linearly, epoch by epoch, and nothing of it is decoded."""
-
-    start: float = Field(1.0, ge=0)
-    end: float = Field(0.0, ge=0, description="reached after the last epoch")
-
-    def factor_at(self, progress: Progress) -> float:
-        """The factor in an epoch."""
-        return self.start + (self.end - self.start) * progress.epoch / progress.epochs
-
-
-class Alignment(Settings):
-    """Trains the weights so that the cells of a kind agree on their mixing weights (Lambda-DARTS, arXiv:2210.07998).
-
-    The strength grows linearly, epoch by epoch, from 0 to `strength` in the last epoch; `radius`: the length of the
-    finite difference.
-    """
-
-    strength: float = Field(0.125, gt=0)
-    radius: float = Field(1e-4, gt=0)
-
-    def strength_at(self, progress: Progress) -> float:
-        """The strength in an epoch."""
-        return self.strength * progress.epoch / max(progress.epochs - 1, 1)
-
-
 class Composed(Method):
     """Alphas mixed by a relaxation, with further parts.
 
@@ -102,6 +56,7 @@ class Composed(Method):
     regulariser: LogSumExp | None = None
     perturbation: Perturbation | None = None
     auxiliary_skip: AuxiliarySkip | None = None
+    skip_dropout: SkipDropout | None = None
     layer_alignment: Alignment | None = None
     decoding: PerturbationSelection | None = None
     warmup: float = Field(0.0, ge=0, lt=1, description="the first part of the epochs, in which alphas are frozen")
@@ -182,6 +137,7 @@ class Composed(Method):
             auxiliary_skip=self.auxiliary_skip is not None,
             skips_zeros=self.relaxation.kind == "gumbel",
             layer_mixing=self.layer_alignment is not None,
+            skip_dropout=self.skip_dropout is not None,
         )
 
     @property
@@ -211,6 +167,9 @@ class Composed(Method):
         if self.auxiliary_skip is not None:
             like = next(iter(parameters.values()))
             found[AUXILIARY_SKIP] = like.new_full((), self.auxiliary_skip.factor_at(progress))
+        if self.skip_dropout is not None:
+            like = next(iter(parameters.values()))
+            found[SKIP_DROPOUT] = like.new_full((), self.skip_dropout.rate_at(progress))
         return found
 
     def penalty(self, layout: SpaceLayout, parameters: Mapping[str, Tensor], progress: Progress) -> Tensor | None:

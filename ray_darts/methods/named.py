@@ -10,7 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from ray_darts.methods.composed import Alignment, AuxiliarySkip, Composed, LogSumExp, PartialChannels
+from ray_darts.methods.composed import Composed
+from ray_darts.methods.parts import Alignment, AuxiliarySkip, LogSumExp, PartialChannels
 from ray_darts.methods.perturbation import Perturbation
 from ray_darts.methods.projection import PerturbationSelection
 from ray_darts.methods.relaxations import AnyRelaxation, Dirichlet, Gumbel, Sigmoid

@@ -53,6 +53,8 @@ class SupernetOptions:
     weights then have `auxiliary_skip`, a scalar.
     `skips_zeros`: operations whose mixing weight is exactly 0 are not computed: the same function, for one small read
     by the host in each pass. A space that cannot do so computes them.
+    `skip_dropout`: skip connections at stride 1 are dropped out in training (arXiv:1904.12760); the mixing weights then
+    have `skip_dropout`, the rate, a scalar.
     `layer_mixing`: the mixing weights of a cell may be [cells of its kind, edges, operations], a table for each.
     """
 
@@ -61,6 +63,7 @@ class SupernetOptions:
     auxiliary_skip: bool = False
     skips_zeros: bool = False
     layer_mixing: bool = False
+    skip_dropout: bool = False
 
     @property
     def needed(self) -> frozenset[str]:
@@ -80,6 +83,9 @@ EDGES = "edges."
 
 AUXILIARY_SKIP = "auxiliary_skip"
 """The entry of the weight of the auxiliary skip connections, a scalar."""
+
+SKIP_DROPOUT = "skip_dropout"
+"""The entry of the rate at which elements of skip connections are dropped, a scalar."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ray_darts.data.batch import Batch, Draws
+from ray_darts.protocols.method import SKIP_DROPOUT
 from ray_darts.spaces.derived import DerivedNetwork, LossSettings
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
 
@@ -44,17 +45,18 @@ class ClassifyingSupernet(Supernet, abc.ABC):
     def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
         """Cross entropy with the statistics that the purpose says."""
         by_batch = purpose is not Pass.DISTURBANCE
+        mixing = mixing if by_batch else _without_dropout(mixing)
         return self._output(batch, mixing, batch_statistics=by_batch, update=purpose is Pass.WEIGHT)
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
         """Cross entropy with running statistics."""
-        return self._output(batch, mixing, batch_statistics=False, update=False)
+        return self._output(batch, _without_dropout(mixing), batch_statistics=False, update=False)
 
     @torch.no_grad()
     def evaluate_by_batch(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
         """Cross entropy with the batch's statistics."""
-        return self._output(batch, mixing, batch_statistics=True, update=False)
+        return self._output(batch, _without_dropout(mixing), batch_statistics=True, update=False)
 
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
         """`<prefix>_loss` (nats per image) and `<prefix>_accuracy` (0 to 1)."""
@@ -103,6 +105,10 @@ class ClassifyingNetwork(DerivedNetwork, abc.ABC):
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
         """`<prefix>_loss` (nats per image) and `<prefix>_accuracy` (0 to 1)."""
         return _summarise(totals, prefix)
+
+
+def _without_dropout(mixing: MixingWeights) -> MixingWeights:
+    return {name: table for name, table in mixing.items() if name != SKIP_DROPOUT}
 
 
 def _wide(scores: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ray_darts.data.batch import Draws
 from ray_darts.genotype.genotype import NONE
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
-from ray_darts.protocols.method import AUXILIARY_SKIP, EDGES
+from ray_darts.protocols.method import AUXILIARY_SKIP, EDGES, SKIP_DROPOUT
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class CellMixture:
     `operations`: [E, K], times the edge's weight; `edges`: [E], None where every edge has the weight 1; `auxiliary`:
     [E], the weights of auxiliary skip connections, or None; `active`: per edge the columns whose weight is not 0, which
     alone are computed, or None for all. `draws`: the random numbers of the batch, for operations that draw.
+    `skip_dropout`: the rate at which elements of skip connections at stride 1 are dropped, a scalar, or None.
     """
 
     operations: Tensor
@@ -67,6 +68,15 @@ class CellMixture:
     auxiliary: Tensor | None
     active: tuple[tuple[int, ...], ...] | None
     draws: Draws | None = None
+    skip_dropout: Tensor | None = None
+
+    def drop(self, state_NCHW: Tensor, name: str) -> Tensor:
+        """A skip connection of the state: elements are 0 with the probability `skip_dropout`, the others larger."""
+        if self.skip_dropout is None:
+            return state_NCHW
+        assert self.draws is not None, "a pass over a batch has draws"
+        drawn = self.draws.uniform(f"skip_dropout.{name}", state_NCHW.shape, batch_dim=0, like=state_NCHW)
+        return state_NCHW * (drawn >= self.skip_dropout) / (1 - self.skip_dropout)
 
 
 def cell_mixtures(
@@ -94,7 +104,7 @@ def cell_mixtures(
         choices = _active_choices(cell) if cell.choices is not None else None
         read = active.get(name, [choices] * len(tables[name]))
         mixtures = [
-            CellMixture(table, own, auxiliary, columns, draws)
+            CellMixture(table, own, auxiliary, columns, draws, mixing.get(SKIP_DROPOUT))
             for table, columns in zip(tables[name], read, strict=True)
         ]
         found[name] = iter(mixtures) if mixing[name].dim() == 3 else repeat(mixtures[0])

@@ -169,6 +169,7 @@ OTHERS: dict[str, object] = {
     "method.auxiliary_skip": {"start": 1.0},
     "method.layer_alignment": {"strength": 0.125},
     "method.decoding": {"tune_epochs": 5},
+    "method.skip_dropout": {"rate": 0.4},
     "method.warmup": 0.2,
     "watch.action": "stop",
     "watch.parameter_free": 3,

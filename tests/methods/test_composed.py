@@ -12,9 +12,10 @@ from ray_darts.config.kinds import read_method
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import Connection
 from ray_darts.genotype.layout import CellLayout, SpaceLayout, flatten
-from ray_darts.methods.composed import AuxiliarySkip, Composed, PartialChannels
+from ray_darts.methods.composed import Composed
 from ray_darts.methods.darts import Darts
 from ray_darts.methods.named import DartsMinus, FairDarts, Gdas, PcDarts, SdartsAdv
+from ray_darts.methods.parts import AuxiliarySkip, PartialChannels
 from ray_darts.methods.perturbation import Perturbation
 from ray_darts.protocols.method import SupernetOptions
 from ray_darts.protocols.registry import BUILT_IN, find_method

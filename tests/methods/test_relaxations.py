@@ -16,8 +16,9 @@ from torch.distributions import Dirichlet as TorchDirichlet
 from ray_darts.data.batch import Draws
 from ray_darts.data.dirichlet import sample
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
-from ray_darts.methods.composed import Composed, LogSumExp
+from ray_darts.methods.composed import Composed
 from ray_darts.methods.named import BetaDarts, DrNas, FairDarts, Gdas
+from ray_darts.methods.parts import LogSumExp
 from ray_darts.methods.relaxations import Dirichlet, Gumbel, Sigmoid
 from ray_darts.protocols.method import Method, Progress
 

@@ -68,7 +68,8 @@ class ActiveOperations:
                 elif name == SKIP and self._reduce is not None and stride == 2:
                     work.add(target, *self._reduce.halve(positive(source), edge, weight))
                 elif name == SKIP:
-                    terms[target].append(sources[source] * weight)
+                    skipped = self._mixture.drop(sources[source], f"{self._cell.shape.layer}.{edge}")
+                    terms[target].append(skipped * weight)
                 elif name == NOISE:
                     terms[target].append(self._cell.noise(self._mixture, edge, sources[source], stride) * weight)
                 elif name != NONE:

@@ -217,15 +217,18 @@ class SearchCell(nn.Module):
                 terms[(edge - group.start) % len(group.nodes)].append(drawn * columns[NOISE][edge])
         plain = normed[:num_pooled]
         names = list(self.pools)
-        if stride == 1 and SKIP in columns:
+        by_name, skips = dict(columns), columns.get(SKIP)
+        if stride == 1 and skips is not None and mixture.skip_dropout is not None:
+            for edge in range(group.start, group.stop):
+                number, target = divmod(edge - group.start, len(group.nodes))
+                terms[target].append(mixture.drop(sources[number], f"{self.shape.layer}.{edge}") * skips[edge])
+            skips = None
+        if mixture.auxiliary is not None:
+            skips = mixture.auxiliary if skips is None else mixture.auxiliary + skips
+        if stride == 1 and skips is not None:
             plain += sources
             names.append(SKIP)
-        by_name = dict(columns)
-        if stride == 1 and mixture.auxiliary is not None:
-            if SKIP not in names:
-                plain += sources
-                names.append(SKIP)
-            by_name[SKIP] = mixture.auxiliary + columns[SKIP] if SKIP in columns else mixture.auxiliary
+            by_name[SKIP] = skips
         if plain:
             weights = torch.stack([by_name[name][group.start : group.stop] for name in names])
             for addends, mixed in zip(terms, mix(plain, weights, len(group.nodes)), strict=True):

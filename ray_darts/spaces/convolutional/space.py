@@ -107,7 +107,7 @@ class ConvolutionalSpace(Space):
     )
     ADDED: ClassVar[frozenset[str]] = frozenset({"edge_operations"})
     supernet_options: ClassVar[frozenset[str]] = frozenset(
-        {"edge_weights", "partial_channels", "auxiliary_skip", "skips_zeros", "layer_mixing"}
+        {"edge_weights", "partial_channels", "auxiliary_skip", "skips_zeros", "layer_mixing", "skip_dropout"}
     )
     published: ClassVar[dict[str, str]] = {
         "DARTS_V1": """Genotype(

@@ -60,7 +60,7 @@ class NasBench201Space(Space):
     runtime_fields: ClassVar[frozenset[str]] = frozenset({"kernel", "compile", "compile_backend"})
     network_settings: ClassVar[type[NetworkSettings]] = NetworkOptions
     supernet_options: ClassVar[frozenset[str]] = frozenset(
-        {"edge_weights", "partial_channels", "auxiliary_skip", "skips_zeros", "layer_mixing"}
+        {"edge_weights", "partial_channels", "auxiliary_skip", "skips_zeros", "layer_mixing", "skip_dropout"}
     )
 
     kind: Literal["nasbench201"] = "nasbench201"

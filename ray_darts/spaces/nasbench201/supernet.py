@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import count
 
 import torch
 import torch.nn.functional as F
@@ -66,10 +67,10 @@ class SearchCell(nn.Module):
     """Maps one input state to the last node."""
 
     def __init__(
-        self, layout: CellLayout, channels: int, momentum: float, *, affine: bool, partial_channels: int
+        self, layout: CellLayout, channels: int, momentum: float, layer: int, *, affine: bool, partial_channels: int
     ) -> None:
         super().__init__()
-        self._parts = partial_channels
+        self._parts, self._layer = partial_channels, layer
         channels = channels // partial_channels
         self.channels, self.groups, self.operations = channels, edge_groups(layout), layout.operations
         self.convolutions = nn.ModuleDict(
@@ -87,10 +88,12 @@ class SearchCell(nn.Module):
         def apply(norms: Sequence[Norm], tensors: Sequence[Tensor]) -> list[Tensor]:
             return normalise(norms, tensors, batch_statistics=batch_statistics, update=update)
 
-        auxiliary = mixture.auxiliary
+        auxiliary, dropped = mixture.auxiliary, None
         if mixture.active is not None:
-            terms_of = partial(self._active_terms, columns, auxiliary, mixture.active, self._split(), apply)
+            terms_of = partial(self._active_terms, mixture, mixture.active, columns, self._split(), apply)
         else:
+            if mixture.skip_dropout is not None:
+                dropped = columns.pop(SKIP, None)
             if auxiliary is not None:
                 columns[SKIP] = columns[SKIP] + auxiliary if SKIP in columns else auxiliary
             terms_of = partial(self._terms, columns, self._branches(columns), apply)
@@ -105,6 +108,9 @@ class SearchCell(nn.Module):
                 mixed = state[:, : self.channels].contiguous(memory_format=torch.channels_last)
             for node, addends in zip(group.nodes, terms_of(index, mixed), strict=True):
                 terms[node] += addends
+            if dropped is not None:
+                for node, edge in zip(group.nodes, range(group.start, group.stop), strict=True):
+                    terms[node].append(mixture.drop(mixed, f"{self._layer}.{edge}") * dropped[edge])
             state = add_up(terms[index])
             if self._parts > 1:
                 state = shuffle(torch.cat([state, add_up(bypassed[index])], dim=1), self._parts)
@@ -134,9 +140,9 @@ class SearchCell(nn.Module):
 
     def _active_terms(
         self,
-        columns: dict[str, Tensor],
-        auxiliary: Tensor | None,
+        mixture: CellMixture,
         active: tuple[tuple[int, ...], ...],
+        columns: dict[str, Tensor],
         convolutions: dict[str, tuple[StackedConvolution, tuple[Tensor, ...]]],
         apply: Normalise,
         index: int,
@@ -160,9 +166,9 @@ class SearchCell(nn.Module):
                 elif name == AVERAGE_POOL:
                     terms[target].append(plain(name) * columns[name][edge])
                 elif name == SKIP:
-                    terms[target].append(state * columns[name][edge])
-            if auxiliary is not None:
-                terms[target].append(state * auxiliary[edge])
+                    terms[target].append(mixture.drop(state, f"{self._layer}.{edge}") * columns[name][edge])
+            if mixture.auxiliary is not None:
+                terms[target].append(state * mixture.auxiliary[edge])
         for target, tensor in zip(targets, apply(norms, tensors), strict=True):
             terms[target].append(tensor)
         return [own or [torch.zeros_like(state)] for own in terms]
@@ -212,8 +218,12 @@ class NasBench201Supernet(ClassifyingSupernet):
         (cell,) = self.layout.cells
         self._name, momentum = cell.name, space.batch_norm_momentum
 
+        layers = count()
+
         def make_cell(channels: int) -> SearchCell:
-            return SearchCell(cell, channels, momentum, affine=space.affine, partial_channels=options.partial_channels)
+            return SearchCell(
+                cell, channels, momentum, next(layers), affine=space.affine, partial_channels=options.partial_channels
+            )
 
         self.skeleton = Skeleton(facts, space.channels, space.cells_per_stage, momentum, make_cell)
         if kernel is not None:
@@ -226,7 +236,7 @@ class NasBench201Supernet(ClassifyingSupernet):
 
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
         """Class scores [N, classes]."""
-        mixtures = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros)[self._name]
+        mixtures = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros, draws=self.draws)[self._name]
 
         def run(cell: nn.Module, state: Tensor) -> Tensor:
             return cell(state, next(mixtures), batch_statistics, update)  # type: ignore[no-any-return]
