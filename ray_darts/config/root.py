@@ -79,6 +79,11 @@ class SearchConfig(RunConfig):
         if options.needed <= space.supernet_options:
             yield from space.option_mistakes(options)
         yield from self.method.mistakes(space.layout(), self.alphas, self.operation)
+        if self.watch.action == "roll_back" and self.method.perturbation_selection is not None:
+            yield (
+                f"watch.action 'roll_back' beside the method {self.method.kind}, whose decisions are not taken back: "
+                "set watch.action = 'stop', or leave the method's decoding out"
+            )
         if self.watch.eigenvalue is not None and not self.method.is_smooth:
             yield (
                 f"watch.eigenvalue needs mixing weights with second derivatives, which those of the method "

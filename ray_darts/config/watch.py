@@ -33,12 +33,19 @@ class EigenvalueRule(Settings):
 
 
 class WatchSettings(Settings):
-    """`action`: "warn" says it in the log and in metrics.parquet; "stop" ends the run with the genotype from before.
+    """`action`: "warn" says it in the log and in metrics.parquet; "stop" ends the run with the genotype from before;
+    "roll_back" restores the whole state from before and searches on from there with a stronger weight decay,
+    `roll_backs` times at most, then it stops. Checkpoints then hold the states to go back to: with `eigenvalue` up to
+    seven of them.
 
-    `search.stop_on_skips` is a limit of its own, which always stops.
+    `search.stop_on_skips` is a limit of its own, which always stops. Factor and limit of the weight decay are those of
+    RobustDARTS's adaptive regularisation (arXiv:1909.09656, section 5).
     """
 
-    action: Literal["warn", "stop"] = "warn"
+    action: Literal["warn", "stop", "roll_back"] = "warn"
+    roll_backs: int = Field(3, ge=1)
+    weight_decay_factor: float = Field(10.0, gt=1)
+    weight_decay_max: float = Field(0.03, gt=0)
     parameter_free: int | None = Field(None, ge=1, description="limit of kept operations without weights in a cell")
     entropy_below: float | None = Field(None, gt=0, description="limit of a cell's mean entropy, nats")
     eigenvalue: EigenvalueRule | None = None

@@ -33,6 +33,10 @@ class EigenvalueWatch:
         ratio = recent / before if before else math.nan
         return (begun, ratio) if ratio > rule.factor else None
 
+    def forget_after(self, epoch: int) -> None:
+        """Forget the values of later epochs."""
+        del self._values[epoch // self.rule.every_epochs + 1 :]
+
     def state_dict(self) -> list[float | None]:
         """JSON-able."""
         return [value if math.isfinite(value) else None for value in self._values]

@@ -21,6 +21,7 @@ from ray_darts.protocols.task import RunCoordinates, Sink
 from ray_darts.search.architecture import one_hot_mixing
 from ray_darts.search.curvature import dominant_eigenvalue
 from ray_darts.search.diagnose import first_non_finite, likely_cause
+from ray_darts.search.returns import Returns
 from ray_darts.search.state import gather_tensors, load_tensors_
 from ray_darts.search.step import BilevelStep
 from ray_darts.search.watch import CollapseWatch
@@ -62,6 +63,7 @@ class SearchLoop(TaskLoop):
             synchronise(supernet, moments_reducer(collectives))
         self.bilevel = BilevelStep(config, order, supernet, seed, collectives, device)
         self._watch = CollapseWatch(self.layout, config.method, config.search.stop_on_skips, config.watch)
+        self._returns = Returns(config.watch, config.weights.weight_decay)
         alphas = self.bilevel.alphas.vector
         super().__init__(config.operation, data, config.total_epochs, collectives, device, row=alphas)
 
@@ -84,10 +86,11 @@ class SearchLoop(TaskLoop):
     def _advance_(self) -> Tensor:
         """Do one bilevel step; return the alphas after it."""
         train, validation = self._batches()
-        rate = self._rate(self.epoch, train.learning_rate_scale)
+        rate = self._rate(self._search_epoch, train.learning_rate_scale)
         self._decide_()
         progress = self._progress()
-        moves = self.epoch >= self.config.search.alpha_warmup_epochs and self.config.method.moves_alphas(progress)
+        is_warm = self._search_epoch >= self.config.search.alpha_warmup_epochs
+        moves = is_warm and self.config.method.moves_alphas(progress)
         with naming_what_would_fit(self.config.search, self._device, "search"):
             self.bilevel.step_(train, validation, rate, move_alphas=moves, progress=progress)
         return self.bilevel.alphas.vector
@@ -96,9 +99,14 @@ class SearchLoop(TaskLoop):
         """The (train, validation) batches of the next step."""
         return self._data.bilevel_batches(self.epoch, self.index, self._collectives.shard, self._device)
 
+    @property
+    def _search_epoch(self) -> int:
+        """The epoch of the search's schedules: `epoch`, less what has been taken back."""
+        return self.epoch - self._returns.num_epochs
+
     def _decide_(self) -> None:
         """In the phase after the search: before the first step of every so many epochs, the next decisions."""
-        selection, after = self.config.method.perturbation_selection, self.epoch - self.config.search.epochs
+        selection, after = self.config.method.perturbation_selection, self._search_epoch - self.config.search.epochs
         if selection is None or after < 0 or self.index > 0 or after % selection.tune_epochs:
             return
         ranking = self.config.space.ranking
@@ -114,7 +122,7 @@ class SearchLoop(TaskLoop):
     def _progress(self, step: int | None = None) -> Progress:
         """Of the next step, or of `step`, counted from 0 here; after the search it stays in its last epoch."""
         epochs = self.config.search.epochs
-        epoch = min(self.epoch, epochs - 1)
+        epoch = min(self._search_epoch, epochs - 1)
         return Progress(self.step if step is None else step, self.total_steps, epoch, epochs)
 
     def _rate(self, epoch: int, scale: float) -> float:
@@ -125,21 +133,35 @@ class SearchLoop(TaskLoop):
         return (selection.learning_rate_min + (selection.learning_rate - selection.learning_rate_min) * part) * scale
 
     def _next_epoch_(self) -> None:
+        target = self._watch.roll_back_to
+        if target is not None:
+            load_tensors_(self.bilevel, self._returns.go_back(target, self.epoch))
+            self._watch.rolled_back()
+            self._follow_returns_()
         self.bilevel.totals.zero_()
 
+    def _follow_returns_(self) -> None:
+        """Set what depends on how often the search has gone back."""
+        self.bilevel.sgd.weight_decay = self._returns.weight_decay
+        self._epochs = self.config.total_epochs + self._returns.num_epochs
+        self.total_steps = self._data.total_steps(self._epochs)
+
     def _gather(self) -> Arrays:
-        return gather_tensors(self.bilevel)
+        return {**gather_tensors(self.bilevel), **self._returns.to_arrays()}
 
     def _scatter_(self, tensors: Mapping[str, NDArray[np.generic]]) -> None:
         load_tensors_(self.bilevel, tensors)
+        self._returns.from_arrays(tensors)
 
     def _own_state(self) -> dict[str, object]:
         projection = self.bilevel.architecture.projection
         decided = {} if projection is None else {"projection": projection.state_dict()}
-        return {"watch": self._watch.state_dict(), **decided}
+        return {"watch": self._watch.state_dict(), "returns": self._returns.state_dict(), **decided}
 
     def _load_own_state_(self, state: Mapping[str, Any]) -> None:
         self._watch.load_state_dict(state["watch"])
+        self._returns.load_state_dict(state.get("returns", {}))
+        self._follow_returns_()
         projection = self.bilevel.architecture.projection
         if projection is not None:
             projection.load_state_dict(state["projection"])
@@ -160,7 +182,11 @@ class SearchLoop(TaskLoop):
         eigenvalue = self._eigenvalue()
         if eigenvalue is not None:
             quality["validation_eigenvalue"] = eigenvalue
-        seen, warning = self._watch.observe(self.epoch, self.step, flat, ranking, eigenvalue)
+        seen, warning = self._watch.observe(self._search_epoch, self.step, flat, ranking, eigenvalue)
+        keep = self._watch.states_to_keep() if self._watch.roll_back_to is None else frozenset()
+        self._returns.keep(keep, self._search_epoch, lambda: gather_tensors(self.bilevel))
+        if self._watch.roll_back_to is not None:
+            warning = f"{warning}, with {self._returns.next_decay()}"
         if self._watch.collapsed or self.epoch + 1 == self._epochs:
             quality |= self._discrete()
         alpha_step_loss = supernet.summarise(alpha_sums, "alpha_step")["alpha_step_loss"] if alpha_sums[-1] else None
@@ -171,7 +197,7 @@ class SearchLoop(TaskLoop):
             validation_loss=quality.pop("validation_loss"),
             quality=quality,
             alpha_step_loss=alpha_step_loss,
-            weight_learning_rate=self._rate(self.epoch, 1.0),
+            weight_learning_rate=self._rate(self._search_epoch, 1.0),
             steps_per_s=self._steps_per_s,
             peak_memory_bytes=peak_bytes(self._device),
             cells=cell_metrics(seen),
@@ -182,7 +208,7 @@ class SearchLoop(TaskLoop):
     def _eigenvalue(self) -> float | None:
         """`validation_eigenvalue`, on the epoch's last validation batch; None where the watch wants none."""
         rule = self.config.watch.eigenvalue
-        if rule is None or not self._watch.wants_eigenvalue(self.epoch):
+        if rule is None or not self._watch.wants_eigenvalue(self._search_epoch):
             return None
         last = self._data.num_steps(self.epoch) - 1
         _, batch = self._data.bilevel_batches(self.epoch, last, self._collectives.shard, self._device)

@@ -37,8 +37,11 @@ class CollapseWatch:
     """Keeps the genotype of the newest epoch, or of the last epoch before a collapse.
 
     `stop_on_skips`: the run ends when a cell keeps this many skip connections and an earlier epoch had fewer; limits of
-    `settings` likewise, where its action is to stop. While at least half of a cell's kept edges are skips, the watch
-    warns. Every epoch for which a warning is true has it; the log has it when it begins.
+    `settings` likewise, where its action is to stop. Where it is to roll back, `roll_back_to` is the epoch whose end to
+    go back to, and the loop calls `rolled_back`. Epochs are those of the search's schedules.
+
+    While at least half of a cell's kept edges are skips, the watch warns. Every epoch for which a warning is true has
+    it; the log has it when it begins.
     """
 
     def __init__(
@@ -60,6 +63,29 @@ class CollapseWatch:
         self.collapsed = False
         self.ended_on = ""
         self._sound = False
+        self._sound_epoch = -1
+        self.num_roll_backs = 0
+        self.roll_back_to: int | None = None
+
+    @property
+    def _rolls_back(self) -> bool:
+        return self._settings.action == "roll_back" and self.num_roll_backs < self._settings.roll_backs
+
+    def states_to_keep(self) -> frozenset[int]:
+        """The epochs whose states at their ends a roll-back may need."""
+        if not self._rolls_back:
+            return frozenset()
+        limited = self._settings.parameter_free is not None or self._settings.entropy_below is not None
+        return frozenset(self._history) | (frozenset({self._sound_epoch} - {-1}) if limited else frozenset())
+
+    def rolled_back(self) -> None:
+        """The state is that of the end of the epoch `roll_back_to`: forget what came after."""
+        assert self.roll_back_to is not None
+        self.num_roll_backs += 1
+        if self._eigenvalues is not None:
+            self._eigenvalues.forget_after(self.roll_back_to)
+        self._history = {epoch: kept for epoch, kept in self._history.items() if epoch <= self.roll_back_to}
+        self._since, self._met_since, self.roll_back_to = {}, None, None
 
     def wants_eigenvalue(self, epoch: int) -> bool:
         """Whether `observe` needs the eigenvalue of this epoch."""
@@ -78,11 +104,15 @@ class CollapseWatch:
         value = metric if math.isfinite(metric) else None
         met = list(self._limits(seen))
         stopping = next((limit for limit in met if limit.stops), None)
-        if stopping is not None and self._sound:
+        may_return = stopping is not None and stopping.word != "skips" and self._rolls_back
+        if stopping is not None and self._sound and may_return:
+            self.roll_back_to = self._sound_epoch
+        elif stopping is not None and self._sound:
             self.collapsed, self.ended_on = True, stopping.word
         else:
             self.genotype, self.genotype_step, self.metric = seen.genotype, step, value
             self._sound = stopping is None
+            self._sound_epoch = epoch if self._sound else self._sound_epoch
         warned = set(self._since), self._met_since
         parts = [*self._half_skips(epoch, seen), *self._lasting(epoch, met)]
         grown = self._grown(epoch, (seen.genotype, step, value), eigenvalue)
@@ -90,6 +120,8 @@ class CollapseWatch:
         self._met_since = (epoch if self._met_since is None else self._met_since) if stopping is not None else None
         if stopping is not None:
             end = f"ends with the genotype of step {self.genotype_step}" if self.collapsed else "has none before it"
+            if self.roll_back_to is not None:
+                end = f"goes back to the end of epoch {self.roll_back_to}"
             warning = f"{stopping.text}, since epoch {self._met_since}: the search {end}"
         elif grown is not None:
             warning = grown
@@ -103,7 +135,7 @@ class CollapseWatch:
     def _limits(self, seen: Decoding) -> Iterator[_Met]:
         """The limits that these cells meet."""
         skips, settings = self._stop_on_skips, self._settings
-        stops = settings.action == "stop"
+        stops = settings.action != "warn"
         worst = max(seen.skips, key=lambda cell: seen.skips[cell])
         if skips is not None and seen.skips[worst] >= skips:
             kept = f"the {worst} cell keeps {seen.skips[worst]} skip connections (stop_on_skips = {skips})"
@@ -147,15 +179,18 @@ class CollapseWatch:
         found = self._eigenvalues.observe(epoch, eigenvalue)
         back = self._eigenvalues.rule.steps_back
         self._history = {other: kept for other, kept in self._history.items() if other >= epoch - back}
-        if found is None or self.collapsed:
+        if found is None or self.collapsed or self.roll_back_to is not None:
             return None
         begun, ratio = found
         text = (
             f"the dominant eigenvalue of the alpha Hessian grew by {ratio:.3g} (watch.eigenvalue.factor = "
             f"{self._eigenvalues.rule.factor:g}), from epoch {begun} on"
         )
-        if self._settings.action != "stop":
+        if self._settings.action == "warn":
             return f"{text}: the search may be collapsing (see watch.action)"
+        if self._rolls_back:
+            self.roll_back_to = begun
+            return f"{text}: the search goes back to the end of epoch {begun}"
         self.collapsed, self.ended_on = True, "the eigenvalue"
         kept, self.genotype_step, self.metric = self._history[begun]
         self.genotype = Genotype.from_json(kept, self._layout)
@@ -177,6 +212,8 @@ class CollapseWatch:
             "since": dict(self._since),
             "met_since": self._met_since,
             "ended_on": self.ended_on,
+            "sound_epoch": self._sound_epoch,
+            "roll_backs": self.num_roll_backs,
             "eigenvalues": None if self._eigenvalues is None else self._eigenvalues.state_dict(),
             "history": {str(epoch): list(kept) for epoch, kept in self._history.items()},
         }
@@ -195,6 +232,10 @@ class CollapseWatch:
         self.collapsed, self._sound = bool(state["collapsed"]), bool(state["sound"])
         self.ended_on = str(state.get("ended_on") or ("skips" if self.collapsed else ""))
         self._history, values = history_from(state), state.get("eigenvalues")
+        sound_epoch, roll_backs = state.get("sound_epoch", -1), state.get("roll_backs", 0)
+        assert isinstance(sound_epoch, int)
+        assert isinstance(roll_backs, int)
+        self._sound_epoch, self.num_roll_backs = sound_epoch, roll_backs
         if self._eigenvalues is not None and isinstance(values, list):
             self._eigenvalues.load_state_dict(values)
 

@@ -24,17 +24,17 @@ def clip_coefficient(gradient: Tensor, clip: float | None) -> Tensor | None:
 
 
 class Sgd:
-    """Momentum SGD; `momentum_buffer` [size] starts at zero, which equals PyTorch's first step."""
+    """Momentum SGD; `momentum_buffer` [size] starts at zero, which equals PyTorch's first step. `weight_decay` may be
+    changed between steps."""
 
     def __init__(self, settings: SgdSettings, weights: Tensor) -> None:
         self._settings = settings
+        self.weight_decay = settings.weight_decay
         self.momentum_buffer = torch.zeros_like(weights)
 
     def direction(self, weights: Tensor, gradient: Tensor) -> Tensor:
         """The new momentum buffer: gradient + wd * w + momentum * buffer; plain momentum subtracts rate times this."""
-        return gradient.add(weights, alpha=self._settings.weight_decay).add_(
-            self.momentum_buffer, alpha=self._settings.momentum
-        )
+        return gradient.add(weights, alpha=self.weight_decay).add_(self.momentum_buffer, alpha=self._settings.momentum)
 
     def step_(self, weights: Tensor, gradient: Tensor, rate: float, healthy: Tensor) -> Tensor:
         """Clip and step `weights` in place where `healthy` (0-dim bool) holds and the new ones are finite.
@@ -55,5 +55,5 @@ class Sgd:
         """What the step subtracts per unit of rate: Nesterov's momentum looks one step ahead along the new buffer."""
         if not self._settings.is_nesterov:
             return direction
-        decayed = gradient.add(weights, alpha=self._settings.weight_decay)
+        decayed = gradient.add(weights, alpha=self.weight_decay)
         return decayed.add_(direction, alpha=self._settings.momentum)
