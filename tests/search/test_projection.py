@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ray_darts.config import SearchConfig
@@ -18,7 +19,8 @@ from ray_darts.methods.projection import PerturbationSelection, decisions, num_d
 from ray_darts.search.projection import DECIDED, Projection
 from ray_darts.spaces.convolutional.space import convolutional_layout
 from ray_darts.spaces.nasbench201.space import nasbench201_layout
-from ray_darts.tasks.collectives import SingleRank
+from ray_darts.tasks.collectives import Collectives, SingleRank
+from tests.search.ranks import RankProcesses
 from tests.search.searches import Remembering, answer_of, tiny_config, tiny_loop
 from tests.search.test_loop import COMMIT
 
@@ -132,6 +134,23 @@ def test_a_search_resumed_within_the_phase_has_the_same_bits() -> None:
         assert resumed.run(rest) == verdict
         rows = np.concatenate([sink.trace[: snapshot.step], *[s.rows[ALPHAS] for s in rest.snapshots]])
         np.testing.assert_array_equal(rows, sink.trace)
+
+
+def decided(collectives: Collectives) -> tuple[str, dict[str, object], NDArray[np.float32]]:
+    """(genotype, decisions, trace) of a whole search with synchronised batch norm."""
+    loop, sink = tiny_loop(small("search.batch_norm=sync", "search.epochs=1"), "first", collectives), Remembering()
+    verdict = loop.run(sink)
+    projection = loop.bilevel.architecture.projection
+    assert projection is not None
+    trace = sink.trace if sink.snapshots else np.zeros((0, 0), np.float32)
+    return answer_of(verdict)[0].to_json(), projection.state_dict(), trace
+
+
+def test_two_ranks_decide_as_one_does(ranks: RankProcesses) -> None:
+    alone = decided(SingleRank())
+    first, second = ranks.run(2, decided)
+    assert first[:2] == second[:2] == alone[:2]
+    np.testing.assert_allclose(first[2], alone[2], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
