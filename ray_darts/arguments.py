@@ -60,7 +60,7 @@ def check_arguments(
     some_orders = None
     if config is not None:
         if methods is not None:
-            some_methods = collect(found, lambda: _read_methods(methods, config.method))
+            some_methods = collect(found, lambda: _read_methods(methods, config))
         if some_methods is not None:
             searched = some_methods or (config.method,)
             some_orders = collect(found, lambda: _read_orders(orders, searched))
@@ -165,8 +165,12 @@ def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _read_methods(names: Sequence[str], of_config: Method) -> tuple[Method, ...]:
-    """The methods of these names: with the config's settings that of the config, with their defaults the others."""
+def _read_methods(names: Sequence[str], config: SearchConfig) -> tuple[Method, ...]:
+    """The methods of these names: with the config's settings that of the config, with their defaults the others.
+
+    Raises: ConfigError, also where one does not fit the config's other sections.
+    """
+    of_config = config.method
     wanted = "wanted some names of methods, each once"
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"methods = {names!r}: {wanted}, as a list")
@@ -174,6 +178,9 @@ def _read_methods(names: Sequence[str], of_config: Method) -> tuple[Method, ...]
     found = [of_config if name == of_config.kind else collect(mistakes, partial(_method, name)) for name in names]
     if not names or len(set(names)) < len(names):
         mistakes.append(f"methods = {','.join(names)!r}: {wanted}")
+    for method in found:
+        if method is not None:
+            mistakes += config.model_copy(update={"method": method}).method_mistakes()
     if mistakes:
         raise ConfigError("\n".join(dict.fromkeys(mistakes)))
     return tuple(method for method in found if method is not None)

@@ -127,6 +127,8 @@ class Composed(Method):
                 f"operation.compile beside the method {self.kind}, whose passes the host reads to compute the chosen "
                 "operations only: set operation.compile = []"
             )
+        if operation.compile and self.skip_dropout is not None:
+            yield "operation.compile beside method.skip_dropout, whose masks the host draws: set operation.compile = []"
 
     @property
     def supernet_options(self) -> SupernetOptions:

@@ -164,13 +164,6 @@ class SearchRequest(SweepRequest):
                     f"{self.config.space.kind!r}: set the section [selection.network] of that space"
                 )
             self._check_workers(chosen, "selection.")
-        mistakes = [
-            mistake
-            for method in self.methods
-            for mistake in self.config.model_copy(update={"method": method}).method_mistakes()
-        ]
-        if mistakes:
-            raise ConfigError("\n".join(mistakes))
         for method in self.searched:
             known = method.orders
             if known and (len(set(self.orders)) < len(self.orders) or not set(self.orders) & set(known)):

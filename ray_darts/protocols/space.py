@@ -91,6 +91,11 @@ class Space(KindSettings, abc.ABC):
         space that has `supernet_options`, and asks for nothing else.
         """
 
+    @property
+    def draws_numbers(self) -> bool:
+        """Whether an operation of the supernet draws random numbers, which the host does."""
+        return False
+
     def option_mistakes(self, options: SupernetOptions) -> Iterator[str]:
         """One line per option that the supernet can have, but not with these settings of the space."""
         return iter(())

@@ -76,6 +76,21 @@ def test_orders_are_by_default_those_that_the_method_defines() -> None:
         searches.read_request(only, orders=["second"])
 
 
+def test_an_order_that_one_of_several_methods_lacks_is_refused_by_name_and_never_ignored() -> None:
+    lacking = "the method 'gdas' does not define the order 'second'; it defines first: leave orders out"
+    with pytest.raises(errors.ConfigError, match=lacking):
+        searches.read_request("digits", methods=["darts", "gdas", "random"], orders=["second"])
+    request = searches.read_request("digits", methods=["darts", "gdas", "random"], seeds=1)
+    assert [run.run for run in request.runs] == [
+        "first-order-seed-0",
+        "second-order-seed-0",
+        "gdas-first-order-seed-0",
+        "random-seed-0",
+    ]
+    with pytest.raises(errors.ConfigError, match=r"space\.channels 4 is no multiple of 8"):
+        searches.read_request("digits", methods=["darts", "pc-darts"])
+
+
 class Tempered(Darts):
     """The default method's name with a setting."""
 

@@ -69,6 +69,11 @@ def test_every_method_has_a_digest_of_its_own() -> None:
         (["method.kind=gdas", "method.relaxation.temperature_end=20"], "temperature_end 20.0 exceeds temperature 10.0"),
         (["method.kind=drnas", "method.relaxation.regulariser=kl"], "set alphas.weight_decay = 0"),
         (["method.kind=gdas", 'operation.compile=["training"]'], r"set operation.compile = \[\]"),
+        (
+            ['operation.compile=["training"]', "method.kind=darts", "method.skip_dropout.rate=0.1"],
+            "whose masks the host",
+        ),
+        (['operation.compile=["training"]', 'space.operations=["noise","skip_connect"]'], "draws random numbers"),
         (["method.kind=pc-darts", "method.warmup=1"], "less than 1"),
         (["method.kind=darts", "method.edge_weights=true"], "edge_weights"),
     ],

@@ -160,6 +160,11 @@ class ConvolutionalSpace(Space):
             plain, cells=tuple(replace(cell, choices=self.edge_operations[cell.name]) for cell in plain.cells)
         )
 
+    @property
+    def draws_numbers(self) -> bool:
+        """With noise among the operations."""
+        return NOISE in self.operations
+
     def option_mistakes(self, options: SupernetOptions) -> Iterator[str]:
         """Channels that do not divide by the parts, with two halves for a skip connection at stride 2."""
         parts = options.partial_channels
