@@ -28,6 +28,7 @@ from ray_darts.config import load_config
 from ray_darts.config.kinds import read_method
 from ray_darts.protocols.registry import BUILT_IN
 from ray_darts.report.bootstrap import difference_interval
+from ray_darts.report.seeds import RunGroup
 from ray_darts.searches import SearchResult
 
 SIZES = {
@@ -121,7 +122,7 @@ def cells(result: SearchResult, methods: list[str], skip: str, free: frozenset[s
     assert result.selection is not None
     rows = []
     for row in result.selection.runs:
-        method = next((name for name in [*methods, "darts"] if row.run.startswith(f"{name}-")), "darts")
+        method = RunGroup.of(row.run, row.seed, row.order).prefix.removesuffix("-") or "darts"
         if method not in methods or row.value is None:
             continue
         folder = Path(store) / result.experiment / "runs" / row.run

@@ -68,8 +68,11 @@ class SearchConfig(RunConfig):
             yield "operation.compile 'alpha_training' needs search.hessian 'finite_difference'"
         if passes and self.operation.kernel == "compiled":
             yield "operation.compile needs operation.kernel 'torch'"
-        if passes and self.space.draws_numbers:
-            yield "operation.compile beside an operation that draws random numbers: set operation.compile = []"
+        if passes and not self.space.can_be_compiled:
+            yield (
+                "noise and operations of single edges (space.edge_operations) are not compiled: set "
+                "operation.compile = []"
+            )
         if passes and self.search.batch_norm == "sync":
             yield "operation.compile needs search.batch_norm 'local': collectives inside a pass are not compiled"
 

@@ -36,9 +36,26 @@ def canonical(genotype: Genotype) -> str:
     """
     cells = [
         {"name": cell.name, "num_inputs": cell.num_inputs, "outputs": sorted(cell.outputs), "graph": _graph(cell)}
-        for cell in genotype.cells
+        for cell in map(_without_empty_nodes, genotype.cells)
     ]
     return json.dumps({"space": genotype.space, "cells": cells}, sort_keys=True, separators=(",", ":"))
+
+
+def _without_empty_nodes(cell: CellGenotype) -> CellGenotype:
+    """The cell without its nodes that have no inputs, which nothing uses, the others numbered anew."""
+    if all(cell.nodes) or any(
+        not cell.nodes[source - cell.num_inputs]
+        for node in cell.nodes
+        for _, source in node
+        if source >= cell.num_inputs
+    ):
+        return cell
+    kept = [*range(cell.num_inputs), *(cell.num_inputs + node for node, own in enumerate(cell.nodes) if own)]
+    number = {state: place for place, state in enumerate(kept)}
+    if not set(cell.outputs) <= number.keys():
+        return cell
+    nodes = tuple(tuple(Connection(name, number[source]) for name, source in node) for node in cell.nodes if node)
+    return CellGenotype(cell.name, cell.num_inputs, nodes, tuple(number[state] for state in cell.outputs))
 
 
 def _graph(cell: CellGenotype) -> object:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from ray_darts.genotype.decode import Decoding, decode, softmax
+from ray_darts.genotype.genotype import NONE
 from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
 from ray_darts.methods.parts import Alignment, AuxiliarySkip, LogSumExp, PartialChannels, SkipDropout
 from ray_darts.methods.perturbation import Perturbation, perturbed
@@ -108,18 +109,25 @@ class Composed(Method):
             yield 'layer_alignment needs the gradient of every mixing weight: set another relaxation.kind than "gumbel"'
         if self.decoding is not None and kind not in ("softmax", "sigmoid"):
             yield f'decoding scores mixing weights that are not drawn: set relaxation.kind to "softmax", not "{kind}"'
-        if self.decoding is not None and self._weights_edges:
-            yield "decoding removes edges itself: set partial_channels.edge_weights = false"
+        if self.decoding is not None and self.partial_channels is not None:
+            yield "decoding removes edges, and with partial_channels a part of their channels would stay: leave one out"
+        if self.relaxation.threshold and self._weights_edges:
+            yield (
+                "relaxation.keep_above is of weights of operations, which partial_channels.edge_weights multiplies: "
+                "set relaxation.keep_above = 0 or partial_channels.edge_weights = false"
+            )
         if self.regulariser is not None and kind in ("sigmoid", "dirichlet"):
             yield f'regulariser is of softmax(alpha): set relaxation.kind to "softmax" or "gumbel", not "{kind}"'
 
     def mistakes(self, layout: SpaceLayout, alphas: AlphaOptimiser, operation: OperationSettings) -> Iterator[str]:
         """Conflicts with the layout and the sections alphas and operation."""
-        keeps_fewer = layout.may_keep_fewer or all(cell.keeps_none for cell in layout.cells)
-        if self.relaxation.threshold and not keeps_fewer:
+        can_leave_out = layout.may_keep_fewer or all(
+            cell.keeps_none and NONE in cell.operations for cell in layout.cells
+        )
+        if self.relaxation.threshold and not can_leave_out:
             yield (
                 f"method.relaxation.keep_above {self.relaxation.threshold:g}: a cell of the {layout.space} space keeps "
-                "a fixed number of edges; set method.relaxation.keep_above = 0"
+                "a fixed number of edges, of which none is `none`; set method.relaxation.keep_above = 0"
             )
         yield from self.relaxation.mistakes(alphas.weight_decay)
         if operation.compile and self.supernet_options.skips_zeros:
@@ -154,7 +162,7 @@ class Composed(Method):
 
     def moves_alphas(self, progress: Progress) -> bool:
         """Not in the first `warmup` of the epochs, rounded down."""
-        return progress.epoch >= math.floor(self.warmup * progress.epochs)
+        return progress.epoch >= math.floor(self.warmup * progress.epochs + 1e-9)
 
     def weights(
         self, layout: SpaceLayout, parameters: Mapping[str, Tensor], draws: Draws, progress: Progress

@@ -33,6 +33,7 @@ class Gdas(Composed):
     estimate, which has no derivative for eq. 7 of DARTS.
 
     There: 250 epochs, weights.weight_decay 5e-4 with Nesterov momentum, and the weight step before the alpha step.
+    Operations that are not chosen have a zero gradient here, so momentum and weight decay still move them.
     """
 
     kind: Literal["gdas"] = "gdas"

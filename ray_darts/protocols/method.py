@@ -52,7 +52,8 @@ class SupernetOptions:
     `auxiliary_skip`: every edge also adds a skip connection with weights of its own (arXiv:2009.01027); the mixing
     weights then have `auxiliary_skip`, a scalar.
     `skips_zeros`: operations whose mixing weight is exactly 0 are not computed: the same function, for one small read
-    by the host in each pass. A space that cannot do so computes them.
+    by the host in each pass. A space that cannot do so computes them. What is computed one by one ignores
+    operation.formulation and the convolutions of operation.kernel.
     `skip_dropout`: skip connections at stride 1 are dropped out in training (arXiv:1904.12760); the mixing weights then
     have `skip_dropout`, the rate, a scalar.
     `layer_mixing`: the mixing weights of a cell may be [cells of its kind, edges, operations], a table for each.

@@ -92,9 +92,9 @@ class Space(KindSettings, abc.ABC):
         """
 
     @property
-    def draws_numbers(self) -> bool:
-        """Whether an operation of the supernet draws random numbers, which the host does."""
-        return False
+    def can_be_compiled(self) -> bool:
+        """Whether torch.compile takes a pass of the supernet as one graph."""
+        return True
 
     def option_mistakes(self, options: SupernetOptions) -> Iterator[str]:
         """One line per option that the supernet can have, but not with these settings of the space."""

@@ -57,10 +57,11 @@ def alignment_gradient(
         gradients = reduced_gradient(objective, [tables], 1 + len(supernet.sum_names), collectives.sum_).gradients[0]
     direction = torch.cat([cosine_gradient(part).flatten() for part in tables.views(gradients)])
     norm = torch.linalg.vector_norm(direction)
-    step = torch.where(norm > 0, alignment.radius / norm, 0.0)
+    # Only an exact zero is masked: a norm that is not finite must reach the check for finite values.
+    step = torch.where(norm == 0, 0.0, alignment.radius / norm)
     difference = _weight_difference(weights, tables, objective, direction * step)
     collectives.sum_(difference)
-    return torch.where(norm > 0, difference * (alignment.strength / (2 * step)), 0.0)
+    return torch.where(norm == 0, 0.0, difference * (alignment.strength / (2 * step)))
 
 
 def cosine_gradient(gradients_LEK: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from ray_darts.data.batch import Draws, generator
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import Edge, ParameterGroup, SpaceLayout
-from ray_darts.protocols.method import Method, Progress, TrainingLoss
+from ray_darts.protocols.method import EDGES, Method, Progress, TrainingLoss
 from ray_darts.search.projection import Projection, Score
 from ray_darts.tasks.flat import FlatVector
 
@@ -85,8 +85,13 @@ class Architecture:
         return Draws(self._seed, f"architecture.{stream}", index, 0, 1, 1)
 
 
-def one_hot_mixing(layout: SpaceLayout, genotype: Genotype, like: Tensor) -> dict[str, Tensor]:
-    """{cell: [edges, operations]}: 1 for the operation of each kept edge, else 0; with device and dtype of `like`."""
+def one_hot_mixing(
+    layout: SpaceLayout, genotype: Genotype, like: Tensor, *, with_edges: bool = False
+) -> dict[str, Tensor]:
+    """{cell: [edges, operations]}: 1 for the operation of each kept edge, else 0; with device and dtype of `like`.
+
+    `with_edges`: also {`edges.<cell>`: [edges]}, for supernets in which a part of the channels bypasses the operations.
+    """
     mixing = {}
     for cell in layout.cells:
         rows = {edge: row for row, edge in enumerate(cell.edges)}
@@ -96,6 +101,8 @@ def one_hot_mixing(layout: SpaceLayout, genotype: Genotype, like: Tensor) -> dic
                 edge = Edge(source, cell.num_inputs + node)
                 table[rows[edge], cell.operations.index(operation)] = 1.0
         mixing[cell.name] = table.to(device=like.device, dtype=like.dtype)
+        if with_edges:
+            mixing[EDGES + cell.name] = mixing[cell.name].sum(dim=1)
     return mixing
 
 

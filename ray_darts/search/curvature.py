@@ -38,7 +38,11 @@ def dominant_eigenvalue(step: BilevelStep, batch: Batch, progress: Progress, ite
         else:  # the graphs of all micro-batches together are too large
             product = _repeated_product(step, objective)
         found = lanczos(product, step.alphas.vector, iterations)
-    return found + step.config.alphas.weight_decay
+    # That of rank 0: on other machines the last bits may differ, and all ranks must decide alike.
+    own = found if step.collectives.shard.rank == 0 else 0.0
+    value = torch.tensor([own], dtype=torch.float64, device=step.device)
+    step.collectives.sum_(value)
+    return float(value) + step.config.alphas.weight_decay
 
 
 def lanczos(product: Callable[[Tensor], Tensor], like: Tensor, iterations: int) -> float:

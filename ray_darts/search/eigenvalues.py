@@ -22,7 +22,7 @@ class EigenvalueWatch:
 
     def observe(self, epoch: int, value: float) -> tuple[int, float] | None:
         """Add the eigenvalue of an epoch that is due; return (the epoch at which a collapse began, the ratio of the
-        means), or None where there is none."""
+        means), or None where there is none. As in the published code, the ratio of two negative means counts, too."""
         rule, values = self.rule, self._values
         values.append(value)
         begun = epoch - rule.steps_back

@@ -13,7 +13,7 @@ import torch
 
 from ray_darts.config import SearchConfig
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.protocols.method import Order
+from ray_darts.protocols.method import Order, Progress
 from ray_darts.search.step import ONLY_STEP, BilevelStep
 from ray_darts.spaces.build import build_supernet
 from ray_darts.spaces.planned_device import planned_for
@@ -24,6 +24,9 @@ from ray_darts.tasks.meta_calls import META
 from ray_darts.tasks.precision import parameter_dtype
 
 logger = logging.getLogger(__name__)
+
+_MIDDLE = Progress(step=1, total_steps=2, epoch=1, epochs=2)
+"""What a method does from its second epoch on is counted, too."""
 
 _CPU = torch.device("cpu")
 
@@ -76,7 +79,7 @@ def count_step(
         call = caller(device)
         counter = OperatorCounter(call)
         with counter:
-            step.step_(train, validation, config.weights.learning_rate)
+            step.step_(train, validation, config.weights.learning_rate, progress=_MIDDLE)
         carry = step.supernet.initial_carry(train.num_samples, device)
         objective = step.objective("training", train, carry, Pass.WEIGHT, ONLY_STEP)
         with OperatorCounter(call):

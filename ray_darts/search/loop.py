@@ -226,7 +226,9 @@ class SearchLoop(TaskLoop):
         mixed = self._evaluate(by_batch=True)
         if not mixed[-1]:  # fewer samples than two for each rank
             return {}
-        discrete = self._evaluate(one_hot_mixing(self.layout, genotype, self.bilevel.alphas.vector), by_batch=True)
+        partial = self.config.method.supernet_options.partial_channels > 1
+        alone = one_hot_mixing(self.layout, genotype, self.bilevel.alphas.vector, with_edges=partial)
+        discrete = self._evaluate(alone, by_batch=True)
         summarise = self.supernet.summarise
         return {**summarise(mixed, "validation_mixed"), **summarise(discrete, "validation_discrete")}
 

@@ -152,7 +152,8 @@ class CollapseWatch:
     def _half_skips(self, epoch: int, seen: Decoding) -> Iterator[str]:
         """What is true of cells of which at least half are skips; counts from which epoch on."""
         for cell in self._layout.cells:
-            kept, skips = cell.num_kept, seen.skips[cell.name]
+            kept = sum(len(node) for node in seen.genotype.cell(cell.name).nodes)
+            skips = seen.skips[cell.name]
             if skips < math.ceil(kept / 2):
                 self._since.pop(cell.name, None)
                 continue

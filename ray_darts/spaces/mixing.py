@@ -84,7 +84,7 @@ def cell_mixtures(
 ) -> dict[str, Iterator[CellMixture]]:
     """{cell: the mixtures of its kind of cells, layer by layer}: one and the same for all, or a table for each.
 
-    `skips_zeros`: the host reads once which weights are 0 (on the meta device it cannot).
+    `skips_zeros`: the host reads once which weights are 0.
     """
     edges: dict[str, Tensor] = {}
     tables: dict[str, list[Tensor]] = {}
@@ -122,9 +122,7 @@ def _active_choices(cell: CellLayout) -> tuple[tuple[int, ...], ...]:
 def _active(tables: Mapping[str, Sequence[Tensor]]) -> dict[str, list[tuple[tuple[int, ...], ...] | None]]:
     """{cell: per table, per edge the columns whose weight is not 0}, read from the device once."""
     flags = torch.cat([table.detach().flatten() for each in tables.values() for table in each]).ne(0)
-    if flags.is_meta:
-        return {}
-    host: list[bool] = flags.tolist()
+    host: list[bool] = _in_turn(tables) if flags.is_meta else flags.tolist()
     place = 0
     active: dict[str, list[tuple[tuple[int, ...], ...] | None]] = {name: [] for name in tables}
     for name, each in tables.items():
@@ -134,6 +132,17 @@ def _active(tables: Mapping[str, Sequence[Tensor]]) -> dict[str, list[tuple[tupl
             active[name].append(tuple(tuple(column for column, flag in enumerate(row) if flag) for row in rows))
             place += height * width
     return active
+
+
+def _in_turn(tables: Mapping[str, Sequence[Tensor]]) -> list[bool]:
+    """One operation per edge, each in its turn: what is counted on the meta device, which has no values."""
+    return [
+        column == row % table.shape[1]
+        for each in tables.values()
+        for table in each
+        for row in range(table.shape[0])
+        for column in range(table.shape[1])
+    ]
 
 
 def bypass(

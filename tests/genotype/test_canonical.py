@@ -176,3 +176,17 @@ def test_a_digest_names_one_genotype() -> None:
     assert digest == genotype_digest(Genotype.from_json(genotype(BASE).to_json()))
     assert canonical(genotype(BASE)) == canonical(genotype(turned))
     assert digest != genotype_digest(genotype(turned))
+
+
+def test_nodes_without_inputs_do_not_count() -> None:
+    """A chain of two operations in a cell of four nodes, on whichever nodes it lies."""
+    chain = (Connection("a", 0),), (Connection("b", 2),)
+    whole = CellGenotype("cell", 2, chain, (2, 3))
+    texts = {canonical(genotype(whole))}
+    for first, second in itertools.combinations(range(4), 2):
+        nodes: list[tuple[Connection, ...]] = [()] * 4
+        nodes[first], nodes[second] = (Connection("a", 0),), (Connection("b", 2 + first),)
+        texts.add(canonical(genotype(CellGenotype("cell", 2, tuple(nodes), (2 + first, 2 + second)))))
+    assert len(texts) == 1
+    other = CellGenotype("cell", 2, ((), (Connection("b", 0),), (), (Connection("b", 3),)), (3, 5))
+    assert canonical(genotype(other)) not in texts

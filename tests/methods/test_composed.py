@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -27,6 +28,13 @@ COMPOSED = [name for name in BUILT_IN["method"] if name != "random"]
 SMALL = SpaceLayout(
     "small", (CellLayout("cell", 2, 2, ("none", "a", "b"), 2),), "a", frozenset({"a"}), may_keep_fewer=True
 )
+
+
+def edges_of(preset: str) -> str:
+    """An override that gives every edge of a preset two operations."""
+    cells = load_config(preset).layout().cells
+    rows = {cell.name: [["skip_connect", "sep_conv_3x3"]] * len(cell.edges) for cell in cells}
+    return "space.edge_operations={" + ", ".join(f"{name} = {json.dumps(row)}" for name, row in rows.items()) + "}"
 
 
 @pytest.mark.parametrize("name", COMPOSED)
@@ -73,7 +81,12 @@ def test_every_method_has_a_digest_of_its_own() -> None:
             ['operation.compile=["training"]', "method.kind=darts", "method.skip_dropout.rate=0.1"],
             "whose masks the host",
         ),
-        (['operation.compile=["training"]', 'space.operations=["noise","skip_connect"]'], "draws random numbers"),
+        (['operation.compile=["training"]', 'space.operations=["noise","skip_connect"]'], "are not compiled"),
+        (
+            ["method.kind=fair-darts", "method.partial_channels.parts=2"],
+            r"set relaxation\.keep_above = 0 or partial_channels\.edge_weights = false",
+        ),
+        (['operation.compile=["training"]', "method.kind=darts", edges_of("digits")], "not compiled"),
         (["method.kind=pc-darts", "method.warmup=1"], "less than 1"),
         (["method.kind=darts", "method.edge_weights=true"], "edge_weights"),
     ],
@@ -99,6 +112,9 @@ def test_a_threshold_needs_a_space_that_may_keep_fewer_edges() -> None:
     with pytest.raises(ConfigError, match=r"set method\.relaxation\.keep_above = 0"):
         load_config("sotu", overrides=["method.kind=fair-darts"])
     load_config("sotu", overrides=["method.kind=fair-darts", "method.relaxation.keep_above=0"])
+    some = 'space.operations=["skip_connect","nor_conv_3x3"]'
+    with pytest.raises(ConfigError, match="of which none is `none`"):
+        load_config("nasbench201-digits", overrides=["method.kind=fair-darts", some])
 
 
 def test_betas_are_a_softmax_over_each_nodes_edges_and_weight_the_decoding() -> None:
@@ -173,6 +189,7 @@ def test_warm_up_ends_after_its_part_of_the_epochs() -> None:
     moves = [PcDarts().moves_alphas(at(epoch, 50)) for epoch in range(50)]
     assert moves == [False] * 15 + [True] * 35
     assert all(Gdas().moves_alphas(at(epoch, 3)) for epoch in range(3))
+    assert [PcDarts(warmup=0.29).moves_alphas(at(epoch, 100)) for epoch in (28, 29)] == [False, True], "0.29 * 100 < 29"
 
 
 def test_the_auxiliary_skip_fades_and_is_not_decoded() -> None:

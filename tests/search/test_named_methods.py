@@ -19,6 +19,8 @@ from ray_darts.methods.composed import Composed
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order, Progress
 from ray_darts.protocols.registry import BUILT_IN
+from ray_darts.search.architecture import one_hot_mixing
+from ray_darts.search.footprint import measure_footprint
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.supernet import Pass, Supernet
 from ray_darts.tasks.collectives import Collectives, SingleRank
@@ -163,10 +165,10 @@ def test_a_search_resumed_from_any_commit_has_the_same_bits(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_whole_step_at_full_size_reads_nothing_back(name: str) -> None:
-    """But for the chosen operations, which the meta device cannot read: there all are computed."""
+    """But for the chosen operations: on the meta device each edge has another one in its turn."""
     config = load_config("cifar10", overrides=[f"method.kind={name}", "space.layers=3", "space.nodes=2"])
     step = meta_step(config, DataFacts(10, 3, 32), config.method.orders[-1])
-    step.step_(image_batch(32, 64, "train"), image_batch(32, 64, "validation"), 0.025)
+    step.step_(image_batch(32, 64, "train"), image_batch(32, 64, "validation"), 0.025, progress=MIDDLE)
     assert step.alphas.vector.device == META
 
 
@@ -204,3 +206,55 @@ def test_a_penalty_counts_once_however_many_micro_batches() -> None:
         assert penalty is not None
         wanted = torch.cat([g.flatten() for g in torch.autograd.grad(penalty, list(tables.values()))])
         torch.testing.assert_close(found["beta-darts"] - found["darts"], wanted, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["darts", "sdarts-rs", "sdarts-adv"])
+def test_the_weight_step_descends_the_disturbed_training_loss(name: str) -> None:
+    config = config_of(name)
+    step = tiny_loop(config, "first", SingleRank()).bilevel
+    train, validation = tiny_data(config).bilevel_batches(0, 0, SingleRank().shard, CPU)
+    leaves = as_leaves({f"inner.{name}": tensor for name, tensor in step.weights.tensors.items()})
+    mixing = {cell: table.detach() for cell, table in step.architecture.mixing("weight", MIDDLE.step, MIDDLE).items()}
+    disturbance = step.disturbance(train, Pass.WEIGHT, MIDDLE)
+    assert (disturbance is None) == (name == "darts")
+    if disturbance is not None:
+        assert max(float(delta.abs().max()) for delta in disturbance.values()) > 0.01
+        mixing = dict(config.method.disturbed(mixing, disturbance))
+    loss = functional_call(AsModule(step.supernet), leaves, (train, mixing))
+    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    pairs = zip(leaves.values(), found, strict=True)
+    gradients = [torch.zeros_like(leaf) if g is None else g for leaf, g in pairs]
+    norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+    assert config.weights.clip is not None
+    scale = float((config.weights.clip / norm).clamp(max=1))
+    start = step.weights.vector.clone()
+    step.step_(train, validation, 0.1, move_alphas=False, progress=MIDDLE)
+    before, after = step.weights.views(start), step.weights.views(step.weights.vector)
+    for w, moved, gradient in zip(before, after, gradients, strict=True):
+        wanted = w - 0.1 * (scale * gradient + config.weights.weight_decay * w)
+        torch.testing.assert_close(moved, wanted, rtol=0, atol=1e-12)
+
+
+def test_the_gap_of_discretising_partial_channels_is_that_of_the_kept_edges_alone() -> None:
+    config = config_of("pc-darts")
+    loop = tiny_loop(config, "first", SingleRank())
+    loop.run(Remembering())
+    genotype = loop._watch.genotype
+    assert genotype is not None
+    alone = one_hot_mixing(loop.layout, genotype, loop.bilevel.alphas.vector, with_edges=True)
+    assert [int(alone[f"edges.{cell.name}"].sum()) for cell in loop.layout.cells] == [4, 4]
+    plain = {name: table for name, table in alone.items() if not name.startswith("edges.")}
+    totals = [loop._evaluate(mixing, by_batch=True) for mixing in (alone, plain)]
+    found = loop._discrete()["validation_discrete_loss"]
+    losses = [loop.supernet.summarise(total, "x")["x_loss"] for total in totals]
+    assert found == losses[0]
+    assert abs(losses[0] - losses[1]) > 1e-3, "the channels that bypass dropped edges count there"
+
+
+def test_a_dry_run_counts_what_a_method_adds_or_leaves_out() -> None:
+    flops = {}
+    for name in ("darts", "lambda-darts", "gdas"):
+        config = load_config("cifar10", overrides=[f"method.kind={name}", "space.layers=3", "space.nodes=2"])
+        flops[name] = measure_footprint(config, DataFacts(10, 3, 32), "first", "cpu").flops
+    assert flops["lambda-darts"] > 1.5 * flops["darts"]
+    assert flops["gdas"] < 0.5 * flops["darts"]

@@ -9,6 +9,7 @@ import pytest
 from ray_darts.config.watch import EigenvalueRule, WatchSettings
 from ray_darts.errors import NonFiniteAlphas
 from ray_darts.methods.darts import Darts
+from ray_darts.methods.named import FairDarts
 from ray_darts.search.watch import CollapseWatch
 from ray_darts.spaces.convolutional.space import convolutional_layout
 
@@ -150,3 +151,14 @@ def test_a_grown_eigenvalue_only_warns_where_that_is_the_action() -> None:
 def test_an_action_without_a_limit_is_refused() -> None:
     with pytest.raises(ValueError, match="action 'stop' without a limit"):
         WatchSettings(action="stop")
+
+
+def test_half_of_the_edges_that_a_cell_keeps_is_counted_where_it_keeps_few() -> None:
+    """One strong edge in each cell, a skip connection: FairDARTS keeps it alone."""
+    flat = []
+    for cell in LAYOUT.cells:
+        for edge in range(len(cell.edges)):
+            flat += [9.0 if name == "skip_connect" and edge == 0 else -9.0 for name in cell.operations]
+    _, warning = CollapseWatch(LAYOUT, FairDarts(), None).observe(0, 10, flat, 0.5)
+    assert warning is not None
+    assert "1 of the 1 kept edges of the normal cell are skip_connect" in warning
