@@ -12,7 +12,9 @@ from pydantic import Field, JsonValue
 from ray_darts.artifacts.experiment import check_same, read_experiment, register_run
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.config import SearchConfig
+from ray_darts.config.kinds import read_method
 from ray_darts.config.search import SearchSettings, WeightOptimiser
+from ray_darts.config.watch import WatchSettings
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.text.dataset import Text
 from ray_darts.errors import ConfigError, CorruptObject
@@ -114,20 +116,25 @@ def test_an_experiment_from_before_a_setting_continues_at_its_default_only(
 
 def _without_added(identity: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """Fields that came after the first release are left out of an identity at their default."""
-    data = identity["data"]
-    assert isinstance(data, dict)
-    return identity | {"data": {name: value for name, value in data.items() if name not in Images.ADDED | Text.ADDED}}
+    added = Images.ADDED | Text.ADDED | ConvolutionalSpace.ADDED
+    sections = {"data": identity["data"], "space": identity["space"]}
+    kept = {
+        section: {name: value for name, value in values.items() if name not in added}
+        for section, values in sections.items()
+        if isinstance(values, dict)
+    }
+    return identity | kept
 
 
 def test_default_identities_have_the_same_kinds_and_every_field() -> None:
     config = tiny_config()
-    method = {"method": {"kind": "darts"}}
+    later = {"method": read_method().model_dump(mode="json"), "watch": WatchSettings().model_dump(mode="json")}
     defaults = config.identity_defaults()
-    assert _without_added(defaults) == SearchConfig().identity() | method
+    assert _without_added(defaults) == SearchConfig().identity() | later
     recurrent = SearchConfig.model_validate({"space": {"kind": "recurrent"}, "data": {"kind": "text"}})
-    assert _without_added(recurrent.identity_defaults()) == recurrent.identity() | method
+    assert _without_added(recurrent.identity_defaults()) == recurrent.identity() | later
     assert TINY, "the tiny config differs from the defaults"
-    assert defaults != config.identity() | method
+    assert defaults != config.identity() | later
 
 
 def test_an_experiment_whose_space_has_reordered_its_operations_is_refused(

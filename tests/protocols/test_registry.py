@@ -70,7 +70,7 @@ def test_a_plugin_of_the_working_directory_registers_an_operation(here: Path) ->
     assert str(here) not in sys.path, "the working directory is on the import path only while plugins are loaded"
     space = ConvolutionalSpace(operations=("none", "skip_connect", "blur"))
     assert space.layout().parameter_free == {"skip_connect"}
-    wrong = "unknown sharpen; known are none, .*dil_conv_5x5, blur; one of your own needs `plugins"
+    wrong = "unknown sharpen; known are none, .*dil_conv_5x5, noise, blur; one of your own needs `plugins"
     with pytest.raises(ValueError, match=wrong):
         ConvolutionalSpace(operations=("none", "skip_connect", "sharpen"))
 
