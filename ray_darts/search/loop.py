@@ -137,6 +137,7 @@ class SearchLoop(TaskLoop):
         if target is not None:
             load_tensors_(self.bilevel, self._returns.go_back(target, self.epoch))
             self._watch.rolled_back()
+            self._returns.keep_only(self._watch.states_to_keep())
             self._follow_returns_()
         self.bilevel.totals.zero_()
 
@@ -183,9 +184,10 @@ class SearchLoop(TaskLoop):
         if eigenvalue is not None:
             quality["validation_eigenvalue"] = eigenvalue
         seen, warning = self._watch.observe(self._search_epoch, self.step, flat, ranking, eigenvalue)
-        keep = self._watch.states_to_keep() if self._watch.roll_back_to is None else frozenset()
-        self._returns.keep(keep, self._search_epoch, lambda: gather_tensors(self.bilevel))
-        if self._watch.roll_back_to is not None:
+        if self._watch.roll_back_to is None:
+            keep = self._watch.states_to_keep()
+            self._returns.keep(keep, self._search_epoch, lambda: gather_tensors(self.bilevel))
+        else:
             warning = f"{warning}, with {self._returns.next_decay()}"
         if self._watch.collapsed or self.epoch + 1 == self._epochs:
             quality |= self._discrete()

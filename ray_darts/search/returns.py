@@ -28,10 +28,12 @@ class Returns:
 
     def keep(self, epochs: frozenset[int], now: int, gather: Callable[[], Arrays]) -> None:
         """Keep the states of the ends of these epochs, of which `now` may be one; every rank calls."""
-        if not epochs:
-            return
         if now in epochs and now not in self._states:
             self._states[now] = {name: np.array(array) for name, array in gather().items()}
+        self.keep_only(epochs)
+
+    def keep_only(self, epochs: frozenset[int]) -> None:
+        """Forget the states of other epochs."""
         self._states = {epoch: state for epoch, state in self._states.items() if epoch in epochs}
 
     def next_decay(self) -> str:
@@ -42,7 +44,6 @@ class Returns:
         """The state of the end of the schedule's epoch `target`; `epoch`: of the log, which begins now."""
         self.num_epochs = epoch - target - 1
         self.weight_decay = self._stronger()
-        self._states = {kept: state for kept, state in self._states.items() if kept <= target}
         return self._states[target]
 
     def _stronger(self) -> float:

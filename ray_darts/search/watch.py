@@ -82,6 +82,9 @@ class CollapseWatch:
         """The state is that of the end of the epoch `roll_back_to`: forget what came after."""
         assert self.roll_back_to is not None
         self.num_roll_backs += 1
+        self._sound_epoch = min(self._sound_epoch, self.roll_back_to)
+        if self.roll_back_to in self._history:
+            self._take_from_history(self.roll_back_to)
         if self._eigenvalues is not None:
             self._eigenvalues.forget_after(self.roll_back_to)
         self._history = {epoch: kept for epoch, kept in self._history.items() if epoch <= self.roll_back_to}
@@ -193,9 +196,13 @@ class CollapseWatch:
             self.roll_back_to = begun
             return f"{text}: the search goes back to the end of epoch {begun}"
         self.collapsed, self.ended_on = True, "the eigenvalue"
-        kept, self.genotype_step, self.metric = self._history[begun]
-        self.genotype = Genotype.from_json(kept, self._layout)
+        self._take_from_history(begun)
         return f"{text}: the search ends with the genotype of step {self.genotype_step}"
+
+    def _take_from_history(self, epoch: int) -> None:
+        """Make the genotype of an earlier epoch the one to end with."""
+        kept, self.genotype_step, self.metric = self._history[epoch]
+        self.genotype = Genotype.from_json(kept, self._layout)
 
     def answer(self, ranking: Ranking) -> dict[str, JsonValue]:
         """The result of a finished search, JSON-able: genotype, the step of its alphas, the interim metric."""

@@ -86,6 +86,7 @@ def test_a_checkpoint_holds_the_states_to_go_back_to_until_there_is_no_further_t
     kept = [{name.split("/")[1] for name in s.tensors if name.startswith("kept/")} for s in sink.snapshots]
     by_step = {snapshot.step: epochs for snapshot, epochs in zip(sink.snapshots, kept, strict=True)}
     assert (by_step[2], by_step[3], by_step[6]) == (set(), {"0"}, {"0"})
+    assert (by_step[9], by_step[12]) == (set(), set()), "after the last return"
 
 
 def test_grown_eigenvalues_take_a_search_back_to_where_the_growth_began() -> None:

@@ -162,3 +162,19 @@ def test_half_of_the_edges_that_a_cell_keeps_is_counted_where_it_keeps_few() -> 
     _, warning = CollapseWatch(LAYOUT, FairDarts(), None).observe(0, 10, flat, 0.5)
     assert warning is not None
     assert "1 of the 1 kept edges of the normal cell are skip_connect" in warning
+
+
+def test_a_search_that_went_back_by_eigenvalues_never_goes_to_what_it_has_taken_back() -> None:
+    rule = EigenvalueRule(every_epochs=1, window=1, delta=2, start_epoch=0)
+    settings = WatchSettings(action="roll_back", roll_backs=2, parameter_free=4, eigenvalue=rule)
+    watch = CollapseWatch(LAYOUT, Darts(), None, settings)
+    for epoch, (name, value) in enumerate([("sep_conv_3x3", 1.0), ("sep_conv_5x5", 1.0), ("dil_conv_3x3", 2.0)]):
+        watch.observe(epoch, 10 * epoch, alphas(name), epoch / 10, value)
+    assert watch.roll_back_to == 0, "the eigenvalue grew"
+    watch.rolled_back()
+    assert watch.states_to_keep() == {0}
+    watch.observe(1, 30, alphas("max_pool_3x3"), 0.5, 1.0)
+    assert watch.roll_back_to == 0, "epochs 1 and 2 were sound, and are taken back"
+    watch.rolled_back()
+    watch.observe(1, 40, alphas("max_pool_3x3"), 0.5, 1.0)
+    assert (watch.collapsed, watch.genotype_step, watch.metric) == (True, 0, 0.0), "the genotype of epoch 0"
