@@ -63,13 +63,8 @@ class Draws:
         there. With `batch_dim = None` all ranks get the whole mask. Pure: equal calls return equal masks, so the passes
         at w, w', w+ and w- use the same mask.
         """
-        whole = list(shape)
-        if batch_dim is not None:
-            whole[batch_dim] = self.total
-        kept = self.generator(name).random(whole, dtype=np.float32) < keep
-        if batch_dim is not None:
-            kept = np.take(kept, range(self.start, self.stop), axis=batch_dim)
-        return to_device(torch.from_numpy(kept), like.device).to(like.dtype) / keep
+        kept = self.generator(name).random(self._whole(shape, batch_dim), dtype=np.float32) < keep
+        return self._own_part(kept, batch_dim, like) / keep
 
     def normal(self, name: str, shape: Sequence[int], *, batch_dim: int, like: Tensor) -> Tensor:
         """Return standard normal numbers on the device and with the dtype of `like`.
@@ -85,15 +80,18 @@ class Draws:
         drawn = self.generator(name).random(self._whole(shape, batch_dim), dtype=np.float32)
         return self._own_part(drawn, batch_dim, like)
 
-    def _whole(self, shape: Sequence[int], batch_dim: int) -> list[int]:
+    def _whole(self, shape: Sequence[int], batch_dim: int | None) -> list[int]:
         """The shape for the global batch."""
         whole = list(shape)
-        whole[batch_dim] = self.total
+        if batch_dim is not None:
+            whole[batch_dim] = self.total
         return whole
 
-    def _own_part(self, drawn: NDArray[np.float32], batch_dim: int, like: Tensor) -> Tensor:
-        own = np.take(drawn, range(self.start, self.stop), axis=batch_dim)
-        return to_device(torch.from_numpy(own), like.device).to(like.dtype)
+    def _own_part(self, drawn: NDArray[np.generic], batch_dim: int | None, like: Tensor) -> Tensor:
+        """This shard's part, on the device and with the dtype of `like`."""
+        if batch_dim is not None:
+            drawn = np.take(drawn, range(self.start, self.stop), axis=batch_dim)
+        return to_device(torch.from_numpy(drawn), like.device).to(like.dtype)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Suffixes: E edges, K operations.
 from __future__ import annotations
 
 import abc
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,6 +20,7 @@ from ray_darts.protocols.method import Progress
 from ray_darts.protocols.settings import KindSettings
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from ray_darts.data.batch import Draws
@@ -199,18 +201,30 @@ def _concentrations(alphas_EK: Tensor) -> Tensor:
 
 def masked(cell: CellLayout, table_EK: Tensor, value: float) -> Tensor:
     """`table_EK` with `value` at the operations that an edge has not."""
-    import torch
-
     if cell.allowed is None:
         return table_EK
-    return table_EK.masked_fill(~torch.tensor(cell.allowed, device=table_EK.device), value)
+    return table_EK.masked_fill(_lacking(cell, table_EK.device), value)
+
+
+@functools.cache
+def _lacking(cell: CellLayout, device: torch.device) -> Tensor:
+    """[E, K]: which operations an edge has not; made once, as every pass needs it."""
+    import torch
+
+    return ~torch.tensor(cell.allowed, device=device)
 
 
 def chosen(cell: CellLayout, table_EK: Tensor) -> Tensor:
     """The entries of the operations that the edges have, flat."""
-    import torch
-
     if cell.allowed is None:
         return table_EK.flatten()
-    flat = [place for place, has in enumerate(each for row in cell.allowed for each in row) if has]
-    return table_EK.flatten()[torch.tensor(flat, device=table_EK.device)]
+    return table_EK.flatten()[_places(cell, table_EK.device)]
+
+
+@functools.cache
+def _places(cell: CellLayout, device: torch.device) -> Tensor:
+    """Where the operations that the edges have lie in [E * K]; as numbers, since a mask would be read by the host."""
+    import torch
+
+    assert cell.allowed is not None
+    return torch.tensor([place for place, has in enumerate(sum(cell.allowed, ())) if has], device=device)

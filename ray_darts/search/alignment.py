@@ -1,4 +1,4 @@
-"""Aligns the layers of a supernet: the gradient by which Lambda-DARTS adds to that of the weight step
+"""Aligns the layers of a supernet: the gradient that Lambda-DARTS adds to that of the weight step
 (arXiv:2210.07998, section 4).
 
 Weight sharing lets cells of one kind pull the shared alphas apart; the weights are trained to make the gradients of

@@ -6,7 +6,7 @@ the end. Products are sums over ranks, as every gradient is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -102,12 +102,12 @@ def _repeated_product(step: BilevelStep, objective: Objective) -> Callable[[Tens
     return product
 
 
-def _product(step: BilevelStep, gradients: object, vector: Tensor) -> Tensor:
+def _product(step: BilevelStep, gradients: Iterable[Sequence[Tensor | None]], vector: Tensor) -> Tensor:
     """The Hessian times `vector` [num_alphas], summed over micro-batches and ranks."""
     alphas = step.alphas
     buffer = ReductionBuffer([alphas], 0)
     parts = alphas.views(vector)
-    for one in gradients:  # type: ignore[attr-defined]
+    for one in gradients:
         inner = torch.stack([(g * part).sum() for g, part in zip(one, parts, strict=True) if g is not None]).sum()
         if inner.requires_grad:
             tensors = list(alphas.tensors.values())

@@ -20,6 +20,9 @@ from ray_darts.spaces.kernel import Kernel
 MomentsReducer = Callable[[Tensor], Tensor]
 """Sum of a flat vector over ranks, differentiable as often as the loss is; every rank calls it in the same order."""
 
+Normalise = Callable[[Sequence["Norm"], Sequence[Tensor]], list[Tensor]]
+"""`normalise` with its policy bound."""
+
 _REDUCED = (torch.bfloat16, torch.float16)
 
 

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ray_darts.genotype.genotype import NONE
-from ray_darts.spaces.batch_norm import BatchNorm, Norm
-from ray_darts.spaces.convolutional.branches import Normalise
+from ray_darts.spaces.batch_norm import BatchNorm, Norm, Normalise
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, StackedReduce, StackedStage, halve
 from ray_darts.spaces.convolutional.separable import separable
 from ray_darts.spaces.convolutional.space import NOISE, SKIP

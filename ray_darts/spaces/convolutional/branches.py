@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ray_darts.spaces.batch_norm import BatchNorm, Norm
+from ray_darts.spaces.batch_norm import BatchNorm, Norm, Normalise
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, StackedStage
 from ray_darts.spaces.convolutional.separable import depthwise, separable
 from ray_darts.spaces.kernel import Kernel
@@ -23,9 +23,6 @@ from ray_darts.spaces.mixing import EdgeGroup, add_up
 
 NARROW = 8
 """Fewer channels than a vector unit takes at once: on CPUs `by_source` is faster than `separate`."""
-
-Normalise = Callable[[Sequence[Norm], Sequence[Tensor]], list[Tensor]]
-"""`batch_norm.normalise` with its policy bound."""
 
 
 @dataclass(frozen=True)

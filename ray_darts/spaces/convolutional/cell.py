@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from ray_darts.genotype.layout import CellLayout
 from ray_darts.protocols.registry import find_operation
-from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise
+from ray_darts.spaces.batch_norm import BatchNorm, Norm, Normalise, normalise
 from ray_darts.spaces.convolutional.active import ActiveOperations
-from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normalise, Normed, group_branches
+from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normed, group_branches
 from ray_darts.spaces.convolutional.operations import (
     CONVOLUTIONS,
     ReluConvBn,

@@ -9,7 +9,7 @@ Suffixes: N samples, C channels, H W pixels, E edges sorted by source, K operati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import count
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ray_darts.genotype.layout import CellLayout
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import NO_OPTIONS, SupernetOptions
-from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise, use_kernel
+from ray_darts.spaces.batch_norm import BatchNorm, Norm, Normalise, normalise, use_kernel
 from ray_darts.spaces.classification import ClassifyingSupernet
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.layers import convolution_weight, pool
@@ -39,9 +39,6 @@ from ray_darts.spaces.nasbench201.operations import AVERAGE_POOL, CONVOLUTIONS
 from ray_darts.spaces.nasbench201.skeleton import Skeleton
 from ray_darts.spaces.nasbench201.space import SKIP, NasBench201Space
 from ray_darts.spaces.supernet import MixingWeights
-
-Normalise = Callable[[Sequence[Norm], Sequence[Tensor]], list[Tensor]]
-"""`batch_norm.normalise` with its policy bound."""
 
 
 class StackedConvolution(nn.Module):
