@@ -12,6 +12,7 @@ from ray_darts.config.operation import OperationSettings
 from ray_darts.config.run import RunConfig, defaults_of
 from ray_darts.config.search import AlphaOptimiser, SearchSettings, WeightOptimiser
 from ray_darts.config.selection import SelectionSettings
+from ray_darts.config.stages import Stage, filled, mistakes_in
 from ray_darts.config.training import TrainingConfig
 from ray_darts.config.watch import WatchSettings
 from ray_darts.errors import ConfigError
@@ -21,6 +22,8 @@ from ray_darts.protocols.space import Space
 
 _SELECTION_RUNS_PER_START = 16
 """Short trainings that one worker group does at least: a start of Ray costs more than one of them on small data."""
+
+_MOST_STAGES = 100
 
 if TYPE_CHECKING:
     from ray_darts.genotype.layout import SpaceLayout
@@ -43,6 +46,7 @@ class SearchConfig(RunConfig):
     alphas: AlphaOptimiser = Field(default_factory=AlphaOptimiser)
     search: SearchSettings = Field(default_factory=SearchSettings)
     watch: WatchSettings = Field(default_factory=WatchSettings)
+    stages: tuple[Stage, ...] = Field((), max_length=_MOST_STAGES, description="absent: the search has one")
     selection: SelectionSettings | None = None
 
     @model_validator(mode="after")
@@ -75,9 +79,48 @@ class SearchConfig(RunConfig):
             )
         if passes and self.search.batch_norm == "sync":
             yield "operation.compile needs search.batch_norm 'local': collectives inside a pass are not compiled"
+        if passes and any(stage.operations_kept is not None for stage in self.stages):
+            yield "stages.operations_kept is computed edge by edge, which is not compiled: set operation.compile = []"
 
     def method_mistakes(self) -> Iterator[str]:
         """Conflicts of the method with the other sections."""
+        if not self.stages or not self.method.orders:
+            yield from self._mistakes_of_method()
+            return
+        most = max(len(names) for cell in self.layout().cells for names in cell.operations_by_edge)
+        yield from mistakes_in(self.stages, self.search.epochs, most)
+        yield from self._mistakes_of_stages()
+        if self.watch.action == "roll_back":
+            yield (
+                "watch.action 'roll_back' beside stages, whose networks differ: set watch.action = 'stop', or leave "
+                "the stages out"
+            )
+
+    def _mistakes_of_stages(self) -> Iterator[str]:
+        """Conflicts that a stage has with the other sections; of each text the first stage that has it."""
+        seen: set[str] = set()
+        for index, stage in enumerate(self.stages):
+            try:
+                staged = self.at_stage(index)
+                found = [*staged.space.mistakes(staged.data, staged.search), *staged._mistakes_of_method()]
+            except ValidationError as error:
+                found = mistakes_of(error)
+            except ConfigError as error:
+                found = [str(error)]
+            else:
+                if staged.method.groups(staged.layout()) != self.method.groups(self.layout()):
+                    found.append(
+                        "the architecture parameters would be others: set method.partial_channels.edge_weights = false"
+                    )
+            if self.search.alpha_warmup_epochs >= stage.epochs:
+                found.append(
+                    f"epochs {stage.epochs}, but search.alpha_warmup_epochs {self.search.alpha_warmup_epochs} of every "
+                    "stage leave the alphas frozen: make the stage longer or the warm-up shorter"
+                )
+            yield from (f"stages[{index}]: {text}" for text in found if text not in seen)
+            seen.update(found)
+
+    def _mistakes_of_method(self) -> Iterator[str]:
         space, options = self.space, self.method.supernet_options
         for name in sorted(options.needed - space.supernet_options):
             yield f"the method {self.method.kind} needs {name}, which the supernet of the {space.kind} space has not"
@@ -157,6 +200,25 @@ class SearchConfig(RunConfig):
         """Those of the space."""
         self.space.check_operations()
 
+    @property
+    def filled_stages(self) -> tuple[Stage, ...]:
+        """At least one; what is absent in one is that of the stage before."""
+        return filled(self.stages or (Stage(epochs=self.search.epochs),))
+
+    def at_stage(self, index: int) -> SearchConfig:
+        """This config with the space and the method of a stage.
+
+        Raises: ConfigError where they have not what the stage sets; ValidationError where its value does not fit.
+        """
+        stage = self.filled_stages[index]
+        space = self.space if stage.layers is None else self.space.with_layers(stage.layers)
+        method = self.method
+        if stage.parts is not None:
+            method = method.with_partial_channels(stage.parts)
+        if stage.skip_dropout is not None:
+            method = method.with_skip_dropout(stage.skip_dropout)
+        return self.model_copy(update={"space": space, "method": method})
+
     def with_method(self, settings: Mapping[str, JsonValue] | None) -> SearchConfig:
         """This config with another method's settings; None for its own."""
         return self if settings is None else self.model_copy(update={"method": read_method(dict(settings))})
@@ -172,6 +234,8 @@ class SearchConfig(RunConfig):
             whole["method"] = self.method.model_dump(mode="json")
         if self.watch != WatchSettings():
             whole["watch"] = self.watch.model_dump(mode="json")
+        if self.stages:
+            whole["stages"] = [stage.model_dump(mode="json") for stage in self.stages]
         return whole
 
     def identity_defaults(self) -> dict[str, JsonValue]:
@@ -184,6 +248,7 @@ class SearchConfig(RunConfig):
             "alphas": AlphaOptimiser().model_dump(mode="json"),
             "search": SearchSettings().model_dump(mode="json"),
             "watch": WatchSettings().model_dump(mode="json"),
+            "stages": [],
         }
 
     def _digested(self) -> dict[str, JsonValue]:
@@ -192,6 +257,8 @@ class SearchConfig(RunConfig):
             content["method"] = _without_defaults(self.method)
         if self.watch != WatchSettings():
             content["watch"] = self.watch.model_dump(mode="json", exclude_defaults=True)
+        if self.stages:
+            content["stages"] = [stage.model_dump(mode="json", exclude_defaults=True) for stage in self.stages]
         return content
 
 

@@ -76,6 +76,11 @@ class CellLayout:
         return len(self.edges), len(self.operations)
 
     @property
+    def operations_by_edge(self) -> tuple[tuple[str, ...], ...]:
+        """The operations of each edge."""
+        return self.choices or (self.operations,) * len(self.edges)
+
+    @property
     def allowed(self) -> tuple[tuple[bool, ...], ...] | None:
         """Which operations each edge has, [edge][operation]; None where all have all."""
         if self.choices is None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
 from ray_darts.genotype.decode import Decoding, decode, softmax
 from ray_darts.genotype.genotype import NONE
-from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
+from ray_darts.genotype.layout import CellLayout, Edge, ParameterGroup, SpaceLayout
 from ray_darts.methods.parts import Alignment, AuxiliarySkip, LogSumExp, PartialChannels, SkipDropout
 from ray_darts.methods.perturbation import Perturbation, perturbed
 from ray_darts.methods.projection import PerturbationSelection
@@ -60,6 +61,9 @@ class Composed(Method):
     skip_dropout: SkipDropout | None = None
     layer_alignment: Alignment | None = None
     decoding: PerturbationSelection | None = None
+    skip_limit: int | None = Field(
+        None, ge=0, description="most skip connections of the space's first (normal) cell (P-DARTS, arXiv:1904.12760)"
+    )
     warmup: float = Field(0.0, ge=0, lt=1, description="the first part of the epochs, in which alphas are frozen")
 
     @property
@@ -111,6 +115,8 @@ class Composed(Method):
             yield f'decoding scores mixing weights that are not drawn: set relaxation.kind to "softmax", not "{kind}"'
         if self.decoding is not None and self.partial_channels is not None:
             yield "decoding removes edges, and with partial_channels a part of their channels would stay: leave one out"
+        if self.decoding is not None and self.skip_limit is not None:
+            yield "skip_limit beside decoding, which decides the operations itself: leave one out"
         if self.relaxation.threshold and self._weights_edges:
             yield (
                 "relaxation.keep_above is of weights of operations, which partial_channels.edge_weights multiplies: "
@@ -137,6 +143,22 @@ class Composed(Method):
             )
         if operation.compile and self.skip_dropout is not None:
             yield "operation.compile beside method.skip_dropout, whose masks the host draws: set operation.compile = []"
+
+    def with_partial_channels(self, parts: int) -> Composed:
+        """With the edge weights of its own partial channels; without those, edges have no weights."""
+        if parts == 1:
+            return self._with(partial_channels=None)
+        weighted = self._weights_edges
+        return self._with(partial_channels={"parts": parts, "edge_weights": weighted})
+
+    def with_skip_dropout(self, rate: float) -> Composed:
+        """0: without."""
+        own = {} if self.skip_dropout is None else self.skip_dropout.model_dump()
+        return self._with(skip_dropout=own | {"rate": rate} if rate else None)
+
+    def _with(self, **parts: object) -> Composed:
+        """Raises: ValidationError where a part contradicts another one."""
+        return type(self).model_validate({**self.model_dump(), **parts})
 
     @property
     def supernet_options(self) -> SupernetOptions:
@@ -239,8 +261,28 @@ class Composed(Method):
         return [[value * share for value in row] for row, share in zip(rows, shares, strict=True)]
 
     def decode(self, layout: SpaceLayout, flat: Sequence[float]) -> Decoding:
-        """By the largest probability; without the edges that the relaxation's threshold excludes."""
-        return decode(layout, self.mixing(layout, flat), self.relaxation.threshold)
+        """By the largest probability; without the edges that the relaxation's threshold excludes.
+
+        `skip_limit`: while the first cell keeps more skip connections, the weakest of them counts as 0, and the cell is
+        decoded again (arXiv:1904.12760, section 3.3). An edge that has no other operation keeps it.
+        """
+        mixing = self.mixing(layout, flat)
+        first = seen = decode(layout, mixing, self.relaxation.threshold)
+        cell = layout.cells[0]
+        while self.skip_limit is not None and seen.skips[cell.name] > self.skip_limit:
+            rows, column = mixing[cell.name], cell.operations.index(layout.skip)
+            kept = [
+                cell.edges.index(Edge(source, cell.num_inputs + node))
+                for node, connections in enumerate(seen.genotype.cell(cell.name).nodes)
+                for operation, source in connections
+                if operation == layout.skip
+            ]
+            others = [row for row in kept if rows[row][column] > 0]
+            if not others:  # edges that have no other operation
+                break
+            rows[min(others, key=lambda row: (rows[row][column], row))][column] = 0.0
+            seen = decode(layout, mixing, self.relaxation.threshold)
+        return replace(seen, entropy=first.entropy)
 
 
 def _sources_by_node(cell: CellLayout) -> list[int]:

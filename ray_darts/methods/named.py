@@ -41,11 +41,10 @@ class Gdas(Composed):
 
 
 class DrNas(Composed):
-    """DrNAS (arXiv:2006.10355) in one stage: mixing weights drawn from a Dirichlet distribution, 10 of 25 epochs of
-    warm-up.
+    """DrNAS (arXiv:2006.10355): mixing weights drawn from a Dirichlet distribution, 10 of 25 epochs of warm-up.
 
-    There: two stages with fewer operations and more channels in the second, weights.learning_rate 0.1 to 0,
-    alphas.learning_rate 6e-4, space.operations without none.
+    There: two stages with fewer operations and more channels in the second (the preset cifar10-drnas),
+    weights.learning_rate 0.1 to 0, alphas.learning_rate 6e-4, space.operations without none.
     """
 
     kind: Literal["drnas"] = "drnas"

@@ -158,7 +158,7 @@ class Dirichlet(Relaxation):
         """[E, K], rows sum to 1."""
         from ray_darts.data.dirichlet import sample
 
-        mixture = sample(_concentrations(alphas_EK), draws, f"dirichlet.{cell.name}")
+        mixture = sample(_concentrations(cell, alphas_EK), draws, f"dirichlet.{cell.name}")
         if cell.allowed is None:
             return mixture
         mixture = masked(cell, mixture, 0.0)
@@ -172,7 +172,7 @@ class Dirichlet(Relaxation):
             return None
         terms = []
         for cell in layout.cells:
-            found = _concentrations(parameters[cell.name])
+            found = _concentrations(cell, parameters[cell.name])
             is_in = masked(cell, torch.ones_like(found), 0.0)
             total, count = (found * is_in).sum(-1), is_in.sum(-1)
             own = (-found.lgamma() + (found - 1) * (found.digamma() - total.digamma().unsqueeze(-1))) * is_in
@@ -192,11 +192,12 @@ class Dirichlet(Relaxation):
 AnyRelaxation = Annotated[Softmax | Sigmoid | Gumbel | Dirichlet, Field(discriminator="kind")]
 
 
-def _concentrations(alphas_EK: Tensor) -> Tensor:
-    """elu(alpha) + 1, which is positive: alpha + 1 from 0 on, exp(alpha) below."""
+def _concentrations(cell: CellLayout, alphas_EK: Tensor) -> Tensor:
+    """elu(alpha) + 1, which is positive: alpha + 1 from 0 on, exp(alpha) below; 1 for an operation that an edge has
+    not."""
     import torch.nn.functional as F
 
-    return F.elu(alphas_EK) + 1
+    return F.elu(masked(cell, alphas_EK, 0.0)) + 1
 
 
 def masked(cell: CellLayout, table_EK: Tensor, value: float) -> Tensor:

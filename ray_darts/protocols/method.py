@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ray_darts.errors import PluginError
+from ray_darts.errors import ConfigError, PluginError
 from ray_darts.genotype.decode import Decoding, decode
 from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
 from ray_darts.protocols.settings import KindSettings
@@ -34,7 +34,10 @@ Rows = Sequence[Sequence[float]]
 
 @dataclass(frozen=True)
 class Progress:
-    """The position of a pass in a run: `step` of `total_steps` and `epoch` of `epochs`, both from 0."""
+    """The position of a pass in a run: `step` of `total_steps` and `epoch` of `epochs`, both from 0.
+
+    Of a search whose stages restart, `epoch` and `epochs` are those from one restart to the next.
+    """
 
     step: int
     total_steps: int
@@ -134,12 +137,27 @@ class Method(KindSettings, abc.ABC):
         """Whether `weights` has second derivatives in the parameters."""
         return True
 
+    def with_partial_channels(self, parts: int) -> Method:
+        """This method where one of `parts` channels goes through the operations, for a stage of a search.
+
+        Raises: ConfigError where it has no partial channels.
+        """
+        raise ConfigError(f"channels_fraction: the method {self.kind} has no partial channels")
+
+    def with_skip_dropout(self, rate: float) -> Method:
+        """This method with another rate of dropout on skip connections, for a stage of a search.
+
+        Raises: ConfigError where it has none.
+        """
+        raise ConfigError(f"skip_dropout: the method {self.kind} has no dropout on skip connections")
+
     def mistakes(self, layout: SpaceLayout, alphas: AlphaOptimiser, operation: OperationSettings) -> Iterator[str]:
         """One line per conflict of the method with the layout and these sections of the config."""
         return iter(())
 
     def moves_alphas(self, progress: Progress) -> bool:
-        """Whether a step at `progress` has an alpha step; equal within an epoch."""
+        """Whether a step at `progress` has an alpha step; equal within an epoch. Of a search with stages, `epoch` and
+        `epochs` are those of the stage."""
         return True
 
     @abc.abstractmethod

@@ -9,7 +9,7 @@ import abc
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from ray_darts.errors import GenotypeError
+from ray_darts.errors import ConfigError, GenotypeError
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import SpaceLayout
 from ray_darts.protocols.dataset import DataFacts, Dataset
@@ -90,6 +90,13 @@ class Space(KindSettings, abc.ABC):
         `device` is where it will run: it may decide how the same function is computed. `options` is given only to a
         space that has `supernet_options`, and asks for nothing else.
         """
+
+    def with_layers(self, layers: int) -> Space:
+        """This space with another number of cells in its supernet, for a stage of a search.
+
+        Raises: ConfigError where it has no such setting; ValidationError where the number does not fit.
+        """
+        raise ConfigError(f"layers: the {self.kind} space has no number of layers to set")
 
     @property
     def can_be_compiled(self) -> bool:

@@ -195,32 +195,37 @@ class Estimate:
             all_steps = (self.num_runs - self.num_drawn) * plan.total_steps
             ended += f"; {self.steps_done:,} of {all_steps:,} steps are done already"
         workers = f"{plan.workers} worker{'s' * (plan.workers > 1)} each on {plan.device}"
-        lines = [
-            f"experiment    {plan.experiment}",
-            f"runs          {self.num_runs} ({runs}), {plan.concurrent} at a time, {workers}{ended}",
+        rows = [
+            ("experiment", plan.experiment),
+            ("runs", f"{self.num_runs} ({runs}), {plan.concurrent} at a time, {workers}{ended}"),
         ]
         if self.orders:
-            lines.append(
-                f"a run         {plan.epochs} epochs, {plan.total_steps:,} steps, {plan.num_weights:,} weights, "
-                f"{plan.num_alphas} alphas"
+            size = f"{plan.num_weights:,} weights, {plan.num_alphas} alphas"
+            rows.append(("a run", f"{plan.epochs} epochs, {plan.total_steps:,} steps, {size}"))
+        rows += [
+            (
+                f"{order.order} order",
+                f"about {order.step_s:.2g} s a step, {duration_text(order.run_s)} a run, "
+                f"{bytes_text(order.worker_memory_bytes)} of memory a worker",
             )
-        lines += [
-            f"{order.order + ' order':<14}about {order.step_s:.2g} s a step, {duration_text(order.run_s)} a run, "
-            f"{bytes_text(order.worker_memory_bytes)} of memory a worker"
             for order in self.orders
         ]
-        lines += [
-            f"in all        about {duration_text(self.wall_s)}, {self.worker_hours:.2g} worker-hours",
-            *self._selection_lines(),
-            f"store         about {bytes_text(self.store_bytes)} kept, {self.store_requests:,} requests",
+        rows += [
+            ("in all", f"about {duration_text(self.wall_s)}, {self.worker_hours:.2g} worker-hours"),
+            *self._selection_rows(),
+            ("store", f"about {bytes_text(self.store_bytes)} kept, {self.store_requests:,} requests"),
+        ]
+        width = max(len("second order"), *(len(name) for name, _ in rows)) + 2
+        lines = [
+            *(f"{name:<{width}}{text}" for name, text in rows),
             "Times are right within a factor of three (report/cost.py names the speeds assumed). Nothing was written.",
         ]
         return "\n".join(lines)
 
-    def _selection_lines(self) -> Iterator[str]:
+    def _selection_rows(self) -> Iterator[tuple[str, str]]:
         if self.plan.selection_epochs is not None:
             trainings = counted(self.num_runs + self.plan.num_ended, "short training")
-            yield f"selection     not counted: at most {trainings} of {counted(self.plan.selection_epochs, 'epoch')}"
+            yield "selection", f"not counted: at most {trainings} of {counted(self.plan.selection_epochs, 'epoch')}"
 
 
 def estimate(plan: Plan) -> Estimate:

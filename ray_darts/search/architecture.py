@@ -17,6 +17,9 @@ from ray_darts.protocols.method import EDGES, Method, Progress, TrainingLoss
 from ray_darts.search.projection import Projection, Score
 from ray_darts.tasks.flat import FlatVector
 
+LEFT_OUT = -100.0
+"""Alpha of an operation that an edge lost in a stage: no probability in float32, so the whole layout decodes alike."""
+
 
 class Architecture:
     """`parameters` is the flat vector of all groups of `method`, in their order; its tensors are views of it.
@@ -34,6 +37,7 @@ class Architecture:
         dtype: torch.dtype,
     ) -> None:
         self.method, self._layout, self._seed = method, layout, seed
+        self._leaves_out = False
         self.projection: Projection | None = None
         if method.perturbation_selection is not None:
             self.projection = Projection(layout, seed)
@@ -66,6 +70,21 @@ class Architecture:
             names = list(self.parameters.tensors)
             frozen = dict(zip(names, self.parameters.views(self.is_frozen), strict=True))
             self.projection.write_(self._detached(), frozen)
+
+    def leave_out_(self) -> None:
+        """Set the alphas of operations that edges of the layout have not to LEFT_OUT, and freeze them there."""
+        self._leaves_out = True
+        frozen = dict(zip(self.parameters.tensors, self.parameters.views(self.is_frozen), strict=True))
+        for cell in self._layout.cells:
+            if cell.allowed is not None:
+                lacking = ~torch.tensor(cell.allowed, device=self.is_frozen.device)
+                self._detached()[cell.name][lacking] = LEFT_OUT
+                frozen[cell.name][lacking] = True
+
+    @property
+    def freezes(self) -> bool:
+        """Whether `is_frozen` may hold anywhere."""
+        return self._leaves_out or self.projection is not None
 
     def _detached(self) -> dict[str, Tensor]:
         return {name: tensor.detach() for name, tensor in self.parameters.tensors.items()}

@@ -7,11 +7,13 @@ seconds and little memory. Knows no speeds.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
 
 from ray_darts.config import SearchConfig
+from ray_darts.genotype.layout import SpaceLayout
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order, Progress
 from ray_darts.search.step import ONLY_STEP, BilevelStep
@@ -56,23 +58,58 @@ def measure_footprint(config: SearchConfig, facts: DataFacts, order: Order, devi
     if settings.precision == "bfloat16":
         settings = settings.model_copy(update={"precision": "float32"})
     counted = config.model_copy(update={"search": settings, "operation": operation})
+    stages = counted.filled_stages
+    each = [_count_stage(counted, index, facts, order, device_kind) for index in range(len(stages))]
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(value * stage.epochs for value, stage in zip(values, stages, strict=True)) / settings.epochs
+
+    return Footprint(
+        num_weights=max(one.num_weights for one in each),
+        num_alphas=each[0].num_alphas,
+        flops=mean(one.flops for one in each),
+        operator_calls=round(mean(one.operator_calls for one in each)),
+        activation_bytes=max(one.activation_bytes for one in each),
+    )
+
+
+def _count_stage(config: SearchConfig, index: int, facts: DataFacts, order: Order, device_kind: str) -> Footprint:
+    """One step of a stage. Which operations its edges keep is not known: the last of each edge are counted, where the
+    convolutions are."""
+    kept = config.filled_stages[index].operations_kept
+    staged = config.at_stage(index)
+    whole = staged.layout()
+    if kept is not None and index:
+        cells = (
+            replace(cell, choices=tuple(names[-kept:] for names in cell.operations_by_edge)) for cell in whole.cells
+        )
+        whole = replace(whole, cells=tuple(cells))
     try:
-        return count_step(counted, facts, order, device_kind, META)
+        return count_step(staged, facts, order, device_kind, META, whole)
     except RuntimeError as error:  # a space of a plugin may read values, which the meta device does not have
         logger.warning("a step is counted on the CPU, with memory and time of its own: %s", error)
-        return count_step(counted, facts, order, device_kind, _CPU)
+        return count_step(staged, facts, order, device_kind, _CPU, whole)
 
 
 def count_step(
-    config: SearchConfig, facts: DataFacts, order: Order, device_kind: str, device: torch.device
+    config: SearchConfig,
+    facts: DataFacts,
+    order: Order,
+    device_kind: str,
+    device: torch.device,
+    layout: SpaceLayout | None = None,
 ) -> Footprint:
-    """Count one step as `device_kind` would do it, with tensors on `device`: of a CPU, or of the meta device."""
+    """Count one step as `device_kind` would do it, with tensors on `device`: of a CPU, or of the meta device.
+
+    `layout`: of a stage whose edges have fewer operations.
+    """
     settings = config.search
     num_samples = min(2 * settings.accumulate, settings.batch_size)
     scale = settings.batch_size / num_samples
     with planned_for(device_kind):
         with device:
             supernet = build_supernet(config, facts, 0, torch.device(device_kind))
+        supernet.layout = layout or supernet.layout
         step = BilevelStep(config, order, supernet, 0, SingleRank(), device)
         dtype = parameter_dtype(settings)
         train, validation = (dummy_batch(config.data, facts, num_samples, dtype, device) for _ in range(2))

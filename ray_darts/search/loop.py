@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -22,13 +22,12 @@ from ray_darts.search.architecture import one_hot_mixing
 from ray_darts.search.curvature import dominant_eigenvalue
 from ray_darts.search.diagnose import first_non_finite, likely_cause
 from ray_darts.search.returns import Returns
+from ray_darts.search.schedules import Schedules
+from ray_darts.search.stages import Stages, build_step
 from ray_darts.search.state import gather_tensors, load_tensors_
 from ray_darts.search.step import BilevelStep
 from ray_darts.search.watch import CollapseWatch
-from ray_darts.spaces.batch_norm import synchronise
-from ray_darts.spaces.build import build_supernet
-from ray_darts.spaces.supernet import LossOutput, MixingWeights
-from ray_darts.tasks.batch_norm import moments_reducer
+from ray_darts.spaces.supernet import LossOutput, MixingWeights, Supernet
 from ray_darts.tasks.collectives import Collectives
 from ray_darts.tasks.evaluation import total_sums
 from ray_darts.tasks.loop import TaskLoop
@@ -36,6 +35,8 @@ from ray_darts.tasks.memory import naming_what_would_fit, peak_bytes
 from ray_darts.tasks.metrics import EpochMetrics, cell_metrics
 from ray_darts.tasks.precision import forward_autocast, matmul_precision
 from ray_darts.tasks.weight_step import Arrays
+
+_log = logging.getLogger("ray_darts.search")
 
 
 class SearchLoop(TaskLoop):
@@ -56,16 +57,29 @@ class SearchLoop(TaskLoop):
         order, seed = coordinates.order, coordinates.seed
         assert order is not None, "a search has a gradient order"
         config = config.with_method(coordinates.method)
-        self.config, self._data = config, data
-        supernet = build_supernet(config, data.facts, seed, device)
-        self.layout, self.supernet = supernet.layout, supernet
-        if config.search.batch_norm == "sync" and collectives.shard.world_size > 1:
-            synchronise(supernet, moments_reducer(collectives))
-        self.bilevel = BilevelStep(config, order, supernet, seed, collectives, device)
+        self._stages, self._data = Stages(config), data
+
+        def build() -> BilevelStep:
+            return build_step(self._stages, data.facts, order, seed, collectives, device)
+
+        self._build = build
+        self.bilevel = build()
+        self.layout = config.layout()
+        self._schedules = Schedules(self._stages, self.layout)
         self._watch = CollapseWatch(self.layout, config.method, config.search.stop_on_skips, config.watch)
         self._returns = Returns(config.watch, config.weights.weight_decay)
         alphas = self.bilevel.alphas.vector
         super().__init__(config.operation, data, config.total_epochs, collectives, device, row=alphas)
+
+    @property
+    def config(self) -> SearchConfig:
+        """With the space and the method of the stage."""
+        return self.bilevel.config
+
+    @property
+    def supernet(self) -> Supernet:
+        """Of the stage."""
+        return self.bilevel.supernet
 
     @property
     def _ended(self) -> bool:
@@ -86,11 +100,10 @@ class SearchLoop(TaskLoop):
     def _advance_(self) -> Tensor:
         """Do one bilevel step; return the alphas after it."""
         train, validation = self._batches()
-        rate = self._rate(self._search_epoch, train.learning_rate_scale)
+        rate = self._rate() * train.learning_rate_scale
         self._decide_()
         progress = self._progress()
-        is_warm = self._search_epoch >= self.config.search.alpha_warmup_epochs
-        moves = is_warm and self.config.method.moves_alphas(progress)
+        moves = self._schedules.moves_alphas(self._search_epoch, self.step, self.total_steps)
         with naming_what_would_fit(self.config.search, self._device, "search"):
             self.bilevel.step_(train, validation, rate, move_alphas=moves, progress=progress)
         return self.bilevel.alphas.vector
@@ -106,8 +119,7 @@ class SearchLoop(TaskLoop):
 
     def _decide_(self) -> None:
         """In the phase after the search: before the first step of every so many epochs, the next decisions."""
-        selection, after = self.config.method.perturbation_selection, self._search_epoch - self.config.search.epochs
-        if selection is None or after < 0 or self.index > 0 or after % selection.tune_epochs:
+        if self.index > 0 or not self._schedules.decides_at(self._search_epoch):
             return
         ranking = self.config.space.ranking
         sign = 1 if ranking.direction == "max" else -1
@@ -120,17 +132,11 @@ class SearchLoop(TaskLoop):
             self.bilevel.architecture.decide_(score, self._progress())
 
     def _progress(self, step: int | None = None) -> Progress:
-        """Of the next step, or of `step`, counted from 0 here; after the search it stays in its last epoch."""
-        epochs = self.config.search.epochs
-        epoch = min(self._search_epoch, epochs - 1)
-        return Progress(self.step if step is None else step, self.total_steps, epoch, epochs)
+        """Of the next step, or of `step`, counted from 0."""
+        return self._schedules.progress(self._search_epoch, self.step if step is None else step, self.total_steps)
 
-    def _rate(self, epoch: int, scale: float) -> float:
-        selection, after = self.config.method.perturbation_selection, epoch - self.config.search.epochs
-        if selection is None or after < 0:
-            return self.config.weights.rate(epoch, self.config.search.epochs) * scale
-        part = (1 + math.cos(math.pi * after / selection.epochs(self.layout))) / 2
-        return (selection.learning_rate_min + (selection.learning_rate - selection.learning_rate_min) * part) * scale
+    def _rate(self) -> float:
+        return self._schedules.rate(self._search_epoch)
 
     def _next_epoch_(self) -> None:
         target = self._watch.roll_back_to
@@ -139,7 +145,25 @@ class SearchLoop(TaskLoop):
             self._watch.rolled_back()
             self._returns.keep_only(self._watch.states_to_keep())
             self._follow_returns_()
+        if self._stages.ends_at(self.epoch):
+            before = self.bilevel
+            self._stages.enter_next(before.alphas.vector.tolist())
+            self.bilevel = self._build()
+            self._stages.take_over_(self.bilevel, before)
+            self.bilevel.architecture.leave_out_()
+            self._watch.begins_anew()
+            _log.info("epoch %d: %s", self.epoch, self._stages.describe())
         self.bilevel.totals.zero_()
+
+    def load_state_dict(self, tensors: Mapping[str, NDArray[np.generic]], state: Mapping[str, object]) -> None:
+        """Build the stage first, whose tensors these are."""
+        stages = state.get("stages", {})
+        assert isinstance(stages, Mapping)
+        self._stages.load_state_dict(stages)
+        if self._stages.index:
+            self.bilevel = self._build()
+            self.bilevel.architecture.leave_out_()
+        super().load_state_dict(tensors, state)
 
     def _follow_returns_(self) -> None:
         """Set what depends on how often the search has gone back."""
@@ -157,7 +181,8 @@ class SearchLoop(TaskLoop):
     def _own_state(self) -> dict[str, object]:
         projection = self.bilevel.architecture.projection
         decided = {} if projection is None else {"projection": projection.state_dict()}
-        return {"watch": self._watch.state_dict(), "returns": self._returns.state_dict(), **decided}
+        staged = {"stages": self._stages.state_dict()} if self.config.stages else {}
+        return {"watch": self._watch.state_dict(), "returns": self._returns.state_dict(), **decided, **staged}
 
     def _load_own_state_(self, state: Mapping[str, Any]) -> None:
         self._watch.load_state_dict(state["watch"])
@@ -199,7 +224,7 @@ class SearchLoop(TaskLoop):
             validation_loss=quality.pop("validation_loss"),
             quality=quality,
             alpha_step_loss=alpha_step_loss,
-            weight_learning_rate=self._rate(self._search_epoch, 1.0),
+            weight_learning_rate=self._rate(),
             steps_per_s=self._steps_per_s,
             peak_memory_bytes=peak_bytes(self._device),
             cells=cell_metrics(seen),

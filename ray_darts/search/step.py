@@ -100,7 +100,7 @@ class BilevelStep:
             self.validation_carry = torch.where(self.healthy, validation_carry, self.validation_carry)
         for tensor, old in zip(moved, before, strict=True):
             tensor.copy_(torch.where(self.healthy, tensor, old))
-        if self.architecture.projection is not None:
+        if self.architecture.freezes:
             self.alphas.vector.copy_(torch.where(self.architecture.is_frozen, before[0], self.alphas.vector))
         self.totals.add_(torch.where(self.healthy, torch.stack(sums), 0.0))
         self.num_healthy.add_(self.healthy)

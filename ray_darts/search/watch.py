@@ -90,6 +90,10 @@ class CollapseWatch:
         self._history = {epoch: kept for epoch, kept in self._history.items() if epoch <= self.roll_back_to}
         self._since, self._met_since, self.roll_back_to = {}, None, None
 
+    def begins_anew(self) -> None:
+        """Another network is searched from now on: eigenvalues so far say nothing of it."""
+        self._eigenvalues = watch_of(self._settings.eigenvalue)
+
     def wants_eigenvalue(self, epoch: int) -> bool:
         """Whether `observe` needs the eigenvalue of this epoch."""
         return self._eigenvalues is not None and self._eigenvalues.is_due(epoch)

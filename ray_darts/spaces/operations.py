@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import NONE
 from ray_darts.protocols.registry import find_operation, is_registered, names
@@ -31,6 +33,15 @@ def parameter_free(operations: tuple[str, ...], own: frozenset[str], known: tupl
     """Which of `operations` have no weights: those in `own` among the space's (`known`), others by their attribute."""
     others = {name for name in operations if name not in known and find_operation(name).parameter_free}
     return (own & frozenset(operations)) | others
+
+
+def parts_mistakes(channels: int, parts: int) -> Iterator[str]:
+    """Partial channels of a network with so many initial channels, which later cells double."""
+    if channels % parts:
+        yield (
+            f"method.partial_channels.parts {parts}: space.channels {channels} is no multiple of it: set "
+            f"space.channels = {-(-channels // parts) * parts}, or fewer parts"
+        )
 
 
 def _is_known(name: str) -> bool:

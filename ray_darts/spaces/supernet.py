@@ -48,6 +48,7 @@ class Supernet(nn.Module, abc.ABC):
     """
 
     layout: SpaceLayout
+    """A stage of a search sets it to one whose edges have fewer operations; the weights of the others are 0 then."""
     sum_names: tuple[str, ...]
     """Names of `LossOutput.sums`; the last is the number of samples (or tokens)."""
 

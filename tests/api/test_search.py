@@ -87,8 +87,8 @@ def test_an_order_that_one_of_several_methods_lacks_is_refused_by_name_and_never
         "gdas-first-order-seed-0",
         "random-seed-0",
     ]
-    with pytest.raises(errors.ConfigError, match=r"space\.channels 4 is no multiple of 8"):
-        searches.read_request("digits", methods=["darts", "pc-darts"])
+    with pytest.raises(errors.ConfigError, match=r"space\.channels 6 is no multiple of it"):
+        searches.read_request("digits", methods=["darts", "pc-darts"], overrides=["space.channels=6"])
 
 
 class Tempered(Darts):

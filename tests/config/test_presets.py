@@ -5,12 +5,14 @@ import pytest
 from ray_darts.config import load_config, preset_names, preset_text
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.text.dataset import Text
+from ray_darts.protocols.method import Progress
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.recurrent.space import RecurrentSpace
 
 
 def test_the_shipped_presets() -> None:
-    names = "cifar10 cifar10-deep cifar10-wide digits nasbench201 nasbench201-digits ptb s1 s2 s3 s4 sotu"
+    images = "cifar10 cifar10-deep cifar10-drnas cifar10-p-darts cifar10-wide digits nasbench201 nasbench201-digits"
+    names = f"{images} ptb s1 s2 s3 s4 sotu"
     assert preset_names() == names.split()
 
 
@@ -44,6 +46,22 @@ def test_cifar10_is_the_papers_search() -> None:
     assert config.data.mean == (0.49139968, 0.48215827, 0.44653124)
     assert config.data.std == (0.24703233, 0.24348505, 0.26158768)
     assert (config.search.hessian, config.search.finite_difference_radius) == ("finite_difference", 0.01)
+
+
+def test_the_staged_presets_are_those_of_their_papers() -> None:
+    shrinking = load_config("cifar10-p-darts")
+    stages = shrinking.filled_stages
+    assert [(s.epochs, s.layers, s.operations_kept, s.skip_dropout, s.restart) for s in stages] == [
+        (25, 5, None, 0.1, False),
+        (25, 11, 5, 0.4, True),
+        (25, 17, 3, 0.7, True),
+    ]
+    assert (shrinking.search.alpha_warmup_epochs, shrinking.search.batch_size) == (10, 96)
+    drnas = load_config("cifar10-drnas")
+    assert [(s.epochs, s.parts, s.operations_kept) for s in drnas.filled_stages] == [(25, 6, None), (25, 4, 4)]
+    assert drnas.method.moves_alphas(Progress(0, 1, 10, 25))
+    assert not drnas.method.moves_alphas(Progress(0, 1, 9, 25))
+    assert "none" not in drnas.layout().cells[0].operations
 
 
 def test_ptb_is_the_papers_search() -> None:

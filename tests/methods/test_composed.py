@@ -72,7 +72,7 @@ def test_every_method_has_a_digest_of_its_own() -> None:
         (["method.kind=fair-darts", "method.regulariser.weight=1"], 'set relaxation.kind to "softmax" or "gumbel"'),
         (
             ["method.kind=pc-darts", "space.channels=6"],
-            "space.channels 6 is no multiple of 8 .* set space.channels = 8",
+            "space.channels 6 is no multiple of it: set space.channels = 8",
         ),
         (["method.kind=gdas", "method.relaxation.temperature_end=20"], "temperature_end 20.0 exceeds temperature 10.0"),
         (["method.kind=drnas", "method.relaxation.regulariser=kl"], "set alphas.weight_decay = 0"),
@@ -202,3 +202,29 @@ def test_the_auxiliary_skip_fades_and_is_not_decoded() -> None:
 
 def test_all_named_methods_are_registered() -> None:
     assert {find_method(name).model_fields["kind"].default for name in COMPOSED} == set(COMPOSED)
+
+
+def test_the_weakest_skip_connections_beyond_the_limit_are_decoded_as_their_next_operation() -> None:
+    layout = convolutional_layout(2, ("none", "skip_connect", "sep_conv_3x3"))
+    skips = [[0.0, 3.0, 1.0], [0.0, 2.0, 1.0], [0.0, 1.5, 1.0], [0.0, 4.0, 1.0], [0.0, 2.5, 1.0]]
+    flat = flatten(layout.alphas, {"normal": skips, "reduction": skips})
+    plain = Darts().decode(layout, flat)
+    assert plain.skips == {"normal": 4, "reduction": 4}
+    limited = Darts(skip_limit=2).decode(layout, flat)
+    assert limited.skips == {"normal": 2, "reduction": 4}, "the reduction cell is as it was"
+    assert limited.entropy == plain.entropy
+    first, second = limited.genotype.cell("normal").nodes
+    assert first == (Connection("skip_connect", 0), Connection("sep_conv_3x3", 1)), "2.0 is weaker than 3.0"
+    assert second[0] == Connection("skip_connect", 1), "4.0, the strongest, stays"
+    assert second[1].operation == "sep_conv_3x3", "2.5 is weaker than 3.0 and 4.0"
+    assert Darts(skip_limit=4).decode(layout, flat) == plain
+
+
+def test_an_edge_without_another_operation_keeps_its_skip_connection() -> None:
+    cells = tuple(
+        CellLayout(cell.name, 2, 1, cell.operations, 2, choices=(("skip_connect",), ("skip_connect", "sep_conv_3x3")))
+        for cell in convolutional_layout(1, ("skip_connect", "sep_conv_3x3")).cells
+    )
+    layout = SpaceLayout("convolutional", cells, "skip_connect", frozenset({"skip_connect"}))
+    flat = [1.0, 0.0] * 4
+    assert Darts(skip_limit=0).decode(layout, flat).skips["normal"] == 1

@@ -17,7 +17,7 @@ from ray_darts.protocols.method import NO_OPTIONS, SupernetOptions
 from ray_darts.protocols.registry import find_operation, names
 from ray_darts.protocols.settings import read_settings
 from ray_darts.protocols.space import CellWords, NetworkSettings, Ranking, Space
-from ray_darts.spaces.operations import check_operations, parameter_free
+from ray_darts.spaces.operations import check_operations, parameter_free, parts_mistakes
 
 if TYPE_CHECKING:
     import torch
@@ -161,20 +161,19 @@ class ConvolutionalSpace(Space):
             plain, cells=tuple(replace(cell, choices=self.edge_operations[cell.name]) for cell in plain.cells)
         )
 
+    def with_layers(self, layers: int) -> ConvolutionalSpace:
+        """This space with that many cells."""
+        return type(self).model_validate({**self.model_dump(), "layers": layers})
+
     @property
     def can_be_compiled(self) -> bool:
         """Not with noise, which the host draws, nor edge by edge."""
         return NOISE not in self.operations and self.edge_operations is None
 
     def option_mistakes(self, options: SupernetOptions) -> Iterator[str]:
-        """Channels that do not divide by the parts, with two halves for a skip connection at stride 2."""
-        parts = options.partial_channels
-        if self.channels % (2 * parts) and parts > 1:
-            yield (
-                f"method.partial_channels.parts {parts}: space.channels {self.channels} is no multiple of {2 * parts} "
-                f"(two halves of each part): set space.channels = {-(-self.channels // (2 * parts)) * 2 * parts}, or "
-                "fewer parts"
-            )
+        """Channels that do not divide by the parts; a reduction cell, which halves a part for each half of a skip
+        connection, has twice as many."""
+        return parts_mistakes(self.channels, options.partial_channels)
 
     def supernet(
         self,

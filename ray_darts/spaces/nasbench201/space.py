@@ -18,7 +18,7 @@ from ray_darts.protocols.registry import names
 from ray_darts.protocols.settings import read_settings
 from ray_darts.protocols.space import CellWords, NetworkSettings, Ranking, Space
 from ray_darts.spaces.nasbench201.text import NUM_NODES, read_architecture, write_architecture
-from ray_darts.spaces.operations import check_operations
+from ray_darts.spaces.operations import check_operations, parts_mistakes
 
 if TYPE_CHECKING:
     import torch
@@ -86,12 +86,7 @@ class NasBench201Space(Space):
 
     def option_mistakes(self, options: SupernetOptions) -> Iterator[str]:
         """Channels that do not divide by the parts."""
-        parts = options.partial_channels
-        if self.channels % parts:
-            yield (
-                f"method.partial_channels.parts {parts}: space.channels {self.channels} is no multiple of it: set "
-                f"space.channels = {-(-self.channels // parts) * parts}, or fewer parts"
-            )
+        return parts_mistakes(self.channels, options.partial_channels)
 
     def supernet(
         self,
