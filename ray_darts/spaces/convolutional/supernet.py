@@ -59,7 +59,7 @@ class ConvolutionalSupernet(ClassifyingSupernet):
             reduction = layer in reduction_layers(space.layers)
             channels = channels * 2 if reduction else channels
             mixed = channels // options.partial_channels
-            narrow = mixed < min(channels, NARROW) and formulation == "separate"
+            narrow = mixed < channels and mixed <= NARROW and formulation == "separate"
             inputs = before, previous
             shape = CellShape(inputs, channels, reduction, halving, momentum, mixed, options.auxiliary_skip, layer)
             cell_layout = self.layout.cell("reduction" if reduction else "normal")
