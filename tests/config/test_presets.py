@@ -11,8 +11,8 @@ from ray_darts.spaces.recurrent.space import RecurrentSpace
 
 
 def test_the_shipped_presets() -> None:
-    images = "cifar10 cifar10-deep cifar10-drnas cifar10-p-darts cifar10-wide digits nasbench201 nasbench201-digits"
-    names = f"{images} ptb s1 s2 s3 s4 sotu"
+    cifar10 = "cifar10 cifar10-deep cifar10-drnas cifar10-p-darts cifar10-single-cell cifar10-wide"
+    names = f"{cifar10} digits nasbench201 nasbench201-digits ptb s1 s2 s3 s4 sotu"
     assert preset_names() == names.split()
 
 

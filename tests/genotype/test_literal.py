@@ -3,6 +3,7 @@ import ast
 import pytest
 
 from ray_darts.errors import GenotypeError
+from ray_darts.genotype.genotype import CellGenotype, Connection, Genotype
 from ray_darts.genotype.literal import LiteralFields, is_literal, read_literal, write_literal
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace, convolutional_layout
 from ray_darts.spaces.genotypes import published, read_genotype, write_text
@@ -140,3 +141,16 @@ def test_a_layout_narrows_what_is_accepted() -> None:
         read_genotype(SMALL).check(convolutional_layout())
     with pytest.raises(GenotypeError, match="'convolutional' where one of 'recurrent' is wanted"):
         read_genotype(SMALL).check(recurrent_layout())
+
+
+def test_a_single_kind_of_cell_has_a_literal_without_the_fields_of_the_other() -> None:
+    layout = ConvolutionalSpace(single_cell=True, nodes=1).layout()
+    assert [cell.name for cell in layout.cells] == ["normal"]
+    connections = (Connection("skip_connect", 0), Connection("sep_conv_3x3", 1))
+    genotype = Genotype("convolutional", (CellGenotype("normal", 2, (connections,), (2,)),))
+    text = ConvolutionalSpace.to_text(genotype)
+    assert text == "Genotype(normal=[('skip_connect', 0), ('sep_conv_3x3', 1)], normal_concat=[2])"
+    assert ConvolutionalSpace.from_text(text) == genotype
+    found = ConvolutionalSpace.layout_of(genotype)
+    genotype.check(found)
+    assert [cell.name for cell in found.cells] == ["normal"]

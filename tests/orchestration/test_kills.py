@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ray_darts.artifacts.keys import RunKeys
@@ -79,6 +81,43 @@ def test_five_ranks_killed_at_random_leave_the_same_trace(store: LocalStore, unt
     assert outcome.kind == "finished"
     assert trace_digest(store, RUN) == untouched
     assert is_clean(store)
+
+
+CHANGING = {
+    "goes back": ("watch.action=roll_back", "watch.roll_backs=2", "watch.entropy_below=2.07"),
+    "stages": ("stages=[{epochs=6}, {epochs=7, operations_kept=5}, {epochs=7, layers=4, restart=true}]",),
+}
+"""Searches whose state, schedule or network is another one on the way."""
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_a_search_that_changes_on_the_way_killed_five_times_leaves_what_its_twin_leaves(
+    name: str, store: LocalStore, tmp_path: Path
+) -> None:
+    config = job_config("alphas.learning_rate=0.02", *CHANGING[name])
+    twin = LocalStore(tmp_path / "twin")
+    untouched, _ = search_until_ended(assigned(twin, config), world_size=1)
+    assignment = assigned(store, config)
+    chance = random.Random(1)
+    at_step = 0
+    for _ in range(5):
+        at_step += chance.randrange(3, 9)
+        with pytest.raises(GroupLost):
+            start_group(assignment, world_size=1, shot=Shot(0, at_step, delay_s=chance.uniform(0.0, 0.2)))
+    outcome, starts = search_until_ended(assignment, world_size=1)
+    assert starts == 1
+    assert (outcome.kind, outcome.detail) == (untouched.kind, untouched.detail)
+    assert trace_digest(store, RUN) == trace_digest(twin, RUN)
+    assert warnings_of(store) == warnings_of(twin)
+    if name == "goes back":
+        assert sum("goes back to the end of epoch" in text for text in warnings_of(store)) == 2
+    assert is_clean(store)
+
+
+def warnings_of(store: LocalStore) -> list[str]:
+    """The warnings of every epoch, as published."""
+    table = pq.read_table(pa.BufferReader(store.get(RunKeys(EXPERIMENT, RUN).metrics).data))
+    return [text or "" for text in table["warning"].to_pylist()]
 
 
 def test_ranks_killed_under_ray_are_started_again_and_leave_the_same_trace(

@@ -258,3 +258,17 @@ def test_a_dry_run_counts_what_a_method_adds_or_leaves_out() -> None:
         flops[name] = measure_footprint(config, DataFacts(10, 3, 32), "first", "cpu").flops
     assert flops["lambda-darts"] > 1.5 * flops["darts"]
     assert flops["gdas"] < 0.5 * flops["darts"]
+
+
+def test_one_kind_of_cell_has_one_set_of_alphas_whose_gradient_has_the_reduction_cells_in_it() -> None:
+    config = tiny_config("space.single_cell=true", "search.hessian=exact", "alphas.init_scale=0.5")
+    loop = tiny_loop(config, "second", SingleRank())
+    assert list(loop.bilevel.alphas.tensors) == ["normal"]
+    train, validation = tiny_data(config).bilevel_batches(0, 0, SingleRank().shard, CPU)
+    found, _ = loop.bilevel.alpha_gradient(train, validation, 0.1, MIDDLE)
+    wanted = reference_gradient(loop.bilevel, train, validation, 0.1)
+    torch.testing.assert_close(found.gradient, wanted, rtol=1e-9, atol=1e-12)
+    assert loop.supernet.layers_of_cells == {"normal": 3}
+    verdict = loop.run(Remembering())
+    assert verdict.kind == "finished"
+    assert verdict.answer is not None

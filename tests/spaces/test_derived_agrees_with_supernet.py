@@ -121,7 +121,7 @@ def copy_image_weights_(supernet: ConvolutionalSupernet, network: ConvolutionalN
         for module, preprocess in zip(cell.preprocess, derived.preprocess, strict=True):
             names = ["1.weight"] if len(module.weights) == 1 else ["1.first.weight", "1.second.weight"]
             copy_(preprocess, dict(zip(names, module.weights, strict=True)))
-        name = "reduction" if cell.shape.reduction else "normal"
+        name = "normal" if len(genotype.cells) == 1 or not cell.shape.reduction else "reduction"
         layout = supernet.layout.cell(name)
         operations = iter(derived.operations)
         for node, connections in enumerate(genotype.cell(name).nodes):
@@ -129,9 +129,11 @@ def copy_image_weights_(supernet: ConvolutionalSupernet, network: ConvolutionalN
                 copy_(next(operations), operation_weights(cell, layout, operation, source, layout.num_inputs + node))
 
 
-def compare_image_networks(nodes: int, layers: int, seed: int, operations: tuple[str, ...]) -> None:
+def compare_image_networks(
+    nodes: int, layers: int, seed: int, operations: tuple[str, ...], *, single_cell: bool = False
+) -> None:
     """Random genotype, random weights: logits of both networks must agree."""
-    space = ConvolutionalSpace(layers=layers, channels=4, nodes=nodes)
+    space = ConvolutionalSpace(layers=layers, channels=4, nodes=nodes, single_cell=single_cell)
     genotype = random_genotype(space.layout(), seed, operations)
     torch.manual_seed(seed)
     supernet = ConvolutionalSupernet(space, FACTS).double()
@@ -151,6 +153,11 @@ WITHOUT_POOLS = (SKIP, *CONVOLUTIONS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_image_cells_without_pools_agree(nodes: int, layers: int, seed: int) -> None:
     compare_image_networks(nodes, layers, seed, WITHOUT_POOLS)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_networks_of_a_single_kind_of_cell_agree(seed: int) -> None:
+    compare_image_networks(3, 5, seed, WITHOUT_POOLS, single_cell=True)
 
 
 @pytest.mark.parametrize("operation", WITHOUT_POOLS)

@@ -69,7 +69,8 @@ class SearchCell(nn.Module):
 
     def __init__(self, layout: CellLayout, shape: CellShape, formulation: Formulation) -> None:
         super().__init__()
-        self.shape, self.groups, self.operations = shape, edge_groups(layout), layout.operations
+        self.kind, self.shape = layout.name, shape
+        self.groups, self.operations = edge_groups(layout), layout.operations
         self._formulation, self.is_recomputing = formulation, False
         edges, channels, momentum = len(layout.edges), shape.mixed, shape.momentum
         before, previous = shape.inputs

@@ -18,7 +18,7 @@ from ray_darts.protocols.registry import find_operation
 from ray_darts.spaces.batch_norm import BatchNorm
 from ray_darts.spaces.classification import ClassifyingNetwork, Scores
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, halve
-from ray_darts.spaces.convolutional.space import KNOWN, NOISE, SKIP, NetworkOptions, reduction_layers
+from ray_darts.spaces.convolutional.space import KNOWN, NOISE, SKIP, NetworkOptions, kind_of_cell, reduction_layers
 from ray_darts.spaces.convolutional.stem import Stem, StemKind
 from ray_darts.spaces.layers import POOLS, Layers, Pool
 from ray_darts.spaces.own_operations import PassPolicy, build_operation, check_operation
@@ -183,12 +183,13 @@ class ConvolutionalNetwork(ClassifyingNetwork):
         self.auxiliary: AuxiliaryHead | None = None
         before, previous = self.stem.channels
         halving, size = self.stem.halving, facts.image_size if stem == "cifar" else -(-facts.image_size // 8)
+        kinds = [cell.name for cell in genotype.cells]
         self._auxiliary_layer = reduction_layers(layers)[1]
         for layer in range(layers):
             reduction = layer in reduction_layers(layers)
             if reduction:
                 channels, size = 2 * channels, -(-size // 2)
-            cell = genotype.cell("reduction" if reduction else "normal")
+            cell = genotype.cell(kind_of_cell(kinds, reduction=reduction))
             inputs = before, previous
             self.cells.append(DerivedCell(cell, inputs, channels, layer, reduction=reduction, halving=halving))
             before, previous, halving = previous, channels * len(cell.outputs), reduction

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -49,13 +49,21 @@ _LITERAL = {
 }
 
 
-def convolutional_layout(nodes: int = 4, operations: tuple[str, ...] = OPERATIONS) -> SpaceLayout:
-    """Normal and reduction cells of arXiv:1806.09055, section 3.1: two inputs, two strongest edges kept per node."""
-    return _layout(nodes, operations, parameter_free(operations, _PARAMETER_FREE, KNOWN))
+def convolutional_layout(
+    nodes: int = 4, operations: tuple[str, ...] = OPERATIONS, *, single_cell: bool = False
+) -> SpaceLayout:
+    """Normal and reduction cells of arXiv:1806.09055, section 3.1: two inputs, two strongest edges kept per node.
+
+    `single_cell`: one kind of cell, the normal one.
+    """
+    kinds = ("normal",) if single_cell else tuple(_LITERAL)
+    return _layout(kinds, nodes, operations, parameter_free(operations, _PARAMETER_FREE, KNOWN))
 
 
-def _layout(nodes: int, operations: tuple[str, ...], without_weights: frozenset[str]) -> SpaceLayout:
-    cells = tuple(CellLayout(name, _NUM_INPUTS, nodes, operations, _KEPT_INPUTS) for name in _LITERAL)
+def _layout(
+    kinds: tuple[str, ...], nodes: int, operations: tuple[str, ...], without_weights: frozenset[str]
+) -> SpaceLayout:
+    cells = tuple(CellLayout(name, _NUM_INPUTS, nodes, operations, _KEPT_INPUTS) for name in kinds)
     return SpaceLayout("convolutional", cells, SKIP, without_weights, may_keep_fewer=True)
 
 
@@ -63,7 +71,7 @@ def _edge_mistakes(layout: SpaceLayout, choices: Mapping[str, tuple[tuple[str, .
     """One line per cell and edge whose list of operations does not fit."""
     names = [cell.name for cell in layout.cells]
     if sorted(choices) != sorted(names):
-        yield f"edge_operations has the cells {', '.join(choices) or 'none'}; wanted are {' and '.join(names)}"
+        yield f"edge_operations has the cells {', '.join(choices) or 'none'}; wanted: {' and '.join(names)}"
         return
     for cell in layout.cells:
         rows = choices[cell.name]
@@ -77,6 +85,11 @@ def _edge_mistakes(layout: SpaceLayout, choices: Mapping[str, tuple[tuple[str, .
                 yield f"{place}: {', '.join(foreign)} is not in space.operations"
             elif not set(row) - {NONE} or len(set(row)) < len(row):
                 yield f"{place}: wanted is at least one operation besides none, each once"
+
+
+def kind_of_cell(kinds: Collection[str], *, reduction: bool) -> str:
+    """The kind of a cell in a layout or genotype with these kinds."""
+    return "reduction" if reduction and "reduction" in kinds else "normal"
 
 
 def reduction_layers(layers: int) -> tuple[int, int]:
@@ -106,7 +119,7 @@ class ConvolutionalSpace(Space):
     runtime_fields: ClassVar[frozenset[str]] = frozenset(
         {"checkpoint_cells", "formulation", "kernel", "compile", "compile_backend"}
     )
-    ADDED: ClassVar[frozenset[str]] = frozenset({"edge_operations"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"edge_operations", "single_cell"})
     supernet_options: ClassVar[frozenset[str]] = frozenset(
         {"edge_weights", "partial_channels", "auxiliary_skip", "skips_zeros", "layer_mixing", "skip_dropout"}
     )
@@ -139,6 +152,8 @@ class ConvolutionalSpace(Space):
         None, description="{cell: the operations of each edge}, node by node; absent: every edge has all"
     )
 
+    single_cell: bool = Field(False, description="reduction cells have the architecture of normal ones, at stride 2")
+
     @field_validator("operations")
     @classmethod
     def _known_operations(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
@@ -146,7 +161,7 @@ class ConvolutionalSpace(Space):
 
     @model_validator(mode="after")
     def _edges_have_operations(self) -> ConvolutionalSpace:
-        plain = convolutional_layout(self.nodes, self.operations)
+        plain = convolutional_layout(self.nodes, self.operations, single_cell=self.single_cell)
         mistakes = list(_edge_mistakes(plain, self.edge_operations)) if self.edge_operations is not None else []
         if mistakes:
             raise ValueError("; ".join(mistakes))
@@ -154,7 +169,7 @@ class ConvolutionalSpace(Space):
 
     def layout(self) -> SpaceLayout:
         """Cells, edges and operations of this space."""
-        plain = convolutional_layout(self.nodes, self.operations)
+        plain = convolutional_layout(self.nodes, self.operations, single_cell=self.single_cell)
         if self.edge_operations is None:
             return plain
         return replace(
@@ -219,7 +234,8 @@ class ConvolutionalSpace(Space):
         """A layout with the genotype's number of nodes and every known operation; loads none of them."""
         nodes = max(len(cell.nodes) for cell in genotype.cells)
         others = [name for name in names("operation") if name not in KNOWN]
-        return _layout(nodes, (*KNOWN, *others), _PARAMETER_FREE)
+        kinds = tuple(cell.name for cell in genotype.cells)
+        return _layout(kinds if kinds == ("normal",) else tuple(_LITERAL), nodes, (*KNOWN, *others), _PARAMETER_FREE)
 
     @classmethod
     def to_text(cls, genotype: Genotype) -> str:
@@ -230,5 +246,8 @@ class ConvolutionalSpace(Space):
 
     @classmethod
     def from_text(cls, text: str) -> Genotype | None:
-        """Read the reference's Python literal."""
-        return read_literal(text, "convolutional", _LITERAL) if is_literal(text) else None
+        """Read the reference's Python literal, of a single kind of cell one without the fields of the other."""
+        if not is_literal(text):
+            return None
+        single = {"normal": _LITERAL["normal"]}
+        return read_literal(text, "convolutional", _LITERAL) or read_literal(text, "convolutional", single)

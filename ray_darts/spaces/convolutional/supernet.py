@@ -21,7 +21,7 @@ from ray_darts.spaces.batch_norm import use_kernel
 from ray_darts.spaces.classification import ClassifyingSupernet
 from ray_darts.spaces.convolutional.branches import NARROW, by_source, grouped, separate
 from ray_darts.spaces.convolutional.cell import CellShape, SearchCell
-from ray_darts.spaces.convolutional.space import ConvolutionalSpace, reduction_layers
+from ray_darts.spaces.convolutional.space import ConvolutionalSpace, kind_of_cell, reduction_layers
 from ray_darts.spaces.convolutional.stem import Stem
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.mixing import cell_mixtures
@@ -54,6 +54,7 @@ class ConvolutionalSupernet(ClassifyingSupernet):
         self.stem = Stem(space.stem, facts.channels, space.channels, momentum)
         self.cells = nn.ModuleList()
         channels, halving = space.channels, self.stem.halving
+        kinds = [cell.name for cell in self.layout.cells]
         before, previous = self.stem.channels
         for layer in range(space.layers):
             reduction = layer in reduction_layers(space.layers)
@@ -62,7 +63,7 @@ class ConvolutionalSupernet(ClassifyingSupernet):
             narrow = mixed < channels and mixed <= NARROW and formulation == "separate"
             inputs = before, previous
             shape = CellShape(inputs, channels, reduction, halving, momentum, mixed, options.auxiliary_skip, layer)
-            cell_layout = self.layout.cell("reduction" if reduction else "normal")
+            cell_layout = self.layout.cell(kind_of_cell(kinds, reduction=reduction))
             self.cells.append(SearchCell(cell_layout, shape, by_source if narrow else convolutions))
             before, previous, halving = previous, space.nodes * channels, reduction
         self.classifier = nn.Linear(previous, facts.num_classes)
@@ -72,7 +73,7 @@ class ConvolutionalSupernet(ClassifyingSupernet):
     @property
     def layers_of_cells(self) -> Mapping[str, int]:
         """Of the kinds that the network has."""
-        return Counter("reduction" if cell.shape.reduction else "normal" for cell in self.cells)  # type: ignore[union-attr]
+        return Counter(cell.kind for cell in self.cells if isinstance(cell, SearchCell))
 
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
         """Class scores [N, classes]."""
@@ -81,7 +82,7 @@ class ConvolutionalSupernet(ClassifyingSupernet):
         mixtures = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros, draws=self.draws)
         for cell in self.cells:
             assert isinstance(cell, SearchCell)
-            mixture = next(mixtures["reduction" if cell.shape.reduction else "normal"])
+            mixture = next(mixtures[cell.kind])
             before, previous = previous, self._run(cell, before, previous, mixture, batch_statistics, update)
         scores: Tensor = self.classifier(previous.mean((2, 3)))
         return scores
