@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from ray_darts.protocols.settings import Settings
 
+_OF_ROLL_BACK = ("roll_backs", "weight_decay_factor", "weight_decay_max")
+
 
 class EigenvalueRule(Settings):
     """When the dominant eigenvalue of the alpha Hessian of the validation loss grows too fast (RobustDARTS,
@@ -57,5 +59,12 @@ class WatchSettings(Settings):
             raise ValueError(
                 f"action {self.action!r} without a limit: set parameter_free, entropy_below or eigenvalue beside it "
                 "(skip connections are limited by search.stop_on_skips)"
+            )
+        fields = type(self).model_fields
+        unused = [name for name in _OF_ROLL_BACK if getattr(self, name) != fields[name].default]
+        if self.action != "roll_back" and unused:
+            raise ValueError(
+                f"{', '.join(unused)}: has no effect beside action {self.action!r}: set action = 'roll_back', or leave "
+                "it out"
             )
         return self

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from ray_darts.errors import ConfigError, PluginError
 from ray_darts.genotype.decode import Decoding, decode
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ray_darts.config.operation import OperationSettings
     from ray_darts.config.search import AlphaOptimiser
     from ray_darts.data.batch import Draws
-    from ray_darts.methods.projection import PerturbationSelection
 
 Order = Literal["first", "second"]
 """Whether the alpha gradient is that of L_val(w, alpha) or of L_val(w', alpha) (arXiv:1806.09055, eq. 6)."""
@@ -98,6 +97,24 @@ class LayerAlignment:
 
     strength: float
     radius: float
+
+
+class DecisionPhase(Protocol):
+    """A phase after the search: one decision in every kind of cell, then `tune_epochs` epochs, and so on; the learning
+    rate of the weights falls along half a cosine over the phase."""
+
+    @property
+    def tune_epochs(self) -> int: ...
+
+    @property
+    def learning_rate(self) -> float: ...
+
+    @property
+    def learning_rate_min(self) -> float: ...
+
+    def epochs(self, layout: SpaceLayout) -> int:
+        """Of the whole phase."""
+        ...
 
 
 TrainingLoss = Callable[["Mapping[str, Tensor]"], "tuple[Tensor, dict[str, Tensor]]"]
@@ -205,7 +222,7 @@ class Method(KindSettings, abc.ABC):
         return None
 
     @property
-    def perturbation_selection(self) -> PerturbationSelection | None:
+    def perturbation_selection(self) -> DecisionPhase | None:
         """A phase after the search that decides operations by what their removal costs; None: the largest weight
         decides alone."""
         return None

@@ -6,8 +6,7 @@ from __future__ import annotations
 import math
 
 from ray_darts.genotype.layout import SpaceLayout
-from ray_darts.methods.projection import PerturbationSelection
-from ray_darts.protocols.method import Progress
+from ray_darts.protocols.method import DecisionPhase, Progress
 from ray_darts.search.stages import Stages
 
 
@@ -41,6 +40,6 @@ class Schedules:
 
     def decides_at(self, epoch: int) -> bool:
         """Whether the phase after the search makes decisions before the first step of this epoch."""
-        selection: PerturbationSelection | None = self._stages.config.method.perturbation_selection
+        selection: DecisionPhase | None = self._stages.config.method.perturbation_selection
         after = epoch - self._stages.config.search.epochs
         return selection is not None and after >= 0 and after % selection.tune_epochs == 0

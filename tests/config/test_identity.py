@@ -180,7 +180,18 @@ OTHERS: dict[str, object] = {
     "watch.entropy_below": 0.5,
     "watch.eigenvalue": {"factor": 1.3},
 }
-TOGETHER = {"data.mean": "data.std", "data.std": "data.mean", "watch.action": "watch.parameter_free"}
+TOGETHER: dict[str, dict[str, object]] = {
+    "data.mean": {"data.std": [0.5]},
+    "data.std": {"data.mean": [0.5]},
+    "watch.action": {"watch.parameter_free": 3},
+    **{
+        f"watch.{name}": {"watch.action": "roll_back", "watch.parameter_free": 3}
+        for name in ("roll_backs", "weight_decay_factor", "weight_decay_max")
+    },
+}
+"""{field: what must be set beside it}"""
+PAIRS = ("data.mean", "data.std")
+"""Fields that are set together or not at all."""
 FIELDS = [
     name
     for name, _ in _leaves(SearchConfig(), "")
@@ -191,18 +202,24 @@ FIELDS = [
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_every_identity_field_is_part_of_the_digest(field: str) -> None:
-    plain = SearchConfig()
-    values = dict(_leaves(plain, ""))
+    values = dict(_leaves(SearchConfig(), ""))
+    name = ".".join(field.split(".")[:2])
+    beside = TOGETHER.get(name, {})
+    plain = _config_with({} if name in PAIRS else beside)
+    changed = _config_with({**beside, name: OTHERS[name] if name in OTHERS else _another(values[name])})
+    assert changed.digest() != plain.digest()
+
+
+def _config_with(fields: Mapping[str, object]) -> SearchConfig:
     settings: dict[str, dict[str, object]] = {
         "space": {"kind": "convolutional"},
         "data": {"kind": "images"},
         "method": {"kind": "darts"},
     }
-    for name in (field, TOGETHER.get(field, field)):
-        section, key = name.split(".")[:2]
-        name = f"{section}.{key}"
-        settings.setdefault(section, {})[key] = OTHERS[name] if name in OTHERS else _another(values[name])
-    assert validate_config(settings).digest() != plain.digest()
+    for path, value in fields.items():
+        section, key = path.split(".")
+        settings.setdefault(section, {})[key] = value
+    return validate_config(settings)
 
 
 def _another(value: object) -> object:

@@ -151,6 +151,8 @@ def test_a_grown_eigenvalue_only_warns_where_that_is_the_action() -> None:
 def test_an_action_without_a_limit_is_refused() -> None:
     with pytest.raises(ValueError, match="action 'stop' without a limit"):
         WatchSettings(action="stop")
+    with pytest.raises(ValueError, match="roll_backs, weight_decay_max: has no effect beside action 'stop'"):
+        WatchSettings(action="stop", parameter_free=3, roll_backs=2, weight_decay_max=0.1)
 
 
 def test_half_of_the_edges_that_a_cell_keeps_is_counted_where_it_keeps_few() -> None:
