@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def write_class_folders(folder: Path, pixels: NDArray[np.uint8], num_classes: in
 def write_parquet(
     file: Path,
     encoded: list[bytes | None],
-    labels: list[int | None],
+    labels: Sequence[object],
     struct: bool = False,
     label_type: pa.DataType | None = None,
     columns: tuple[str, str] = ("image", "label"),

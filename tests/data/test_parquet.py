@@ -10,6 +10,7 @@ import pytest
 
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import ImageSet, load_images
+from ray_darts.data.images.test_sources import open_test_source
 from ray_darts.errors import DataError
 from tests.data.files import png, random_pixels, write_parquet
 
@@ -162,11 +163,79 @@ def test_the_row_is_counted_within_its_file(tmp_path: Path) -> None:
 
 
 def test_columns_of_another_type_are_refused(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "a.parquet", ENCODED, [0.5] * 10, label_type=pa.float64())  # type: ignore[list-item]
-    with pytest.raises(DataError, match="label column 'label' is double, integers from 0 are wanted"):
+    write_parquet(tmp_path / "a.parquet", ENCODED, [0.5] * 10, label_type=pa.float64())
+    with pytest.raises(DataError, match="label column 'label' is double; integers from 0, or names of classes"):
         load(tmp_path)
     with pytest.raises(DataError, match="image column 'label' is double; encoded bytes"):
         load(tmp_path, image_column="label")
+
+
+NAMES: list[str] = ["dog", "cat", "eel"] * 3 + ["cat"]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_labels_may_be_names_of_classes(tmp_path: Path, kind: pa.DataType) -> None:
+    write_parquet(tmp_path / "a.parquet", ENCODED[:6], NAMES[:6], label_type=kind)
+    write_parquet(tmp_path / "b.parquet", ENCODED[6:], NAMES[6:], label_type=kind)
+    data = load(tmp_path)
+    assert data.facts.description.classes == ("cat", "dog", "eel")
+    assert data.labels.tolist() == [1, 0, 2] * 3 + [0]
+    ordered = load(tmp_path, classes=["eel", "dog", "cat"])
+    assert ordered.facts.description.classes == ("eel", "dog", "cat")
+    assert ordered.labels.tolist() == [1, 2, 0] * 3 + [2]
+    assert ordered.digests["data"] != data.digests["data"]
+
+
+def test_names_that_are_numbers_are_sorted_by_their_value(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", ENCODED, ["10", "9"] * 5, label_type=pa.string())
+    assert load(tmp_path).facts.description.classes == ("9", "10")
+
+
+@pytest.mark.parametrize("kind", [pa.bool_(), pa.dictionary(pa.int8(), pa.int16()), pa.uint64()])
+def test_labels_of_other_types_of_numbers(tmp_path: Path, kind: pa.DataType) -> None:
+    labels = list(map(bool, LABELS)) if kind == pa.bool_() else LABELS
+    write_parquet(tmp_path / "a.parquet", ENCODED, labels, label_type=kind)
+    assert load(tmp_path).labels.tolist() == LABELS
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "settings", "message"),
+    [
+        (NAMES, pa.string(), {"classes": ["cat", "dog"]}, r"row 2 has label 'eel', classes are cat, dog: see data\.cl"),
+        ([*NAMES[:9], ""], pa.string(), {}, "row 9 has an empty label"),
+        ([*NAMES[:9], None], pa.string(), {}, "row 9 has no label"),
+        ([[0, 1]] * 10, pa.list_(pa.int64()), {}, r"list<.*int64>: several labels a picture are not supported"),
+        ([None] * 10, pa.null(), {}, "row 0 has no label"),
+        ([2**63] * 10, pa.uint64(), {}, "a label is too large"),
+        ([b"x"] * 10, pa.binary(), {}, "is binary; integers from 0, or names of classes"),
+    ],
+)
+def test_labels_that_are_none_are_refused_in_one_line(
+    tmp_path: Path, labels: list[object], kind: pa.DataType, settings: dict[str, object], message: str
+) -> None:
+    write_parquet(tmp_path / "a.parquet", ENCODED, labels, label_type=kind)
+    with pytest.raises(DataError, match=message) as caught:
+        load(tmp_path, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_name_classes_beside_files_that_number_them_are_refused(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", ENCODED, NAMES, label_type=pa.string())
+    write_parquet(tmp_path / "b.parquet", ENCODED, LABELS)
+    with pytest.raises(DataError, match=r"a\.parquet names classes, .*b\.parquet numbers them"):
+        load(tmp_path)
+
+
+def test_a_test_set_has_the_numbers_of_the_training_set(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", ENCODED, NAMES, label_type=pa.string())
+    write_parquet(tmp_path / "test.parquet", ENCODED[:2], ["eel", "dog"], label_type=pa.string())
+    settings = Images.model_validate({"source": "parquet", "path": str(tmp_path)})
+    found = open_test_source(settings, ("cat", "dog", "eel"))
+    assert found is not None
+    assert found[0].labels.tolist() == [2, 1]
+    write_parquet(tmp_path / "test.parquet", ENCODED[:2], ["eel", "fox"], label_type=pa.string())
+    with pytest.raises(DataError, match=r"row 1 has label 'fox', classes are cat, dog, eel"):
+        open_test_source(settings, ("cat", "dog", "eel"))
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ray_darts.data.images.label_columns import LabelColumn, check_type, number_labels, read_labels
 from ray_darts.data.images.pictures import Picture
 from ray_darts.data.locations import Files, at_endpoint, list_training_files
 from ray_darts.data.summary import MOST_PROBLEMS, raise_together
@@ -25,6 +26,7 @@ class ParquetPictures:
     """All rows of the files under `path` that `choose` lists, file by file in the order of their paths.
 
     `classes` names the labels, whatever the files call them; without it files must not name one label differently.
+    Labels that are names of classes are numbered as in `numbering`, without it in their natural order.
     Raises: DataError naming up to ten files that cannot be read.
     """
 
@@ -35,6 +37,7 @@ class ParquetPictures:
         label_column: str,
         classes: tuple[str, ...] | None = None,
         choose: Callable[[str, str], Files] = list_training_files,
+        numbering: tuple[str, ...] | None = None,
     ) -> None:
         self.filesystem, self.files, self.notes = choose(path, SUFFIX)
         self._at = at_endpoint(path)
@@ -42,20 +45,22 @@ class ParquetPictures:
         self.label_column = label_column
         self._are_named = classes is not None
         self.classes: tuple[str, ...] = ()
-        labels: list[NDArray[np.int64]] = []
+        columns: list[LabelColumn] = []
         problems: list[DataError] = []
         self.starts = [0]
         for file in self.files:
             try:
-                labels.append(self._labels_of(file))
+                columns.append(self._labels_of(file))
             except DataError as error:
                 problems.append(error)
                 if len(problems) == MOST_PROBLEMS:
                     break
                 continue
-            self.starts.append(self.starts[-1] + len(labels[-1]))
+            self.starts.append(self.starts[-1] + len(columns[-1].codes))
         raise_together(problems, "Parquet files cannot be used")
+        labels, names = number_labels(columns, classes if numbering is None else numbering)
         self.labels = np.concatenate(labels)
+        self.classes = names or self.classes
 
     def name(self, row: int) -> str:
         file = int(np.searchsorted(self.starts, row, side="right")) - 1
@@ -73,7 +78,7 @@ class ParquetPictures:
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{file}{self._at} cannot be read as a Parquet file: {error}", name=file) from error
 
-    def _labels_of(self, file: str) -> NDArray[np.int64]:
+    def _labels_of(self, file: str) -> LabelColumn:
         parquet = self._open(file)
         schema = parquet.schema_arrow
         for column in (self.image_column, self.label_column):
@@ -83,15 +88,10 @@ class ParquetPictures:
                     "see data.image_column and data.label_column"
                 )
         _binary_column(schema.field(self.image_column), file)
-        kind = schema.field(self.label_column).type
-        if not pa.types.is_integer(kind):
-            raise DataError(f"{file}: label column {self.label_column!r} is {kind}, integers from 0 are wanted")
+        check_type(schema.field(self.label_column).type, f"{file}: label column {self.label_column!r}")
         column = self._read(parquet, file, None, self.label_column)
         self._take_classes(file, _class_names(schema, self.label_column))
-        if column.null_count:
-            row = column.is_null().to_pylist().index(True)
-            raise DataError(f"{file} row {row} has no label", name=file, row=row)
-        return np.asarray(column.cast(pa.int64()).to_numpy())
+        return read_labels(file, column)
 
     def _take_classes(self, file: str, names: tuple[str, ...]) -> None:
         """Keep the most names of labels that a file has. Raises: DataError where two files name one label differently.

@@ -90,7 +90,7 @@ def _parquet(settings: Images, classes: tuple[str, ...]) -> ImageSource | None:
         path, choose = settings.test_path, list_files_to_test
     elif not list_test_files(path, SUFFIX)[1]:
         return None
-    source = ParquetPictures(path, settings.image_column, settings.label_column, settings.classes, choose)
+    source = ParquetPictures(path, settings.image_column, settings.label_column, settings.classes, choose, classes)
     # classes that are all called by their numbers have no names in the training files
     if settings.classes is None and classes != tuple(map(str, range(len(classes)))):
         for label, (known, name) in enumerate(zip(classes, source.classes, strict=False)):
