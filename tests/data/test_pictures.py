@@ -83,10 +83,54 @@ def test_a_first_picture_that_gives_no_size_is_named(
         inferred(picture(Image.new("RGB", size)), image_size)
 
 
-def test_sixteen_bit_pictures_are_refused() -> None:
-    deep = picture(Image.fromarray(np.full((8, 8), 40_000, np.uint16)), "deep.png")
-    with pytest.raises(DataError, match=r"deep\.png holds 'I;16' pixels"):
-        inferred(deep)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_grey_levels_of_sixteen_bits_are_scaled_to_eight(kind: str) -> None:
+    levels = np.zeros((8, 8), np.uint16)
+    levels[0, :5] = [0, 128, 129, 32768, 65535]
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, kind)
+    first = Picture("deep", buffer.getvalue())
+    assert inferred(first) == PictureShape(8, 1, resize=False)
+    assert decode(first, shape=inferred(first))[0, 0, :5, 0].tolist() == [0, 0, 1, 128, 255]
+    assert (decode(first, shape=PictureShape(8, 3, resize=False))[0, 0, 4] == 255).all()
+
+
+def test_a_grey_picture_of_sixteen_bits_is_turned_as_its_exif_orientation_says() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(buffer, "PNG", exif=exif)
+    out = decode(Picture("deep.png", buffer.getvalue()), shape=PictureShape(8, 1, resize=False))
+    assert out[0, 0, 0, 0] == round(63_000 * 255 / 65535)
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_deeper_pictures_are_refused(dtype: type, mode: str) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 40_000, dtype)).save(buffer, "TIFF")
+    with pytest.raises(DataError, match=rf"deep\.tif holds '{mode}' pixels; .* or of 16 bits in grey, are wanted"):
+        inferred(Picture("deep.tif", buffer.getvalue()))
+
+
+def test_colour_becomes_grey_where_one_channel_is_asked_for() -> None:
+    first = picture(Image.new("RGB", (8, 8), (255, 0, 0)))
+    assert (decode(first, shape=inferred(first, None, 1)) == 76).all(), "0.299 of 255"
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("CMYK", "TIFF"), ("CMYK", "JPEG"), ("RGB", "TIFF")])
+def test_other_colours_and_formats_come_out_as_rgb(mode: str, kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 30, 60)).convert(mode).save(buffer, kind)
+    out = decode(Picture("a", buffer.getvalue()), shape=PictureShape(8, 3, resize=False))
+    assert np.abs(out[0, 0, 0].astype(int) - [200, 30, 60]).max() <= 3
+
+
+def test_of_an_animation_the_first_frame_is_taken() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    out = decode(Picture("a.gif", buffer.getvalue()), shape=PictureShape(8, 3, resize=False))
+    assert out[0, 0, 0].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", png(random_pixels(1)[0])[:90]])

@@ -20,8 +20,11 @@ from ray_darts.errors import DataError
 
 SMALLEST_SIZE = 8
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-_GREY_MODES = ("1", "L", "LA")
-_EIGHT_BIT_MODES = (*_GREY_MODES, "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+"""Grey levels of 16 bits; of "I", which has 32, only the formats below are 16 bits deep."""
+_DEEP_FORMATS = ("PNG", "PPM")
+_GREY_MODES = ("1", "L", "LA", *_DEEP_MODES)
+_EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _MALFORMED = (OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError, TypeError, struct.error)
 """What Pillow raises on files that are no pictures or damaged ones."""
 _ORIENTATION = 0x0112
@@ -57,12 +60,14 @@ class PictureShape:
     """The shape of all pictures: `size` x `size` pixels of `channels`; with `resize`, other sizes are resized to it.
 
     With 1 or 3 channels, transparent pixels are composited on `background`; 2 and 4 channels keep the transparency.
+    `to_grey`: with 1 channel, pictures in colour become grey.
     """
 
     size: int
     channels: int
     resize: bool
     background: str = "white"
+    to_grey: bool = False
 
     @property
     def picture_bytes(self) -> int:
@@ -103,9 +108,10 @@ def _shape_of(
         raise DataError(
             f"{name} is {size}x{size} pixels; at least {SMALLEST_SIZE}x{SMALLEST_SIZE} is needed: set data.image_size"
         )
-    if channels is None:
-        channels = 1 if image.mode in _GREY_MODES else 3
-    return PictureShape(size, channels, resize=image_size is not None, background=background)
+    inferred = 1 if image.mode in _GREY_MODES else 3
+    return PictureShape(
+        size, channels or inferred, resize=image_size is not None, background=background, to_grey=channels is not None
+    )
 
 
 def open_picture(picture: Picture) -> Image.Image:
@@ -115,11 +121,28 @@ def open_picture(picture: Picture) -> Image.Image:
         return Image.fromarray(content)
     with _named(picture.name):
         image = Image.open(io.BytesIO(content() if callable(content) else content))
-    if image.mode not in _EIGHT_BIT_MODES:
-        raise DataError(
-            f"{picture.name} holds {image.mode!r} pixels; images of 8 bits per channel are wanted", name=picture.name
-        )
+    _check_depth(image, picture.name)
     return image
+
+
+def _check_depth(image: Image.Image, name: str) -> None:
+    if image.mode not in _EIGHT_BIT_MODES and not _is_deep(image):
+        raise DataError(
+            f"{name} holds {image.mode!r} pixels; images of 8 bits per channel, or of 16 bits in grey, are wanted",
+            name=name,
+        )
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in _DEEP_MODES and (image.mode != "I" or image.format in _DEEP_FORMATS)
+
+
+def _in_eight_bits(image: Image.Image) -> Image.Image:
+    """Grey levels of 16 bits as 8 bits: 65535 becomes 255, and all others their nearest share of it."""
+    if not _is_deep(image):
+        return image
+    levels = np.asarray(image).astype(np.uint32)
+    return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
 
 
 def decoding_bytes(image: Image.Image, shape: PictureShape) -> int:
@@ -129,11 +152,13 @@ def decoding_bytes(image: Image.Image, shape: PictureShape) -> int:
     """
     stored = 1 if image.mode in _ONE_BYTE_MODES else 4
     copies = stored
+    if _is_deep(image):
+        copies, stored = stored + 3 * 4 + 1, 1  # levels and two steps of scaling, then 8 bits
     if (image.format != "PNG" or "exif" in image.info) and _turn(image) is not None:
         copies += stored
     if shape.channels in (1, 3) and _has_transparency(image):
         copies += (0 if image.mode == "RGBA" else 4) + 1 + 4  # as RGBA, its alpha, the canvas
-    elif image.mode != _MODES[shape.channels]:
+    elif image.mode != _MODES[shape.channels] and not (_is_deep(image) and shape.channels == 1):
         copies += 1 if shape.channels == 1 else 4
     if shape.channels in (2, 4) and shape.resize:
         copies += 4  # resized with its colours multiplied by alpha
@@ -149,10 +174,11 @@ def decode_picture(image: Image.Image, name: str, shape: PictureShape) -> tuple[
     """
     with _named(name):
         image.load()
-    if image.mode not in _EIGHT_BIT_MODES:
-        raise DataError(f"{name} holds {image.mode!r} pixels; images of 8 bits per channel are wanted", name=name)
-    image = _upright(image)
-    if shape.channels == 1 and image.mode not in _GREY_MODES:
+    _check_depth(image, name)
+    turn = _turn(image)
+    image = _in_eight_bits(image)
+    image = image if turn is None else image.transpose(turn)
+    if shape.channels == 1 and image.mode not in _GREY_MODES and not shape.to_grey:
         raise DataError(
             f"{name} is in colour, the first image is grey; set data.channels = 3 (or convert it)", name=name
         )
@@ -171,11 +197,6 @@ def decode_picture(image: Image.Image, name: str, shape: PictureShape) -> tuple[
         # resize the shorter side to `size`, then crop the middle: keeps proportions
         image = ImageOps.fit(image, (shape.size, shape.size), Image.Resampling.BILINEAR)
     return np.asarray(image, np.uint8).reshape(shape.size, shape.size, shape.channels), transparent
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    turn = _turn(image)
-    return image if turn is None else image.transpose(turn)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

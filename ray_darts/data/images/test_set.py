@@ -48,7 +48,11 @@ def load_test_images(data: ImageSet, normalise: Normalise, batch_size: int) -> I
     """
     settings, facts = data.settings, data.facts
     shape = PictureShape(
-        facts.image_size, facts.channels, resize=settings.image_size is not None, background=settings.background
+        facts.image_size,
+        facts.channels,
+        resize=settings.image_size is not None,
+        background=settings.background,
+        to_grey=settings.channels is not None,
     )
     with asking(data.s3):
         found = open_test_source(settings, facts.description.classes)
