@@ -19,7 +19,7 @@ from ray_darts.protocols.settings import KindSettings, Settings
 if TYPE_CHECKING:
     from ray_darts.protocols.dataset import LoadedData, TaskData
 
-_LOCATION = ("path", "endpoint_url", "test_path")
+_LOCATION = ("path", "endpoint_url", "test_path", "validation_path")
 """Settings of `data` that say where the data lies, not what it is."""
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 import pyarrow as pa
 from pyarrow import fs
 
-from ray_darts.data.splits import TEST, choose_training, files_of_split
+from ray_darts.data.splits import choose_training, files_of_split
 from ray_darts.data.summary import listed
 from ray_darts.errors import DataError
 
@@ -74,11 +74,12 @@ Files = tuple[fs.FileSystem, list[str], tuple[str, ...]]
 """A file system, the paths of files in it, sorted, and lines for people on what was left out."""
 
 
-def list_training_files(path: str, suffix: str) -> Files:
+def list_training_files(path: str, suffix: str, also: str | None = None) -> Files:
     """Return the file system of `path`, its training files of this suffix, sorted, and lines on what was left out.
 
     Hidden files are left out, and held-out data: if files or folders name a train split, only those are taken; those
-    that name a validation or test split never are, unless `path` is the file itself.
+    that name a validation or test split never are, unless `path` is the file itself. `also`: a split that is used, too,
+    and not said to be left out.
     Raises: DataError when no file is left, or `path` cannot be reached.
     """
     found = _find(path, suffix, "data.path")
@@ -88,27 +89,28 @@ def list_training_files(path: str, suffix: str) -> Files:
     if not chosen:
         held_out = f" to train on, only {listed(left_out)}" if left_out else ""
         raise DataError(f"data.path {path}{at_endpoint(path)} holds no {suffix} files{held_out}")
-    return found.filesystem, chosen, _choice_lines(found, chosen, left_out)
+    unused = {file: split for file, split in left_out.items() if also is None or split != also}
+    return found.filesystem, chosen, _choice_lines(found, chosen, unused)
 
 
-def list_test_files(path: str, suffix: str) -> Files:
-    """As `list_training_files`, the files of the test split beside the training files; without one, no file."""
+def list_beside(path: str, suffix: str, split: str) -> Files:
+    """As `list_training_files`, the files of another split beside the training files; without one, no file."""
     found = _find(path, suffix, "data.path")
-    return found.filesystem, files_of_split(found.visible, TEST), ()
+    return found.filesystem, files_of_split(found.visible, split), ()
 
 
-def list_files_to_test(path: str, suffix: str) -> Files:
-    """As `list_training_files`, the test files at `data.test_path`: of a test split, else those that name no split.
+def list_at(path: str, suffix: str, split: str, setting: str) -> Files:
+    """As `list_training_files`, the files at the path of a split: those that name it, else those that name no split.
 
     Raises: DataError when there is none, or `path` cannot be reached.
     """
-    found = _find(path, suffix, "data.test_path")
+    found = _find(path, suffix, setting)
     if found.single is not None:
         return found.filesystem, [found.single], ()
-    chosen = files_of_split(found.visible, TEST) or files_of_split(found.visible, None)
+    chosen = files_of_split(found.visible, split) or files_of_split(found.visible, None)
     if not chosen:
-        others = f" to test on, only {listed(found.visible)}" if found.visible else ""
-        raise DataError(f"data.test_path {path}{at_endpoint(path)} holds no {suffix} files{others}")
+        others = f" of the {split} split, only {listed(found.visible)}" if found.visible else ""
+        raise DataError(f"{setting} {path}{at_endpoint(path)} holds no {suffix} files{others}")
     return found.filesystem, chosen, ()
 
 

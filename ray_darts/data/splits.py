@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-TRAIN, TEST = "train", "test"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
 _WORDS = {
     TRAIN: ("train", "training", "trainset"),
-    "validation": ("val", "valid", "validation", "dev", "devel", "development", "eval", "evaluation", "valset"),
+    VALIDATION: ("val", "valid", "validation", "dev", "devel", "development", "eval", "evaluation", "valset"),
     TEST: ("test", "testing", "testset", "holdout", "heldout"),
 }
 _SPLIT_OF_WORD = {word: split for split, words in _WORDS.items() for word in words}

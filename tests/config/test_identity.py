@@ -155,6 +155,7 @@ OTHERS: dict[str, object] = {
     "data.alpha_fraction": 0.4,
     "data.fraction": 0.9,
     "data.test_fraction": 0.2,
+    "data.alpha": "validation",
     "weights.schedule": "constant",
     "weights.learning_rate_min": 0.002,
     "weights.momentum": 0.8,
@@ -184,6 +185,7 @@ TOGETHER: dict[str, dict[str, object]] = {
     "data.mean": {"data.std": [0.5]},
     "data.std": {"data.mean": [0.5]},
     "watch.action": {"watch.parameter_free": 3},
+    "data.alpha": {"data.source": "folder", "data.path": "/x"},
     **{
         f"watch.{name}": {"watch.action": "roll_back", "watch.parameter_free": 3}
         for name in ("roll_backs", "weight_decay_factor", "weight_decay_max")
@@ -192,11 +194,12 @@ TOGETHER: dict[str, dict[str, object]] = {
 """{field: what must be set beside it}"""
 PAIRS = ("data.mean", "data.std")
 """Fields that are set together or not at all."""
+PLACES = ("path", "endpoint_url", "test_path", "validation_path")
 FIELDS = [
     name
     for name, _ in _leaves(SearchConfig(), "")
     if name.split(".")[0] in IDENTITY
-    and name not in ("data.path", "data.endpoint_url", "data.test_path", "space.kind", "data.kind", "method.kind")
+    and name not in ("space.kind", "data.kind", "method.kind", *(f"data.{place}" for place in PLACES))
 ]
 
 

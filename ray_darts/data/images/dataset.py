@@ -25,9 +25,14 @@ class Images(Dataset):
     """
 
     form: ClassVar[str] = "images"
-    UNCOMPARED: ClassVar[frozenset[str]] = Dataset.UNCOMPARED | {"classes", "background", "test_path"}
-    ADDED: ClassVar[frozenset[str]] = frozenset({"test_fraction"})
-    PLACES: ClassVar[tuple[str, ...]] = (*Dataset.PLACES, "test_path")
+    UNCOMPARED: ClassVar[frozenset[str]] = Dataset.UNCOMPARED | {
+        "classes",
+        "background",
+        "test_path",
+        "validation_path",
+    }
+    ADDED: ClassVar[frozenset[str]] = frozenset({"test_fraction", "alpha"})
+    PLACES: ClassVar[tuple[str, ...]] = (*Dataset.PLACES, "test_path", "validation_path")
 
     kind: Literal["images"] = "images"
     source: Literal["digits", "cifar10", "folder", "parquet"] = "digits"
@@ -39,6 +44,12 @@ class Images(Dataset):
     )
     test_path: str | None = Field(
         None, description="folder or URI of the test set of a folder or of Parquet files, where it is not beside them"
+    )
+    alpha: Literal["split", "validation"] = Field(
+        "split", description="what trains alpha: a share of the training set, or a validation set of its own"
+    )
+    validation_path: str | None = Field(
+        None, description="folder or URI of the validation set, where it is not beside the training data"
     )
     split_seed: int = Field(0, ge=0, description="the same for every run of an experiment")
     padding: int = Field(0, ge=0, le=64, description="pixels of zero padding before the random crop")
@@ -68,6 +79,13 @@ class Images(Dataset):
         if self.test_fraction > 0 and (self.source == "cifar10" or self.test_path is not None):
             own = "source 'cifar10' has" if self.source == "cifar10" else f"test_path {self.test_path} names"
             raise ValueError(f"{own} a test set of its own: leave test_fraction = {self.test_fraction} out")
+        if self.validation_path is not None and self.alpha != "validation":
+            raise ValueError('validation_path has no effect with alpha = "split": set alpha = "validation"')
+        if self.alpha == "validation":
+            if self.source not in ("folder", "parquet"):
+                raise ValueError(f'source {self.source!r} has no validation set: set alpha = "split"')
+            if self.alpha_fraction != type(self).model_fields["alpha_fraction"].default:
+                raise ValueError('alpha_fraction has no effect with alpha = "validation": leave it out')
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std are given together or not at all")
         if self.mean is not None and self.std is not None:

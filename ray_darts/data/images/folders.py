@@ -6,15 +6,15 @@ Decodes nothing. A folder of a validation or test split never becomes a class un
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ray_darts.data.images.pictures import Picture
-from ray_darts.data.splits import TEST, TRAIN, natural_key, split_folders
+from ray_darts.data.splits import TRAIN, natural_key, split_folders
 from ray_darts.data.summary import counted_reasons, listed, shown_name
 from ray_darts.errors import DataError
 
@@ -68,13 +68,13 @@ class _ClassPictures:
 class ClassFolders(_ClassPictures):
     """`<folder>/<class>/<picture>`, the pictures of a class sorted by path; of splits the train folder is taken.
 
-    `classes`: the class folders and their order; without it all, sorted naturally (1, 2, 10).
-    Raises: DataError.
+    `classes`: the class folders and their order; without it all, sorted naturally (1, 2, 10). `also`: as in
+    `choose_folder`. Raises: DataError.
     """
 
-    def __init__(self, folder: Path, classes: tuple[str, ...] | None = None) -> None:
+    def __init__(self, folder: Path, classes: tuple[str, ...] | None = None, also: str | None = None) -> None:
         super().__init__()
-        chosen = choose_folder(folder, classes)
+        chosen = choose_folder(folder, classes, also)
         folder, names, self.notes = chosen.folder, chosen.names, chosen.notes
         classes = tuple(names) if classes is None else classes
         absent = [name for name in classes if name not in names]
@@ -94,48 +94,62 @@ class ClassFolders(_ClassPictures):
             self.notes += (f"left out, as no pictures: {kinds}",)
 
 
-class FoldersToTest(_ClassPictures):
-    """The class folders of a test set: `folder`, or the one folder of a test split in it.
+class HeldOutFolders(_ClassPictures):
+    """The class folders of another split, such as a test set: `folder`, or the one folder of the split in it.
 
-    A class without pictures is allowed. `unused`: class folders that the training leaves out, and so does the test.
+    A class without pictures is allowed. `unused`: class folders that the training leaves out, and so does this split.
+    `setting`: that of its path; `otherwise`: the one that does without it.
     Raises: DataError naming a folder that is no class.
     """
 
-    def __init__(self, folder: Path, classes: tuple[str, ...], unused: frozenset[str], setting: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        classes: tuple[str, ...],
+        unused: frozenset[str],
+        split: str,
+        setting: str,
+        otherwise: str,
+    ) -> None:
         super().__init__()
         if not os.path.isdir(folder):
             raise DataError(f"{setting} {folder} is no folder; a folder of class folders is wanted")
         names = _subfolders(folder)
-        tests = [name for name, split in split_folders(names).items() if split == TEST]
-        if len(tests) == 1 and not {*names} & {*classes}:
-            folder /= tests[0]
+        own = [name for name, found in split_folders(names).items() if found == split]
+        if len(own) == 1 and not {*names} & {*classes}:
+            folder /= own[0]
             names = _subfolders(folder)
         unknown = [name for name in names if name not in classes and name not in unused]
         if unknown:
             raise DataError(
-                f"test set {folder} has folders that are no class of the training data: {listed(unknown)}; classes are "
-                f"{listed(classes, 10)}: remove or rename these folders, or set data.test_path"
+                f"{split} set {folder} has folders that are no class of the training data: {listed(unknown)}; classes "
+                f"are {listed(classes, 10)}: remove or rename these folders, or set {setting}"
             )
         if not sum(self._take(folder, classes)):
             raise DataError(
-                f"test set {folder} holds no picture in a folder of a class ({listed(classes, 10)}): set "
-                "data.test_path, or training.test = false"
+                f"{split} set {folder} holds no picture in a folder of a class ({listed(classes, 10)}): set {setting}, "
+                f"or {otherwise}"
             )
 
 
 @dataclass(frozen=True)
 class ChosenFolder:
-    """The folder whose subfolders `names` may be classes, lines on why, and the test folders found beside it."""
+    """The folder whose subfolders `names` may be classes, lines on why, and {folder beside it: its split}."""
 
     folder: Path
     names: list[str]
     notes: tuple[str, ...] = ()
-    test_folders: tuple[Path, ...] = ()
+    splits: Mapping[Path, str] = field(default_factory=dict)
+
+    def of_split(self, split: str) -> list[Path]:
+        """The folders of a split."""
+        return [folder for folder, found in self.splits.items() if found == split]
 
 
-def choose_folder(folder: Path, classes: tuple[str, ...] | None) -> ChosenFolder:
+def choose_folder(folder: Path, classes: tuple[str, ...] | None, also: str | None = None) -> ChosenFolder:
     """`folder` itself where it holds `classes` or no split, else its one folder of a train split; lists names only.
 
+    `also`: a split that is used, too, and not said to be left out.
     Raises: DataError when splits lie beside classes, or when it is not clear which split is to be trained on.
     """
     if not os.path.isdir(folder):  # unlike Path.is_dir also False for a name that is too long
@@ -156,12 +170,16 @@ def choose_folder(folder: Path, classes: tuple[str, ...] | None) -> ChosenFolder
             f"{folder} has folders named like splits of a data set: {named}{also}; set {advice}, or, where these "
             "are classes, name all classes in data.classes"
         )
-    left_out = [f"{name} ({splits.get(name, 'no split')})" for name in names if name != train[0]]
+    left_out = [
+        f"{name} ({splits.get(name, 'no split')})"
+        for name in names
+        if name != train[0] and (also is None or splits.get(name) != also)
+    ]
     notes = [f"folder {shown_name(train[0])} taken as the training data"]
     if left_out:
         notes.append(f"folders left out ({len(left_out)}): {listed(left_out)}")
-    tests = tuple(folder / name for name, split in splits.items() if split == TEST)
-    return ChosenFolder(folder / train[0], found, tuple(notes), tests)
+    beside_it = {folder / name: split for name, split in splits.items() if name != train[0]}
+    return ChosenFolder(folder / train[0], found, tuple(notes), beside_it)
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -11,6 +11,9 @@ from ray_darts.data.summary import classes_line, listed
 from ray_darts.errors import DataError
 from ray_darts.protocols.dataset import DataDescription
 
+_FEW = 10
+"""Samples of a class in a half, below which people are warned."""
+
 
 def check_labels(source: ImageSource, settings: Images) -> tuple[str, ...]:
     """Return the names of the classes in the order of their labels; a class without a name is named by its label.
@@ -51,16 +54,24 @@ def describe(
     *,
     memory_bytes: int,
     loading_bytes: int,
-    num_held_out: int,
+    held_out: tuple[int, int],
 ) -> DataDescription:
     """What was taken, what was left out, and the samples of each class in each half.
 
-    `num_held_out`: samples that `data.test_fraction` leaves out.
+    `held_out`: how many samples `data.test_fraction` leaves out, and of how many.
     """
-    held_out = (f"{num_held_out} of {len(source.labels)} samples held out as the test set (data.test_fraction)",)
+    test = (f"{held_out[0]} of {held_out[1]} samples held out as the test set (data.test_fraction)",)
     weight, alpha = (
         np.bincount(source.labels[rows], minlength=len(classes)).tolist() for rows in (split.weight, split.alpha)
     )
+    few = [number for number, counts in enumerate(zip(weight, alpha, strict=True)) if min(counts) < _FEW]
+    warnings: tuple[str, ...] = ()
+    if few:
+        each = listed(f"{classes[number]} {weight[number]} + {alpha[number]}" for number in few)
+        warnings = (
+            f"{len(few)} of {len(classes)} classes have fewer than {_FEW} samples in a half (weight half + alpha "
+            f"half): {each}",
+        )
     return DataDescription(
         classes=classes,
         samples=tuple(w + a for w, a in zip(weight, alpha, strict=True)),
@@ -68,5 +79,6 @@ def describe(
         std=std,
         memory_bytes=memory_bytes,
         loading_bytes=loading_bytes,
-        notes=(*source.notes, *(held_out if num_held_out else ()), classes_line(classes, weight, alpha)),
+        warnings=warnings,
+        notes=(*source.notes, *(test if held_out[0] else ()), classes_line(classes, weight, alpha)),
     )

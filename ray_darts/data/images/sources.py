@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,8 @@ from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.folders import ClassFolders
 from ray_darts.data.images.parquet import ParquetPictures
 from ray_darts.data.images.pictures import Picture
+from ray_darts.data.locations import list_training_files
+from ray_darts.data.splits import VALIDATION
 from ray_darts.errors import DataError
 
 _CIFAR10_FOLDER = Path("~/.cache/ray_darts/cifar10")
@@ -56,14 +59,17 @@ def open_source(settings: Images) -> ImageSource:
     if settings.source == "cifar10":
         return cifar10(cifar10_folder(settings))
     assert settings.path is not None, "the config demands data.path for these sources"
+    is_beside = settings.alpha == "validation" and settings.validation_path is None
+    also = VALIDATION if is_beside else None
     if settings.source == "folder":
         if "://" in settings.path:
             raise DataError(
                 f"data.path {settings.path}: class folders are read from a mounted folder; at an address, keep the "
                 "pictures in Parquet files (data.source = 'parquet')"
             )
-        return ClassFolders(Path(settings.path), settings.classes)
-    return ParquetPictures(settings.path, settings.image_column, settings.label_column, settings.classes)
+        return ClassFolders(Path(settings.path), settings.classes, also)
+    choose = partial(list_training_files, also=also)
+    return ParquetPictures(settings.path, settings.image_column, settings.label_column, settings.classes, choose)
 
 
 def cifar10_folder(settings: Images) -> Path:

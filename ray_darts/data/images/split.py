@@ -75,8 +75,7 @@ def stratified_split(
     weight: list[NDArray[np.int64]] = []
     alpha: list[NDArray[np.int64]] = []
     for label in range(num_classes):
-        rows = np.setdiff1d(np.flatnonzero(labels == label), held_out, assume_unique=True)
-        used = rows[permutation(generator(split_seed, "split", label), len(rows))[: round(fraction * len(rows))]]
+        rows, used = _used(labels, label, fraction, split_seed, held_out)
         num_alpha = round(alpha_fraction * len(used))
         if num_alpha == 0 or num_alpha == len(used):
             half = "alpha" if num_alpha == 0 else "weight"
@@ -91,3 +90,36 @@ def stratified_split(
         alpha.append(used[:num_alpha])
         weight.append(used[num_alpha:])
     return Split(np.sort(np.concatenate(weight)), np.sort(np.concatenate(alpha)))
+
+
+def rows_of_classes(
+    labels: NDArray[np.int64],
+    num_classes: int,
+    *,
+    fraction: float,
+    split_seed: int,
+    held_out: NDArray[np.int64] = NO_ROWS,
+) -> NDArray[np.int64]:
+    """Take `fraction` of each class, as `stratified_split`, undivided and ascending.
+
+    Raises: DataError when a class has no sample among them.
+    """
+    taken: list[NDArray[np.int64]] = []
+    for label in range(num_classes):
+        rows, used = _used(labels, label, fraction, split_seed, held_out)
+        if not len(used):
+            raise DataError(
+                f"class {label} has no training sample: data.fraction = {fraction} of its {len(rows)} samples is none; "
+                "raise data.fraction, or remove the class",
+                label=label,
+            )
+        taken.append(used)
+    return np.sort(np.concatenate(taken))
+
+
+def _used(
+    labels: NDArray[np.int64], label: int, fraction: float, split_seed: int, held_out: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of a class outside the test set, and those of them that are used, in the order of their draw."""
+    rows = np.setdiff1d(np.flatnonzero(labels == label), held_out, assume_unique=True)
+    return rows, rows[permutation(generator(split_seed, "split", label), len(rows))[: round(fraction * len(rows))]]

@@ -21,10 +21,9 @@ from ray_darts.data.images.augment import Normalise
 from ray_darts.data.images.batches import ImageBatches
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.decoding import DecodedPictures, decode_all
-from ray_darts.data.images.labels import check_labels, describe
+from ray_darts.data.images.halves import open_halves
+from ray_darts.data.images.labels import describe
 from ray_darts.data.images.pictures import infer_shape
-from ray_darts.data.images.sources import open_source
-from ray_darts.data.images.split import held_out_rows, stratified_split
 from ray_darts.data.images.test_sources import check_test_fraction
 from ray_darts.data.images.training import ImageTrainingStreams
 from ray_darts.data.locations import S3Service, asked_service
@@ -79,19 +78,8 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
     Raises: DataError naming the file, row or setting at fault.
     """
     check_test_fraction(settings)
-    source = open_source(settings)
-    classes = check_labels(source, settings)
-    held_out = held_out_rows(
-        source.labels, len(classes), test_fraction=settings.test_fraction, split_seed=settings.split_seed
-    )
-    split = stratified_split(
-        source.labels,
-        len(classes),
-        fraction=settings.fraction,
-        alpha_fraction=settings.alpha_fraction,
-        split_seed=settings.split_seed,
-        held_out=held_out,
-    )
+    halves = open_halves(settings)
+    source, classes, split = halves.source, halves.classes, halves.split
     rows = np.sort(np.concatenate([split.weight, split.alpha]))
     shape = infer_shape(source.pictures(rows), settings.image_size, settings.channels, settings.background)
     num_bytes = len(rows) * shape.picture_bytes
@@ -113,10 +101,11 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
         std,
         memory_bytes=num_bytes,
         loading_bytes=num_bytes + decoded.peak_bytes,
-        num_held_out=len(held_out),
+        held_out=halves.held_out,
     )
     if decoded.num_flat > _MOST_FLAT * len(rows):
-        description = replace(description, warnings=(decoded.flat_text(settings.background),))
+        warnings = (*description.warnings, decoded.flat_text(settings.background))
+        description = replace(description, warnings=warnings)
     return ImageSet(
         images_NHWC=torch.from_numpy(decoded.images_NHWC),
         labels=torch.from_numpy(labels),
