@@ -156,6 +156,7 @@ OTHERS: dict[str, object] = {
     "data.fraction": 0.9,
     "data.test_fraction": 0.2,
     "data.alpha": "validation",
+    "data.on_error": "skip",
     "weights.schedule": "constant",
     "weights.learning_rate_min": 0.002,
     "weights.momentum": 0.8,
@@ -185,6 +186,7 @@ TOGETHER: dict[str, dict[str, object]] = {
     "data.mean": {"data.std": [0.5]},
     "data.std": {"data.mean": [0.5]},
     "watch.action": {"watch.parameter_free": 3},
+    "data.max_skipped": {"data.on_error": "skip"},
     "data.alpha": {"data.source": "folder", "data.path": "/x"},
     **{
         f"watch.{name}": {"watch.action": "roll_back", "watch.parameter_free": 3}

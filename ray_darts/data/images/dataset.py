@@ -21,7 +21,8 @@ class Images(Dataset):
     """Images with one label each; sizes, mean and std are inferred or computed where not given.
 
     `classes` names class folders, or the labels 0, 1, … of the other sources. It and `background` are no part of the
-    identity: labels or pixels that they change have another digest.
+    identity: labels or pixels that they change have another digest. So have those without skipped pictures; which these
+    are is kept beside the runs. A picture of the test set is never skipped.
     """
 
     form: ClassVar[str] = "images"
@@ -67,6 +68,8 @@ class Images(Dataset):
         pattern=r"^(white|black|#[0-9a-fA-F]{6})$",
         description="colour of transparent pixels where channels is 1 or 3: white, black or #rrggbb",
     )
+    on_error: Literal["fail", "skip"] = Field("fail", description="what to do about pictures that cannot be read")
+    max_skipped: int = Field(100, ge=1, description="most pictures that are left out with on_error 'skip'")
     image_column: str = "image"
     label_column: str = "label"
 
@@ -79,6 +82,8 @@ class Images(Dataset):
         if self.test_fraction > 0 and (self.source == "cifar10" or self.test_path is not None):
             own = "source 'cifar10' has" if self.source == "cifar10" else f"test_path {self.test_path} names"
             raise ValueError(f"{own} a test set of its own: leave test_fraction = {self.test_fraction} out")
+        if self.on_error == "fail" and self.max_skipped != type(self).model_fields["max_skipped"].default:
+            raise ValueError('max_skipped has no effect with on_error = "fail": set on_error = "skip"')
         if self.validation_path is not None and self.alpha != "validation":
             raise ValueError('validation_path has no effect with alpha = "split": set alpha = "validation"')
         if self.alpha == "validation":
@@ -99,6 +104,11 @@ class Images(Dataset):
             if self.num_classes not in (None, len(self.classes)):
                 raise ValueError(f"classes names {len(self.classes)} classes, num_classes is {self.num_classes}")
         return self
+
+    @property
+    def most_skipped(self) -> int:
+        """Pictures that may be left out."""
+        return self.max_skipped if self.on_error == "skip" else 0
 
     def load(self, memory_limit_bytes: int) -> LoadedData:
         """Find, split and decode the images. Raises: DataError."""

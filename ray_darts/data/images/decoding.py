@@ -8,11 +8,11 @@ from __future__ import annotations
 import heapq
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from threading import Condition
 
 import numpy as np
@@ -30,8 +30,9 @@ _DECODED_AT_ONCE = 512
 class DecodedPictures:
     """All pictures [count, size, size, channels], and what decoding found.
 
-    `num_flat`: pictures that are one colour, the first of them `first_flat`; `num_flat_transparent`: those of them
-    that had transparent pixels. `peak_bytes`: of decoding beside the array, at most.
+    `skipped`: {position among those asked for: what is wrong}; the array is without them. `num_flat`: pictures that
+    are one colour, the first of them `first_flat`; `num_flat_transparent`: those of them that had transparent
+    pixels. `peak_bytes`: of decoding beside the array, at most.
     """
 
     images_NHWC: NDArray[np.uint8]
@@ -39,6 +40,7 @@ class DecodedPictures:
     num_flat: int
     num_flat_transparent: int
     first_flat: str
+    skipped: Mapping[int, DataError]
 
     @property
     def all_flat(self) -> bool:
@@ -57,30 +59,43 @@ class DecodedPictures:
         return f"{text}; look at these files, a search learns nothing from them"
 
 
-def decode_all(pictures: Iterator[Picture], count: int, shape: PictureShape, limit_bytes: int) -> DecodedPictures:
+class _NoRoom(DataError):
+    """A picture that this machine has no memory to decode: never skipped, as another machine may have it."""
+
+
+def decode_all(
+    pictures: Iterator[Picture], count: int, shape: PictureShape, limit_bytes: int, most_skipped: int = 0
+) -> DecodedPictures:
     """Decode `count` pictures in order; no more at a time than fit `limit_bytes` beside the array.
 
+    At most `most_skipped` that cannot be used are left out.
     Raises: DataError naming up to ten pictures that are missing, corrupt, too large or of another size.
     """
     work = _Decoding(shape, np.empty((count, shape.size, shape.size, shape.channels), np.uint8), limit_bytes)
-    problems: list[DataError] = []
+    problems: dict[int, DataError] = {}
+    broken: list[DataError] = []
     position = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        while len(problems) < MOST_PROBLEMS:
+        while len(problems) < most_skipped + MOST_PROBLEMS:
             try:
                 group = list(islice(pictures, _DECODED_AT_ONCE))
             except DataError as error:
-                problems.append(error)
+                broken.append(error)
                 break
             if not group:
                 break
-            results = pool.map(work.decode, range(position, position + len(group)), group)
-            problems += [problem for problem in results if problem is not None]
+            positions = range(position, position + len(group))
+            results = pool.map(work.decode, positions, group)
+            problems |= {place: found for place, found in zip(positions, results, strict=True) if found is not None}
             position += len(group)
-    raise_together(problems, "pictures cannot be used")
+    no_room = [problem for problem in problems.values() if isinstance(problem, _NoRoom)]
+    if broken or no_room or len(problems) > most_skipped:
+        others = [problem for problem in problems.values() if not isinstance(problem, _NoRoom)]
+        more = f" (data.max_skipped = {most_skipped})" if most_skipped else ""
+        raise_together([*broken, *no_room, *others], f"pictures cannot be used{more}")
     assert position == count, f"{position} pictures were read, {count} were expected"
-    return work.result(min(os.cpu_count() or 1, count))
+    return work.result(min(os.cpu_count() or 1, count), problems)
 
 
 @dataclass
@@ -110,10 +125,11 @@ class _Decoding:
             self.flat[position] = picture.name, transparent
         return None
 
-    def result(self, num_threads: int) -> DecodedPictures:
+    def result(self, num_threads: int, skipped: Mapping[int, DataError]) -> DecodedPictures:
         """Everything, once all pictures are decoded."""
         return DecodedPictures(
-            images_NHWC=self.images_NHWC,
+            images_NHWC=_without(self.images_NHWC, sorted(skipped)),
+            skipped=skipped,
             peak_bytes=min(sum(heapq.nlargest(num_threads, self.largest)), self.limit_bytes),
             num_flat=len(self.flat),
             num_flat_transparent=sum(transparent for _, transparent in self.flat.values()),
@@ -124,7 +140,7 @@ class _Decoding:
     def _memory(self, num_bytes: int, what: str) -> Iterator[None]:
         """Wait until `num_bytes` are free. Raises: DataError when they never will be."""
         if num_bytes > self.limit_bytes:
-            raise DataError(
+            raise _NoRoom(
                 f"decoding {what} needs {gigabytes(num_bytes)} GB beside the data set's "
                 f"{gigabytes(self.images_NHWC.nbytes)} GB, {gigabytes(self.limit_bytes)} GB are left: make it smaller"
             )
@@ -140,3 +156,10 @@ class _Decoding:
             with self.changed:
                 self.used_bytes -= num_bytes
                 self.changed.notify_all()
+
+
+def _without(images_NHWC: NDArray[np.uint8], positions: Sequence[int]) -> NDArray[np.uint8]:
+    """The array without these rows, moved together in its own memory."""
+    for number, (position, after) in enumerate(pairwise([*positions, len(images_NHWC)])):
+        images_NHWC[position - number : after - number - 1] = images_NHWC[position + 1 : after]
+    return images_NHWC[: len(images_NHWC) - len(positions)]

@@ -81,3 +81,13 @@ def open_halves(settings: Images) -> Halves:
     joined = JoinedSource(source, validation, (note,))
     alpha = np.arange(len(source.labels), len(joined.labels), dtype=np.int64)
     return Halves(joined, classes, Split(weight, alpha), (len(held_out), len(source.labels)))
+
+
+def check_halves(labels: NDArray[np.int64], classes: tuple[str, ...], split: Split) -> None:
+    """Raise DataError where a class has no sample left to train the weights on."""
+    counts = np.bincount(labels[split.weight], minlength=len(classes))
+    if not counts.all():
+        name = classes[int(np.argmin(counts))]
+        raise DataError(
+            f"every picture of the class {name} in the weight half was skipped (data.on_error): repair some"
+        )

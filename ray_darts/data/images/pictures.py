@@ -76,9 +76,15 @@ class PictureShape:
 
 
 def infer_shape(
-    pictures: Iterator[Picture], image_size: int | None, channels: int | None, background: str = "white"
+    pictures: Iterator[Picture],
+    image_size: int | None,
+    channels: int | None,
+    background: str = "white",
+    most_unreadable: int = MOST_PROBLEMS,
 ) -> PictureShape:
     """Take what the config does not set from the first readable picture: its width, and 1 (grey) or 3 channels.
+
+    `most_unreadable`: pictures that may come before it.
 
     Raises: DataError when it is not square and no size is given, or when it is too small, or when none is readable.
     """
@@ -88,7 +94,7 @@ def infer_shape(
             image = open_picture(first)
         except DataError as error:
             unreadable.append(error)
-            if len(unreadable) == MOST_PROBLEMS:
+            if len(unreadable) >= most_unreadable:
                 break
             continue
         return _shape_of(image, first.name, image_size, channels, background)

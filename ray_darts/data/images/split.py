@@ -23,6 +23,10 @@ class Split:
     weight: NDArray[np.int64]
     alpha: NDArray[np.int64]
 
+    def without(self, rows: NDArray[np.int64]) -> Split:
+        """Both halves without these rows."""
+        return Split(np.setdiff1d(self.weight, rows), np.setdiff1d(self.alpha, rows))
+
     def digest(self) -> str:
         """SHA-256 (hex) of both halves' row numbers."""
         digest = hashlib.sha256()

@@ -21,14 +21,16 @@ from ray_darts.data.images.augment import Normalise
 from ray_darts.data.images.batches import ImageBatches
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.decoding import DecodedPictures, decode_all
-from ray_darts.data.images.halves import open_halves
+from ray_darts.data.images.halves import check_halves, open_halves
 from ray_darts.data.images.labels import describe
 from ray_darts.data.images.pictures import infer_shape
+from ray_darts.data.images.skipped import SKIPPED, skipped_document
 from ray_darts.data.images.test_sources import check_test_fraction
 from ray_darts.data.images.training import ImageTrainingStreams
 from ray_darts.data.locations import S3Service, asked_service
 from ray_darts.data.memory import check_memory
 from ray_darts.data.streams import ShuffledRows
+from ray_darts.data.summary import MOST_PROBLEMS
 from ray_darts.errors import DataError
 from ray_darts.protocols.dataset import DataFacts
 
@@ -42,7 +44,7 @@ class ImageSet:
     """The used samples, in the source's order: images uint8 [N, H, W, C], labels int64 [N].
 
     `weight_rows` and `alpha_rows` are indices into them; mean and std are those of pixels scaled to [0, 1].
-    `s3`: opens s3:// paths of the test set.
+    `documents`: {file name: JSON text} kept beside the runs. `s3`: opens s3:// paths of the test set.
     """
 
     images_NHWC: Tensor
@@ -53,6 +55,7 @@ class ImageSet:
     std: tuple[float, ...]
     facts: DataFacts
     digests: dict[str, str]
+    documents: dict[str, str]
     settings: Images
     s3: S3Service | None = None
 
@@ -81,7 +84,13 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
     halves = open_halves(settings)
     source, classes, split = halves.source, halves.classes, halves.split
     rows = np.sort(np.concatenate([split.weight, split.alpha]))
-    shape = infer_shape(source.pictures(rows), settings.image_size, settings.channels, settings.background)
+    shape = infer_shape(
+        source.pictures(rows),
+        settings.image_size,
+        settings.channels,
+        settings.background,
+        max(MOST_PROBLEMS, settings.most_skipped + 1),
+    )
     num_bytes = len(rows) * shape.picture_bytes
     check_memory(
         num_bytes,
@@ -89,7 +98,11 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
         f"the data set ({len(rows)} images of {shape.size}x{shape.size}x{shape.channels} bytes)",
         "see data.fraction",
     )
-    decoded = decode_all(source.pictures(rows), len(rows), shape, memory_limit_bytes - num_bytes)
+    decoded = decode_all(source.pictures(rows), len(rows), shape, memory_limit_bytes - num_bytes, settings.most_skipped)
+    skipped = rows[sorted(decoded.skipped)]
+    if len(skipped):
+        split, rows = split.without(skipped), np.setdiff1d(rows, skipped)
+        check_halves(source.labels, classes, split)
     weight_rows = np.searchsorted(rows, split.weight)
     mean, std = _mean_and_std(settings, decoded, weight_rows)
     labels = source.labels[rows]
@@ -103,6 +116,13 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
         loading_bytes=num_bytes + decoded.peak_bytes,
         held_out=halves.held_out,
     )
+    documents, digests = {}, {"data": samples_digest(decoded.images_NHWC, labels), "split": split.digest()}
+    if len(skipped):
+        document = skipped_document(source, skipped, settings.path or "")
+        documents[SKIPPED] = document
+        digests["skipped"] = hashlib.sha256(document.encode()).hexdigest()
+        first = f"{len(skipped)} pictures left out (data.on_error), first: {decoded.skipped[min(decoded.skipped)]}"
+        description = replace(description, warnings=(*description.warnings, first))
     if decoded.num_flat > _MOST_FLAT * len(rows):
         warnings = (*description.warnings, decoded.flat_text(settings.background))
         description = replace(description, warnings=warnings)
@@ -114,7 +134,8 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
         mean=mean,
         std=std,
         facts=DataFacts(len(classes), shape.channels, shape.size, description),
-        digests={"data": samples_digest(decoded.images_NHWC, labels), "split": split.digest()},
+        digests=digests,
+        documents=documents,
         settings=settings,
         s3=asked_service(),
     )
@@ -151,7 +172,7 @@ class ImageStreams:
 
     @property
     def documents(self) -> dict[str, str]:
-        return {}
+        return self._data.documents
 
     def num_steps(self, epoch: int) -> int:
         """Full batches in the weight half, the same in every epoch."""

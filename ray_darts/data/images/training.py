@@ -64,7 +64,7 @@ class ImageTrainingStreams:
 
     @property
     def documents(self) -> dict[str, str]:
-        return {}
+        return self._data.documents
 
     @property
     def class_counts(self) -> tuple[int, ...]:
