@@ -121,7 +121,8 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
         document = skipped_document(source, skipped, settings.path or "")
         documents[SKIPPED] = document
         digests["skipped"] = hashlib.sha256(document.encode()).hexdigest()
-        first = f"{len(skipped)} pictures left out (data.on_error), first: {decoded.skipped[min(decoded.skipped)]}"
+        number = "1 picture" if len(skipped) == 1 else f"{len(skipped)} pictures"
+        first = f"{number} left out (data.on_error), first: {decoded.skipped[min(decoded.skipped)]}"
         description = replace(description, warnings=(*description.warnings, first))
     if decoded.num_flat > _MOST_FLAT * len(rows):
         warnings = (*description.warnings, decoded.flat_text(settings.background))
