@@ -10,6 +10,7 @@ from ray_darts import __version__
 from ray_darts.cli.best import best
 from ray_darts.cli.card import card
 from ray_darts.cli.compare import compare
+from ray_darts.cli.data import data
 from ray_darts.cli.doctor import doctor
 from ray_darts.cli.exits import with_exit_codes
 from ray_darts.cli.export import export
@@ -67,3 +68,4 @@ for _command in (
     doctor,
 ):
     app.command()(with_exit_codes(_command))
+app.add_typer(data, name="data")

@@ -10,7 +10,7 @@ from typing import overload
 from ray_darts.config import RunConfig, SearchConfig
 from ray_darts.data.locations import S3Service, asking
 from ray_darts.data.memory import available_memory_bytes
-from ray_darts.protocols.dataset import LoadedData, SearchData, TaskData
+from ray_darts.protocols.dataset import Advance, DataReport, LoadedData, SearchData, TaskData
 
 
 def load_data(config: RunConfig, memory_limit_bytes: int | None = None, s3: S3Service | None = None) -> LoadedData:
@@ -22,6 +22,12 @@ def load_data(config: RunConfig, memory_limit_bytes: int | None = None, s3: S3Se
     limit = available_memory_bytes() if memory_limit_bytes is None else memory_limit_bytes
     with asking(s3):
         return config.data.load(limit)
+
+
+def check_data(config: RunConfig, advance: Advance, s3: S3Service | None = None) -> DataReport:
+    """Read the whole data set of `config` once, but for a test set, and say what is in it. Raises: DataError."""
+    with asking(s3):
+        return config.data.check(advance)
 
 
 @overload

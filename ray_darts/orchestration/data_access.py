@@ -12,7 +12,7 @@ from typing import TypeVar
 from ray_darts.artifacts.s3_files import S3Files
 from ray_darts.config import RunConfig
 from ray_darts.data import open as opening
-from ray_darts.protocols.dataset import DataDescription, LoadedData, TaskData
+from ray_darts.protocols.dataset import Advance, DataDescription, DataReport, LoadedData, TaskData
 
 _Config = TypeVar("_Config", bound=RunConfig)
 
@@ -54,6 +54,11 @@ class DataCache:
             self._loaded = None  # two data sets need not fit the memory
             self._loaded, self._key = load_data(config), key
         return config.streams(self._loaded, seed)
+
+
+def check_data(config: RunConfig, advance: Advance) -> DataReport:
+    """Read all data of `config` once with this node's access to S3. Raises: as `open_data`."""
+    return opening.check_data(config, advance, S3Files(config.store, config.data.endpoint_url))
 
 
 def load_data(config: RunConfig) -> LoadedData:

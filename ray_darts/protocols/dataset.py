@@ -6,12 +6,13 @@ The samples of global batch t are a pure function of (seed, stream, t). A data s
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import Field, model_validator
 
+from ray_darts.errors import DataError
 from ray_darts.protocols.settings import KindSettings
 
 if TYPE_CHECKING:
@@ -50,6 +51,21 @@ class DataFacts:
     channels: int = 0
     image_size: int = 0
     description: DataDescription = DataDescription()
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What reading a whole data set found. `rows`: (what, the finding) for a table; `problems`: a line for each sample
+    that cannot be used, the first ten; `num_problems`: of all. `figures`: the same as JSON-able data."""
+
+    rows: tuple[tuple[str, str], ...]
+    problems: tuple[str, ...] = ()
+    num_problems: int = 0
+    figures: Mapping[str, object] = field(default_factory=dict)
+
+
+Advance = Callable[[int, int], None]
+"""advance(samples done, samples in all): called while a whole data set is read, from any thread."""
 
 
 class TaskData(Protocol):
@@ -188,6 +204,11 @@ class Dataset(KindSettings, abc.ABC):
     @abc.abstractmethod
     def load(self, memory_limit_bytes: int) -> LoadedData:
         """Read and check the whole data set. Raises: DataError naming the file, row or setting at fault."""
+
+    def check(self, advance: Advance) -> DataReport:
+        """Read everything once, but for a test set, with little memory; nothing is kept. Raises: DataError when nothing
+        can be read."""
+        raise DataError(f"data of the kind {self.kind!r} have no check: a dry run reads them")
 
     @abc.abstractmethod
     def dummy_batch(self, facts: DataFacts, num_samples: int, dtype: torch.dtype) -> Batch:

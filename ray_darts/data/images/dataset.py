@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ray_darts.protocols.dataset import DataDescription, DataFacts, Dataset, LoadedData
+from ray_darts.protocols.dataset import Advance, DataDescription, DataFacts, DataReport, Dataset, LoadedData
 
 if TYPE_CHECKING:
     import torch
@@ -115,6 +115,12 @@ class Images(Dataset):
         from ray_darts.data.images.streams import load_images
 
         return load_images(self, memory_limit_bytes)
+
+    def check(self, advance: Advance) -> DataReport:
+        """Classes, sizes, modes, duplicates, and pictures that a search could not use."""
+        from ray_darts.data.images.check import check_images
+
+        return check_images(self, advance)
 
     def dummy_batch(self, facts: DataFacts, num_samples: int, dtype: torch.dtype) -> Batch:
         """Black images of class 0, [N, C, H, W] in channels_last memory."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.sources import ImageSource
@@ -45,6 +46,12 @@ def check_labels(source: ImageSource, settings: Images) -> tuple[str, ...]:
     return own if len(own) == known else tuple(map(str, range(known)))
 
 
+def half_counts(labels: NDArray[np.int64], num_classes: int, split: Split) -> tuple[list[int], list[int]]:
+    """The samples of each class in the weight half and in the alpha half."""
+    weight, alpha = (np.bincount(labels[rows], minlength=num_classes).tolist() for rows in (split.weight, split.alpha))
+    return weight, alpha
+
+
 def describe(
     source: ImageSource,
     split: Split,
@@ -61,9 +68,7 @@ def describe(
     `held_out`: how many samples `data.test_fraction` leaves out, and of how many.
     """
     test = (f"{held_out[0]} of {held_out[1]} samples held out as the test set (data.test_fraction)",)
-    weight, alpha = (
-        np.bincount(source.labels[rows], minlength=len(classes)).tolist() for rows in (split.weight, split.alpha)
-    )
+    weight, alpha = half_counts(source.labels, len(classes), split)
     few = [number for number, counts in enumerate(zip(weight, alpha, strict=True)) if min(counts) < _FEW]
     warnings: tuple[str, ...] = ()
     if few:

@@ -160,7 +160,7 @@ def decoding_bytes(image: Image.Image, shape: PictureShape) -> int:
     copies = stored
     if _is_deep(image):
         copies, stored = stored + 3 * 4 + 1, 1  # levels and two steps of scaling, then 8 bits
-    if (image.format != "PNG" or "exif" in image.info) and _turn(image) is not None:
+    if is_turned(image):
         copies += stored
     if shape.channels in (1, 3) and _has_transparency(image):
         copies += (0 if image.mode == "RGBA" else 4) + 1 + 4  # as RGBA, its alpha, the canvas
@@ -203,6 +203,11 @@ def decode_picture(image: Image.Image, name: str, shape: PictureShape) -> tuple[
         # resize the shorter side to `size`, then crop the middle: keeps proportions
         image = ImageOps.fit(image, (shape.size, shape.size), Image.Resampling.BILINEAR)
     return np.asarray(image, np.uint8).reshape(shape.size, shape.size, shape.channels), transparent
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Whether EXIF data say that an opened picture lies on its side or head."""
+    return (image.format != "PNG" or "exif" in image.info) and _turn(image) is not None
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ray_darts.protocols.dataset import DataFacts, Dataset, LoadedData
+from ray_darts.protocols.dataset import Advance, DataFacts, DataReport, Dataset, LoadedData
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,12 @@ class Text(Dataset):
         from ray_darts.data.text.streams import load_text
 
         return load_text(self, memory_limit_bytes)
+
+    def check(self, advance: Advance) -> DataReport:
+        """Words of each text and of the vocabulary."""
+        from ray_darts.data.text.streams import check_text
+
+        return check_text(self, advance)
 
     def dummy_batch(self, facts: DataFacts, num_samples: int, dtype: torch.dtype) -> Batch:
         """The first word of the vocabulary, repeated `bptt` times in each column [T, N]."""

@@ -23,7 +23,7 @@ from ray_darts.data.text.sources import open_text
 from ray_darts.data.text.training import TextTrainingStreams
 from ray_darts.data.text.vocabulary import Vocabulary, read_training_text
 from ray_darts.data.text.windows import EpochWindows, columns, full_or_half_windows, window, windows_in_order
-from ray_darts.protocols.dataset import DataDescription, DataFacts
+from ray_darts.protocols.dataset import Advance, DataDescription, DataFacts, DataReport
 
 if TYPE_CHECKING:
     from ray_darts.config.training import TrainingSettings
@@ -89,6 +89,29 @@ def text_digest(*texts: NDArray[np.int32]) -> str:
         digest.update(len(tokens).to_bytes(8, "little"))
         digest.update(tokens.astype("<i4").tobytes())
     return digest.hexdigest()
+
+
+def check_text(settings: Text, advance: Advance) -> DataReport:
+    """Read the train and validation text. Raises: DataError naming the file or package at fault."""
+    source = open_text(settings)
+    train, vocabulary = read_training_text(source.lines("train"), settings.vocabulary_size)
+    advance(1, 2)
+    validation = vocabulary.encode(source.lines("valid"))
+    advance(2, 2)
+    unknown = {name: int((text == 0).sum()) for name, text in (("train", train), ("validation", validation))}
+    table = [
+        ("train", f"{len(train):,} words, {unknown['train']:,} of them not in the vocabulary"),
+        ("validation", f"{len(validation):,} words, {unknown['validation']:,} of them not in the vocabulary"),
+        ("vocabulary", f"{len(vocabulary):,} words"),
+        ("test", "there is one, not read here" if source.has("test") else "none"),
+    ]
+    figures = {
+        "train_words": len(train),
+        "validation_words": len(validation),
+        "unknown_words": unknown,
+        "vocabulary": len(vocabulary),
+    }
+    return DataReport(tuple(table), figures=figures)
 
 
 class TextStreams:
