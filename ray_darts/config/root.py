@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -84,10 +85,17 @@ class SearchConfig(RunConfig):
 
     def method_mistakes(self) -> Iterator[str]:
         """Conflicts of the method with the other sections."""
-        if not self.stages or not self.method.orders:
+        most = max(len(names) for cell in self.layout().cells for names in cell.operations_by_edge)
+        fewest = min([most, *(stage.operations_kept or most for stage in self.stages)])
+        bound = self.watch.entropy_below
+        if bound is not None and bound >= math.log(fewest):
+            yield (
+                f"watch.entropy_below {bound:g}: alphas of {fewest} operations that are all equal have the entropy "
+                f"{math.log(fewest):.3g}; set a smaller one"
+            )
+        if not self.stages:
             yield from self._mistakes_of_method()
             return
-        most = max(len(names) for cell in self.layout().cells for names in cell.operations_by_edge)
         yield from mistakes_in(self.stages, self.search.epochs, most)
         yield from self._mistakes_of_stages()
         if self.watch.action == "roll_back":
@@ -213,9 +221,9 @@ class SearchConfig(RunConfig):
         stage = self.filled_stages[index]
         space = self.space if stage.layers is None else self.space.with_layers(stage.layers)
         method = self.method
-        if stage.parts is not None:
+        if stage.parts is not None and method.orders:
             method = method.with_partial_channels(stage.parts)
-        if stage.skip_dropout is not None:
+        if stage.skip_dropout is not None and method.orders:
             method = method.with_skip_dropout(stage.skip_dropout)
         return self.model_copy(update={"space": space, "method": method})
 
@@ -235,7 +243,7 @@ class SearchConfig(RunConfig):
         if self.watch != WatchSettings():
             whole["watch"] = self.watch.model_dump(mode="json")
         if self.stages:
-            whole["stages"] = [stage.model_dump(mode="json") for stage in self.stages]
+            whole["stages"] = [stage.model_dump(mode="json", exclude_defaults=True) for stage in self.stages]
         return whole
 
     def identity_defaults(self) -> dict[str, JsonValue]:

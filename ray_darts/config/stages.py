@@ -28,7 +28,7 @@ class Stage(Settings):
 
     epochs: int = Field(ge=1)
     layers: int | None = Field(None, ge=1, description="cells of the supernet")
-    channels_fraction: float | None = Field(None, gt=0, le=1, description="1/K: what goes through the operations")
+    channels_fraction: float | None = Field(None, ge=1e-3, le=1, description="1/K: what goes through the operations")
     operations_kept: int | None = Field(None, description="of each edge, in this stage; the first stage has all")
     skip_dropout: float | None = Field(None, ge=0, lt=1, description="method.skip_dropout.rate; 0 for none")
     restart: bool = False
@@ -36,9 +36,12 @@ class Stage(Settings):
     @field_validator("channels_fraction")
     @classmethod
     def _one_of_k(cls, fraction: float | None) -> float | None:
-        if fraction is not None and abs(round(1 / fraction) * fraction - 1) > _ROUNDING:
+        if fraction is None:
+            return None
+        parts = round(1 / fraction)
+        if abs(parts * fraction - 1) > _ROUNDING:
             raise ValueError("wanted is 1/K of a whole K, such as 1, 0.5, 0.25 or 0.1667")
-        return fraction
+        return 1 / parts
 
     @field_validator("operations_kept")
     @classmethod
@@ -89,6 +92,8 @@ def mistakes_in(stages: Sequence[Stage], epochs: int, most_operations: int) -> I
     total = sum(stage.epochs for stage in stages)
     if stages and total != epochs:
         yield f"search.epochs {epochs}, but the stages have {total} in all: set search.epochs = {total}"
+    if stages and stages[0].restart:
+        yield "stages[0].restart: the first stage starts anew anyway; leave it out"
     allowed = most_operations
     for index, stage in enumerate(filled(stages)):
         kept = stage.operations_kept

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from ray_darts.genotype.decode import Decoding, decode, softmax
+from ray_darts.genotype.decode import Decoding, softmax
 from ray_darts.genotype.genotype import NONE
-from ray_darts.genotype.layout import CellLayout, Edge, ParameterGroup, SpaceLayout
+from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
 from ray_darts.methods.parts import Alignment, AuxiliarySkip, LogSumExp, PartialChannels, SkipDropout
 from ray_darts.methods.perturbation import Perturbation, perturbed
 from ray_darts.methods.projection import PerturbationSelection
 from ray_darts.methods.relaxations import AnyRelaxation, Softmax, masked
+from ray_darts.methods.skip_limit import decode_limited
 from ray_darts.protocols.method import (
     AUXILIARY_SKIP,
     EDGES,
@@ -261,28 +261,9 @@ class Composed(Method):
         return [[value * share for value in row] for row, share in zip(rows, shares, strict=True)]
 
     def decode(self, layout: SpaceLayout, flat: Sequence[float]) -> Decoding:
-        """By the largest probability; without the edges that the relaxation's threshold excludes.
-
-        `skip_limit`: while the first cell keeps more skip connections, the weakest of them counts as 0, and the cell is
-        decoded again (arXiv:1904.12760, section 3.3). An edge that has no other operation keeps it.
-        """
-        mixing = self.mixing(layout, flat)
-        first = seen = decode(layout, mixing, self.relaxation.threshold)
-        cell = layout.cells[0]
-        while self.skip_limit is not None and seen.skips[cell.name] > self.skip_limit:
-            rows, column = mixing[cell.name], cell.operations.index(layout.skip)
-            kept = [
-                cell.edges.index(Edge(source, cell.num_inputs + node))
-                for node, connections in enumerate(seen.genotype.cell(cell.name).nodes)
-                for operation, source in connections
-                if operation == layout.skip
-            ]
-            others = [row for row in kept if rows[row][column] > 0]
-            if not others:  # edges that have no other operation
-                break
-            rows[min(others, key=lambda row: (rows[row][column], row))][column] = 0.0
-            seen = decode(layout, mixing, self.relaxation.threshold)
-        return replace(seen, entropy=first.entropy)
+        """By the largest probability; without the edges that the relaxation's threshold excludes, and with no more skip
+        connections than `skip_limit`."""
+        return decode_limited(layout, self.mixing(layout, flat), self.relaxation.threshold, self.skip_limit)
 
 
 def _sources_by_node(cell: CellLayout) -> list[int]:

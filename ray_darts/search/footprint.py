@@ -59,7 +59,13 @@ def measure_footprint(config: SearchConfig, facts: DataFacts, order: Order, devi
         settings = settings.model_copy(update={"precision": "float32"})
     counted = config.model_copy(update={"search": settings, "operation": operation})
     stages = counted.filled_stages
-    each = [_count_stage(counted, index, facts, order, device_kind) for index in range(len(stages))]
+    known: dict[str, Footprint] = {}
+    each = []
+    for index, stage in enumerate(stages):
+        key = stage.model_dump_json(exclude={"epochs", "restart"}) + str(index > 0)
+        if key not in known:
+            known[key] = _count_stage(counted, index, facts, order, device_kind)
+        each.append(known[key])
 
     def mean(values: Iterable[float]) -> float:
         return sum(value * stage.epochs for value, stage in zip(values, stages, strict=True)) / settings.epochs

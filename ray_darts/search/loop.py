@@ -145,13 +145,13 @@ class SearchLoop(TaskLoop):
             self._watch.rolled_back()
             self._returns.keep_only(self._watch.states_to_keep())
             self._follow_returns_()
-        if self._stages.ends_at(self.epoch):
+        if self._stages.ends_at(self.epoch) and not self._watch.collapsed:
             before = self.bilevel
             self._stages.enter_next(before.alphas.vector.tolist())
             self.bilevel = self._build()
             self._stages.take_over_(self.bilevel, before)
             self.bilevel.architecture.leave_out_()
-            self._watch.begins_anew()
+            self._watch.begins_anew(restart=self._stages.restarts)
             _log.info("epoch %d: %s", self.epoch, self._stages.describe())
         self.bilevel.totals.zero_()
 
@@ -292,5 +292,6 @@ class SearchLoop(TaskLoop):
         metrics = dict(self.supernet.summarise(train_sums, "train"))
         if alpha_sums[-1]:
             metrics["alpha_step_loss"] = self.supernet.summarise(alpha_sums, "alpha_step")["alpha_step_loss"]
-        largest = float(self.bilevel.alphas.vector.abs().max())
+        moving = self.bilevel.alphas.vector.masked_fill(self.bilevel.architecture.is_frozen, 0.0)
+        largest = float(moving.abs().max())
         return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()) + f", largest |alpha| {largest:.4g}"

@@ -99,11 +99,13 @@ class Projection:
         return result
 
     def write_(self, alphas: Mapping[str, Tensor], is_frozen: Mapping[str, Tensor]) -> None:
-        """Write the decisions into the alphas [edges, operations], and set `is_frozen` (bool, as `alphas`) there."""
+        """Write the decisions into the alphas [edges, operations] of what the edges have, and set `is_frozen` (bool, as
+        `alphas`) there."""
         with torch.no_grad():
             for cell in self._layout.cells:
+                has = torch.ones(cell.shape, dtype=torch.bool) if cell.allowed is None else torch.tensor(cell.allowed)
                 for row, column in self._rows(cell).items():
-                    alphas[cell.name][row] = 0 if column is None else -DECIDED
+                    alphas[cell.name][row, has[row]] = 0 if column is None else -DECIDED
                     if column is not None:
                         alphas[cell.name][row, column] = DECIDED
                     is_frozen[cell.name][row] = True

@@ -49,6 +49,16 @@ class Stages:
         return replace(whole, cells=tuple(replace(cell, choices=kept[cell.name]) for cell in whole.cells))
 
     @property
+    def drops(self) -> bool:
+        """Whether edges have lost operations."""
+        return self._kept is not None
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the stage starts everything anew."""
+        return self._stages[self.index].restart
+
+    @property
     def epochs(self) -> Span:
         """Of the stage."""
         return span(self._stages, self.index)
@@ -73,8 +83,8 @@ class Stages:
 
     def take_over_(self, new: BilevelStep, old: BilevelStep) -> None:
         """Continue `old`, of the stage before, in `new`."""
-        stage, before = self._stages[self.index], self._stages[self.index - 1]
-        if not stage.restart and stage.layers == before.layers:
+        stage = self._stages[self.index]
+        if not stage.restart and self.config.space == self._whole.at_stage(self.index - 1).space:
             continue_vector_(new.weights, old.weights, new.weights.vector, old.weights.vector)
             continue_vector_(new.weights, old.weights, new.sgd.momentum_buffer, old.sgd.momentum_buffer)
             continue_vector_(new.statistics, old.statistics, new.statistics.vector, old.statistics.vector)
@@ -114,7 +124,8 @@ def build_step(
     """The step of the stage, on a new supernet."""
     config = stages.config
     supernet = build_supernet(config, facts, seed, device)
-    supernet.layout = stages.layout
+    if stages.drops:
+        supernet.layout = stages.layout
     if config.search.batch_norm == "sync" and collectives.shard.world_size > 1:
         synchronise(supernet, moments_reducer(collectives))
     return BilevelStep(config, order, supernet, seed, collectives, device)

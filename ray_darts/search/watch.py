@@ -90,9 +90,11 @@ class CollapseWatch:
         self._history = {epoch: kept for epoch, kept in self._history.items() if epoch <= self.roll_back_to}
         self._since, self._met_since, self.roll_back_to = {}, None, None
 
-    def begins_anew(self) -> None:
-        """Another network is searched from now on: eigenvalues so far say nothing of it."""
+    def begins_anew(self, *, restart: bool) -> None:
+        """Another network is searched from now on: eigenvalues so far say nothing of it. `restart`: nor do alphas."""
         self._eigenvalues = watch_of(self._settings.eigenvalue)
+        if restart:
+            self._since, self._met_since, self._sound = {}, None, False
 
     def wants_eigenvalue(self, epoch: int) -> bool:
         """Whether `observe` needs the eigenvalue of this epoch."""

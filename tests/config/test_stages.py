@@ -47,6 +47,9 @@ def test_stages_are_part_of_the_identity_and_none_leave_it_as_it_was() -> None:
     plain = staged("")
     assert "stages" not in plain.identity()
     assert plain.digest() == load_config("digits", overrides=["space.channels=8", "search.epochs=6"]).digest()
+    rounded = staged("{epochs=6, channels_fraction=0.334}", "space.channels=12")
+    exact = staged("{epochs=6, channels_fraction=0.3333}", "space.channels=12")
+    assert (rounded.identity(), rounded.digest()) == (exact.identity(), exact.digest())
     one, other = staged("{epochs=2}, {epochs=4}"), staged("{epochs=3}, {epochs=3}")
     assert one.identity()["stages"] != other.identity()["stages"]
     assert len({plain.digest(), one.digest(), other.digest()}) == 3
@@ -62,6 +65,14 @@ def test_stages_are_part_of_the_identity_and_none_leave_it_as_it_was() -> None:
         ("{epochs=3, operations_kept=8}, {epochs=3, operations_kept=9}", [], r"\[1\].* exceeds the 8 that are left"),
         ("{epochs=2}, {epochs=2, operations_kept=3}, {epochs=2, operations_kept=4}", [], "exceeds the 3 that are left"),
         ("{epochs=6, channels_fraction=0.3}", [], "wanted is 1/K of a whole K"),
+        ("{epochs=6, channels_fraction=1e-320}", [], "greater than or equal to 0.001"),
+        ("{epochs=6, restart=true}", [], r"stages\[0\]\.restart: the first stage starts anew anyway"),
+        ("{epochs=5}", ["method.kind=random"], "the stages have 5 in all"),
+        (
+            "{epochs=2}, {epochs=4, operations_kept=2}",
+            ["watch.entropy_below=0.7"],
+            r"watch.entropy_below 0.7: alphas of 2 operations that are all equal have the entropy 0.693",
+        ),
         ("{epochs=2}, {epochs=4, channels_fraction=0.334}", [], r"stages\[1\]: .*parts 3: space.channels 8 is no mult"),
         ("{epochs=2}, {epochs=4, channels_fraction=1}", ["method.kind=pc-darts"], "edge_weights = false"),
         ("{epochs=2}, {epochs=4, layers=2}", [], r"stages\[1\]: layers = 2: .*greater than or equal to 3"),

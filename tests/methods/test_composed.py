@@ -20,6 +20,7 @@ from ray_darts.methods.parts import AuxiliarySkip, PartialChannels
 from ray_darts.methods.perturbation import Perturbation
 from ray_darts.protocols.method import SupernetOptions
 from ray_darts.protocols.registry import BUILT_IN, find_method
+from ray_darts.search.architecture import LEFT_OUT
 from ray_darts.spaces.convolutional.space import convolutional_layout
 from ray_darts.spaces.nasbench201.space import nasbench201_layout
 from tests.methods.test_relaxations import at, draws
@@ -211,8 +212,9 @@ def test_the_weakest_skip_connections_beyond_the_limit_are_decoded_as_their_next
     plain = Darts().decode(layout, flat)
     assert plain.skips == {"normal": 4, "reduction": 4}
     limited = Darts(skip_limit=2).decode(layout, flat)
-    assert limited.skips == {"normal": 2, "reduction": 4}, "the reduction cell is as it was"
-    assert limited.entropy == plain.entropy
+    found = limited.genotype.count({"skip_connect"})
+    assert found == {"normal": 2, "reduction": 4}, "the reduction cell is as it was"
+    assert (limited.entropy, limited.skips) == (plain.entropy, plain.skips), "a watch sees what the search does"
     first, second = limited.genotype.cell("normal").nodes
     assert first == (Connection("skip_connect", 0), Connection("sep_conv_3x3", 1)), "2.0 is weaker than 3.0"
     assert second[0] == Connection("skip_connect", 1), "4.0, the strongest, stays"
@@ -226,5 +228,13 @@ def test_an_edge_without_another_operation_keeps_its_skip_connection() -> None:
         for cell in convolutional_layout(1, ("skip_connect", "sep_conv_3x3")).cells
     )
     layout = SpaceLayout("convolutional", cells, "skip_connect", frozenset({"skip_connect"}))
-    flat = [1.0, 0.0] * 4
-    assert Darts(skip_limit=0).decode(layout, flat).skips["normal"] == 1
+    found = Darts(skip_limit=0).decode(layout, [1.0, 0.0] * 4).genotype
+    assert found.count({"skip_connect"})["normal"] == 1
+
+
+def test_an_operation_that_an_edge_lost_in_a_stage_does_not_take_the_place_of_its_skip_connection() -> None:
+    layout = convolutional_layout(1, ("none", "skip_connect", "max_pool_3x3"))
+    rows = [[0.5, 0.0, LEFT_OUT], [LEFT_OUT, 1.0, 0.5]]
+    flat = flatten(layout.alphas, {"normal": rows, "reduction": rows})
+    (node,) = Darts(skip_limit=0).decode(layout, flat).genotype.cell("normal").nodes
+    assert set(node) == {Connection("skip_connect", 0), Connection("max_pool_3x3", 1)}
