@@ -84,27 +84,32 @@ def test_five_ranks_killed_at_random_leave_the_same_trace(store: LocalStore, unt
 
 
 CHANGING = {
-    "goes back": ("watch.action=roll_back", "watch.roll_backs=2", "watch.entropy_below=2.07"),
-    "stages": ("stages=[{epochs=6}, {epochs=7, operations_kept=5}, {epochs=7, layers=4, restart=true}]",),
+    "goes back": (("watch.action=roll_back", "watch.roll_backs=2", "watch.entropy_below=2.07"), (4, 9, 14, 18, 22)),
+    "stages": (
+        ("stages=[{epochs=6}, {epochs=7, operations_kept=5}, {epochs=7, layers=4, restart=true}]",),
+        (4, 17, 26, 38, 46),
+    ),
 }
-"""Searches whose state, schedule or network is another one on the way."""
+"""Searches whose state, schedule or network is another one on the way (stages begin with the steps 19 and 40; the other
+one goes back twice and ends with step 27), and the steps at which they are killed."""
 
 
 @pytest.mark.parametrize("name", CHANGING)
 def test_a_search_that_changes_on_the_way_killed_five_times_leaves_what_its_twin_leaves(
     name: str, store: LocalStore, tmp_path: Path
 ) -> None:
-    config = job_config("alphas.learning_rate=0.02", *CHANGING[name])
+    settings, moments = CHANGING[name]
+    config = job_config("alphas.learning_rate=0.02", *settings)
     twin = LocalStore(tmp_path / "twin")
     untouched, _ = search_until_ended(assigned(twin, config), world_size=1)
     assignment = assigned(store, config)
     chance = random.Random(1)
-    for at_step in (4, 17, 26, 38, 46):  # of 60; the stages begin with the steps 19 and 40
+    for at_step in moments:
         with pytest.raises(GroupLost):
             start_group(assignment, world_size=1, shot=Shot(0, at_step, delay_s=chance.uniform(0.0, 0.2)))
     outcome, starts = search_until_ended(assignment, world_size=1)
     assert starts == 1
-    assert (outcome.kind, outcome.detail) == (untouched.kind, untouched.detail)
+    assert (outcome.kind, outcome.step, outcome.detail) == (untouched.kind, untouched.step, untouched.detail)
     assert trace_digest(store, RUN) == trace_digest(twin, RUN)
     assert warnings_of(store) == warnings_of(twin)
     if name == "goes back":
