@@ -100,7 +100,8 @@ class Batch:
 
     `inputs`: images [N, C, H, W] (channels_last) or tokens [T, N] int64; `targets`: labels [N] or tokens [T, N];
     `share`: this rank's number of samples over the global batch's, its weight in every average.
-    `starts_epoch`: a carried hidden state is reset before this batch.
+    `starts_epoch`: a carried hidden state is reset before this batch. `weights` [N]: of the samples' losses, in a batch
+    to train on; None where all are 1.
     """
 
     inputs: Tensor
@@ -110,6 +111,7 @@ class Batch:
     batch_dim: int = 0
     learning_rate_scale: float = 1.0
     starts_epoch: bool = False
+    weights: Tensor | None = None
 
     @property
     def num_samples(self) -> int:
@@ -129,6 +131,7 @@ class Batch:
                     self,
                     inputs=self.inputs.narrow(self.batch_dim, start, stop - start),
                     targets=self.targets.narrow(self.batch_dim, start, stop - start),
+                    weights=None if self.weights is None else self.weights.narrow(0, start, stop - start),
                     draws=draws,
                     share=self.share * (stop - start) / self.num_samples,
                 )

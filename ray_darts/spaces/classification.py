@@ -43,7 +43,7 @@ class ClassifyingSupernet(Supernet, abc.ABC):
         """Class scores [N, classes]; the flags are those of `batch_norm.normalise`."""
 
     def loss(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
-        """Cross entropy with the statistics that the purpose says."""
+        """Cross entropy with the statistics that the purpose says and the weights of the batch; the sums have none."""
         by_batch = purpose is not Pass.DISTURBANCE
         mixing = mixing if by_batch else _without_dropout(mixing)
         return self._output(batch, mixing, batch_statistics=by_batch, update=purpose is Pass.WEIGHT)
@@ -65,8 +65,11 @@ class ClassifyingSupernet(Supernet, abc.ABC):
     def _output(self, batch: Batch, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> LossOutput:
         self.draws = batch.draws
         scores = _wide(self.logits(batch.inputs, mixing, batch_statistics=batch_statistics, update=update))
-        loss_sum = F.cross_entropy(scores, batch.targets, reduction="sum")
-        return LossOutput(loss_sum / max(batch.num_samples, 1), None, _sums(scores, batch, loss_sum))
+        loss_sum = plain = F.cross_entropy(scores, batch.targets, reduction="sum")
+        if batch.weights is not None:
+            losses = F.cross_entropy(scores, batch.targets, reduction="none")
+            loss_sum = (losses * batch.weights.to(losses.dtype)).sum()
+        return LossOutput(loss_sum / max(batch.num_samples, 1), None, _sums(scores, batch, plain))
 
 
 class ClassifyingNetwork(DerivedNetwork, abc.ABC):
@@ -80,14 +83,12 @@ class ClassifyingNetwork(DerivedNetwork, abc.ABC):
 
     def training_loss(self, batch: Batch, carry: Tensor | None, settings: LossSettings) -> LossOutput:
         """Cross entropy with label smoothing and class weights, and `auxiliary_weight` times that of the auxiliary
-        head (arXiv:1806.09055, appendix A.2.1). A sample's loss is weighted by its label's class."""
+        head (arXiv:1806.09055, appendix A.2.1). A sample's loss is weighted by its label's class and by the batch."""
         scores = self.score(batch, settings.drop_path)
         final = _wide(scores.final)
-        loss_sum = _smoothed(final, batch.targets, settings)
+        loss_sum = _smoothed(final, batch, settings)
         if scores.auxiliary is not None:
-            loss_sum = loss_sum + settings.auxiliary_weight * _smoothed(
-                _wide(scores.auxiliary), batch.targets, settings
-            )
+            loss_sum = loss_sum + settings.auxiliary_weight * _smoothed(_wide(scores.auxiliary), batch, settings)
         plain = F.cross_entropy(final.detach(), batch.targets, reduction="sum")
         return LossOutput(loss_sum / max(batch.num_samples, 1), None, _sums(final, batch, plain))
 
@@ -128,9 +129,11 @@ def _summarise(totals: Sequence[float], prefix: str) -> dict[str, float]:
     return {f"{prefix}_loss": loss_sum / samples, f"{prefix}_accuracy": correct / samples}
 
 
-def _smoothed(scores: Tensor, targets: Tensor, settings: LossSettings) -> Tensor:
+def _smoothed(scores: Tensor, batch: Batch, settings: LossSettings) -> Tensor:
     """Sum of the smoothed, weighted cross entropy; a sum of samples, so that shards add up."""
-    losses = F.cross_entropy(scores, targets, reduction="none", label_smoothing=settings.label_smoothing)
+    losses = F.cross_entropy(scores, batch.targets, reduction="none", label_smoothing=settings.label_smoothing)
     if settings.class_weights is not None:
-        losses = losses * settings.class_weights.to(losses.dtype)[targets]
+        losses = losses * settings.class_weights.to(losses.dtype)[batch.targets]
+    if batch.weights is not None:
+        losses = losses * batch.weights.to(losses.dtype)
     return losses.sum()

@@ -29,9 +29,19 @@ class ImageBatches:
     cutout: int = 0
 
     def batch(
-        self, rows: NDArray[np.int64], draws: Draws, device: torch.device, *, augment: bool, starts_epoch: bool
+        self,
+        rows: NDArray[np.int64],
+        draws: Draws,
+        device: torch.device,
+        *,
+        augment: bool,
+        starts_epoch: bool,
+        class_weights: Tensor | None = None,
     ) -> Batch:
-        """These rows, which are this shard's of the `draws.total` samples of a step."""
+        """These rows, which are this shard's of the `draws.total` samples of a step.
+
+        `class_weights` [classes]: of the losses.
+        """
         chosen = torch.from_numpy(rows)
         images_NHWC = to_device(self.images_NHWC.index_select(0, chosen), device)
         if augment:
@@ -39,9 +49,11 @@ class ImageBatches:
         inputs = self.normalise(images_NHWC)
         if augment and self.cutout:
             inputs = cut_out(inputs, draws, side=self.cutout)
+        labels = self.labels.index_select(0, chosen)
         return Batch(
             inputs=inputs,
-            targets=to_device(self.labels.index_select(0, chosen), device),
+            targets=to_device(labels, device),
+            weights=None if class_weights is None else to_device(class_weights[labels], device),
             draws=draws,
             share=len(rows) / draws.total,
             starts_epoch=starts_epoch,

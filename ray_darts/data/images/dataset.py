@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from ray_darts.config.search import SearchSettings
+    from ray_darts.config.training import TrainingSettings
     from ray_darts.data.batch import Batch
 
 _CIFAR10_TRAINING_IMAGES = 50_000
@@ -32,7 +34,7 @@ class Images(Dataset):
         "test_path",
         "validation_path",
     }
-    ADDED: ClassVar[frozenset[str]] = frozenset({"test_fraction", "alpha"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"test_fraction", "alpha", "class_weights"})
     PLACES: ClassVar[tuple[str, ...]] = (*Dataset.PLACES, "test_path", "validation_path")
 
     kind: Literal["images"] = "images"
@@ -51,6 +53,9 @@ class Images(Dataset):
     )
     validation_path: str | None = Field(
         None, description="folder or URI of the validation set, where it is not beside the training data"
+    )
+    class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        "none", description="of the losses, scaled to a mean of 1; balanced: 1 / samples of the class"
     )
     split_seed: int = Field(0, ge=0, description="the same for every run of an experiment")
     padding: int = Field(0, ge=0, le=64, description="pixels of zero padding before the random crop")
@@ -121,6 +126,11 @@ class Images(Dataset):
         from ray_darts.data.images.check import check_images
 
         return check_images(self, advance)
+
+    def training_mistakes(self, training: TrainingSettings, workers: int) -> Iterator[str]:
+        """Losses are weighted by classes once."""
+        if self.class_weights != "none" and training.class_weights != "none":
+            yield "data.class_weights beside training.class_weights: leave one out"
 
     def dummy_batch(self, facts: DataFacts, num_samples: int, dtype: torch.dtype) -> Batch:
         """Black images of class 0, [N, C, H, W] in channels_last memory."""

@@ -30,7 +30,7 @@ from ray_darts.data.images.training import ImageTrainingStreams
 from ray_darts.data.locations import S3Service, asked_service
 from ray_darts.data.memory import check_memory
 from ray_darts.data.streams import ShuffledRows
-from ray_darts.data.summary import MOST_PROBLEMS
+from ray_darts.data.summary import MOST_PROBLEMS, listed
 from ray_darts.errors import DataError
 from ray_darts.protocols.dataset import DataFacts
 
@@ -66,6 +66,15 @@ class ImageSet:
         padding, flip = self.settings.padding, self.settings.flip
         return ImageBatches(self.images_NHWC, self.labels, normalise, padding, flip, cutout)
 
+    def class_weights(self, rows: NDArray[np.int64]) -> Tensor | None:
+        """[classes] float64, of the losses of these samples, with mean 1 over them; None where all are 1."""
+        chosen = self.settings.class_weights
+        if chosen == "none":
+            return None
+        counts = torch.bincount(self.labels[torch.from_numpy(rows)], minlength=self.facts.num_classes).double()
+        given = 1 / counts.clamp(min=1) if chosen == "balanced" else torch.tensor(chosen, dtype=torch.float64)
+        return given * (counts.sum() / (counts * given).sum())
+
     def streams(self, search: SearchSettings, seed: int) -> ImageStreams:
         """The streams of one seed. Raises: DataError when a half is smaller than a batch."""
         return ImageStreams(self, search, seed)
@@ -82,6 +91,11 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
     """
     check_test_fraction(settings)
     halves = open_halves(settings)
+    if settings.class_weights not in ("none", "balanced") and len(settings.class_weights) != len(halves.classes):
+        raise DataError(
+            f"data.class_weights has {len(settings.class_weights)} weights, the data have {len(halves.classes)} "
+            f"classes: {listed(halves.classes, 10)}"
+        )
     source, classes, split = halves.source, halves.classes, halves.split
     rows = np.sort(np.concatenate([split.weight, split.alpha]))
     shape = infer_shape(
@@ -160,6 +174,10 @@ class ImageStreams:
                     "lower it, or raise data.fraction"
                 )
         self._batches = data.batches(search.precision)
+        self._class_weights = {
+            "train": data.class_weights(data.weight_rows),
+            "validation": data.class_weights(data.alpha_rows),
+        }
         self._train = ShuffledRows(data.weight_rows, seed, "train")
         self._validation = ShuffledRows(data.alpha_rows, seed, "validation")
 
@@ -200,6 +218,7 @@ class ImageStreams:
                 device,
                 augment=True,
                 starts_epoch=index == 0,
+                class_weights=self._class_weights[stream],
             )
             for stream, rows in (("train", train), ("validation", validation))
         ]

@@ -48,6 +48,7 @@ class ImageTrainingStreams:
         self._rows = rows
         self._validation_rows = data.alpha_rows if training.hold_out else data.alpha_rows[:0]
         self._shuffled = ShuffledRows(rows, seed, "training")
+        self._class_weights = data.class_weights(rows)
 
     @property
     def facts(self) -> DataFacts:
@@ -90,7 +91,9 @@ class ImageTrainingStreams:
         start, stop = shard.bounds(size)
         rows = self._shuffled.epoch(epoch)[index * size + start : index * size + stop]
         draws = Draws(self._seed, "training", epoch * steps + index, start, stop, size)
-        return self._batches.batch(rows, draws, device, augment=True, starts_epoch=index == 0)
+        return self._batches.batch(
+            rows, draws, device, augment=True, starts_epoch=index == 0, class_weights=self._class_weights
+        )
 
     def validation_batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """The alpha half in the source's order; a shard of the last batch may be empty."""
