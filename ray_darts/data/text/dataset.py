@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ray_darts.protocols.dataset import Advance, DataFacts, DataReport, Dataset, LoadedData
 
@@ -27,11 +27,13 @@ class Text(Dataset):
     """Running text; `<eos>` ends a line, words outside the vocabulary become `<unk>`."""
 
     form: ClassVar[str] = "text"
+    UNCOMPARED: ClassVar[frozenset[str]] = Dataset.UNCOMPARED | {"encoding"}
     ADDED: ClassVar[frozenset[str]] = frozenset({"test_batch_size"})
 
     kind: Literal["text"] = "text"
     source: Literal["sotu", "ptb", "wikitext-2", "files"] = "sotu"
     path: str | None = None
+    encoding: str = Field("utf-8", description="of files; a byte order mark of UTF-8 is no part of the text")
     vocabulary_size: int = Field(10_000, ge=3, description="most frequent words kept, <unk> and <eos> included")
     fraction: float = Field(
         1.0, gt=0, le=1, description="share of the train text that is used: the first rows of all columns"
@@ -40,8 +42,19 @@ class Text(Dataset):
     evaluation_batch_size: int = Field(10, ge=2)
     test_batch_size: int = Field(1, ge=1, description="columns of the test text")
 
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            "a".encode(name)
+        except (LookupError, ValueError) as error:
+            raise ValueError(f"{error}; such as utf-8, latin-1, cp1252 or utf-16") from error
+        return name
+
     @model_validator(mode="after")
     def _consistent(self) -> Text:
+        if self.encoding != "utf-8" and self.source not in ("wikitext-2", "files"):
+            raise ValueError(f"encoding has no effect on source {self.source!r}: leave it out")
         if self.source in ("wikitext-2", "files") and self.path is None:
             raise ValueError(f"source {self.source!r} needs data.path")
         return self

@@ -6,6 +6,7 @@ space. No text is shipped with the package: it is read from installed packages a
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ _WIKITEXT_NAMES: dict[Split, tuple[str, ...]] = {
     "valid": ("wiki.valid.tokens",),
     "test": ("wiki.test.tokens",),
 }
+_CHUNK_BYTES = 1 << 20
 _WORD_OR_MARK = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+|[^\sa-z\d]")
 
 
@@ -57,7 +59,8 @@ def open_text(settings: Text) -> TextSource:
     if settings.source == "ptb":
         return PennTreebank()
     assert settings.path is not None, "the config demands data.path for these sources"
-    return TextFiles(settings.path, _WIKITEXT_NAMES if settings.source == "wikitext-2" else _PLAIN_NAMES)
+    names = _WIKITEXT_NAMES if settings.source == "wikitext-2" else _PLAIN_NAMES
+    return TextFiles(settings.path, names, settings.encoding)
 
 
 class StateOfTheUnion:
@@ -122,14 +125,15 @@ class PennTreebank:
 
 
 class TextFiles:
-    """UTF-8 files `train`, `valid` and `test` of one folder or URI, under the first of `names` that exists.
+    """Files `train`, `valid` and `test` of one folder or URI, under the first of `names` that exists.
 
-    A byte order mark at the start of a file is no part of the text.
+    Lines end with any of LF, CR LF and CR. A byte order mark at the start of a file is no part of the text.
     """
 
-    def __init__(self, path: str, names: dict[Split, tuple[str, ...]]) -> None:
+    def __init__(self, path: str, names: dict[Split, tuple[str, ...]], encoding: str = "utf-8") -> None:
         self.path = path
         self.names = names
+        self.encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
         self.filesystem, self.root = locate(path)
         self._at = at_endpoint(path)
 
@@ -142,13 +146,45 @@ class TextFiles:
     def lines(self, split: Split) -> Iterator[list[str]]:
         file = self._find(split).path
         try:
-            with io.TextIOWrapper(self.filesystem.open_input_file(file), encoding="utf-8-sig") as text:
-                for line in text:
+            with io.TextIOWrapper(self.filesystem.open_input_file(file), encoding=self.encoding) as text:
+                for number, line in enumerate(text, start=1):
+                    if "\0" in line:
+                        raise DataError(
+                            f"{file} line {number} holds a NUL character: it is no text in {self._name}, perhaps in "
+                            "UTF-16 (data.encoding)",
+                            name=file,
+                        )
                     yield line.split()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{file} is not UTF-8 text: {error}", name=file) from error
+        except UnicodeError as error:
+            raise DataError(
+                f"{file} is no text in {self._name}: {self._first_bad(file)}; see data.encoding", name=file
+            ) from error
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{file}{self._at} cannot be read: {error}", name=file) from error
+
+    @property
+    def _name(self) -> str:
+        return self.encoding.removesuffix("-sig").upper()
+
+    def _first_bad(self, file: str) -> str:
+        """The first byte that the encoding does not allow, counted from 0."""
+        decoder = codecs.getincrementaldecoder(self.encoding)()
+        before = 0
+        with self.filesystem.open_input_file(file) as content:
+            while True:
+                chunk = content.read(_CHUNK_BYTES)
+                kept = decoder.getstate()[0]
+                try:
+                    decoder.decode(chunk, final=not chunk)
+                except UnicodeDecodeError as error:
+                    return (
+                        f"byte {before - len(kept) + error.start} is {error.object[error.start]:#04x} ({error.reason})"
+                    )
+                except UnicodeError as error:
+                    return str(error)
+                if not chunk:
+                    return "it could be read the second time"
+                before += len(chunk)
 
     def _find(self, split: Split) -> fs.FileInfo:
         info = self._look_for(split)
