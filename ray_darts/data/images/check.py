@@ -19,17 +19,28 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ray_darts.data.images.dataset import Images
+from ray_darts.data.images.decoding import DecodingRoom
 from ray_darts.data.images.halves import Halves, open_halves
 from ray_darts.data.images.labels import check_labels, half_counts
-from ray_darts.data.images.pictures import Picture, PictureShape, decode_picture, infer_shape, is_turned, open_picture
+from ray_darts.data.images.pictures import (
+    Picture,
+    PictureShape,
+    decode_picture,
+    decoding_bytes,
+    infer_shape,
+    is_turned,
+    open_picture,
+)
 from ray_darts.data.images.sources import ImageSource, open_source
 from ray_darts.data.images.split import NO_ROWS, Split
-from ray_darts.data.memory import gigabytes
+from ray_darts.data.memory import available_memory_bytes, gigabytes
 from ray_darts.data.summary import MOST_PROBLEMS, classes_line, counted_reasons
 from ray_darts.errors import DataError
 from ray_darts.protocols.dataset import Advance, DataReport
 
 _AT_ONCE = 512
+_MOST_BYTES = 4 << 30
+"""For decoding, on all cores together: more than any picture takes that Pillow decodes."""
 _ANY_SHAPE = PictureShape(32, 3, resize=True)
 """Where no shape fits all pictures, they are decoded to this one."""
 
@@ -78,7 +89,8 @@ def check_images(settings: Images, advance: Advance) -> DataReport:
         counts.problems, counts.num_problems = [problem], 1
     shape = _shape(settings, source, rows, counts)
     digests = np.zeros((len(rows), 2), np.uint64)
-    for position, seen in enumerate(_look(source.pictures(rows), shape)):
+    room = DecodingRoom(min(available_memory_bytes(), _MOST_BYTES))
+    for position, seen in enumerate(_look(source.pictures(rows), shape, room)):
         counts.add(seen)
         if seen.digest:
             digests[position] = np.frombuffer(seen.digest, np.uint64)
@@ -137,7 +149,7 @@ def _shape(settings: Images, source: ImageSource, rows: NDArray[np.int64], count
         return _ANY_SHAPE
 
 
-def _look(pictures: Iterator[Picture], shape: PictureShape) -> Iterator[_Seen]:
+def _look(pictures: Iterator[Picture], shape: PictureShape, room: DecodingRoom) -> Iterator[_Seen]:
     """What each picture is, on all cores, in order."""
 
     def look(picture: Picture) -> _Seen:
@@ -146,7 +158,7 @@ def _look(pictures: Iterator[Picture], shape: PictureShape) -> Iterator[_Seen]:
             facts = _Seen(image.size, image.mode, image.format or "", is_turned(image))
         except DataError as error:
             return _Seen(problem=str(error))
-        return _decoded(image, picture.name, shape, facts)
+        return _decoded(image, picture.name, shape, facts, room)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -154,9 +166,10 @@ def _look(pictures: Iterator[Picture], shape: PictureShape) -> Iterator[_Seen]:
             yield from pool.map(look, group)
 
 
-def _decoded(image: Image.Image, name: str, shape: PictureShape, facts: _Seen) -> _Seen:
+def _decoded(image: Image.Image, name: str, shape: PictureShape, facts: _Seen, room: DecodingRoom) -> _Seen:
     try:
-        pixels, transparent = decode_picture(image, name, shape)
+        with room.taken(decoding_bytes(image, shape), name, image.size):
+            pixels, transparent = decode_picture(image, name, shape)
     except DataError as error:
         return _Seen(facts.size, facts.mode, facts.form, facts.turned, problem=str(error))
     digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()

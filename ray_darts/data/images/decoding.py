@@ -59,8 +59,44 @@ class DecodedPictures:
         return f"{text}; look at these files, a search learns nothing from them"
 
 
-class _NoRoom(DataError):
+class NoRoom(DataError):
     """A picture that this machine has no memory to decode: never skipped, as another machine may have it."""
+
+
+class DecodingRoom:
+    """Memory that pictures are decoded in, by several threads; `beside`: what else takes memory, for messages."""
+
+    def __init__(self, limit_bytes: int, beside: str = "") -> None:
+        self._limit, self._beside = limit_bytes, beside
+        self._changed = Condition()
+        self._used = 0
+        self._largest: list[int] = []
+
+    @contextmanager
+    def taken(self, num_bytes: int, name: str, size: tuple[int, int]) -> Iterator[None]:
+        """Wait until `num_bytes` are free, and take them. Raises: NoRoom when they never will be."""
+        if num_bytes > self._limit:
+            raise NoRoom(
+                f"decoding {name} of {size[0]}x{size[1]} pixels needs {gigabytes(num_bytes)} GB{self._beside}, "
+                f"{gigabytes(self._limit)} GB are left: make it smaller",
+                name=name,
+            )
+        with self._changed:
+            self._changed.wait_for(lambda: self._used + num_bytes <= self._limit)
+            self._used += num_bytes
+            heapq.heappush(self._largest, num_bytes)
+            if len(self._largest) > (os.cpu_count() or 1):
+                heapq.heappop(self._largest)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= num_bytes
+                self._changed.notify_all()
+
+    def peak_bytes(self, num_threads: int) -> int:
+        """Most bytes that so many threads take at once."""
+        return min(sum(heapq.nlargest(num_threads, self._largest)), self._limit)
 
 
 def decode_all(
@@ -71,7 +107,9 @@ def decode_all(
     At most `most_skipped` that cannot be used are left out.
     Raises: DataError naming up to ten pictures that are missing, corrupt, too large or of another size.
     """
-    work = _Decoding(shape, np.empty((count, shape.size, shape.size, shape.channels), np.uint8), limit_bytes)
+    images_NHWC = np.empty((count, shape.size, shape.size, shape.channels), np.uint8)
+    beside = f" beside the data set's {gigabytes(images_NHWC.nbytes)} GB"
+    work = _Decoding(shape, images_NHWC, DecodingRoom(limit_bytes, beside))
     problems: dict[int, DataError] = {}
     broken: list[DataError] = []
     position = 0
@@ -89,9 +127,9 @@ def decode_all(
             results = pool.map(work.decode, positions, group)
             problems |= {place: found for place, found in zip(positions, results, strict=True) if found is not None}
             position += len(group)
-    no_room = [problem for problem in problems.values() if isinstance(problem, _NoRoom)]
+    no_room = [problem for problem in problems.values() if isinstance(problem, NoRoom)]
     if broken or no_room or len(problems) > most_skipped:
-        others = [problem for problem in problems.values() if not isinstance(problem, _NoRoom)]
+        others = [problem for problem in problems.values() if not isinstance(problem, NoRoom)]
         more = f" (data.max_skipped = {most_skipped})" if most_skipped else ""
         raise_together([*broken, *no_room, *others], f"pictures cannot be used{more}")
     assert position == count, f"{position} pictures were read, {count} were expected"
@@ -104,19 +142,14 @@ class _Decoding:
 
     shape: PictureShape
     images_NHWC: NDArray[np.uint8]
-    limit_bytes: int
-    changed: Condition = field(default_factory=Condition)
-    used_bytes: int = 0
-    largest: list[int] = field(default_factory=list)
+    room: DecodingRoom
     flat: dict[int, tuple[str, bool]] = field(default_factory=dict)
 
     def decode(self, position: int, picture: Picture) -> DataError | None:
         """Decode one picture into its place; return what is wrong with it."""
         try:
             image = open_picture(picture)
-            with self._memory(
-                decoding_bytes(image, self.shape), f"{picture.name} of {image.width}x{image.height} pixels"
-            ):
+            with self.room.taken(decoding_bytes(image, self.shape), picture.name, image.size):
                 pixels, transparent = decode_picture(image, picture.name, self.shape)
         except DataError as error:
             return error
@@ -130,32 +163,11 @@ class _Decoding:
         return DecodedPictures(
             images_NHWC=_without(self.images_NHWC, sorted(skipped)),
             skipped=skipped,
-            peak_bytes=min(sum(heapq.nlargest(num_threads, self.largest)), self.limit_bytes),
+            peak_bytes=self.room.peak_bytes(num_threads),
             num_flat=len(self.flat),
             num_flat_transparent=sum(transparent for _, transparent in self.flat.values()),
             first_flat=self.flat[min(self.flat)][0] if self.flat else "",
         )
-
-    @contextmanager
-    def _memory(self, num_bytes: int, what: str) -> Iterator[None]:
-        """Wait until `num_bytes` are free. Raises: DataError when they never will be."""
-        if num_bytes > self.limit_bytes:
-            raise _NoRoom(
-                f"decoding {what} needs {gigabytes(num_bytes)} GB beside the data set's "
-                f"{gigabytes(self.images_NHWC.nbytes)} GB, {gigabytes(self.limit_bytes)} GB are left: make it smaller"
-            )
-        with self.changed:
-            self.changed.wait_for(lambda: self.used_bytes + num_bytes <= self.limit_bytes)
-            self.used_bytes += num_bytes
-            heapq.heappush(self.largest, num_bytes)
-            if len(self.largest) > (os.cpu_count() or 1):
-                heapq.heappop(self.largest)
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.used_bytes -= num_bytes
-                self.changed.notify_all()
 
 
 def _without(images_NHWC: NDArray[np.uint8], positions: Sequence[int]) -> NDArray[np.uint8]:
