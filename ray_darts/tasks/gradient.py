@@ -31,11 +31,15 @@ def reduced_gradient(objective: Objective, parts: list[FlatVector], num_extras: 
 def local_gradient(
     objective: Objective, parts: list[FlatVector], num_extras: int, *, full_precision: bool = False
 ) -> ReductionBuffer:
-    """This rank's part of the gradient, summed over micro-batches; the objective fills the first extras."""
+    """This rank's part of the gradient, summed over micro-batches; the objective fills the first extras.
+
+    A loss that depends on none of the tensors has the gradient 0: of sampled operations, all may be `none`.
+    """
     buffer = ReductionBuffer(parts, num_extras)
     inputs = [tensor for part in parts for tensor in part.tensors.values()]
     for loss, extras in objective(full_precision):
-        buffer.add_(torch.autograd.grad(loss, inputs, allow_unused=True))
+        if loss.requires_grad:
+            buffer.add_(torch.autograd.grad(loss, inputs, allow_unused=True))
         if num_extras:
             buffer.extras[: extras.numel()].add_(extras)
     return buffer

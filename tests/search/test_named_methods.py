@@ -272,3 +272,19 @@ def test_one_kind_of_cell_has_one_set_of_alphas_whose_gradient_has_the_reduction
     verdict = loop.run(Remembering())
     assert verdict.kind == "finished"
     assert verdict.answer is not None
+
+
+@pytest.mark.parametrize("preset", ["digits", "nasbench201-digits"])
+def test_a_pass_in_which_every_edge_samples_none_has_no_gradient_and_is_a_step_like_any_other(preset: str) -> None:
+    sizes = ["space.channels=2", "data.fraction=0.1", "search.batch_size=16", "search.epochs=1"]
+    config = load_config(preset, overrides=[*sizes, "method.kind=gdas", "alphas.weight_decay=0"])
+    loop = tiny_loop(config, "first", SingleRank())
+    with torch.no_grad():
+        for cell in loop.layout.cells:
+            loop.bilevel.alphas.tensors[cell.name][:, cell.operations.index("none")] = 1000.0
+    before = loop.bilevel.alphas.vector.clone()
+    sink = Remembering()
+    verdict = loop.run(sink)
+    assert (verdict.kind, verdict.step) == ("finished", loop.total_steps)
+    assert torch.equal(loop.bilevel.alphas.vector, before)
+    assert sink.epochs[0].train_loss is not None
