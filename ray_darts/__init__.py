@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ray_darts.deployment import export_model
     from ray_darts.genotype.genotype import Genotype
     from ray_darts.genotype.layout import CellLayout, ParameterGroup, SpaceLayout
+    from ray_darts.protocols.augmentation import Augmentation
     from ray_darts.protocols.dataset import Dataset
     from ray_darts.protocols.method import Method
     from ray_darts.protocols.operation import Operation
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 
 __all__ = [
+    "Augmentation",
     "CellLayout",
     "CellWords",
     "ClassifyingSupernet",
@@ -64,6 +66,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Augmentation": "ray_darts.protocols.augmentation",
     "CellLayout": "ray_darts.genotype.layout",
     "CellWords": "ray_darts.protocols.space",
     "ClassifyingSupernet": "ray_darts.spaces.classification",

@@ -1,9 +1,10 @@
-"""Finds spaces, methods, operations, data sets and tasks by name.
+"""Finds spaces, methods, operations, data sets, augmentations and tasks by name.
 
 It looks up built-in objects first, then entry points of installed packages (groups `ray_darts.spaces`, `.methods`,
-`.operations`, `.datasets`), then objects registered by the modules in the config's `plugins`. A plugin that registers
-a taken name is an error; an entry point with a built-in name is not used. Only a command names plugins, in its config
-or options. A name in a store or a genotype is compared with the known names; at most it loads an installed entry point.
+`.operations`, `.datasets`, `.augmentations`), then objects registered by the modules in the config's `plugins`. A
+plugin that registers a taken name is an error; an entry point with a built-in name is not used. Only a command names
+plugins, in its config or options. A name in a store or a genotype is compared with the known names; at most it loads an
+installed entry point.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from typing import Literal, NamedTuple, cast
 
 from ray_darts.errors import ConfigError, PluginError
 from ray_darts.genotype.genotype import NONE
+from ray_darts.protocols.augmentation import Augmentation
 from ray_darts.protocols.dataset import Dataset
 from ray_darts.protocols.method import Method
 from ray_darts.protocols.operation import Operation
 from ray_darts.protocols.space import Space
 from ray_darts.protocols.task import Task
 
-Kind = Literal["space", "method", "operation", "dataset", "task"]
+Kind = Literal["space", "method", "operation", "dataset", "augmentation", "task"]
 
 BUILT_IN: dict[Kind, dict[str, str]] = {
     "space": {
@@ -48,6 +50,12 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     },
     "operation": {},
     "dataset": {"images": "ray_darts.data.images.dataset:Images", "text": "ray_darts.data.text.dataset:Text"},
+    "augmentation": {
+        "crop": "ray_darts.data.images.augmentations:Crop",
+        "flip": "ray_darts.data.images.augmentations:Flip",
+        "random_resized_crop": "ray_darts.data.images.augmentations:RandomResizedCrop",
+        "colour_jitter": "ray_darts.data.images.augmentations:ColourJitter",
+    },
     "task": {
         "search": "ray_darts.search.loop:SearchLoop",
         "training": "ray_darts.training.loop:TrainingLoop",
@@ -64,6 +72,7 @@ GROUPS: dict[Kind, str] = {
     "method": "ray_darts.methods",
     "operation": "ray_darts.operations",
     "dataset": "ray_darts.datasets",
+    "augmentation": "ray_darts.augmentations",
 }
 """{kind: group of entry points}; tasks are the package's own."""
 
@@ -77,8 +86,8 @@ _registered: dict[Kind, dict[str, _Registered]] = {kind: {} for kind in BUILT_IN
 _loading: list[str] = []
 
 
-def register(thing: type[Space] | type[Method] | type[Dataset] | Operation) -> None:
-    """Register a space, method or data set (its class) or an operation (an object) under its name.
+def register(thing: type[Space] | type[Method] | type[Dataset] | type[Augmentation] | Operation) -> None:
+    """Register a space, method, data set or augmentation (its class) or an operation (an object) under its name.
 
     Plugin modules call this when they are imported. Raises: PluginError for other objects, or if the name is taken.
     """
@@ -135,6 +144,11 @@ def find_method(name: object) -> type[Method]:
 def find_dataset(name: object) -> type[Dataset]:
     """The data set called `name`. Raises: ConfigError."""
     return cast("type[Dataset]", find("dataset", name))
+
+
+def find_augmentation(name: object) -> type[Augmentation]:
+    """The augmentation called `name`. Raises: ConfigError."""
+    return cast("type[Augmentation]", find("augmentation", name))
 
 
 def find_operation(name: object) -> Operation:
@@ -204,15 +218,15 @@ class _WorkingDirectory:
 
 
 def _kind_and_name(thing: object) -> tuple[Kind, str]:
-    if isinstance(thing, type) and issubclass(thing, Space | Method | Dataset):
+    if isinstance(thing, type) and issubclass(thing, Space | Method | Dataset | Augmentation):
         name = thing.model_fields["kind"].default
         if not isinstance(name, str) or not name:
             raise PluginError(f'{thing.__qualname__} has no name: give it a field `kind: Literal["name"] = "name"`')
         for base, attribute in ((Space, "data_forms"), (Dataset, "form")):
             if issubclass(thing, base) and not hasattr(thing, attribute):
                 raise PluginError(f"{thing.__qualname__} has no {attribute}: see {base.__module__}.{base.__qualname__}")
-        kind: Kind = "space" if issubclass(thing, Space) else "method" if issubclass(thing, Method) else "dataset"
-        return kind, name
+        bases: dict[Kind, type] = {"space": Space, "method": Method, "dataset": Dataset, "augmentation": Augmentation}
+        return next(kind for kind, base in bases.items() if issubclass(thing, base)), name
     if not isinstance(thing, type) and isinstance(thing, Operation):
         if thing.name == NONE:
             raise PluginError(f"{type(thing).__qualname__} is called {NONE!r}, which is the absence of an operation")
@@ -222,8 +236,8 @@ def _kind_and_name(thing: object) -> tuple[Kind, str]:
             )
         return "operation", thing.name
     raise PluginError(
-        f"{thing!r} cannot be registered: wanted a subclass of Space, Method or Dataset, or an object with name, "
-        "parameter_free and build(channels, stride)"
+        f"{thing!r} cannot be registered: wanted a subclass of Space, Method, Dataset or Augmentation, or an object "
+        "with name, parameter_free and build(channels, stride)"
     )
 
 

@@ -157,6 +157,7 @@ OTHERS: dict[str, object] = {
     "data.test_fraction": 0.2,
     "data.alpha": "validation",
     "data.on_error": "skip",
+    "data.augment": [{"kind": "flip"}],
     "data.class_weights": "balanced",
     "weights.schedule": "constant",
     "weights.learning_rate_min": 0.002,

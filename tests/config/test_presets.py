@@ -12,7 +12,7 @@ from ray_darts.spaces.recurrent.space import RecurrentSpace
 
 def test_the_shipped_presets() -> None:
     cifar10 = "cifar10 cifar10-deep cifar10-drnas cifar10-p-darts cifar10-single-cell cifar10-wide"
-    names = f"{cifar10} digits nasbench201 nasbench201-digits ptb s1 s2 s3 s4 sotu"
+    names = f"{cifar10} digits imagenet nasbench201 nasbench201-digits ptb s1 s2 s3 s4 sotu"
     assert preset_names() == names.split()
 
 
@@ -25,7 +25,7 @@ def test_every_preset_is_valid_and_says_what_it_is(name: str) -> None:
 @pytest.mark.parametrize("name", preset_names())
 def test_no_preset_names_a_place(name: str) -> None:
     config = load_config(name)
-    assert config.data.path is None
+    assert config.data.path in (None, "set-data.path-to-your-copy-of-imagenet")
     assert config.store.endpoint_url is None
 
 
@@ -62,6 +62,17 @@ def test_the_staged_presets_are_those_of_their_papers() -> None:
     assert drnas.method.moves_alphas(Progress(0, 1, 10, 25))
     assert not drnas.method.moves_alphas(Progress(0, 1, 9, 25))
     assert "none" not in drnas.layout().cells[0].operations
+
+
+def test_imagenet_is_the_search_of_pc_darts() -> None:
+    config = load_config("imagenet")
+    assert isinstance(config.data, Images)
+    assert config.data.fraction * (1 - config.data.alpha_fraction) == pytest.approx(0.1)
+    assert config.data.fraction * config.data.alpha_fraction == pytest.approx(0.025)
+    assert [one.kind for one in config.data.augment] == ["random_resized_crop", "flip", "colour_jitter"]
+    assert (config.search.epochs, config.search.batch_size, config.weights.learning_rate) == (50, 1024, 0.5)
+    assert config.alphas.learning_rate == 6e-3
+    assert [config.method.moves_alphas(Progress(0, 1, epoch, 50)) for epoch in (34, 35)] == [False, True]
 
 
 def test_ptb_is_the_papers_search() -> None:

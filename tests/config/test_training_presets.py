@@ -103,11 +103,15 @@ def test_imagenet_is_the_papers_mobile_setting() -> None:
     network, data = image_settings(config)
     training = config.training
     assert (network.layers, network.channels, network.stem) == (14, 48, "imagenet")
-    assert (data.image_size, data.num_classes, data.flip) == (224, 1000, True)
+    assert (data.image_size, data.num_classes) == (224, 1000)
+    crop, flip, jitter = (one.model_dump() for one in data.augment)
+    assert crop == {"kind": "random_resized_crop", "scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3)}
+    assert flip == {"kind": "flip", "probability": 0.5}
+    assert jitter == {"kind": "colour_jitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.2}
     assert (training.epochs, training.batch_size) == (250, 128)
     assert optimiser(config) == (0.1, "exponential", 0.97, 0.9, 3e-5, 5.0)
     assert (training.label_smoothing, training.auxiliary_weight, training.drop_path) == (0.1, 0.4, 0.0)
-    assert "colour jitter and random resized crops are not built" in training_preset_text("imagenet")
+    assert "random resized crops are taken of those" in training_preset_text("imagenet")
 
 
 def test_nasbench201_is_the_benchmarks_training() -> None:

@@ -36,16 +36,17 @@ def test_what_the_package_brings_is_found_by_name() -> None:
     assert names("dataset") == ["images", "text"]
     assert "darts" in names("method")
     assert names("operation") == []
+    assert names("augmentation") == ["crop", "flip", "random_resized_crop", "colour_jitter"]
     assert find_space("convolutional") is ConvolutionalSpace
 
 
-@pytest.mark.parametrize("kind", ["space", "method", "dataset", "task"])
+@pytest.mark.parametrize("kind", ["space", "method", "dataset", "augmentation", "task"])
 def test_everything_built_in_has_the_name_under_which_it_is_listed(kind: registry.Kind) -> None:
     for name in registry.BUILT_IN[kind]:
         found = registry.find(kind, name)
         fields = getattr(found, "model_fields", None)
         assert (fields["kind"].default if fields else getattr(found, "kind", None)) == name
-    assert registry.DEFAULTS[kind] in registry.BUILT_IN[kind]
+    assert registry.DEFAULTS.get(kind, "crop") in registry.BUILT_IN[kind]
 
 
 @pytest.mark.parametrize("name", ["audio", "", None, 3, ["convolutional"], "ray_darts.spaces:Space"])
@@ -232,7 +233,10 @@ class Spaced:
     [
         (Unnamed, "Unnamed has no name: give it a field"),
         (Formless, r"Formless has no form: see ray_darts\.protocols\.dataset\.Dataset"),
-        (NoBuild(), "cannot be registered: wanted a subclass of Space, Method or Dataset, or an object with name"),
+        (
+            NoBuild(),
+            "cannot be registered: wanted a subclass of Space, Method, Dataset or Augmentation, or an object with name",
+        ),
         (NoBuild, "cannot be registered"),
         (Spaced, "cannot be registered"),
         (Spaced(), "Spaced is called 'blur 3x3'; an operation's name is an identifier"),

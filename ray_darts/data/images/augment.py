@@ -71,3 +71,7 @@ class Normalise:
         # two roundings instead of a fused multiply-add, which PyTorch would use for some shard sizes only
         rows = images_NHWC.to(self.dtype).flatten(2).mul_(scale).add_(offset)
         return rows.view_as(images_NHWC).permute(0, 3, 1, 2)
+
+    def floats(self, images_NCHW: Tensor) -> Tensor:
+        """The same of pixels in [0, 1], [N, C, H, W]."""
+        return self((images_NCHW.permute(0, 2, 3, 1) * 255).contiguous())

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from ray_darts.data.batch import Batch, Draws, Shard, to_device
 from ray_darts.data.images.augment import Normalise, crop_and_flip, cut_out
+from ray_darts.protocols.augmentation import Augmentation
 
 
 @dataclass(frozen=True)
 class ImageBatches:
     """Makes batches of images uint8 [N, H, W, C] and labels int64 [N].
 
-    `padding`, `flip` and `cutout`: how augmented batches are cropped, flipped and cut out.
+    `padding`, `flip` and `cutout`: how augmented batches are cropped, flipped and cut out; `augmentations`: instead of
+    the first two.
     """
 
     images_NHWC: Tensor
@@ -27,6 +29,7 @@ class ImageBatches:
     padding: int = 0
     flip: bool = False
     cutout: int = 0
+    augmentations: tuple[Augmentation, ...] = ()
 
     def batch(
         self,
@@ -44,9 +47,12 @@ class ImageBatches:
         """
         chosen = torch.from_numpy(rows)
         images_NHWC = to_device(self.images_NHWC.index_select(0, chosen), device)
-        if augment:
-            images_NHWC = crop_and_flip(images_NHWC, draws, padding=self.padding, flip=self.flip)
-        inputs = self.normalise(images_NHWC)
+        if augment and self.augmentations:
+            inputs = self.normalise.floats(self._augmented(images_NHWC, draws))
+        else:
+            if augment:
+                images_NHWC = crop_and_flip(images_NHWC, draws, padding=self.padding, flip=self.flip)
+            inputs = self.normalise(images_NHWC)
         if augment and self.cutout:
             inputs = cut_out(inputs, draws, side=self.cutout)
         labels = self.labels.index_select(0, chosen)
@@ -58,6 +64,13 @@ class ImageBatches:
             share=len(rows) / draws.total,
             starts_epoch=starts_epoch,
         )
+
+    def _augmented(self, images_NHWC: Tensor, draws: Draws) -> Tensor:
+        """Pixels in [0, 1], [N, C, H, W], changed by each augmentation in turn."""
+        images_NCHW = (images_NHWC.to(self.normalise.dtype) / 255).permute(0, 3, 1, 2)
+        for number, augmentation in enumerate(self.augmentations):
+            images_NCHW = augmentation.apply(images_NCHW, draws, f"augment.{number}")
+        return images_NCHW
 
     def in_order(
         self, rows: NDArray[np.int64], size: int, stream: str, shard: Shard, device: torch.device

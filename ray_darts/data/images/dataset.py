@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from ray_darts.data.images.augmentations import read_augmentation
+from ray_darts.protocols.augmentation import Augmentation
 from ray_darts.protocols.dataset import Advance, DataDescription, DataFacts, DataReport, Dataset, LoadedData
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Images(Dataset):
         "test_path",
         "validation_path",
     }
-    ADDED: ClassVar[frozenset[str]] = frozenset({"test_fraction", "alpha", "class_weights"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"test_fraction", "alpha", "class_weights", "augment"})
     PLACES: ClassVar[tuple[str, ...]] = (*Dataset.PLACES, "test_path", "validation_path")
 
     kind: Literal["images"] = "images"
@@ -60,6 +62,9 @@ class Images(Dataset):
     split_seed: int = Field(0, ge=0, description="the same for every run of an experiment")
     padding: int = Field(0, ge=0, le=64, description="pixels of zero padding before the random crop")
     flip: bool = False
+    augment: tuple[Annotated[SerializeAsAny[Augmentation], BeforeValidator(read_augmentation)], ...] = Field(
+        (), description="random changes of training images, in this order, instead of padding and flip"
+    )
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     image_size: int | None = Field(None, ge=8)
@@ -87,6 +92,10 @@ class Images(Dataset):
         if self.test_fraction > 0 and (self.source == "cifar10" or self.test_path is not None):
             own = "source 'cifar10' has" if self.source == "cifar10" else f"test_path {self.test_path} names"
             raise ValueError(f"{own} a test set of its own: leave test_fraction = {self.test_fraction} out")
+        if self.augment and (self.padding or self.flip):
+            raise ValueError(
+                'augment beside padding or flip: leave those out, and list {kind = "crop"} or {kind = "flip"}'
+            )
         if self.on_error == "fail" and self.max_skipped != type(self).model_fields["max_skipped"].default:
             raise ValueError('max_skipped has no effect with on_error = "fail": set on_error = "skip"')
         if self.validation_path is not None and self.alpha != "validation":

@@ -64,7 +64,7 @@ class ImageSet:
         dtype = torch.float64 if precision == "float64" else torch.float32
         normalise = Normalise(self.mean, self.std, self.facts.image_size, dtype)
         padding, flip = self.settings.padding, self.settings.flip
-        return ImageBatches(self.images_NHWC, self.labels, normalise, padding, flip, cutout)
+        return ImageBatches(self.images_NHWC, self.labels, normalise, padding, flip, cutout, self.settings.augment)
 
     def class_weights(self, rows: NDArray[np.int64]) -> Tensor | None:
         """[classes] float64, of the losses of these samples, with mean 1 over them; None where all are 1."""
