@@ -1,4 +1,4 @@
-"""`ray-darts data check`: reads all data of a search or training once, and says what is in them."""
+"""`ray-darts data check`: reads all data of a search once, and says what is in them."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ def check(
     if steps is not None:
         figures["steps_per_epoch"] = steps
     show_result(_text(report, settings, steps), figures, as_json)
-    allowed = getattr(settings.data, "most_skipped", 0)
-    if report.num_problems > allowed:
+    if report.is_refused or steps == 0:
         raise typer.Exit(USAGE)
     if report.num_problems:
         report_line(f"a search leaves {report.num_problems} out (data.on_error)")

@@ -19,10 +19,15 @@ _FILLERS = {"set", "split", "data", "dataset", "images", "image", "imgs", "img",
 """Words beside a split word that leave a folder's name the name of a split: `train_set`, `test-images`."""
 
 
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Sort key in which numbers count by their value (1, 2, 10) and all other text as in `sorted`."""
+def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
+    """Sort key in which numbers, of any length, count by their value (1, 2, 10) and all other text as in `sorted`."""
     pieces = re.split(r"([0-9]+)", name)
-    return [int(piece) if position % 2 else piece for position, piece in enumerate(pieces)], name
+    return [_by_value(piece) if position % 2 else piece for position, piece in enumerate(pieces)], name
+
+
+def _by_value(digits: str) -> tuple[int, str]:
+    significant = digits.lstrip("0")
+    return len(significant), significant
 
 
 def split_of(name: str) -> str | None:

@@ -55,12 +55,14 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What reading a whole data set found. `rows`: (what, the finding) for a table; `problems`: a line for each sample
-    that cannot be used, the first ten; `num_problems`: of all. `figures`: the same as JSON-able data."""
+    """What reading a whole data set found. `rows`: (what, the finding) for a table; `problems`: a line for each, the
+    first ten; `num_problems`: of all; `is_refused`: a search would refuse the data for them. `figures`: the same as
+    JSON-able data."""
 
     rows: tuple[tuple[str, str], ...]
     problems: tuple[str, ...] = ()
     num_problems: int = 0
+    is_refused: bool = False
     figures: Mapping[str, object] = field(default_factory=dict)
 
 

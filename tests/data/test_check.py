@@ -62,6 +62,64 @@ def test_copies_in_the_other_half_are_counted(tmp_path: Path) -> None:
     assert (figures["weight_half"], figures["alpha_half"]) == (40, 6)
 
 
+def test_every_copy_of_a_group_is_compared_with_all_of_it(tmp_path: Path) -> None:
+    encoded: list[bytes | None] = [png(picture) for picture in PIXELS]
+    write_parquet(tmp_path / "train.parquet", encoded, [0, 1] * 20)
+    write_parquet(tmp_path / "validation.parquet", [encoded[0]] * 10, [0, 1] * 5)
+    figures = check(tmp_path, "parquet", alpha="validation")[0].figures
+    assert (figures["copies"], figures["copies_in_both_halves"], figures["copies_with_another_label"]) == (10, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"class_weights": [1.0, 2.0, 3.0]}, "class_weights has 3 weights"),
+        ({"mean": [0.5], "std": [0.5]}, "data.mean has 1 values"),
+        ({"test_fraction": 0.1}, "has a test set of its own"),
+    ],
+)
+def test_settings_that_a_search_would_refuse_are_problems(
+    tmp_path: Path, settings: dict[str, object], message: str
+) -> None:
+    write_class_folders(tmp_path / "train", PIXELS)
+    write_class_folders(tmp_path / "test", PIXELS)
+    report, _ = check(tmp_path, "folder", **settings)
+    assert report.is_refused
+    assert message in report.problems[0]
+    assert not check(tmp_path)[0].is_refused
+
+
+def test_a_flat_data_set_and_a_class_that_is_skipped_are_refused(tmp_path: Path) -> None:
+    flat = write_class_folders(tmp_path / "flat", np.zeros((8, 8, 8, 3), np.uint8))
+    assert "all 8 pictures are one flat colour" in check(flat)[0].problems[0]
+    folder = write_class_folders(tmp_path / "bad", PIXELS)
+    for file in (folder / "c1").iterdir():
+        file.write_bytes(b"no picture")
+    report, _ = check(folder, on_error="skip")
+    assert report.is_refused
+    assert report.num_problems == 21
+    assert report.figures["classes"] == {"c0": [10, 10], "c1": [0, 0]}
+
+
+def test_nothing_but_bad_pictures_is_counted_once_each(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path, PIXELS[:12])
+    for file in folder.rglob("*.png"):
+        file.write_bytes(b"no picture")
+    report, _ = check(folder)
+    assert report.num_problems == 12
+    assert all("cannot be read as an image" in problem for problem in report.problems)
+
+
+def test_a_damaged_row_group_is_a_problem_among_what_could_be_read(tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "a.parquet", [png(picture) for picture in PIXELS], [0, 1] * 20)
+    content = bytearray(file.read_bytes())
+    content[4:60] = b"\xff" * 56
+    file.write_bytes(content)
+    report, _ = check(tmp_path, "parquet", image_size=8, channels=3)
+    assert report.is_refused
+    assert "row group 0: column 'image' cannot be read" in report.problems[0]
+
+
 def test_what_a_search_would_refuse_is_a_problem_and_the_rest_is_still_read(tmp_path: Path) -> None:
     folder = write_class_folders(tmp_path, PIXELS)
     (folder / "c2").mkdir()
@@ -75,8 +133,11 @@ def test_what_a_search_would_refuse_is_a_problem_and_the_rest_is_still_read(tmp_
 
 
 def test_pictures_without_a_common_shape_are_read_at_any(tmp_path: Path) -> None:
-    folder = write_class_folders(tmp_path, np.zeros((8, 8, 9, 3), np.uint8))
+    wide = np.zeros((8, 8, 9, 3), np.uint8)
+    wide[:, 0] = 255
+    folder = write_class_folders(tmp_path, wide)
     report, _ = check(folder)
+    assert report.is_refused
     assert report.problems == (
         f"{folder}/c0/0000.png is 9x8 pixels, not square; set data.image_size to fit all images",
     )

@@ -154,7 +154,7 @@ def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
     (tmp_path / "c1" / "0007.png").unlink()
     row = next(row for row in range(12) if source.name(row).endswith("0007.png"))
     (picture,) = source.pictures(np.array([row]))
-    with pytest.raises(DataError, match=r"c1/0007\.png cannot be read as an image: .*No such file"):
+    with pytest.raises(DataError, match=r"c1/0007\.png cannot be read: .*No such file"):
         open_picture(picture)
 
 

@@ -226,6 +226,35 @@ def test_files_that_name_classes_beside_files_that_number_them_are_refused(tmp_p
         load(tmp_path)
 
 
+def test_numbers_beside_training_labels_that_are_names_are_refused(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", ENCODED, ["1", "2", "3"] * 3 + ["1"], label_type=pa.string())
+    write_parquet(tmp_path / "test.parquet", ENCODED[:2], [1, 2])
+    settings = Images.model_validate({"source": "parquet", "path": str(tmp_path)})
+    with pytest.raises(
+        DataError, match=r"training files name classes, the test files number them .*test\.parquet row 0"
+    ):
+        open_test_source(settings, ("1", "2", "3"))
+
+
+def test_labels_that_are_no_text_and_numbers_of_any_length(tmp_path: Path) -> None:
+    kind = pa.string()
+    bad = pa.array([b"caf\xe9", b"tea"] * 5, pa.binary()).view(kind)
+    table = pa.table({"image": pa.array(ENCODED, pa.binary()), "label": bad})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet has labels that are no UTF-8 text"):
+        load(tmp_path)
+    long = "9" * 5000
+    write_parquet(tmp_path / "a.parquet", ENCODED, [long, "10"] * 5, label_type=kind)
+    assert load(tmp_path).facts.description.classes == ("10", long)
+
+
+def test_a_column_of_different_texts_names_no_classes(tmp_path: Path) -> None:
+    names = [f"file {number}" for number in range(1100)]
+    write_parquet(tmp_path / "a.parquet", [ENCODED[0]] * 1100, names, label_type=pa.string())
+    with pytest.raises(DataError, match=r"1100 different labels in 1100 rows name no classes: see data\.label_column"):
+        load(tmp_path)
+
+
 def test_a_test_set_has_the_numbers_of_the_training_set(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", ENCODED, NAMES, label_type=pa.string())
     write_parquet(tmp_path / "test.parquet", ENCODED[:2], ["eel", "dog"], label_type=pa.string())

@@ -104,6 +104,25 @@ def test_a_grey_picture_of_sixteen_bits_is_turned_as_its_exif_orientation_says()
     assert out[0, 0, 0, 0] == round(63_000 * 255 / 65535)
 
 
+def test_transparent_grey_of_sixteen_bits_takes_the_background() -> None:
+    levels = np.full((8, 8), 40_000, np.uint16)
+    levels[0, 0] = 1000
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG", transparency=1000)
+    first = Picture("a.png", buffer.getvalue())
+    assert Image.open(io.BytesIO(buffer.getvalue())).info["transparency"] == 1000
+    out = decode(first, shape=PictureShape(8, 3, resize=False, background="#102030"))
+    assert out[0, 0, 0].tolist() == [16, 32, 48]
+    assert out[0, 1, 1].tolist() == [156, 156, 156]
+
+
+def test_colours_that_cannot_become_grey_are_named() -> None:
+    buffer = io.BytesIO()
+    Image.new("LAB", (8, 8)).save(buffer, "TIFF")
+    with pytest.raises(DataError, match=r"a\.tif cannot be read as an image: conversion from LAB"):
+        decode(Picture("a.tif", buffer.getvalue()), shape=PictureShape(8, 1, resize=False, to_grey=True))
+
+
 @pytest.mark.parametrize(("dtype", "mode"), [(np.int32, "I"), (np.float32, "F")])
 def test_deeper_pictures_are_refused(dtype: type, mode: str) -> None:
     buffer = io.BytesIO()

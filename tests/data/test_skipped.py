@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from ray_darts.config import load_config
 from ray_darts.data.images.dataset import Images
-from ray_darts.data.images.decoding import decode_all
+from ray_darts.data.images.decoding import _without, decode_all
 from ray_darts.data.images.pictures import Picture, PictureShape
 from ray_darts.data.images.streams import ImageSet, load_images
 from ray_darts.errors import ConfigError, DataError
@@ -69,6 +70,62 @@ def test_rows_of_parquet_files_are_skipped_too(tmp_path: Path) -> None:
     data = load(tmp_path, "parquet", on_error="skip")
     assert len(data.labels) == 39
     assert json.loads(data.documents["skipped.json"]) == {"skipped": [{"row": 7, "name": "a.parquet row 7"}]}
+
+
+def test_the_list_is_the_same_wherever_the_data_lie(tmp_path: Path) -> None:
+    def found(place: str) -> tuple[object, object]:
+        write_class_folders(tmp_path / place / "t", PIXELS)
+        damaged(tmp_path / place / "v")
+        paths = {"validation_path": str(tmp_path / place / "v"), "alpha": "validation"}
+        data = load(tmp_path / place / "t", on_error="skip", **paths)
+        return data.documents, data.digests
+
+    assert found("here") == found("there")
+    encoded: list[bytes | None] = [png(picture) for picture in PIXELS]
+    encoded[7] = b"no picture"
+    write_parquet(tmp_path / "p" / "a.parquet", encoded, [0, 1] * 20)
+    settings: dict[str, object] = {"source": "parquet", "on_error": "skip"}
+    by_path, by_uri = (
+        load_images(Images.model_validate({**settings, "path": path}), 10**9)
+        for path in (str(tmp_path / "p"), (tmp_path / "p").as_uri())
+    )
+    assert by_path.digests == by_uri.digests
+
+
+def test_what_the_settings_or_the_machine_cannot_do_is_never_skipped(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path, random_pixels(8, channels=1))
+    (folder / "c1" / "colour.png").write_bytes(png(PIXELS[0]))
+    with pytest.raises(DataError, match=r"colour\.png is in colour, the first image is grey"):
+        load(folder, on_error="skip")
+    (folder / "c1" / "colour.png").write_bytes(png(random_pixels(1, 9, channels=1)[0]))
+    with pytest.raises(DataError, match=r"colour\.png is 9x9 pixels, the first image 8x8"):
+        load(folder, on_error="skip")
+
+    def fails() -> bytes:
+        raise OSError(5, "Input/output error")
+
+    pictures = [Picture("a", png(PIXELS[0])), Picture("b", fails)]
+    with pytest.raises(DataError, match="b cannot be read: Input/output error"):
+        decode_all(iter(pictures), 2, PictureShape(8, 3, resize=False), 10**9, most_skipped=2)
+
+
+def test_the_shape_is_that_of_the_first_picture_that_decodes(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path, PIXELS)
+    (folder / "c0" / "0000.png").write_bytes(png(random_pixels(1, 16)[0])[:200])
+    data = load(folder, on_error="skip")
+    assert data.facts.image_size == 8
+    assert len(data.labels) == 39
+
+
+def test_what_is_left_takes_no_second_copy_of_the_data() -> None:
+    pixels = np.zeros((4000, 32, 32, 3), np.uint8)
+    tracemalloc.start()
+    try:
+        assert len(_without(pixels, [0, 5])) == 3998
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < pixels.nbytes / 8
 
 
 def test_more_than_the_limit_are_refused_by_name(tmp_path: Path) -> None:

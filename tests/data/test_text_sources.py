@@ -64,6 +64,12 @@ def test_text_that_is_not_utf8_is_named_with_its_byte(tmp_path: Path, before: in
         list(open_text(files(tmp_path)).lines("train"))
 
 
+def test_a_bad_byte_is_counted_from_the_start_of_the_file_also_after_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_bytes(codecs.BOM_UTF8 + b"ab\xff")
+    with pytest.raises(DataError, match=r"UTF-8: byte 5 is 0xff"):
+        list(open_text(files(tmp_path)).lines("train"))
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-8"])
 def test_text_is_read_in_the_encoding_that_is_given(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "train.txt").write_bytes("caf\u00e9 cr\u00e8me\nth\u00e9\n".encode(encoding))

@@ -128,7 +128,11 @@ def _without_added(identity: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 def test_default_identities_have_the_same_kinds_and_every_field() -> None:
     config = tiny_config()
-    later = {"method": read_method().model_dump(mode="json"), "watch": WatchSettings().model_dump(mode="json")}
+    later: dict[str, JsonValue] = {
+        "method": read_method().model_dump(mode="json"),
+        "watch": WatchSettings().model_dump(mode="json"),
+        "stages": [],
+    }
     defaults = config.identity_defaults()
     assert _without_added(defaults) == SearchConfig().identity() | later
     recurrent = SearchConfig.model_validate({"space": {"kind": "recurrent"}, "data": {"kind": "text"}})

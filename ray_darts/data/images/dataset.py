@@ -35,6 +35,8 @@ class Images(Dataset):
         "background",
         "test_path",
         "validation_path",
+        "on_error",
+        "max_skipped",
     }
     ADDED: ClassVar[frozenset[str]] = frozenset({"test_fraction", "alpha", "class_weights", "augment"})
     PLACES: ClassVar[tuple[str, ...]] = (*Dataset.PLACES, "test_path", "validation_path")
@@ -78,7 +80,7 @@ class Images(Dataset):
         pattern=r"^(white|black|#[0-9a-fA-F]{6})$",
         description="colour of transparent pixels where channels is 1 or 3: white, black or #rrggbb",
     )
-    on_error: Literal["fail", "skip"] = Field("fail", description="what to do about pictures that cannot be read")
+    on_error: Literal["fail", "skip"] = Field("fail", description="what to do about pictures that cannot be decoded")
     max_skipped: int = Field(100, ge=1, description="most pictures that are left out with on_error 'skip'")
     image_column: str = "image"
     label_column: str = "label"

@@ -18,12 +18,20 @@ from threading import Condition
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_darts.data.images.pictures import Picture, PictureShape, decode_picture, decoding_bytes, open_picture
+from ray_darts.data.images.pictures import (
+    NeverSkipped,
+    Picture,
+    PictureShape,
+    decode_picture,
+    decoding_bytes,
+    open_picture,
+)
 from ray_darts.data.memory import gigabytes
 from ray_darts.data.summary import MOST_PROBLEMS, raise_together
 from ray_darts.errors import DataError
 
 _DECODED_AT_ONCE = 512
+_MOVED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,8 @@ class DecodedPictures:
         return f"{text}; look at these files, a search learns nothing from them"
 
 
-class NoRoom(DataError):
-    """A picture that this machine has no memory to decode: never skipped, as another machine may have it."""
+class NoRoom(NeverSkipped):
+    """A picture that this machine has no memory to decode; another one may have it."""
 
 
 class DecodingRoom:
@@ -104,7 +112,7 @@ def decode_all(
 ) -> DecodedPictures:
     """Decode `count` pictures in order; no more at a time than fit `limit_bytes` beside the array.
 
-    At most `most_skipped` that cannot be used are left out.
+    At most `most_skipped` that cannot be decoded are left out.
     Raises: DataError naming up to ten pictures that are missing, corrupt, too large or of another size.
     """
     images_NHWC = np.empty((count, shape.size, shape.size, shape.channels), np.uint8)
@@ -127,11 +135,11 @@ def decode_all(
             results = pool.map(work.decode, positions, group)
             problems |= {place: found for place, found in zip(positions, results, strict=True) if found is not None}
             position += len(group)
-    no_room = [problem for problem in problems.values() if isinstance(problem, NoRoom)]
-    if broken or no_room or len(problems) > most_skipped:
-        others = [problem for problem in problems.values() if not isinstance(problem, NoRoom)]
+    broken += [problem for problem in problems.values() if isinstance(problem, NeverSkipped)]
+    if broken or len(problems) > most_skipped:
+        others = [problem for problem in problems.values() if not isinstance(problem, NeverSkipped)]
         more = f" (data.max_skipped = {most_skipped})" if most_skipped else ""
-        raise_together([*broken, *no_room, *others], f"pictures cannot be used{more}")
+        raise_together([*broken, *others], f"pictures cannot be used{more}")
     assert position == count, f"{position} pictures were read, {count} were expected"
     return work.result(min(os.cpu_count() or 1, count), problems)
 
@@ -171,7 +179,9 @@ class _Decoding:
 
 
 def _without(images_NHWC: NDArray[np.uint8], positions: Sequence[int]) -> NDArray[np.uint8]:
-    """The array without these rows, moved together in its own memory."""
+    """The array without these rows, moved together in its own memory: block by block, as NumPy copies what overlaps."""
     for number, (position, after) in enumerate(pairwise([*positions, len(images_NHWC)])):
-        images_NHWC[position - number : after - number - 1] = images_NHWC[position + 1 : after]
+        for start in range(position + 1, after, _MOVED_AT_ONCE):
+            stop = min(start + _MOVED_AT_ONCE, after)
+            images_NHWC[start - number - 1 : stop - number - 1] = images_NHWC[start:stop]
     return images_NHWC[: len(images_NHWC) - len(positions)]

@@ -29,11 +29,15 @@ class _ClassPictures:
         self.classes: tuple[str, ...] = ()
         self.notes: tuple[str, ...] = ()
         self.files: list[Path] = []
+        self._folder = Path()
         self.labels = np.empty(0, np.int64)
         self._passed_over: list[str] = []
 
     def name(self, row: int) -> str:
         return str(self.files[row])
+
+    def short_name(self, row: int) -> str:
+        return str(self.files[row].relative_to(self._folder))
 
     def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
         for row in rows.tolist():
@@ -41,7 +45,7 @@ class _ClassPictures:
 
     def _take(self, folder: Path, classes: tuple[str, ...]) -> list[int]:
         """List the pictures of the class folders that there are; return their number in each class."""
-        self.classes = classes
+        self.classes, self._folder = classes, folder
         counts = []
         for name in classes:
             files = sorted(self._pictures_below(folder / name)) if (folder / name).is_dir() else []

@@ -40,8 +40,12 @@ class JoinedSource:
         self.notes = (*first.notes, *notes)
 
     def name(self, row: int) -> str:
-        source, own = (self._sources[0], row) if row < self._start else (self._sources[1], row - self._start)
-        return source.name(own)
+        return self._sources[0].name(row) if row < self._start else self._sources[1].name(row - self._start)
+
+    def short_name(self, row: int) -> str:
+        if row < self._start:
+            return self._sources[0].short_name(row)
+        return f"validation/{self._sources[1].short_name(row - self._start)}"
 
     def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
         place = int(np.searchsorted(rows, self._start))

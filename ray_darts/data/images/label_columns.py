@@ -13,6 +13,7 @@ from ray_darts.data.splits import natural_key
 from ray_darts.data.summary import MOST_PROBLEMS, listed, raise_together, shown_name
 from ray_darts.errors import DataError
 
+_MOST_SURE_CLASSES = 1000
 _WANTED = "integers from 0, or names of classes (text), are wanted, one a picture"
 
 
@@ -49,7 +50,10 @@ def read_labels(file: str, column: pa.ChunkedArray) -> LabelColumn:
             raise DataError(f"{file}: a label is too large: {error}", name=file) from error
         return LabelColumn(file, np.asarray(numbers.to_numpy()), None)
     encoded = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
-    names = tuple(encoded.dictionary.to_pylist())
+    try:
+        names = tuple(encoded.dictionary.to_pylist())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} has labels that are no UTF-8 text: {error}", name=file) from error
     codes = np.asarray(encoded.indices.to_numpy(zero_copy_only=False)).astype(np.int64)
     if "" in names:
         row = int(np.argmax(codes == names.index("")))
@@ -75,6 +79,9 @@ def number_labels(
             name=numbered[0].file,
         )
     names = {name for column in named for name in column.names or ()}
+    num_rows = sum(len(column.codes) for column in columns)
+    if len(names) > max(_MOST_SURE_CLASSES, num_rows / 2):
+        raise DataError(f"{len(names)} different labels in {num_rows} rows name no classes: see data.label_column")
     order = classes if classes is not None else tuple(sorted(names, key=natural_key))
     number = {name: label for label, name in enumerate(order)}
     problems: list[DataError] = []

@@ -46,6 +46,21 @@ def check_labels(source: ImageSource, settings: Images) -> tuple[str, ...]:
     return own if len(own) == known else tuple(map(str, range(known)))
 
 
+def check_class_weights(settings: Images, classes: tuple[str, ...]) -> None:
+    """Raise DataError unless there is a weight for every class, where they are given."""
+    given = settings.class_weights
+    if given not in ("none", "balanced") and len(given) != len(classes):
+        raise DataError(
+            f"data.class_weights has {len(given)} weights, the data have {len(classes)} classes: {listed(classes, 10)}"
+        )
+
+
+def check_mean(settings: Images, channels: int) -> None:
+    """Raise DataError unless there is a mean for every channel, where they are given."""
+    if settings.mean is not None and len(settings.mean) != channels:
+        raise DataError(f"data.mean has {len(settings.mean)} values, the images have {channels} channels")
+
+
 def half_counts(labels: NDArray[np.int64], num_classes: int, split: Split) -> tuple[list[int], list[int]]:
     """The samples of each class in the weight half and in the alpha half."""
     weight, alpha = (np.bincount(labels[rows], minlength=num_classes).tolist() for rows in (split.weight, split.alpha))

@@ -6,6 +6,7 @@ Reads all labels at once, and pictures row group by row group. Knows columns and
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -60,11 +61,17 @@ class ParquetPictures:
         raise_together(problems, "Parquet files cannot be used")
         labels, names = number_labels(columns, classes if numbering is None else numbering)
         self.labels = np.concatenate(labels)
+        self.labels_are_names = bool(names)
         self.classes = names or self.classes
 
     def name(self, row: int) -> str:
         file = int(np.searchsorted(self.starts, row, side="right")) - 1
         return f"{self.files[file]} row {row - self.starts[file]}"
+
+    def short_name(self, row: int) -> str:
+        """Below the folder that all files share."""
+        folder = posixpath.commonpath([posixpath.dirname(file) for file in self.files])
+        return self.name(row).removeprefix(folder).lstrip("/")
 
     def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
         for file, start, stop in zip(self.files, self.starts[:-1], self.starts[1:], strict=True):

@@ -44,6 +44,10 @@ Pillow's `exif_transpose` also encodes all other EXIF data anew, and fails on so
 _ONE_BYTE_MODES = ("1", "L", "P")
 
 
+class NeverSkipped(DataError):
+    """What is wrong is not the picture itself: the settings do not fit it, or the machine could not read or hold it."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """One stored sample: `name` for error messages, `content` encoded bytes (or a function that reads them) or pixels.
@@ -92,6 +96,10 @@ def infer_shape(
     for first in pictures:
         try:
             image = open_picture(first)
+            with _named(first.name):
+                image.load()
+        except NeverSkipped:
+            raise
         except DataError as error:
             unreadable.append(error)
             if len(unreadable) >= most_unreadable:
@@ -106,12 +114,12 @@ def _shape_of(
     image: Image.Image, name: str, image_size: int | None, channels: int | None, background: str
 ) -> PictureShape:
     if image_size is None and image.width != image.height:
-        raise DataError(
+        raise NeverSkipped(
             f"{name} is {image.width}x{image.height} pixels, not square; set data.image_size to fit all images"
         )
     size = image.width if image_size is None else image_size
     if size < SMALLEST_SIZE:
-        raise DataError(
+        raise NeverSkipped(
             f"{name} is {size}x{size} pixels; at least {SMALLEST_SIZE}x{SMALLEST_SIZE} is needed: set data.image_size"
         )
     inferred = 1 if image.mode in _GREY_MODES else 3
@@ -125,8 +133,15 @@ def open_picture(picture: Picture) -> Image.Image:
     content = picture.content
     if isinstance(content, np.ndarray):
         return Image.fromarray(content)
+    if callable(content):
+        try:
+            content = content()
+        except OSError as error:
+            raise NeverSkipped(
+                f"{picture.name} cannot be read: {error.strerror or error}", name=picture.name
+            ) from error
     with _named(picture.name):
-        image = Image.open(io.BytesIO(content() if callable(content) else content))
+        image = Image.open(io.BytesIO(content))
     _check_depth(image, picture.name)
     return image
 
@@ -148,7 +163,11 @@ def _in_eight_bits(image: Image.Image) -> Image.Image:
     if not _is_deep(image):
         return image
     levels = np.asarray(image).astype(np.uint32)
-    return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+    grey = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+    hidden = image.info.get("transparency")
+    if not isinstance(hidden, int):
+        return grey
+    return Image.merge("LA", [grey, Image.fromarray(np.where(levels == hidden, 0, 255).astype(np.uint8))])
 
 
 def decoding_bytes(image: Image.Image, shape: PictureShape) -> int:
@@ -180,25 +199,26 @@ def decode_picture(image: Image.Image, name: str, shape: PictureShape) -> tuple[
     """
     with _named(name):
         image.load()
-    _check_depth(image, name)
-    turn = _turn(image)
-    image = _in_eight_bits(image)
-    image = image if turn is None else image.transpose(turn)
+        _check_depth(image, name)
+        turn = _turn(image)
+        image = _in_eight_bits(image)
+        image = image if turn is None else image.transpose(turn)
     if shape.channels == 1 and image.mode not in _GREY_MODES and not shape.to_grey:
-        raise DataError(
+        raise NeverSkipped(
             f"{name} is in colour, the first image is grey; set data.channels = 3 (or convert it)", name=name
         )
     if image.size != (shape.size, shape.size) and not shape.resize:
-        raise DataError(
+        raise NeverSkipped(
             f"{name} is {image.width}x{image.height} pixels, the first image {shape.size}x{shape.size}; "
             "set data.image_size to fit all images",
             name=name,
         )
-    opaque = image if shape.channels in (2, 4) else _opaque(image, shape.background)
-    transparent = opaque is not image
-    image = opaque
-    if image.mode != _MODES[shape.channels]:
-        image = image.convert(_MODES[shape.channels])
+    with _named(name):
+        opaque = image if shape.channels in (2, 4) else _opaque(image, shape.background)
+        transparent = opaque is not image
+        image = opaque
+        if image.mode != _MODES[shape.channels]:
+            image = image.convert(_MODES[shape.channels])
     if image.size != (shape.size, shape.size):
         # resize the shorter side to `size`, then crop the middle: keeps proportions
         image = ImageOps.fit(image, (shape.size, shape.size), Image.Resampling.BILINEAR)

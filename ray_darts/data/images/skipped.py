@@ -12,9 +12,6 @@ from ray_darts.data.images.sources import ImageSource
 SKIPPED = "skipped.json"
 
 
-def skipped_document(source: ImageSource, rows: NDArray[np.int64], path: str) -> str:
-    """JSON of the rows and names of the pictures; names are below `path`, as machines may have it elsewhere."""
-    names = [source.name(row).removeprefix(path).lstrip("/") for row in rows.tolist()]
-    return json.dumps(
-        {"skipped": [{"row": row, "name": name} for row, name in zip(rows.tolist(), names, strict=True)]}, indent=1
-    )
+def skipped_document(source: ImageSource, rows: NDArray[np.int64]) -> str:
+    """JSON of the rows and names of the pictures, the same wherever a machine has the data."""
+    return json.dumps({"skipped": [{"row": row, "name": source.short_name(row)} for row in rows.tolist()]}, indent=1)

@@ -47,6 +47,10 @@ class ImageSource(Protocol):
         """The sample's name in error messages."""
         ...
 
+    def short_name(self, row: int) -> str:
+        """The sample's name below the place of the data, equal on machines that have it elsewhere."""
+        ...
+
     def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
         """The pictures of `rows` (ascending), in that order."""
         ...
@@ -92,6 +96,9 @@ class PixelArray:
 
     def name(self, row: int) -> str:
         return f"{self.origin} sample {row}"
+
+    def short_name(self, row: int) -> str:
+        return f"sample {row}"
 
     def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
         for row in rows.tolist():

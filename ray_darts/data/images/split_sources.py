@@ -12,7 +12,7 @@ from pathlib import Path
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.folders import HeldOutFolders, choose_folder
 from ray_darts.data.images.parquet import SUFFIX, ParquetPictures
-from ray_darts.data.images.sources import ImageSource
+from ray_darts.data.images.sources import ImageSource, open_source
 from ray_darts.data.locations import list_at, list_beside
 from ray_darts.data.splits import TEST, VALIDATION
 from ray_darts.data.summary import listed
@@ -90,6 +90,13 @@ def _parquet(settings: Images, classes: tuple[str, ...], held_out: HeldOut) -> I
     else:
         return None
     source = ParquetPictures(path, settings.image_column, settings.label_column, settings.classes, choose, classes)
+    if not source.labels_are_names and not source.classes and settings.classes is None:
+        training = open_source(settings)
+        if isinstance(training, ParquetPictures) and training.labels_are_names:
+            raise DataError(
+                f"the training files name classes, the {held_out.word} files number them ({source.name(0)}): write the "
+                "names there, too"
+            )
     # classes that are all called by their numbers have no names in the training files
     if settings.classes is None and classes != tuple(map(str, range(len(classes)))):
         for label, (known, name) in enumerate(zip(classes, source.classes, strict=False)):

@@ -22,7 +22,7 @@ from ray_darts.data.images.batches import ImageBatches
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.decoding import DecodedPictures, decode_all
 from ray_darts.data.images.halves import check_halves, open_halves
-from ray_darts.data.images.labels import describe
+from ray_darts.data.images.labels import check_class_weights, check_mean, describe
 from ray_darts.data.images.pictures import infer_shape
 from ray_darts.data.images.skipped import SKIPPED, skipped_document
 from ray_darts.data.images.test_sources import check_test_fraction
@@ -30,7 +30,7 @@ from ray_darts.data.images.training import ImageTrainingStreams
 from ray_darts.data.locations import S3Service, asked_service
 from ray_darts.data.memory import check_memory
 from ray_darts.data.streams import ShuffledRows
-from ray_darts.data.summary import MOST_PROBLEMS, listed
+from ray_darts.data.summary import MOST_PROBLEMS
 from ray_darts.errors import DataError
 from ray_darts.protocols.dataset import DataFacts
 
@@ -91,11 +91,7 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
     """
     check_test_fraction(settings)
     halves = open_halves(settings)
-    if settings.class_weights not in ("none", "balanced") and len(settings.class_weights) != len(halves.classes):
-        raise DataError(
-            f"data.class_weights has {len(settings.class_weights)} weights, the data have {len(halves.classes)} "
-            f"classes: {listed(halves.classes, 10)}"
-        )
+    check_class_weights(settings, halves.classes)
     source, classes, split = halves.source, halves.classes, halves.split
     rows = np.sort(np.concatenate([split.weight, split.alpha]))
     shape = infer_shape(
@@ -132,7 +128,7 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
     )
     documents, digests = {}, {"data": samples_digest(decoded.images_NHWC, labels), "split": split.digest()}
     if len(skipped):
-        document = skipped_document(source, skipped, settings.path or "")
+        document = skipped_document(source, skipped)
         documents[SKIPPED] = document
         digests["skipped"] = hashlib.sha256(document.encode()).hexdigest()
         number = "1 picture" if len(skipped) == 1 else f"{len(skipped)} pictures"
@@ -235,9 +231,8 @@ def _mean_and_std(
     """Per channel, of pixels in [0, 1]; computed on the weight half in integers, without rounding."""
     images_NHWC = decoded.images_NHWC
     channels = images_NHWC.shape[3]
+    check_mean(settings, channels)
     if settings.mean is not None and settings.std is not None:
-        if len(settings.mean) != channels:
-            raise DataError(f"data.mean has {len(settings.mean)} values, the images have {channels} channels")
         return settings.mean, settings.std
     totals, squares = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
     for first in range(0, len(weight_rows), _STATISTICS_CHUNK):

@@ -168,7 +168,7 @@ class TextFiles:
 
     def _first_bad(self, file: str) -> str:
         """The first byte that the encoding does not allow, counted from 0."""
-        decoder = codecs.getincrementaldecoder(self.encoding)()
+        decoder = codecs.getincrementaldecoder(self.encoding.removesuffix("-sig"))()
         before = 0
         with self.filesystem.open_input_file(file) as content:
             while True:
