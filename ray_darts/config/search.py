@@ -52,7 +52,7 @@ class SearchSettings(Settings):
 
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(64, ge=1, description="global: over all workers")
-    alpha_warmup_epochs: int = Field(0, ge=0, description="first epochs in which alphas are frozen")
+    alpha_warmup_epochs: int = Field(0, ge=0, description="first epochs, of every stage, in which alphas are frozen")
     hessian: Literal["finite_difference", "exact"] = "finite_difference"
     finite_difference_radius: float = Field(0.01, gt=0, description="eps = radius / ||v|| (the paper's 0.01)")
     precision: Literal["float64", "float32", "tf32", "bfloat16"] = "float32"

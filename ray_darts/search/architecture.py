@@ -67,24 +67,26 @@ class Architecture:
     def write_decisions_(self) -> None:
         """Write what is decided into the parameters, and freeze them there."""
         if self.projection is not None:
-            names = list(self.parameters.tensors)
-            frozen = dict(zip(names, self.parameters.views(self.is_frozen), strict=True))
-            self.projection.write_(self._detached(), frozen)
+            self.projection.write_(self._detached(), self._frozen())
 
     def leave_out_(self) -> None:
         """Set the alphas of operations that edges of the layout have not to LEFT_OUT, and freeze them there."""
         self._leaves_out = True
-        frozen = dict(zip(self.parameters.tensors, self.parameters.views(self.is_frozen), strict=True))
+        alphas, frozen = self._detached(), self._frozen()
         for cell in self._layout.cells:
             if cell.allowed is not None:
                 lacking = ~torch.tensor(cell.allowed, device=self.is_frozen.device)
-                self._detached()[cell.name][lacking] = LEFT_OUT
+                alphas[cell.name][lacking] = LEFT_OUT
                 frozen[cell.name][lacking] = True
 
     @property
     def freezes(self) -> bool:
         """Whether `is_frozen` may hold anywhere."""
         return self._leaves_out or self.projection is not None
+
+    def _frozen(self) -> dict[str, Tensor]:
+        """`is_frozen` by group."""
+        return dict(zip(self.parameters.tensors, self.parameters.views(self.is_frozen), strict=True))
 
     def _detached(self) -> dict[str, Tensor]:
         return {name: tensor.detach() for name, tensor in self.parameters.tensors.items()}

@@ -84,17 +84,18 @@ def _count_stage(config: SearchConfig, index: int, facts: DataFacts, order: Orde
     convolutions are."""
     kept = config.filled_stages[index].operations_kept
     staged = config.at_stage(index)
-    whole = staged.layout()
+    fewer = None
     if kept is not None and index:
+        whole = staged.layout()
         cells = (
             replace(cell, choices=tuple(names[-kept:] for names in cell.operations_by_edge)) for cell in whole.cells
         )
-        whole = replace(whole, cells=tuple(cells))
+        fewer = replace(whole, cells=tuple(cells))
     try:
-        return count_step(staged, facts, order, device_kind, META, whole)
+        return count_step(staged, facts, order, device_kind, META, fewer)
     except RuntimeError as error:  # a space of a plugin may read values, which the meta device does not have
         logger.warning("a step is counted on the CPU, with memory and time of its own: %s", error)
-        return count_step(staged, facts, order, device_kind, _CPU, whole)
+        return count_step(staged, facts, order, device_kind, _CPU, fewer)
 
 
 def count_step(
@@ -115,7 +116,8 @@ def count_step(
     with planned_for(device_kind):
         with device:
             supernet = build_supernet(config, facts, 0, torch.device(device_kind))
-        supernet.layout = layout or supernet.layout
+        if layout is not None:
+            supernet.layout = layout
         step = BilevelStep(config, order, supernet, 0, SingleRank(), device)
         dtype = parameter_dtype(settings)
         train, validation = (dummy_batch(config.data, facts, num_samples, dtype, device) for _ in range(2))

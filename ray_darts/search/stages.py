@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ray_darts.config import SearchConfig
-from ray_darts.config.stages import Span, schedule_span, span
+from ray_darts.config.stages import schedule_span, span
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order, Rows
@@ -31,13 +31,18 @@ class Stages:
 
     def __init__(self, config: SearchConfig) -> None:
         self._whole, self._stages = config, config.filled_stages
-        self.index = 0
         self._kept: dict[str, list[list[str]]] | None = None
+        self._enter(0)
 
-    @property
-    def config(self) -> SearchConfig:
+    def _enter(self, index: int) -> None:
+        """Compute once what every step of the stage asks for."""
+        self.index = index
+        self.config = self._whole.at_stage(index)
         """With the space and the method of the stage."""
-        return self._whole.at_stage(self.index)
+        self.epochs = span(self._stages, index)
+        """Of the stage."""
+        self.schedule = schedule_span(self._stages, index)
+        """The epochs over which the schedules of the stage run."""
 
     @property
     def layout(self) -> SpaceLayout:
@@ -58,23 +63,13 @@ class Stages:
         """Whether the stage starts everything anew."""
         return self._stages[self.index].restart
 
-    @property
-    def epochs(self) -> Span:
-        """Of the stage."""
-        return span(self._stages, self.index)
-
-    @property
-    def schedule(self) -> Span:
-        """The epochs over which the schedules of the stage run."""
-        return schedule_span(self._stages, self.index)
-
     def ends_at(self, epoch: int) -> bool:
         """Whether another stage begins with `epoch`."""
         return self.index + 1 < len(self._stages) and epoch == self.epochs.first + self.epochs.epochs
 
     def enter_next(self, flat: Sequence[float]) -> None:
         """The next stage begins after these architecture parameters."""
-        self.index += 1
+        self._enter(self.index + 1)
         kept = self._stages[self.index].operations_kept
         if kept is not None:
             layout, method = self.layout, self._whole.method
@@ -115,7 +110,8 @@ class Stages:
         index, kept = state.get("index", 0), state.get("kept")
         assert isinstance(index, int)
         assert kept is None or isinstance(kept, dict)
-        self.index, self._kept = index, kept
+        self._kept = kept
+        self._enter(index)
 
 
 def build_step(

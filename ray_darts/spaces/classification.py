@@ -65,10 +65,11 @@ class ClassifyingSupernet(Supernet, abc.ABC):
     def _output(self, batch: Batch, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> LossOutput:
         self.draws = batch.draws
         scores = _wide(self.logits(batch.inputs, mixing, batch_statistics=batch_statistics, update=update))
-        loss_sum = plain = F.cross_entropy(scores, batch.targets, reduction="sum")
-        if batch.weights is not None:
+        if batch.weights is None:
+            loss_sum = plain = F.cross_entropy(scores, batch.targets, reduction="sum")
+        else:
             losses = F.cross_entropy(scores, batch.targets, reduction="none")
-            loss_sum = (losses * batch.weights.to(losses.dtype)).sum()
+            loss_sum, plain = (losses * batch.weights.to(losses.dtype)).sum(), losses.sum()
         return LossOutput(loss_sum / max(batch.num_samples, 1), None, _sums(scores, batch, plain))
 
 

@@ -12,7 +12,7 @@ IMAGES_NHWC = torch.from_numpy(np.random.default_rng(0).integers(1, 256, (6, 9, 
 DRAWS = Draws(3, "train", 11, 0, 6, 6)
 
 
-def plain(draws: Draws, padding: int, flip: bool) -> torch.Tensor:
+def plain(draws: Draws, padding: int, flip: float) -> torch.Tensor:
     """Augment one image at a time: pad, crop, mirror."""
     shifts = (draws.generator("crop").random((6, 2)) * (2 * padding + 1)).astype(int).tolist()
     mirrored = (draws.generator("flip").random(6) < 0.5).tolist()
@@ -24,8 +24,8 @@ def plain(draws: Draws, padding: int, flip: bool) -> torch.Tensor:
     return torch.from_numpy(np.stack(out))
 
 
-@pytest.mark.parametrize(("padding", "flip"), [(0, False), (2, False), (0, True), (4, True)])
-def test_the_batched_gather_is_the_plain_crop_and_flip(padding: int, flip: bool) -> None:
+@pytest.mark.parametrize(("padding", "flip"), [(0, 0.0), (2, 0.0), (0, 0.5), (4, 0.5)])
+def test_the_batched_gather_is_the_plain_crop_and_flip(padding: int, flip: float) -> None:
     assert same(crop_and_flip(IMAGES_NHWC, DRAWS, padding=padding, flip=flip), plain(DRAWS, padding, flip))
 
 
@@ -33,18 +33,18 @@ def test_all_shifts_and_both_mirrorings_occur() -> None:
     draws = Draws(0, "train", 0, 0, 500, 500)
     image = torch.zeros(500, 9, 9, 1, dtype=torch.uint8)
     image[:, 4, 4] = 1
-    where = crop_and_flip(image, draws, padding=2, flip=True).nonzero()[:, 1:3]
+    where = crop_and_flip(image, draws, padding=2, flip=0.5).nonzero()[:, 1:3]
     assert {tuple(place) for place in where.tolist()} == {
         (row, column) for row in range(2, 7) for column in range(2, 7)
     }
     image[:, 4, 4], image[:, 4, 0] = 0, 1
-    columns = crop_and_flip(image, draws, padding=0, flip=True).nonzero()[:, 2]
+    columns = crop_and_flip(image, draws, padding=0, flip=0.5).nonzero()[:, 2]
     assert 200 < (columns == 8).sum() < 300
     assert ((columns == 0) | (columns == 8)).all()
 
 
 def test_augmentation_runs_on_the_device_of_the_images() -> None:
-    on_meta = crop_and_flip(IMAGES_NHWC.to("meta"), DRAWS, padding=4, flip=True)
+    on_meta = crop_and_flip(IMAGES_NHWC.to("meta"), DRAWS, padding=4, flip=0.5)
     assert on_meta.device.type == "meta"
     assert on_meta.shape == IMAGES_NHWC.shape
 

@@ -36,7 +36,7 @@ def drawn(name: str, count: int) -> list[list[float]]:
 def test_a_crop_is_a_window_of_the_padded_image() -> None:
     out = Crop(padding=2).apply(images(), DRAWS, "x")
     padded = torch.nn.functional.pad(images(), (2, 2, 2, 2))
-    places = [[int(one * 5) for one in pair] for pair in drawn("shift", 2)]
+    places = (DRAWS.generator("x.crop").random((6, 2)) * 5).astype(int).tolist()
     wanted = [image[:, y : y + 8, x : x + 8] for image, (y, x) in zip(padded, places, strict=True)]
     assert torch.equal(out, torch.stack(wanted))
     assert len(set(map(tuple, places))) > 1
@@ -45,7 +45,7 @@ def test_a_crop_is_a_window_of_the_padded_image() -> None:
 def test_a_flip_exchanges_left_and_right_of_some() -> None:
     out = Flip().apply(images(), DRAWS, "x")
     turned = [torch.equal(one, image.flip(2)) for one, image in zip(out, images(), strict=True)]
-    assert turned == [number < 0.5 for ((number,),) in zip(drawn("flip", 1))]
+    assert turned == (DRAWS.generator("x.flip").random(6) < 0.5).tolist()
     assert {True, False} == set(turned)
     assert torch.equal(Flip(probability=1).apply(images(), DRAWS, "x"), images().flip(3))
 

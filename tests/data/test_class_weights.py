@@ -71,16 +71,18 @@ def test_the_loss_of_a_step_is_weighted_and_its_sums_are_not() -> None:
     assert all(batch.weights is None for batch in data.evaluation_batches(ALONE, CPU))
 
 
-def trace_of(collectives: Collectives) -> NDArray[np.float32]:
-    """The trace of a whole search with synchronised batch norm; empty on other ranks than 0."""
-    loop, sink = tiny_loop(weighted("search.batch_norm=sync"), "second", collectives), Remembering()
-    assert loop.run(sink).kind == "finished"
-    return sink.trace if sink.snapshots else np.zeros((0, 0), np.float32)
+def alphas_of(collectives: Collectives) -> NDArray[np.float64]:
+    """The alphas after a whole search with synchronised batch norm."""
+    loop = tiny_loop(weighted("search.batch_norm=sync"), "second", collectives)
+    assert loop.run(Remembering()).kind == "finished"
+    alphas: NDArray[np.float64] = loop.bilevel.alphas.vector.numpy().copy()
+    return alphas
 
 
 def test_two_ranks_search_as_one_does(ranks: RankProcesses) -> None:
-    alone, both = trace_of(SingleRank()), ranks.run(2, trace_of)[0]
-    np.testing.assert_allclose(both, alone, rtol=0, atol=1e-6)
+    alone, (first, second) = alphas_of(SingleRank()), ranks.run(2, alphas_of)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_allclose(first, alone, rtol=0, atol=1e-12)
 
 
 def test_weights_of_the_data_and_of_the_training_are_refused_together() -> None:

@@ -14,17 +14,18 @@ from torch.nn import functional
 from ray_darts.data.batch import Draws, to_device
 
 
-def crop_and_flip(images_NHWC: Tensor, draws: Draws, *, padding: int, flip: bool) -> Tensor:
-    """Shift each image by up to `padding` pixels (filled with zeros) and mirror half of the images.
+def crop_and_flip(images_NHWC: Tensor, draws: Draws, *, padding: int, flip: float, name: str = "") -> Tensor:
+    """Shift each image by up to `padding` pixels (filled with zeros) and mirror images with the probability `flip`.
 
-    The augmentation of arXiv:1806.09055, appendix A; integer arithmetic only, same dtype and shape.
+    The augmentation of arXiv:1806.09055, appendix A; whole pixels, same dtype and shape. `name`: before the names of
+    its random numbers.
     """
     if padding == 0 and not flip:
         return images_NHWC
     device = images_NHWC.device
     size = images_NHWC.shape[1]
-    shifts = (draws.generator("crop").random((draws.total, 2)) * (2 * padding + 1)).astype(np.int64)
-    mirrored = draws.generator("flip").random(draws.total) < (0.5 if flip else 0.0)
+    shifts = (draws.generator(f"{name}crop").random((draws.total, 2)) * (2 * padding + 1)).astype(np.int64)
+    mirrored = draws.generator(f"{name}flip").random(draws.total) < flip
     chosen = np.concatenate([shifts, mirrored[:, None]], axis=1)[draws.start : draws.stop]
     down_N1, right_N1, mirrored_N1 = torch.tensor_split(to_device(torch.from_numpy(chosen), device), 3, dim=1)
     pixels = torch.arange(size, device=device)

@@ -23,9 +23,9 @@ class Crop(Augmentation):
 
     def apply(self, images_NCHW: Tensor, draws: Draws, name: str) -> Tensor:
         """Whole pixels; the border is black."""
-        from ray_darts.data.images.transforms import shifted
+        from ray_darts.data.images.transforms import cropped_and_flipped
 
-        return shifted(images_NCHW, draws, name, self.padding)
+        return cropped_and_flipped(images_NCHW, draws, name, padding=self.padding, flip=0.0)
 
 
 class Flip(Augmentation):
@@ -36,9 +36,9 @@ class Flip(Augmentation):
 
     def apply(self, images_NCHW: Tensor, draws: Draws, name: str) -> Tensor:
         """Of some images."""
-        from ray_darts.data.images.transforms import flipped
+        from ray_darts.data.images.transforms import cropped_and_flipped
 
-        return flipped(images_NCHW, draws, name, self.probability)
+        return cropped_and_flipped(images_NCHW, draws, name, padding=0, flip=self.probability)
 
 
 class RandomResizedCrop(Augmentation):

@@ -51,7 +51,7 @@ class ImageBatches:
             inputs = self.normalise.floats(self._augmented(images_NHWC, draws))
         else:
             if augment:
-                images_NHWC = crop_and_flip(images_NHWC, draws, padding=self.padding, flip=self.flip)
+                images_NHWC = crop_and_flip(images_NHWC, draws, padding=self.padding, flip=0.5 * self.flip)
             inputs = self.normalise(images_NHWC)
         if augment and self.cutout:
             inputs = cut_out(inputs, draws, side=self.cutout)

@@ -13,26 +13,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from ray_darts.data.batch import Draws
+from ray_darts.data.images.augment import crop_and_flip
 
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def shifted(images_NCHW: Tensor, draws: Draws, name: str, padding: int) -> Tensor:
-    """Crops of the image's size after padding with 0."""
-    count, _, height, width = images_NCHW.shape
-    drawn = draws.uniform(f"{name}.shift", (count, 2), batch_dim=0, like=images_NCHW)
-    down_N, right_N = (drawn * (2 * padding + 1)).long().clamp(max=2 * padding).unbind(1)
-    padded = functional.pad(images_NCHW, (padding, padding, padding, padding))
-    rows_NH = down_N[:, None] + torch.arange(height, device=down_N.device)
-    columns_NW = right_N[:, None] + torch.arange(width, device=down_N.device)
-    samples_N11 = torch.arange(count, device=down_N.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[samples_N11, rows_NH[:, :, None], columns_NW[:, None, :]].permute(0, 3, 1, 2)
-
-
-def flipped(images_NCHW: Tensor, draws: Draws, name: str, probability: float) -> Tensor:
-    """Some images with left and right exchanged."""
-    drawn = draws.uniform(f"{name}.flip", (len(images_NCHW), 1, 1, 1), batch_dim=0, like=images_NCHW)
-    return torch.where(drawn < probability, images_NCHW.flip(3), images_NCHW)
+def cropped_and_flipped(images_NCHW: Tensor, draws: Draws, name: str, *, padding: int, flip: float) -> Tensor:
+    """Shifted by up to `padding` pixels, and mirrored with the probability `flip`."""
+    images_NHWC = images_NCHW.permute(0, 2, 3, 1)
+    return crop_and_flip(images_NHWC, draws, padding=padding, flip=flip, name=f"{name}.").permute(0, 3, 1, 2)
 
 
 def resized_crops(
