@@ -36,7 +36,7 @@ def must_open(data: ImageSet, batch_size: int = 3) -> ImagesToTest:
 
 
 def pixels_of(test: ImagesToTest) -> NDArray[np.uint8]:
-    return test.images.images_NHWC.numpy()
+    return test.images.pixels.take(np.arange(test.num_samples)).numpy()
 
 
 def in_folders(folder: Path) -> ImageSet:

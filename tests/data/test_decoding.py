@@ -14,10 +14,10 @@ from PIL import Image
 
 from ray_darts.data.images import decoding
 from ray_darts.data.images.dataset import Images
-from ray_darts.data.images.decoding import decode_all
 from ray_darts.data.images.pictures import Picture, PictureShape, decode_picture, decoding_bytes, open_picture
 from ray_darts.data.images.streams import ImageSet, load_images
 from ray_darts.errors import DataError
+from tests.data.decoded import decode, pixels_of_set
 from tests.data.files import png, random_pixels, write_class_folders, write_parquet
 
 COLOUR = PictureShape(8, 3, resize=True)
@@ -41,7 +41,7 @@ def icons(folder: Path, count: int, drawn: str = "black") -> Path:
 def test_black_icons_on_transparent_ground_are_seen(tmp_path: Path) -> None:
     data = load(icons(tmp_path, 80))
     assert data.facts.description.warnings == ()
-    assert all(len(np.unique(picture)) == 2 for picture in data.images_NHWC.numpy())
+    assert all(len(np.unique(picture)) == 2 for picture in pixels_of_set(data))
 
 
 def test_icons_in_the_colour_of_the_background_are_refused_with_the_setting_that_helps(tmp_path: Path) -> None:
@@ -115,11 +115,11 @@ def test_unreadable_parquet_files_are_named_at_once(tmp_path: Path) -> None:
 def test_a_picture_that_decoding_has_no_memory_for_is_named_before_it_is_decoded() -> None:
     encoded = png(np.zeros((1000, 2000, 3), np.uint8))
     large, cost = Picture("large.png", encoded), 8_000_000 + len(encoded)
-    decode_all(iter([large]), 1, COLOUR, cost)
+    decode([large], COLOUR, cost)
     with pytest.raises(DataError) as caught:
-        decode_all(iter([large]), 1, COLOUR, cost - 1)
+        decode([large], COLOUR, cost - 1)
     assert str(caught.value) == (
-        "decoding large.png of 2000x1000 pixels needs 0.00801 GB beside the data set's 1.92e-07 GB, 0.00801 GB are "
+        "decoding large.png of 2000x1000 pixels needs 0.00801 GB beside the data set's, 0.00801 GB are "
         "left: make it smaller"
     )
 
@@ -181,6 +181,6 @@ def test_threads_wait_until_their_pictures_fit_the_memory(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(decoding, "decode_picture", watched)
     pictures = [Picture(str(n), content) for n, content in enumerate(encoded)]
-    decoded = decode_all(iter(pictures), 40, COLOUR, 3 * cost)
+    decoded = decode(pictures, COLOUR, 3 * cost)
     assert most <= 3
     assert 2 * cost < decoded.peak_bytes <= 3 * cost

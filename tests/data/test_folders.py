@@ -14,6 +14,7 @@ from ray_darts.data.images.folders import ClassFolders
 from ray_darts.data.images.pictures import open_picture
 from ray_darts.data.images.streams import ImageSet, load_images
 from ray_darts.errors import DataError
+from tests.data.decoded import pixels_of_set
 from tests.data.files import png, random_pixels, write_class_folders
 
 PIXELS = random_pixels(12)
@@ -76,7 +77,7 @@ def test_a_split_beside_classes_is_refused_naming_both(tmp_path: Path) -> None:
         load_folder(tmp_path)
     data = load_folder(tmp_path, classes=["plane", "train"])
     assert data.labels.tolist() == [0] * 6 + [1] * 6
-    assert np.array_equal(data.images_NHWC.numpy()[6:], PIXELS[0::2])
+    assert np.array_equal(pixels_of_set(data)[6:], PIXELS[0::2])
 
 
 def test_a_word_of_a_split_in_a_longer_name_is_a_class(tmp_path: Path) -> None:
@@ -87,13 +88,13 @@ def test_a_word_of_a_split_in_a_longer_name_is_a_class(tmp_path: Path) -> None:
 def test_folders_are_sorted_by_their_numbers(tmp_path: Path) -> None:
     data = load_folder(renamed(tmp_path, "10", "2", "1"))
     assert data.facts.description.classes == ("1", "2", "10")
-    assert np.array_equal(data.images_NHWC.numpy()[8:], PIXELS[0::3])
+    assert np.array_equal(pixels_of_set(data)[8:], PIXELS[0::3])
 
 
 def test_classes_are_taken_in_the_order_in_which_they_are_named(tmp_path: Path) -> None:
     data = load_folder(renamed(tmp_path, "cat", "dog", "eel"), classes=["eel", "cat"])
     assert data.labels.tolist() == [0] * 4 + [1] * 4
-    assert np.array_equal(data.images_NHWC.numpy(), np.concatenate([PIXELS[2::3], PIXELS[0::3]]))
+    assert np.array_equal(pixels_of_set(data), np.concatenate([PIXELS[2::3], PIXELS[0::3]]))
     assert data.facts.description.notes == (
         "folders left out (1), not in data.classes: dog",
         "2 classes, 4 + 4 samples (weight half + alpha half): eel 2 + 2, cat 2 + 2",

@@ -12,6 +12,7 @@ from ray_darts.config import load_config
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import ImageSet, load_images
 from ray_darts.errors import ConfigError, DataError
+from tests.data.decoded import pixels_of_set
 from tests.data.files import png, random_pixels, write_class_folders, write_parquet
 from tests.data.settings import assert_shards_unite, image_config
 
@@ -32,7 +33,7 @@ def in_parquet(folder: Path, validation: Path | None = None) -> Path:
 
 
 def check(data: ImageSet) -> None:
-    pixels = data.images_NHWC.numpy()
+    pixels = pixels_of_set(data)
     assert sorted(map(bytes, pixels[data.weight_rows])) == sorted(map(bytes, TRAIN))
     assert sorted(map(bytes, pixels[data.alpha_rows])) == sorted(map(bytes, VALIDATION))
     labels = dict(zip(map(bytes, pixels), data.labels.tolist(), strict=True))

@@ -9,6 +9,7 @@ from torchvision.datasets import CIFAR10
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import ImageSet, load_images
 from ray_darts.errors import DataError
+from tests.data.decoded import pixels_of_set
 from tests.data.files import random_pixels, write_cifar10, write_class_folders
 
 PIXELS = random_pixels(12)
@@ -21,7 +22,7 @@ def load_folder(folder: Path, **settings: object) -> ImageSet:
 def test_a_folder_of_class_folders_is_read_in_sorted_order(tmp_path: Path) -> None:
     data = load_folder(write_class_folders(tmp_path, PIXELS))
     assert data.labels.tolist() == [0] * 6 + [1] * 6
-    assert np.array_equal(data.images_NHWC.numpy(), np.concatenate([PIXELS[0::2], PIXELS[1::2]]))
+    assert np.array_equal(pixels_of_set(data), np.concatenate([PIXELS[0::2], PIXELS[1::2]]))
     assert (data.facts.num_classes, data.facts.channels, data.facts.image_size) == (2, 3, 8)
 
 
@@ -40,7 +41,7 @@ def test_cifar10_is_read_by_torchvision_from_its_folder(tmp_path: Path, monkeypa
     write_cifar10(tmp_path, (pixels, labels), (pixels[:10], labels[:10]), monkeypatch)
     (tmp_path / "cifar-10-batches-py" / "test_batch").unlink()
     data = load_images(Images(source="cifar10", path=str(tmp_path)), 10**9)
-    assert np.array_equal(data.images_NHWC.numpy(), pixels)
+    assert np.array_equal(pixels_of_set(data), pixels)
     assert data.labels.tolist() == labels
 
 

@@ -12,6 +12,7 @@ from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import ImageSet, ImageStreams, load_images
 from ray_darts.data.open import load_data, open_data
 from ray_darts.errors import DataError
+from tests.data.decoded import pixels_of_set
 from tests.data.settings import ALONE, CPU, assert_shards_unite, assert_union, image_config, same, shards
 
 DIGITS = load_images(Images(), 10**9)
@@ -26,8 +27,8 @@ def positions(batch_inputs: torch.Tensor, data: ImageSet) -> list[int]:
     """Which samples of `data` a batch without augmentation holds."""
     pixels = batch_inputs.permute(0, 2, 3, 1).double() * data.std[0] + data.mean[0]
     wanted = (pixels * 255).round().to(torch.uint8)
-    known = {image.numpy().tobytes(): row for row, image in enumerate(data.images_NHWC)}
-    assert len(known) == len(data.images_NHWC), "the check needs distinct images"
+    known = {image.tobytes(): row for row, image in enumerate(pixels_of_set(data))}
+    assert len(known) == len(data.labels), "the check needs distinct images"
     return [known[image.numpy().tobytes()] for image in wanted]
 
 
@@ -142,7 +143,7 @@ def test_batches_can_be_asked_for_on_another_device() -> None:
 
 
 def test_mean_and_std_are_those_of_the_weight_half() -> None:
-    pixels = DIGITS.images_NHWC.numpy()[DIGITS.weight_rows] / 255
+    pixels = pixels_of_set(DIGITS)[DIGITS.weight_rows] / 255
     assert DIGITS.mean == pytest.approx([pixels.mean()], rel=1e-12)
     assert DIGITS.std == pytest.approx([pixels.std()], rel=1e-12)
     given = load_images(Images(mean=(0.5,), std=(0.25,)), 10**9)
@@ -151,14 +152,14 @@ def test_mean_and_std_are_those_of_the_weight_half() -> None:
 
 def test_a_fraction_of_the_data_is_less_memory_and_another_digest() -> None:
     part = load_images(Images(fraction=0.25), 10**9)
-    assert len(part.images_NHWC) == pytest.approx(1797 / 4, abs=10)
+    assert len(part.labels) == pytest.approx(1797 / 4, abs=10)
     assert part.digests["data"] != DIGITS.digests["data"]
-    assert len(part.weight_rows) + len(part.alpha_rows) == len(part.images_NHWC)
+    assert len(part.weight_rows) + len(part.alpha_rows) == len(part.labels)
 
 
 def test_too_little_memory_is_reported_before_decoding() -> None:
     with pytest.raises(DataError, match=r"needs 0\.000115 GB, has 1e-05; see data\.fraction"):
-        load_data(image_config(), memory_limit_bytes=10_000)
+        load_data(image_config(loading="memory"), memory_limit_bytes=10_000)
 
 
 @pytest.mark.parametrize(("alpha_fraction", "half"), [(0.9, "weight"), (0.1, "alpha")])

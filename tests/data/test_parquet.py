@@ -12,6 +12,7 @@ from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import ImageSet, load_images
 from ray_darts.data.images.test_sources import open_test_source
 from ray_darts.errors import DataError
+from tests.data.decoded import pixels_of_set
 from tests.data.files import png, random_pixels, write_parquet
 
 PIXELS = random_pixels(10)
@@ -29,7 +30,7 @@ def test_both_layouts_are_read(tmp_path: Path, struct: bool, label_type: pa.Data
     file = write_parquet(tmp_path / "a.parquet", ENCODED, LABELS, struct, label_type)
     for path in (tmp_path, file, tmp_path.as_uri()):
         data = load(path)
-        assert np.array_equal(data.images_NHWC.numpy(), PIXELS)
+        assert np.array_equal(pixels_of_set(data), PIXELS)
         assert data.labels.tolist() == LABELS
 
 
@@ -37,7 +38,7 @@ def test_files_are_read_in_the_order_of_their_paths(tmp_path: Path) -> None:
     write_parquet(tmp_path / "b" / "0.parquet", ENCODED[7:], LABELS[7:])
     write_parquet(tmp_path / "a" / "1.parquet", ENCODED[4:7], LABELS[4:7])
     write_parquet(tmp_path / "a" / "0.parquet", ENCODED[:4], LABELS[:4])
-    assert np.array_equal(load(tmp_path).images_NHWC.numpy(), PIXELS)
+    assert np.array_equal(pixels_of_set(load(tmp_path)), PIXELS)
 
 
 def test_a_fraction_reads_its_rows_only(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_one_split_is_read_and_it_is_said_which(tmp_path: Path, train: str, othe
     for name in [*others, "_cache.parquet"]:
         write_parquet(tmp_path / name, [b"never looked at"], [0])
     data = load(tmp_path)
-    assert np.array_equal(data.images_NHWC.numpy(), PIXELS)
+    assert np.array_equal(pixels_of_set(data), PIXELS)
     taken, left_out, hidden, _ = data.facts.description.notes
     assert taken == f"files taken (1): {train}"
     assert left_out.startswith(f"files left out ({len(others)}): ")

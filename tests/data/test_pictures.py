@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ray_darts.data.images.decoding import decode_all
 from ray_darts.data.images.pictures import Picture, PictureShape, infer_shape
 from ray_darts.errors import DataError
+from tests.data.decoded import decode as decode_list
 from tests.data.files import png, random_pixels
 
 
@@ -21,7 +21,7 @@ def picture(image: Image.Image, name: str = "a.png") -> Picture:
 
 
 def decode(*pictures: Picture, shape: PictureShape) -> NDArray[np.uint8]:
-    return decode_all(iter(pictures), len(pictures), shape, 10**9).images_NHWC
+    return decode_list(list(pictures), shape).images_NHWC
 
 
 def inferred(first: Picture, image_size: int | None = None, channels: int | None = None) -> PictureShape:

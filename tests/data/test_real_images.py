@@ -11,6 +11,7 @@ from ray_darts.config import load_config
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import load_images
 from ray_darts.data.open import open_data
+from tests.data.decoded import pixels_of_set
 from tests.data.settings import assert_shards_unite
 
 FOLDER = os.environ.get("RAY_DARTS_CIFAR10_PARQUET")
@@ -23,7 +24,7 @@ pytestmark = [
 
 def test_the_paper_preset_splits_cifar10_in_equal_halves_of_2500_a_class() -> None:
     data = load_images(Images(source="parquet", path=FOLDER), 10**9)
-    assert data.images_NHWC.shape == (50_000, 32, 32, 3)
+    assert pixels_of_set(data).shape == (50_000, 32, 32, 3)
     for rows in (data.weight_rows, data.alpha_rows):
         assert np.bincount(data.labels.numpy()[rows]).tolist() == [2500] * 10
     assert data.digests["split"] == "b951ca1b318da34d044b5346e38f6f090f1ce14525f670e6849623f25ede53fc"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,10 @@ import pytest
 
 from ray_darts.config import load_config
 from ray_darts.data.images.dataset import Images
-from ray_darts.data.images.decoding import _without, decode_all
 from ray_darts.data.images.pictures import Picture, PictureShape
 from ray_darts.data.images.streams import ImageSet, load_images
 from ray_darts.errors import ConfigError, DataError
+from tests.data.decoded import decode, pixels_of_set
 from tests.data.files import png, random_pixels, write_class_folders, write_parquet
 
 PIXELS = random_pixels(40)
@@ -38,10 +37,10 @@ def damaged(folder: Path) -> Path:
 def test_damaged_pictures_are_left_out_and_the_rest_is_as_it_was(tmp_path: Path) -> None:
     data = load(damaged(tmp_path), on_error="skip")
     kept = [bytes(PIXELS[number]) for number in range(40) if number not in BAD]
-    assert sorted(map(bytes, data.images_NHWC.numpy())) == sorted(kept)
+    assert sorted(map(bytes, pixels_of_set(data))) == sorted(kept)
     whole = np.sort(np.concatenate([data.weight_rows, data.alpha_rows]))
-    assert whole.tolist() == list(range(36)), "every picture that is left is in one half"
-    for picture, label in zip(data.images_NHWC.numpy(), data.labels.tolist(), strict=True):
+    assert len(set(whole.tolist())) == 36, "every picture that is left is in one half"
+    for picture, label in zip(pixels_of_set(data), data.labels[whole].tolist(), strict=True):
         number = next(n for n in range(40) if np.array_equal(PIXELS[n], picture))
         assert label == number % 2
     (warning,) = (text for text in data.facts.description.warnings if "left out" in text)
@@ -68,7 +67,7 @@ def test_rows_of_parquet_files_are_skipped_too(tmp_path: Path) -> None:
     encoded[7] = b"no picture"
     write_parquet(tmp_path / "a.parquet", encoded, [0, 1] * 20)
     data = load(tmp_path, "parquet", on_error="skip")
-    assert len(data.labels) == 39
+    assert len(pixels_of_set(data)) == 39
     assert json.loads(data.documents["skipped.json"]) == {"skipped": [{"row": 7, "name": "a.parquet row 7"}]}
 
 
@@ -106,7 +105,7 @@ def test_what_the_settings_or_the_machine_cannot_do_is_never_skipped(tmp_path: P
 
     pictures = [Picture("a", png(PIXELS[0])), Picture("b", fails)]
     with pytest.raises(DataError, match="b cannot be read: Input/output error"):
-        decode_all(iter(pictures), 2, PictureShape(8, 3, resize=False), 10**9, most_skipped=2)
+        decode(pictures, PictureShape(8, 3, resize=False), most_skipped=2)
 
 
 def test_the_shape_is_that_of_the_first_picture_that_decodes(tmp_path: Path) -> None:
@@ -114,18 +113,7 @@ def test_the_shape_is_that_of_the_first_picture_that_decodes(tmp_path: Path) -> 
     (folder / "c0" / "0000.png").write_bytes(png(random_pixels(1, 16)[0])[:200])
     data = load(folder, on_error="skip")
     assert data.facts.image_size == 8
-    assert len(data.labels) == 39
-
-
-def test_what_is_left_takes_no_second_copy_of_the_data() -> None:
-    pixels = np.zeros((4000, 32, 32, 3), np.uint8)
-    tracemalloc.start()
-    try:
-        assert len(_without(pixels, [0, 5])) == 3998
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < pixels.nbytes / 8
+    assert len(pixels_of_set(data)) == 39
 
 
 def test_more_than_the_limit_are_refused_by_name(tmp_path: Path) -> None:
@@ -134,7 +122,7 @@ def test_more_than_the_limit_are_refused_by_name(tmp_path: Path) -> None:
     assert str(caught.value).count("cannot be read as an image") == 4
     with pytest.raises(DataError, match=r"4 pictures cannot be used \(data\.max_skipped = 3\):"):
         load(tmp_path, on_error="skip", max_skipped=3)
-    assert len(load(tmp_path, on_error="skip", max_skipped=4).labels) == 36
+    assert len(pixels_of_set(load(tmp_path, on_error="skip", max_skipped=4))) == 36
 
 
 def test_a_class_of_which_nothing_is_left_is_named(tmp_path: Path) -> None:
@@ -148,16 +136,16 @@ def test_a_class_of_which_nothing_is_left_is_named(tmp_path: Path) -> None:
 def test_a_picture_without_room_is_never_skipped() -> None:
     pictures = [Picture(str(n), png(picture)) for n, picture in enumerate(random_pixels(3, size=64))]
     with pytest.raises(DataError, match=r"needs .* GB beside the data set's"):
-        decode_all(iter(pictures), 3, PictureShape(8, 3, resize=True), 1000, most_skipped=3)
+        decode(pictures, PictureShape(8, 3, resize=True), 1000, most_skipped=3)
 
 
 @pytest.mark.parametrize("positions", [[0], [4], [0, 1, 2], [1, 3], [2, 3, 4], []])
-def test_what_is_left_moves_together(positions: list[int]) -> None:
+def test_what_is_left_is_as_it_was(positions: list[int]) -> None:
     pixels = random_pixels(5)
     pictures = [Picture(str(n), b"" if n in positions else png(picture)) for n, picture in enumerate(pixels)]
-    found = decode_all(iter(pictures), 5, PictureShape(8, 3, resize=False), 10**9, most_skipped=5)
+    found = decode(pictures, PictureShape(8, 3, resize=False), most_skipped=5)
     assert np.array_equal(found.images_NHWC, np.delete(pixels, positions, axis=0))
-    assert sorted(found.skipped) == positions
+    assert sorted(found.tally.skipped) == positions
 
 
 def test_a_limit_without_skipping_is_refused() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from ray_darts.config import load_config, load_training_config
 from ray_darts.data.batch import generator
@@ -17,9 +16,9 @@ from ray_darts.data.images.streams import ImageSet
 from ray_darts.data.open import open_data
 from ray_darts.data.streams import permutation
 from ray_darts.errors import ConfigError, DataError
+from tests.data.decoded import pixels_of_set
 from tests.data.files import write_class_folders
 from tests.data.held_out import TRAIN, in_folders, in_parquet, load, must_open, opened, pixels_of
-from tests.data.settings import same
 
 
 def test_a_share_of_each_class_of_the_digits_is_held_out() -> None:
@@ -33,10 +32,10 @@ def test_a_share_of_each_class_of_the_digits_is_held_out() -> None:
     ]
     held_out = np.sort(np.concatenate(drawn))
     assert test.num_samples == len(held_out) == 359
-    assert same(test.images.images_NHWC, whole.images_NHWC[torch.from_numpy(held_out)])
+    assert np.array_equal(pixels_of(test), pixels_of_set(whole)[held_out])
     assert test.images.labels.tolist() == labels[held_out].tolist()
     others = np.setdiff1d(np.arange(len(labels)), held_out)
-    assert same(data.images_NHWC, whole.images_NHWC[torch.from_numpy(others)])
+    assert np.array_equal(pixels_of_set(data), pixels_of_set(whole)[others])
     assert len(data.weight_rows) + len(data.alpha_rows) == 1797 - 359
     note = "359 of 1797 samples held out as the test set (data.test_fraction)"
     assert note in data.facts.description.notes
@@ -97,7 +96,7 @@ def test_files_without_a_test_split_can_hold_a_share_out(tmp_path: Path) -> None
     write_class_folders(tmp_path / "train", TRAIN)
     data = load("folder", tmp_path, test_fraction=0.34)
     test = must_open(data)
-    both = np.concatenate([data.images_NHWC.numpy(), pixels_of(test)])
+    both = np.concatenate([pixels_of_set(data), pixels_of(test)])
     assert sorted(picture.tobytes() for picture in both) == sorted(picture.tobytes() for picture in TRAIN)
     assert test.images.labels.tolist() == [0, 0, 1, 1]
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ray_darts.errors import DataError
+from tests.data.decoded import pixels_of_set
 from tests.data.files import png, random_pixels, write_cifar10, write_class_folders, write_parquet
 from tests.data.held_out import GARBAGE, TEST, TRAIN, in_folders, in_parquet, load, must_open, opened, pixels_of
 from tests.data.settings import ALONE, CPU, assert_union, shards
@@ -36,7 +37,7 @@ def test_cifar10_has_its_own_test_set(tmp_path: Path, monkeypatch: pytest.Monkey
     labels = [number % 10 for number in range(40)]
     write_cifar10(tmp_path, (train, labels), (test, labels[:10]), monkeypatch)
     data = load("cifar10", tmp_path)
-    assert np.array_equal(data.images_NHWC.numpy(), train)
+    assert np.array_equal(pixels_of_set(data), train)
     found = must_open(data)
     assert np.array_equal(pixels_of(found), test)
     assert found.images.labels.tolist() == labels[:10]

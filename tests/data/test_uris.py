@@ -21,6 +21,7 @@ from ray_darts.data.text.test_set import load_test_text
 from ray_darts.data.text.vocabulary import Vocabulary
 from ray_darts.errors import DataError
 from tests.artifacts.servers import ministack
+from tests.data.decoded import pixels_of_set
 from tests.data.files import png, random_pixels, write_parquet
 from tests.data.held_out import load, opened
 
@@ -50,7 +51,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.parametrize("path", ["images", "images/", "images/data/train-00000.parquet"])
 def test_parquet_files_are_read_from_a_bucket(bucket: str, path: str) -> None:
     data = load_images(Images(source="parquet", path=f"{bucket}/{path}"), 10**9)
-    assert np.array_equal(data.images_NHWC.numpy(), random_pixels(10))
+    assert np.array_equal(pixels_of_set(data), random_pixels(10))
 
 
 def test_texts_are_read_from_a_bucket(bucket: str) -> None:

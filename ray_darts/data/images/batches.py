@@ -1,4 +1,4 @@
-"""Batches of labelled images in memory: rows of a step, augmented, and all rows in order."""
+"""Batches of labelled images: those of a step, augmented, and all rows in order."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from torch import Tensor
 
 from ray_darts.data.batch import Batch, Draws, Shard, to_device
 from ray_darts.data.images.augment import Normalise, crop_and_flip, cut_out
+from ray_darts.data.images.pixels import Pixels
 from ray_darts.protocols.augmentation import Augmentation
 
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """Makes batches of images uint8 [N, H, W, C] and labels int64 [N].
+    """Makes batches of images and labels int64 [N].
 
     `padding`, `flip` and `cutout`: how augmented batches are cropped, flipped and cut out; `augmentations`: instead of
     the first two.
     """
 
-    images_NHWC: Tensor
+    pixels: Pixels
     labels: Tensor
     normalise: Normalise
     padding: int = 0
@@ -33,6 +34,7 @@ class ImageBatches:
 
     def batch(
         self,
+        images_NHWC: Tensor,
         rows: NDArray[np.int64],
         draws: Draws,
         device: torch.device,
@@ -41,12 +43,11 @@ class ImageBatches:
         starts_epoch: bool,
         class_weights: Tensor | None = None,
     ) -> Batch:
-        """These rows, which are this shard's of the `draws.total` samples of a step.
+        """Images uint8 [n, H, W, C] of `rows`, which are this shard's of the `draws.total` samples of a step.
 
         `class_weights` [classes]: of the losses.
         """
-        chosen = torch.from_numpy(rows)
-        images_NHWC = to_device(self.images_NHWC.index_select(0, chosen), device)
+        images_NHWC = to_device(images_NHWC, device)
         if augment and self.augmentations:
             inputs = self.normalise.floats(self._augmented(images_NHWC, draws))
         else:
@@ -55,7 +56,7 @@ class ImageBatches:
             inputs = self.normalise(images_NHWC)
         if augment and self.cutout:
             inputs = cut_out(inputs, draws, side=self.cutout)
-        labels = self.labels.index_select(0, chosen)
+        labels = self.labels.index_select(0, torch.from_numpy(rows))
         return Batch(
             inputs=inputs,
             targets=to_device(labels, device),
@@ -79,8 +80,13 @@ class ImageBatches:
 
         Nothing is drawn, so the batches have no seed.
         """
-        for step, first in enumerate(range(0, len(rows), size)):
-            some = rows[first : first + size]
-            start, stop = shard.bounds(len(some))
-            draws = Draws(0, stream, step, start, stop, len(some))
-            yield self.batch(some[start:stop], draws, device, augment=False, starts_epoch=step == 0)
+        batches = [rows[first : first + size] for first in range(0, len(rows), size)]
+
+        def rows_of(step: int) -> NDArray[np.int64]:
+            start, stop = shard.bounds(len(batches[step]))
+            return batches[step][start:stop]
+
+        pixels = self.pixels.series(rows_of, len(batches))
+        for step, some in enumerate(batches):
+            draws = Draws(0, stream, step, *shard.bounds(len(some)), len(some))
+            yield self.batch(pixels.at(step), rows_of(step), draws, device, augment=False, starts_epoch=step == 0)

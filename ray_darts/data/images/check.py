@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ray_darts.data.images.dataset import Images
-from ray_darts.data.images.decoding import DecodingRoom
+from ray_darts.data.images.decoding_room import DecodingRoom
 from ray_darts.data.images.halves import Halves, check_halves, open_halves
 from ray_darts.data.images.labels import check_class_weights, check_labels, check_mean, half_counts
 from ray_darts.data.images.pictures import (
@@ -129,7 +129,8 @@ def check_images(settings: Images, advance: Advance) -> DataReport:
     if counts.flat and counts.flat == len(rows):
         counts.refuse(f"all {counts.flat} pictures are one flat colour once decoded: see data.background")
     needed = len(rows) * shape.picture_bytes
-    counts.attempt(lambda: check_memory(needed, available_memory_bytes(), "the data set", "see data.fraction"))
+    if settings.loading == "memory":
+        counts.attempt(lambda: check_memory(needed, available_memory_bytes(), "the data set", "see data.loading"))
     weight, alpha = half_counts(source.labels, len(classes), split)
     table = [
         *(("data", note) for note in source.notes),
@@ -140,7 +141,7 @@ def check_images(settings: Images, advance: Advance) -> DataReport:
         ("transparent", f"{counts.transparent}, on {settings.background}" if shape.channels in (1, 3) else "kept"),
         ("one colour", str(counts.flat)),
         ("copies", copies.text),
-        ("memory", f"{gigabytes(needed)} GB a worker at {shape.size}x{shape.size} pixels, {shape.channels} channels"),
+        ("decoded", f"{gigabytes(needed)} GB at {shape.size}x{shape.size} pixels, {shape.channels} channels"),
     ]
     return DataReport(
         rows=tuple(table),

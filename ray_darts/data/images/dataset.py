@@ -37,6 +37,10 @@ class Images(Dataset):
         "validation_path",
         "on_error",
         "max_skipped",
+        "loading",
+        "loader_processes",
+        "cache_path",
+        "cache_bytes",
     }
     ADDED: ClassVar[frozenset[str]] = frozenset({"test_fraction", "alpha", "class_weights", "augment"})
     PLACES: ClassVar[tuple[str, ...]] = (*Dataset.PLACES, "test_path", "validation_path")
@@ -82,6 +86,16 @@ class Images(Dataset):
     )
     on_error: Literal["fail", "skip"] = Field("fail", description="what to do about pictures that cannot be decoded")
     max_skipped: int = Field(100, ge=1, description="most pictures that are left out with on_error 'skip'")
+    loading: Literal["auto", "memory", "mapped", "streamed"] = Field(
+        "auto",
+        description="pixels in memory, in a file that the workers of a node share, or decoded when they are used; "
+        "auto: in memory up to a quarter of what is free, else mapped where cache_path has room",
+    )
+    loader_processes: int = Field(2, ge=1, le=256, description="per worker, that decode streamed pictures")
+    cache_path: str = Field("~/.cache/ray_darts/data", description="folder on each node's own disk, for mapped pixels")
+    cache_bytes: int | None = Field(
+        None, ge=0, description="most bytes below cache_path; absent: half of the free space of its disk"
+    )
     image_column: str = "image"
     label_column: str = "label"
 

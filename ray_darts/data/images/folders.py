@@ -5,12 +5,17 @@ Decodes nothing. A folder of a validation or test split never becomes a class un
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ray_darts.data.images.pictures import Picture
@@ -28,45 +33,69 @@ class _ClassPictures:
     def __init__(self) -> None:
         self.classes: tuple[str, ...] = ()
         self.notes: tuple[str, ...] = ()
-        self.files: list[Path] = []
+        self.files = pa.array([], pa.large_string())  # a tenth of the memory of paths
         self._folder = Path()
         self.labels = np.empty(0, np.int64)
-        self._passed_over: list[str] = []
+        self._digest = hashlib.sha256()
+        self._passed_over: Counter[str] = Counter()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the files' names, their sizes and times of change."""
+        return self._digest.hexdigest()
 
     def name(self, row: int) -> str:
-        return str(self.files[row])
+        return str(self._folder / self.short_name(row))
 
     def short_name(self, row: int) -> str:
-        return str(self.files[row].relative_to(self._folder))
+        return str(self.files[row].as_py())
+
+    def reads(self, rows: NDArray[np.int64]) -> Iterator[Callable[[], Iterator[Picture]]]:
+        """One read: files are opened where their pictures are decoded."""
+        yield partial(self.pictures, rows)
 
     def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
         for row in rows.tolist():
-            yield Picture(self.name(row), self.files[row].read_bytes)
+            name = self.name(row)
+            yield Picture(name, Path(name).read_bytes)
+
+    def read_bytes_per_picture(self) -> float:
+        """A picture is a file of its own."""
+        return 0.0
+
+    def __getstate__(self) -> dict[str, object]:
+        """For processes that decode pictures: without labels."""
+        return {**self.__dict__, "labels": self.labels[:0], "_digest": None}
 
     def _take(self, folder: Path, classes: tuple[str, ...]) -> list[int]:
         """List the pictures of the class folders that there are; return their number in each class."""
         self.classes, self._folder = classes, folder
-        counts = []
+        files, counts = [], []
         for name in classes:
-            files = sorted(self._pictures_below(folder / name)) if (folder / name).is_dir() else []
-            self.files += files
-            counts.append(len(files))
+            found = list(self._pictures_below(folder / name)) if (folder / name).is_dir() else []
+            found.sort(key=lambda entry: entry[0].split("/"))
+            for below, size, changed in found:
+                self._digest.update(f"{name}/{below} {size} {changed}\n".encode())
+            files.append(pa.array([f"{name}/{below}" for below, _, _ in found], pa.large_string()))
+            counts.append(len(found))
+        self.files = pa.concat_arrays(files)
         self.labels = np.repeat(np.arange(len(classes), dtype=np.int64), counts)
         return counts
 
-    def _pictures_below(self, folder: Path) -> Iterator[Path]:
-        """The pictures at any depth; whatever else lies there is counted."""
+    def _pictures_below(self, folder: Path) -> Iterator[tuple[str, int, int]]:
+        """(path below `folder`, bytes, time of change) of pictures at any depth; all else is counted."""
         links: list[str] = []
         for file in _files_below(folder, links):
+            below = str(file.relative_to(folder))
             if file.name.startswith(".") or _is_hidden(file.parent, folder):
-                self._passed_over.append("hidden")
+                self._passed_over["hidden"] += 1
             elif file.suffix.lower() not in _SUFFIXES:
-                self._passed_over.append(shown_name(file.suffix) or "without a suffix")
-            elif file.is_file():
-                yield file
+                self._passed_over[shown_name(file.suffix) or "without a suffix"] += 1
+            elif (status := _status(file)) is None:
+                self._passed_over["dangling links" if file.is_symlink() else "no regular files"] += 1
             else:
-                self._passed_over.append("dangling links" if file.is_symlink() else "no regular files")
-        self._passed_over += ["linked folders"] * len(links)
+                yield _checked_name(below, folder), status.st_size, status.st_mtime_ns
+        self._passed_over["linked folders"] += len(links)
 
 
 class ClassFolders(_ClassPictures):
@@ -93,8 +122,8 @@ class ClassFolders(_ClassPictures):
         if 0 in counts:
             empty = folder / classes[counts.index(0)]
             raise DataError(f"class folder {empty} holds no picture ({' '.join(_SUFFIXES)})")
-        if self._passed_over:
-            kinds = counted_reasons(self._passed_over)
+        if self._passed_over.total():
+            kinds = counted_reasons(self._passed_over.elements())
             self.notes += (f"left out, as no pictures: {kinds}",)
 
 
@@ -211,6 +240,23 @@ def _files_below(folder: Path, links: list[str], *, pictures_only: bool = False)
         for name in names:
             if not pictures_only or (not _hides(name) and name.lower().endswith(_SUFFIXES)):
                 yield Path(parent, name)
+
+
+def _checked_name(below: str, folder: Path) -> str:
+    try:
+        below.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"file {below!r} in {folder} has no name in UTF-8: rename it", name=repr(below)) from error
+    return below
+
+
+def _status(file: Path) -> os.stat_result | None:
+    """Of a regular file, also behind a link; None for anything else, and where there is none."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def _hides(name: str) -> bool:

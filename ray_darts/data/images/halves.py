@@ -3,12 +3,13 @@ the user's own. Decodes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ray_darts.data.ahead import in_turn
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.labels import check_labels
 from ray_darts.data.images.pictures import Picture
@@ -47,10 +48,24 @@ class JoinedSource:
             return self._sources[0].short_name(row)
         return f"validation/{self._sources[1].short_name(row - self._start)}"
 
-    def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
+    @property
+    def fingerprint(self) -> str:
+        return f"{self._sources[0].fingerprint} {self._sources[1].fingerprint}"
+
+    def reads(self, rows: NDArray[np.int64]) -> Iterator[Callable[[], Iterator[Picture]]]:
         place = int(np.searchsorted(rows, self._start))
-        yield from self._sources[0].pictures(rows[:place])
-        yield from self._sources[1].pictures(rows[place:] - self._start)
+        yield from self._sources[0].reads(rows[:place])
+        yield from self._sources[1].reads(rows[place:] - self._start)
+
+    def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
+        return in_turn(self.reads(rows))
+
+    def read_bytes_per_picture(self) -> float:
+        return max(source.read_bytes_per_picture() for source in self._sources)
+
+    def __getstate__(self) -> dict[str, object]:
+        """For processes that decode pictures: without labels."""
+        return {**self.__dict__, "labels": self.labels[:0]}
 
 
 def open_halves(settings: Images) -> Halves:

@@ -77,6 +77,7 @@ def describe(
     memory_bytes: int,
     loading_bytes: int,
     held_out: tuple[int, int],
+    notes: tuple[str, ...] = (),
 ) -> DataDescription:
     """What was taken, what was left out, and the samples of each class in each half.
 
@@ -100,5 +101,5 @@ def describe(
         memory_bytes=memory_bytes,
         loading_bytes=loading_bytes,
         warnings=warnings,
-        notes=(*source.notes, *(test if held_out[0] else ()), classes_line(classes, weight, alpha)),
+        notes=(*source.notes, *(test if held_out[0] else ()), *notes, classes_line(classes, weight, alpha)),
     )

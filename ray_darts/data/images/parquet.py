@@ -5,15 +5,21 @@ Reads all labels at once, and pictures row group by row group. Knows columns and
 
 from __future__ import annotations
 
+import hashlib
 import json
 import posixpath
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ray_darts.data.ahead import in_turn
 from ray_darts.data.images.label_columns import LabelColumn, check_type, number_labels, read_labels
 from ray_darts.data.images.pictures import Picture
 from ray_darts.data.locations import Files, at_endpoint, list_training_files
@@ -21,6 +27,13 @@ from ray_darts.data.summary import MOST_PROBLEMS, raise_together
 from ray_darts.errors import DataError
 
 SUFFIX = ".parquet"
+_OPENED_AT_ONCE = 8
+_MOST_FOOTERS = 256
+_FILES_LOOKED_AT = 4
+_LARGE_GROUP_BYTES = 64 << 20
+"""A row group above this is read in pieces, so that it needs not fit the memory."""
+_BUFFER_BYTES = 8 << 20
+_ROWS_AT_ONCE = 256
 
 
 class ParquetPictures:
@@ -48,16 +61,21 @@ class ParquetPictures:
         self.classes: tuple[str, ...] = ()
         columns: list[LabelColumn] = []
         problems: list[DataError] = []
+        self._footers: dict[int, _Footer] = {}
         self.starts = [0]
-        for file in self.files:
-            try:
-                columns.append(self._labels_of(file))
-            except DataError as error:
-                problems.append(error)
-                if len(problems) == MOST_PROBLEMS:
-                    break
-                continue
-            self.starts.append(self.starts[-1] + len(columns[-1].codes))
+        with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
+            for task in [pool.submit(self._labels_of, file) for file in self.files]:
+                try:
+                    column, names = task.result()
+                    self._take_classes(column.file, names)
+                except DataError as error:
+                    problems.append(error)
+                    if len(problems) == MOST_PROBLEMS:
+                        pool.shutdown(cancel_futures=True)
+                        break
+                    continue
+                columns.append(column)
+                self.starts.append(self.starts[-1] + len(column.codes))
         raise_together(problems, "Parquet files cannot be used")
         labels, names = number_labels(columns, classes if numbering is None else numbering)
         self.labels = np.concatenate(labels)
@@ -70,22 +88,64 @@ class ParquetPictures:
 
     def short_name(self, row: int) -> str:
         """Below the folder that all files share."""
-        folder = posixpath.commonpath([posixpath.dirname(file) for file in self.files])
-        return self.name(row).removeprefix(folder).lstrip("/")
+        return self._below(self.name(row))
 
-    def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
-        for file, start, stop in zip(self.files, self.starts[:-1], self.starts[1:], strict=True):
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the files' names below their folder, their sizes and times of change."""
+        digest = hashlib.sha256()
+        for file, info in zip(self.files, self.filesystem.get_file_info(self.files), strict=True):
+            digest.update(f"{self._below(file)} {info.size} {info.mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def reads(self, rows: NDArray[np.int64]) -> Iterator[Callable[[], Iterator[Picture]]]:
+        """One read for each row group that holds some of `rows`."""
+        for number, (start, stop) in enumerate(pairwise(self.starts)):
             wanted = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)] - start
             if len(wanted):
-                yield from self._pictures_of(file, wanted)
+                group_starts = self._footer(number).starts
+                groups = np.searchsorted(group_starts, wanted, side="right") - 1
+                for group in np.unique(groups).tolist():
+                    inside = wanted[groups == group] - group_starts[group]
+                    yield partial(self._pictures_of, number, group, inside)
 
-    def _open(self, file: str) -> pq.ParquetFile:
+    def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
+        return in_turn(self.reads(rows))
+
+    def read_bytes_per_picture(self) -> float:
+        """Mean bytes that are read for one picture at a random place: those of its row group."""
+        footers = [self._footer(number) for number in range(min(len(self.files), _FILES_LOOKED_AT))]
+        sizes = np.concatenate([footer.sizes for footer in footers])
+        counts = np.concatenate([np.diff(footer.starts, append=footer.num_rows) for footer in footers])
+        return float((sizes * counts).sum() / max(1, counts.sum()))
+
+    def __getstate__(self) -> dict[str, object]:
+        """For processes that decode pictures: without labels and footers."""
+        return {**self.__dict__, "labels": self.labels[:0], "_footers": {}}
+
+    def _below(self, file: str) -> str:
+        folder = posixpath.commonpath([posixpath.dirname(file) for file in self.files])
+        return file.removeprefix(folder).lstrip("/")
+
+    def _footer(self, number: int) -> _Footer:
+        """Of a file; kept, the latest few."""
+        found = self._footers.get(number)
+        if found is None:
+            file = self.files[number]
+            parquet = self._open(file)
+            leaf = _binary_column(parquet.schema_arrow.field(self.image_column), file)
+            found = _Footer.of(parquet.metadata, leaf)
+            self._footers = dict([*self._footers.items(), (number, found)][-_MOST_FOOTERS:])
+        return found
+
+    def _open(self, file: str, metadata: pq.FileMetaData | None = None, buffer_size: int = 0) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(self.filesystem.open_input_file(file))
+            return pq.ParquetFile(self.filesystem.open_input_file(file), metadata=metadata, buffer_size=buffer_size)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{file}{self._at} cannot be read as a Parquet file: {error}", name=file) from error
 
-    def _labels_of(self, file: str) -> LabelColumn:
+    def _labels_of(self, file: str) -> tuple[LabelColumn, tuple[str, ...]]:
+        """The labels of a file, and what it calls them."""
         parquet = self._open(file)
         schema = parquet.schema_arrow
         for column in (self.image_column, self.label_column):
@@ -96,9 +156,8 @@ class ParquetPictures:
                 )
         _binary_column(schema.field(self.image_column), file)
         check_type(schema.field(self.label_column).type, f"{file}: label column {self.label_column!r}")
-        column = self._read(parquet, file, None, self.label_column)
-        self._take_classes(file, _class_names(schema, self.label_column))
-        return read_labels(file, column)
+        column = self._labels_column(parquet, file)
+        return read_labels(file, column), _class_names(schema, self.label_column)
 
     def _take_classes(self, file: str, names: tuple[str, ...]) -> None:
         """Keep the most names of labels that a file has. Raises: DataError where two files name one label differently.
@@ -114,29 +173,64 @@ class ParquetPictures:
                 )
         self.classes = max(self.classes, names, key=len)
 
-    def _pictures_of(self, file: str, wanted: NDArray[np.int64]) -> Iterator[Picture]:
-        parquet = self._open(file)
-        leaf = _binary_column(parquet.schema_arrow.field(self.image_column), file)
-        start = 0
-        for group in range(parquet.num_row_groups):
-            stop = start + parquet.metadata.row_group(group).num_rows
-            here = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, stop)]
-            if len(here):
-                column = self._read(parquet, file, group, leaf).take(pa.array(here - start))
-                for row, scalar in zip(here.tolist(), column, strict=True):
-                    value = scalar.as_py()
-                    content = value["bytes"] if isinstance(value, dict) else value
-                    yield Picture(f"{file} row {row}", _absent(file, row) if content is None else content)
+    def _pictures_of(self, number: int, group: int, rows: NDArray[np.int64]) -> Iterator[Picture]:
+        """The pictures of these rows (ascending) of a row group; a large group is read piece by piece."""
+        file, footer = self.files[number], self._footer(number)
+        first_row, start = int(footer.starts[group]), 0
+        for column in self._columns(file, footer, group):
+            stop = start + len(column)
+            here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]
+            for row, scalar in zip((first_row + here).tolist(), column.take(pa.array(here - start)), strict=True):
+                value = scalar.as_py()
+                content = value["bytes"] if isinstance(value, dict) else value
+                yield Picture(f"{file} row {row}", _absent(file, row) if content is None else content)
             start = stop
+            if start > rows[-1]:
+                return
 
-    def _read(self, parquet: pq.ParquetFile, file: str, group: int | None, leaf: str) -> pa.ChunkedArray:
+    def _columns(self, file: str, footer: _Footer, group: int) -> Iterator[pa.ChunkedArray | pa.Array]:
+        large = bool(footer.sizes[group] > _LARGE_GROUP_BYTES)
+        parquet = self._open(file, footer.metadata, _BUFFER_BYTES if large else 0)
         try:
-            if group is None:
-                return parquet.read(columns=[leaf]).column(0)
-            return parquet.read_row_group(group, columns=[leaf]).column(0)
+            if not large:
+                yield parquet.read_row_group(group, columns=[footer.leaf]).column(0)
+                return
+            for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[footer.leaf]):
+                yield batch.column(0)
         except (pa.ArrowException, OSError) as error:
-            where = file if group is None else f"{file} row group {group}"
-            raise DataError(f"{where}{self._at}: column {leaf!r} cannot be read: {error}", name=file) from error
+            place = f"{file} row group {group}{self._at}"
+            raise DataError(f"{place}: column {footer.leaf!r} cannot be read: {error}", name=file) from error
+
+    def _labels_column(self, parquet: pq.ParquetFile, file: str) -> pa.ChunkedArray:
+        try:
+            return parquet.read(columns=[self.label_column]).column(0)
+        except (pa.ArrowException, OSError) as error:
+            where = f"{file}{self._at}: column {self.label_column!r}"
+            raise DataError(f"{where} cannot be read: {error}", name=file) from error
+
+
+@dataclass(frozen=True)
+class _Footer:
+    """What a file says of its row groups: the first row of each, and the bytes of its pictures as they are stored.
+
+    `leaf`: Parquet's name of the column that holds the encoded bytes.
+    """
+
+    metadata: pq.FileMetaData
+    leaf: str
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    num_rows: int
+
+    @classmethod
+    def of(cls, metadata: pq.FileMetaData, leaf: str) -> _Footer:
+        """The footer of a file."""
+        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+        counts = np.array([group.num_rows for group in groups], np.int64)
+        columns = range(groups[0].num_columns if groups else 0)
+        place = next((column for column in columns if groups[0].column(column).path_in_schema == leaf), 0)
+        sizes = np.array([group.column(place).total_compressed_size for group in groups], np.int64)
+        return cls(metadata, leaf, np.cumsum(counts) - counts, sizes, metadata.num_rows)
 
 
 def _absent(file: str, row: int) -> Callable[[], bytes]:

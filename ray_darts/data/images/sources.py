@@ -6,7 +6,8 @@ A source returns all labels at once, and pictures by row; it decodes nothing and
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -51,8 +52,21 @@ class ImageSource(Protocol):
         """The sample's name below the place of the data, equal on machines that have it elsewhere."""
         ...
 
+    @property
+    def fingerprint(self) -> str:
+        """Another text where the pictures are others, told without reading them."""
+        ...
+
+    def reads(self, rows: NDArray[np.int64]) -> Iterator[Callable[[], Iterator[Picture]]]:
+        """The pictures of `rows` (ascending), in that order, as reads that threads may do at the same time."""
+        ...
+
     def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
-        """The pictures of `rows` (ascending), in that order."""
+        """The same, read one after the other."""
+        ...
+
+    def read_bytes_per_picture(self) -> float:
+        """Mean bytes that are read for one picture at a random place, beyond its own file's; 0 where it has a file."""
         ...
 
 
@@ -100,9 +114,19 @@ class PixelArray:
     def short_name(self, row: int) -> str:
         return f"sample {row}"
 
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.pixels.tobytes()).hexdigest()
+
+    def reads(self, rows: NDArray[np.int64]) -> Iterator[Callable[[], Iterator[Picture]]]:
+        yield partial(self.pictures, rows)
+
     def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
         for row in rows.tolist():
             yield Picture(self.name(row), self.pixels[row])
+
+    def read_bytes_per_picture(self) -> float:
+        return 0.0
 
 
 def digits() -> PixelArray:

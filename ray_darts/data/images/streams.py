@@ -1,6 +1,6 @@
-"""Labelled images in memory (uint8, one size) and their streams: weight half, alpha half, evaluation.
+"""Labelled images (uint8, one size) and their streams: weight half, alpha half, evaluation.
 
-Knows neither the sources of images (sources, parquet) nor the use of a batch.
+Knows neither the sources of images (sources, parquet), nor where pixels are kept, nor the use of a batch.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,34 +21,36 @@ from ray_darts.data.batch import Batch, Draws, Shard
 from ray_darts.data.images.augment import Normalise
 from ray_darts.data.images.batches import ImageBatches
 from ray_darts.data.images.dataset import Images
-from ray_darts.data.images.decoding import DecodedPictures, decode_all
 from ray_darts.data.images.halves import check_halves, open_halves
 from ray_darts.data.images.labels import check_class_weights, check_mean, describe
+from ray_darts.data.images.loading import load_pixels
 from ray_darts.data.images.pictures import infer_shape
+from ray_darts.data.images.pixels import Pixels, PixelSeries
+from ray_darts.data.images.reading import PictureReading
 from ray_darts.data.images.skipped import SKIPPED, skipped_document
+from ray_darts.data.images.tally import Tally
 from ray_darts.data.images.test_sources import check_test_fraction
 from ray_darts.data.images.training import ImageTrainingStreams
 from ray_darts.data.locations import S3Service, asked_service
-from ray_darts.data.memory import check_memory
 from ray_darts.data.streams import ShuffledRows
 from ray_darts.data.summary import MOST_PROBLEMS
 from ray_darts.errors import DataError
 from ray_darts.protocols.dataset import DataFacts
 
-_STATISTICS_CHUNK = 4096
 _MOST_FLAT = 0.01
 """Share of the pictures that may be one flat colour without a warning."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The used samples, in the source's order: images uint8 [N, H, W, C], labels int64 [N].
+    """The samples that were read, in the source's order: their pixels, and labels int64 [N].
 
-    `weight_rows` and `alpha_rows` are indices into them; mean and std are those of pixels scaled to [0, 1].
+    `weight_rows` and `alpha_rows` are indices into them, without skipped pictures; mean and std are those of pixels
+    scaled to [0, 1].
     `documents`: {file name: JSON text} kept beside the runs. `s3`: opens s3:// paths of the test set.
     """
 
-    images_NHWC: Tensor
+    pixels: Pixels
     labels: Tensor
     weight_rows: NDArray[np.int64]
     alpha_rows: NDArray[np.int64]
@@ -64,7 +67,7 @@ class ImageSet:
         dtype = torch.float64 if precision == "float64" else torch.float32
         normalise = Normalise(self.mean, self.std, self.facts.image_size, dtype)
         padding, flip = self.settings.padding, self.settings.flip
-        return ImageBatches(self.images_NHWC, self.labels, normalise, padding, flip, cutout, self.settings.augment)
+        return ImageBatches(self.pixels, self.labels, normalise, padding, flip, cutout, self.settings.augment)
 
     def class_weights(self, rows: NDArray[np.int64]) -> Tensor | None:
         """[classes] float64, of the losses of these samples, with mean 1 over them; None where all are 1."""
@@ -85,7 +88,7 @@ class ImageSet:
 
 
 def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
-    """Find, split and decode the images of `settings`, compute mean and std; check memory before decoding.
+    """Find, split and read the images of `settings`, compute mean and std; check memory before decoding.
 
     Raises: DataError naming the file, row or setting at fault.
     """
@@ -101,50 +104,43 @@ def load_images(settings: Images, memory_limit_bytes: int) -> ImageSet:
         settings.background,
         max(MOST_PROBLEMS, settings.most_skipped + 1),
     )
-    num_bytes = len(rows) * shape.picture_bytes
-    check_memory(
-        num_bytes,
-        memory_limit_bytes,
-        f"the data set ({len(rows)} images of {shape.size}x{shape.size}x{shape.channels} bytes)",
-        "see data.fraction",
-    )
-    decoded = decode_all(source.pictures(rows), len(rows), shape, memory_limit_bytes - num_bytes, settings.most_skipped)
-    skipped = rows[sorted(decoded.skipped)]
+    reading = PictureReading(source, rows, shape, np.isin(rows, split.weight), settings.most_skipped)
+    loaded = load_pixels(settings, reading, memory_limit_bytes)
+    findings, tally = loaded.findings, loaded.findings.tally
+    skipped = rows[sorted(tally.skipped)]
     if len(skipped):
-        split, rows = split.without(skipped), np.setdiff1d(rows, skipped)
+        split = split.without(skipped)
         check_halves(source.labels, classes, split)
-    weight_rows = np.searchsorted(rows, split.weight)
-    mean, std = _mean_and_std(settings, decoded, weight_rows)
-    labels = source.labels[rows]
+    mean, std = _mean_and_std(settings, tally)
     description = describe(
         source,
         split,
         classes,
         mean,
         std,
-        memory_bytes=num_bytes,
-        loading_bytes=num_bytes + decoded.peak_bytes,
+        memory_bytes=loaded.memory_bytes,
+        loading_bytes=loaded.loading_bytes,
         held_out=halves.held_out,
+        notes=loaded.notes,
     )
-    documents, digests = {}, {"data": samples_digest(decoded.images_NHWC, labels), "split": split.digest()}
+    warnings = [*description.warnings, *loaded.warnings]
+    documents, digests = {}, {"data": findings.digest, "split": split.digest()}
     if len(skipped):
         document = skipped_document(source, skipped)
         documents[SKIPPED] = document
         digests["skipped"] = hashlib.sha256(document.encode()).hexdigest()
         number = "1 picture" if len(skipped) == 1 else f"{len(skipped)} pictures"
-        first = f"{number} left out (data.on_error), first: {decoded.skipped[min(decoded.skipped)]}"
-        description = replace(description, warnings=(*description.warnings, first))
-    if decoded.num_flat > _MOST_FLAT * len(rows):
-        warnings = (*description.warnings, decoded.flat_text(settings.background))
-        description = replace(description, warnings=warnings)
+        warnings.append(f"{number} left out (data.on_error), first: {tally.skipped[min(tally.skipped)]}")
+    if tally.flat > _MOST_FLAT * len(rows):
+        warnings.append(tally.flat_text(settings.background))
     return ImageSet(
-        images_NHWC=torch.from_numpy(decoded.images_NHWC),
-        labels=torch.from_numpy(labels),
-        weight_rows=weight_rows,
+        pixels=loaded.pixels,
+        labels=torch.from_numpy(source.labels[rows]),
+        weight_rows=np.searchsorted(rows, split.weight),
         alpha_rows=np.searchsorted(rows, split.alpha),
         mean=mean,
         std=std,
-        facts=DataFacts(len(classes), shape.channels, shape.size, description),
+        facts=DataFacts(len(classes), shape.channels, shape.size, replace(description, warnings=tuple(warnings))),
         digests=digests,
         documents=documents,
         settings=settings,
@@ -176,6 +172,8 @@ class ImageStreams:
         }
         self._train = ShuffledRows(data.weight_rows, seed, "train")
         self._validation = ShuffledRows(data.alpha_rows, seed, "validation")
+        self._num_steps = self.total_steps(search.epochs)
+        self._series: tuple[Shard, PixelSeries] | None = None
 
     @property
     def facts(self) -> DataFacts:
@@ -205,53 +203,46 @@ class ImageStreams:
         step = epoch * steps + index
         size = self._batch_size
         start, stop = shard.bounds(size)
-        train = self._train.epoch(epoch)[index * size + start : index * size + stop]
-        validation = self._validation.take(step * size + start, step * size + stop)
+        pixels = self._series_of(shard)
         batches = [
             self._batches.batch(
-                rows,
+                pixels.at(2 * step + half),
+                self._rows(2 * step + half, start, stop),
                 Draws(self._seed, stream, step, start, stop, size),
                 device,
                 augment=True,
                 starts_epoch=index == 0,
                 class_weights=self._class_weights[stream],
             )
-            for stream, rows in (("train", train), ("validation", validation))
+            for half, stream in enumerate(("train", "validation"))
         ]
         return batches[0], batches[1]
+
+    def _rows(self, request: int, start: int, stop: int) -> NDArray[np.int64]:
+        """Samples start..stop-1 of the train batch (even requests) or of the validation batch (odd ones) of a step."""
+        step, is_validation = divmod(request, 2)
+        if is_validation:
+            return self._validation.take(step * self._batch_size + start, step * self._batch_size + stop)
+        epoch, index = divmod(step, self.num_steps(0))
+        return self._train.epoch(epoch)[index * self._batch_size + start : index * self._batch_size + stop]
+
+    def _series_of(self, shard: Shard) -> PixelSeries:
+        if self._series is None or self._series[0] != shard:
+            start, stop = shard.bounds(self._batch_size)
+            rows_of = partial(self._rows, start=start, stop=stop)
+            self._series = shard, self._data.pixels.series(rows_of, 2 * self._num_steps)
+        return self._series[1]
 
     def evaluation_batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """The alpha half in the source's order; a shard of the last batch may be empty (N = 0, share 0)."""
         return self._batches.in_order(self._data.alpha_rows, self._batch_size, "evaluation", shard, device)
 
 
-def _mean_and_std(
-    settings: Images, decoded: DecodedPictures, weight_rows: NDArray[np.int64]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _mean_and_std(settings: Images, tally: Tally) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per channel, of pixels in [0, 1]; computed on the weight half in integers, without rounding."""
-    images_NHWC = decoded.images_NHWC
-    channels = images_NHWC.shape[3]
-    check_mean(settings, channels)
+    check_mean(settings, tally.shape[2])
     if settings.mean is not None and settings.std is not None:
         return settings.mean, settings.std
-    totals, squares = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
-    for first in range(0, len(weight_rows), _STATISTICS_CHUNK):
-        chunk = images_NHWC[weight_rows[first : first + _STATISTICS_CHUNK]].astype(np.int64)
-        totals += chunk.sum(axis=(0, 1, 2))
-        squares += (chunk * chunk).sum(axis=(0, 1, 2))
-    count = len(weight_rows) * images_NHWC.shape[1] * images_NHWC.shape[2]
-    mean = [int(total) / count for total in totals]
-    variance = [(int(s) * count - int(t) ** 2) / count**2 for s, t in zip(squares, totals, strict=True)]
-    if min(variance) <= 0 and decoded.all_flat:
-        raise DataError(decoded.flat_text(settings.background))
-    if min(variance) <= 0:
-        raise DataError(f"channel {variance.index(min(variance))} is the same everywhere; set data.mean and data.std")
-    return tuple(m / 255 for m in mean), tuple(v**0.5 / 255 for v in variance)
-
-
-def samples_digest(images_NHWC: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
-    """SHA-256 (hex) of shape, pixels and labels."""
-    data = hashlib.sha256(repr(images_NHWC.shape).encode())
-    data.update(images_NHWC.data)
-    data.update(labels.astype("<i8").tobytes())
-    return data.hexdigest()
+    if tally.all_flat and tally.is_constant:
+        raise DataError(tally.flat_text(settings.background))
+    return tally.mean_and_std()

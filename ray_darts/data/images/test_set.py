@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ray_darts.data.batch import Batch, Shard
 from ray_darts.data.images.augment import Normalise
 from ray_darts.data.images.batches import ImageBatches
-from ray_darts.data.images.decoding import decode_all
+from ray_darts.data.images.loading import load_pixels
 from ray_darts.data.images.pictures import PictureShape
-from ray_darts.data.images.streams import ImageSet, samples_digest
+from ray_darts.data.images.reading import PictureReading
+from ray_darts.data.images.streams import ImageSet
 from ray_darts.data.images.test_sources import open_test_source
 from ray_darts.data.locations import asking
-from ray_darts.data.memory import available_memory_bytes, check_memory
+from ray_darts.data.memory import available_memory_bytes
 
 logger = logging.getLogger("ray_darts.data")
 
@@ -59,11 +58,10 @@ def load_test_images(data: ImageSet, normalise: Normalise, batch_size: int) -> I
         if found is None:
             return None
         source, rows = found
-        num_bytes, limit = len(rows) * shape.picture_bytes, available_memory_bytes()
-        check_memory(num_bytes, limit, f"the test set ({len(rows)} images)", "use a machine with more memory")
-        images_NHWC = decode_all(source.pictures(rows), len(rows), shape, limit - num_bytes).images_NHWC
-    labels = source.labels[rows]
-    shared = num_shared(images_NHWC, data.images_NHWC.numpy())
+        reading = PictureReading(source, rows, shape, np.zeros(len(rows), bool))
+        loaded = load_pixels(settings, reading, available_memory_bytes(), "the test set")
+    used = np.concatenate([data.weight_rows, data.alpha_rows])
+    shared = int(np.isin(loaded.pixels.hashes(), data.pixels.hashes()[used]).sum())
     if shared:
         logger.warning(
             "%d of %d test pictures are in the training data, too (equal pixels once decoded): the test score says "
@@ -71,16 +69,5 @@ def load_test_images(data: ImageSet, normalise: Normalise, batch_size: int) -> I
             shared,
             len(rows),
         )
-    images = ImageBatches(torch.from_numpy(images_NHWC), torch.from_numpy(labels), normalise)
-    return ImagesToTest(images, samples_digest(images_NHWC, labels), batch_size)
-
-
-def num_shared(test_NHWC: NDArray[np.uint8], training_NHWC: NDArray[np.uint8]) -> int:
-    """How many test pictures equal a training picture, pixel by pixel."""
-    hashes = [_hash(picture) for picture in test_NHWC]
-    shared = set(hashes) & set(map(_hash, training_NHWC))
-    return sum(found in shared for found in hashes)
-
-
-def _hash(picture_HWC: NDArray[np.uint8]) -> bytes:
-    return hashlib.blake2b(picture_HWC.data, digest_size=16).digest()
+    images = ImageBatches(loaded.pixels, torch.from_numpy(source.labels[rows]), normalise)
+    return ImagesToTest(images, loaded.findings.digest, batch_size)

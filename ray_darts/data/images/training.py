@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from ray_darts.config.training import TrainingSettings
 from ray_darts.data.batch import Batch, Draws, Shard
+from ray_darts.data.images.pixels import PixelSeries
 from ray_darts.data.streams import ShuffledRows
 from ray_darts.data.summary import classes_line
 from ray_darts.data.test_access import check_may_open
@@ -49,6 +51,7 @@ class ImageTrainingStreams:
         self._validation_rows = data.alpha_rows if training.hold_out else data.alpha_rows[:0]
         self._shuffled = ShuffledRows(rows, seed, "training")
         self._class_weights = data.class_weights(rows)
+        self._series: tuple[Shard, PixelSeries] | None = None
 
     @property
     def facts(self) -> DataFacts:
@@ -89,11 +92,29 @@ class ImageTrainingStreams:
         if not 0 <= index < steps:
             raise IndexError(f"step {index} of an epoch of {steps}")
         start, stop = shard.bounds(size)
-        rows = self._shuffled.epoch(epoch)[index * size + start : index * size + stop]
-        draws = Draws(self._seed, "training", epoch * steps + index, start, stop, size)
+        step = epoch * steps + index
+        draws = Draws(self._seed, "training", step, start, stop, size)
         return self._batches.batch(
-            rows, draws, device, augment=True, starts_epoch=index == 0, class_weights=self._class_weights
+            self._series_of(shard).at(step),
+            self._rows_of(step, start, stop),
+            draws,
+            device,
+            augment=True,
+            starts_epoch=index == 0,
+            class_weights=self._class_weights,
         )
+
+    def _rows_of(self, step: int, start: int, stop: int) -> NDArray[np.int64]:
+        epoch, index = divmod(step, self.num_steps(0))
+        first = index * self._training.batch_size
+        return self._shuffled.epoch(epoch)[first + start : first + stop]
+
+    def _series_of(self, shard: Shard) -> PixelSeries:
+        if self._series is None or self._series[0] != shard:
+            start, stop = shard.bounds(self._training.batch_size)
+            rows_of = partial(self._rows_of, start=start, stop=stop)
+            self._series = shard, self._data.pixels.series(rows_of, self.total_steps(self._training.epochs))
+        return self._series[1]
 
     def validation_batches(self, shard: Shard, device: torch.device) -> Iterator[Batch]:
         """The alpha half in the source's order; a shard of the last batch may be empty."""

@@ -1,0 +1,84 @@
+"""What a process that decodes pictures for a search does. Imports no torch, so that it starts fast and stays small."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import warnings
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_darts.data.ahead import read_ahead
+from ray_darts.data.images.decoding_room import DecodingRoom
+from ray_darts.data.images.pictures import Picture, PictureShape, decode_picture, decoding_bytes, open_picture
+from ray_darts.data.images.sources import ImageSource
+from ray_darts.data.images.tally import picture_hash
+from ray_darts.errors import DataError
+
+_READS_AT_ONCE = 8
+_PICTURES_WAITING = 4
+_MOST_BYTES = 1 << 30
+"""In which one picture is decoded."""
+
+
+@dataclass(frozen=True)
+class PictureDecoder:
+    """Decodes `rows` of a source by their positions, and compares each with its hash in `hashes`."""
+
+    source: ImageSource
+    rows: NDArray[np.int64]
+    shape: PictureShape
+    hashes: NDArray[np.uint64]
+
+    def decode(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """uint8 [n, size, size, channels], in the order of `positions`. Raises: DataError."""
+        size, channels = self.shape.size, self.shape.channels
+        pixels_NHWC = np.empty((len(positions), size, size, channels), np.uint8)
+        places = np.argsort(positions, kind="stable")
+        distinct, first = np.unique(positions[places], return_index=True)
+        last = np.append(first[1:], len(places))
+        room = DecodingRoom(_MOST_BYTES)
+        reads = self.source.reads(self.rows[distinct])
+        with warnings.catch_warnings(), closing(read_ahead(reads, _READS_AT_ONCE, _PICTURES_WAITING)) as pictures:
+            warnings.simplefilter("ignore")
+            for number, picture in enumerate(pictures):
+                pixels = self._decode(picture, room)
+                if picture_hash(pixels) != self.hashes[distinct[number]]:
+                    raise DataError(f"{picture.name} is another picture than when the data were read first: restore it")
+                pixels_NHWC[places[first[number] : last[number]]] = pixels
+        return pixels_NHWC
+
+    def _decode(self, picture: Picture, room: DecodingRoom) -> NDArray[np.uint8]:
+        image = open_picture(picture)
+        with room.taken(decoding_bytes(image, self.shape), picture.name, image.size):
+            return decode_picture(image, picture.name, self.shape)[0]
+
+
+_DECODER: PictureDecoder | None = None
+"""Of this process, where it is one that decodes."""
+
+
+def begin(decoder: PictureDecoder) -> None:
+    """Take what this process decodes."""
+    global _DECODER
+    _DECODER = decoder
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended, however: the pipe of requests has other writers, so it
+    would wait there for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a process of a pool has a parent"
+    parent.join()
+    os._exit(0)
+
+
+def decode(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Decode a request. Raises: DataError."""
+    assert _DECODER is not None, "the pool's initializer sets it"
+    return _DECODER.decode(positions)
