@@ -193,8 +193,8 @@ class S3Store(ObjectStore):
         return {"ServerSideEncryption": settings.encryption, **key}
 
 
-def make_client(settings: StoreSettings, uri: str) -> Any:
-    """An S3 client of this node, its endpoint checked. boto3 is untyped, so is the client.
+def make_client(settings: StoreSettings, uri: str, more: Config | None = None) -> Any:
+    """An S3 client of this node, its endpoint checked; `more` goes before its own config. boto3 is untyped, so is it.
 
     Raises: ConfigError on an endpoint that is not allowed, a missing region or profile.
     """
@@ -211,6 +211,7 @@ def make_client(settings: StoreSettings, uri: str) -> Any:
     )
     try:
         session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
+        config = config if more is None else config.merge(more)
         client = session.client("s3", endpoint_url=settings.endpoint_url, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"{uri} cannot be asked: {error}") from error

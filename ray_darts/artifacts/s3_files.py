@@ -1,6 +1,7 @@
 """S3 as a file system of pyarrow: endpoint, region and credentials as boto3 finds them for the store settings.
 
-Arrow by itself does not read an endpoint from an AWS profile, and knows no store settings.
+Arrow by itself does not read an endpoint from an AWS profile, knows no store settings, and renews no credentials that
+it was given.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import pyarrow.fs as pafs
 
-from ray_darts.artifacts.s3 import Access, access_of, has_named_endpoint, make_client
+from ray_darts.artifacts.s3 import Access, has_named_endpoint
+from ray_darts.artifacts.s3_handler import S3Handler, reading_client
 from ray_darts.config.operation import StoreSettings
 
 AMAZON = "Amazon S3 (no endpoint is named in data.endpoint_url, store.endpoint_url or the AWS settings)"
@@ -31,30 +33,26 @@ def arrow_filesystem(access: Access | None, endpoint_url: str, region: str) -> p
 
 
 class S3Files:
-    """Opens s3:// URIs at the endpoint that is named: `endpoint_url`, else the settings', else AWS's settings' own.
+    """Opens s3:// URIs at the endpoint that `settings` name, else AWS's own settings, else at Amazon.
 
-    Where none is named, and for what a URI itself says (`?endpoint_override=…&region=…`), Arrow decides; it finds the
-    region of a bucket at Amazon. `endpoint_url` is another service than the store's: of `settings` only limits apply.
+    What a URI itself says (`?endpoint_override=…&region=…`, `user:password@`) is read by Arrow.
     """
 
-    def __init__(self, settings: StoreSettings, endpoint_url: str | None = None) -> None:
-        own = {"endpoint_url": endpoint_url, "region": None, "profile": None}
-        self._settings = settings if endpoint_url is None else settings.model_copy(update=own)
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
 
     def open(self, uri: str) -> tuple[pafs.FileSystem, str]:
         """The file system of a URI and the path in it. Raises: ConfigError, pyarrow's errors."""
         parts = urlsplit(uri)
-        endpoint = self._named
-        if endpoint is None or _own_endpoint(uri) is not None:
-            filesystem, root = pafs.FileSystem.from_uri(uri)
-            return filesystem, str(root)
-        if parts.query or "@" in parts.netloc:
-            named = urlsplit(endpoint)
+        if not parts.query and "@" not in parts.netloc:
+            handler = S3Handler(self._settings, self._client)
+            return pafs.PyFileSystem(handler), f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
+        if _own_endpoint(uri) is None and self._named is not None:
+            named = urlsplit(self._named)
             more = urlencode({"endpoint_override": named.netloc + named.path, "scheme": named.scheme})
-            filesystem, root = pafs.FileSystem.from_uri(f"{uri}{'&' if parts.query else '?'}{more}")
-            return filesystem, str(root)
-        filesystem = arrow_filesystem(access_of(self._client), endpoint, self._client.meta.region_name)
-        return filesystem, f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
+            uri = f"{uri}{'&' if parts.query else '?'}{more}"
+        filesystem, root = pafs.FileSystem.from_uri(uri)
+        return filesystem, str(root)
 
     def endpoint(self, uri: str) -> str:
         """The service that is asked for a URI, for messages."""
@@ -62,7 +60,7 @@ class S3Files:
 
     @cached_property
     def _client(self) -> Any:
-        return make_client(self._settings, "data.path")
+        return reading_client(self._settings)
 
     @cached_property
     def _named(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Lists the files at a local path or an Arrow URI (s3://, gs://, hdfs://…), sorted. Opens no file.
+"""Lists the files at a local path or a URI (s3://, gs://, hdfs://, hf://…), sorted. Opens no file.
 
 Which S3 service is asked, and with which credentials, is the caller's knowledge (`asking`); without it, and for other
 services, Arrow reads their standard settings.
@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import pyarrow as pa
+from fsspec.core import url_to_fs
 from pyarrow import fs
 
 from ray_darts.data.splits import choose_training, files_of_split
@@ -28,6 +29,9 @@ class S3Service(Protocol):
 
     def endpoint(self, uri: str) -> str: ...
 
+
+_ARROW_SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss", "mock")
+"""Read by Arrow itself; all others by fsspec, each with the package that its message names."""
 
 _S3: ContextVar[S3Service | None] = ContextVar("s3", default=None)
 
@@ -56,7 +60,7 @@ def at_endpoint(path: str) -> str:
 def locate(path: str, setting: str = "data.path") -> tuple[fs.FileSystem, str]:
     """Return the file system of `path` and the path inside it; `setting` names the path in messages.
 
-    Raises: DataError when Arrow rejects the URI.
+    Raises: DataError when the URI is rejected, or its package is missing.
     """
     if "://" not in path:
         return fs.LocalFileSystem(), str(Path(path).absolute())
@@ -64,10 +68,16 @@ def locate(path: str, setting: str = "data.path") -> tuple[fs.FileSystem, str]:
     try:
         if service is not None and path.startswith("s3://"):
             return service.open(path)
-        filesystem, root = fs.FileSystem.from_uri(path)
-    except (pa.ArrowException, OSError) as error:
+        if path.partition("://")[0] in _ARROW_SCHEMES:
+            filesystem, root = fs.FileSystem.from_uri(path)
+            return filesystem, str(root)
+        filesystem, root = url_to_fs(path)
+    except ImportError as error:
+        hub = ": pip install 'ray-darts[hub]'" if path.startswith("hf://") else ""
+        raise DataError(f"{setting} {path} needs a package ({error}){hub}") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreachable(path, error, setting) from error
-    return filesystem, str(root)
+    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), str(root)
 
 
 Files = tuple[fs.FileSystem, list[str], tuple[str, ...]]

@@ -12,7 +12,8 @@ from typing import TypeVar
 from ray_darts.artifacts.s3_files import S3Files
 from ray_darts.config import RunConfig
 from ray_darts.data import open as opening
-from ray_darts.protocols.dataset import Advance, DataDescription, DataReport, LoadedData, TaskData
+from ray_darts.errors import ConfigError
+from ray_darts.protocols.dataset import Advance, DataDescription, DataReport, DataStorage, LoadedData, TaskData
 
 _Config = TypeVar("_Config", bound=RunConfig)
 
@@ -20,20 +21,26 @@ logger = logging.getLogger("ray_darts.orchestration")
 
 
 def with_absolute_path(config: _Config) -> _Config:
-    """The config with absolute paths of its data, which hold in any working directory; `~` is the caller's home."""
+    """The config with absolute paths of its data, which hold in any working directory; `~` is the caller's home.
+
+    Raises: ConfigError on the home of nobody.
+    """
     places = {name: getattr(config.data, name) for name in config.data.PLACES}
-    changed = {
-        name: str(Path(place).expanduser().absolute())
-        for name, place in places.items()
-        if place is not None and "://" not in place
-    }
+    try:
+        changed = {
+            name: str(Path(place).expanduser().absolute())
+            for name, place in places.items()
+            if place is not None and "://" not in place
+        }
+    except RuntimeError as error:
+        raise ConfigError(f"data.path {places['path']}: {error}") from error
     return config.model_copy(update={"data": config.data.model_copy(update=changed)}) if changed else config
 
 
 def open_data(config: RunConfig, seed: int) -> TaskData:
     """Load the data of `config` and return the streams of one seed.
 
-    An s3:// path is read from `data.endpoint_url`, or else from where `store` and AWS's settings say.
+    An s3:// path is read from where `data.storage` or `data.endpoint_url` say, else as `store` and AWS's settings do.
 
     Raises: DataError; ConfigError on an endpoint that is not allowed.
     """
@@ -58,12 +65,27 @@ class DataCache:
 
 def check_data(config: RunConfig, advance: Advance) -> DataReport:
     """Read all data of `config` once with this node's access to S3. Raises: as `open_data`."""
-    return opening.check_data(config, advance, S3Files(config.store, config.data.endpoint_url))
+    return opening.check_data(config, advance, s3_of(config))
 
 
 def load_data(config: RunConfig) -> LoadedData:
     """Load the data of `config` with this node's access to S3. Raises: as `open_data`."""
-    return opening.load_data(config, s3=S3Files(config.store, config.data.endpoint_url))
+    return opening.load_data(config, s3=s3_of(config))
+
+
+def s3_of(config: RunConfig) -> S3Files:
+    """The service of the data: that of the store, or the one that `data.storage` and `data.endpoint_url` name.
+
+    Limits of requests are those of the store settings.
+    """
+    data = config.data
+    if isinstance(data.storage, DataStorage):
+        own = data.storage.model_dump()
+    elif data.storage == "store" and data.endpoint_url is None:
+        return S3Files(config.store)
+    else:
+        own = DataStorage(endpoint_url=data.endpoint_url, allow_http=config.store.allow_http).model_dump()
+    return S3Files(config.store.model_copy(update=own))
 
 
 def log_data(description: DataDescription) -> None:

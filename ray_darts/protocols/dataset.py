@@ -8,12 +8,13 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self, runtime_checkable
+from urllib.request import url2pathname
 
 from pydantic import Field, model_validator
 
 from ray_darts.errors import DataError
-from ray_darts.protocols.settings import KindSettings
+from ray_darts.protocols.settings import KindSettings, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -173,6 +174,16 @@ class TrainableData(LoadedData, Protocol):
         ...
 
 
+class DataStorage(Settings):
+    """How s3:// data are reached, where it is not as the store; absent settings come from AWS's own on each node."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    expected_bucket_owner: str | None = None
+    allow_http: bool = Field(False, description="allow plain http to other hosts than loopback")
+
+
 class Dataset(KindSettings, abc.ABC):
     """A kind of data, with its settings; found by `kind`.
 
@@ -181,22 +192,37 @@ class Dataset(KindSettings, abc.ABC):
     `UNCOMPARED`: the fields outside an experiment's identity: where the data lies, and what only chooses among data
     whose digests are compared. `ADDED`: fields that came after the first release, left out of an identity at their
     default, so that older releases can compare it. `PLACES`: the fields that are local paths or URIs.
-    `path`: where the data lies; `endpoint_url`: the S3 service from which it is read (absent: the one that the store
-    settings name, else AWS's standard settings).
+    `path`: where the data lies; `endpoint_url`: the S3 service from which it is read (absent: as `storage` says, the
+    one that the store settings name, else AWS's standard settings).
     """
 
     form: ClassVar[str]
-    UNCOMPARED: ClassVar[frozenset[str]] = frozenset({"path", "endpoint_url"})
+    UNCOMPARED: ClassVar[frozenset[str]] = frozenset({"path", "endpoint_url", "storage"})
     ADDED: ClassVar[frozenset[str]] = frozenset()
     PLACES: ClassVar[tuple[str, ...]] = ("path",)
 
     path: str | None = None
     endpoint_url: str | None = Field(None, description="S3 service of an s3:// path; absent: as store.endpoint_url")
 
+    storage: Literal["store", "aws"] | DataStorage = Field(
+        "store", description="how s3:// paths are reached: as the store, by AWS's settings alone, or a table"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _local_uris_are_paths(cls, values: object) -> object:
+        """`file:///data` is `/data`, for every kind of source."""
+        if not isinstance(values, dict):
+            return values
+        uris = {name: uri for name in cls.PLACES if isinstance(uri := values.get(name), str)}
+        return {**values, **{name: url2pathname(uri[7:]) for name, uri in uris.items() if uri.startswith("file:///")}}
+
     @model_validator(mode="after")
     def _endpoint_is_used(self) -> Self:
         if self.endpoint_url is None:
             return self
+        if isinstance(self.storage, DataStorage):
+            raise ValueError("endpoint_url has no effect beside a table storage: name it there")
         if self.path is None or not self.path.startswith("s3://"):
             raise ValueError(f"endpoint_url has no effect on path {self.path!r}: leave it out, or give an s3:// path")
         if "endpoint_override=" in self.path:

@@ -142,6 +142,7 @@ def _leaves(model: BaseModel, prefix: str) -> Iterator[tuple[str, object]]:
 
 OTHERS: dict[str, object] = {
     "data.loading": "mapped",
+    "data.storage": "aws",
     "data.cache_bytes": 10,
     "space.edge_operations": {cell: [["skip_connect", "sep_conv_3x3"]] * 14 for cell in ("normal", "reduction")},
     "space.operations": ["none", "skip_connect", "sep_conv_3x3"],

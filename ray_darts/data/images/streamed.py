@@ -153,8 +153,7 @@ class _Processes:
 
     def _start(self) -> ProcessPoolExecutor:
         # not forked: a process of Ray has threads, and a GPU's driver does not survive a fork
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([decoding_process.__name__])
+        context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(
             self._count, mp_context=context, initializer=decoding_process.begin, initargs=(self._decoder,)
         )
@@ -163,4 +162,8 @@ class _Processes:
 
 
 def _shut_down(pool: ProcessPoolExecutor) -> None:
+    """End the processes also in the middle of a request, which may wait for a server."""
+    processes = list((pool._processes or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()

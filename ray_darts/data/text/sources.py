@@ -146,7 +146,7 @@ class TextFiles:
     def lines(self, split: Split) -> Iterator[list[str]]:
         file = self._find(split).path
         try:
-            with io.TextIOWrapper(self.filesystem.open_input_file(file), encoding=self.encoding) as text:
+            with io.TextIOWrapper(self._open(file), encoding=self.encoding) as text:
                 for number, line in enumerate(text, start=1):
                     if "\0" in line:
                         raise DataError(
@@ -170,7 +170,7 @@ class TextFiles:
         """The first byte that the encoding does not allow, counted from 0."""
         decoder = codecs.getincrementaldecoder(self.encoding.removesuffix("-sig"))()
         before = 0
-        with self.filesystem.open_input_file(file) as content:
+        with self._open(file) as content:
             while True:
                 chunk = content.read(_CHUNK_BYTES)
                 kept = decoder.getstate()[0]
@@ -185,6 +185,9 @@ class TextFiles:
                 if not chunk:
                     return "it could be read the second time"
                 before += len(chunk)
+
+    def _open(self, file: str) -> pa.NativeFile:
+        return self.filesystem.open_input_stream(file, buffer_size=_CHUNK_BYTES)
 
     def _find(self, split: Split) -> fs.FileInfo:
         info = self._look_for(split)
