@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ray_darts.data.images.dataset import Images
+from ray_darts.data.images.decoding import is_flat
 from ray_darts.data.images.decoding_room import DecodingRoom
 from ray_darts.data.images.halves import Halves, check_halves, open_halves
 from ray_darts.data.images.labels import check_class_weights, check_labels, check_mean, half_counts
@@ -216,8 +217,7 @@ def _decoded(image: Image.Image, name: str, shape: PictureShape, facts: _Seen, r
     except DataError as error:
         return replace(facts, problem=str(error), may_skip=not isinstance(error, NeverSkipped))
     digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
-    is_flat = bool(np.all(pixels == pixels[:1, :1]))
-    return replace(facts, transparent=transparent, is_flat=is_flat, digest=digest)
+    return replace(facts, transparent=transparent, is_flat=is_flat(pixels), digest=digest)
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ class Decoder:
             pixels_NHWC[place] = pixels
             if hashes is not None:
                 hashes[place] = picture_hash(pixels)
-            if np.all(pixels == pixels[:1, :1]):
+            if is_flat(pixels):
                 flat.append((first + place, picture.name, transparent))
         counted = self.is_weight[first : first + len(pictures)].copy()
         counted[[position - first for position in problems]] = False
@@ -150,6 +150,12 @@ class Decoder:
         earlier = [DataError(text) for position, text in tally.skipped.items() if position not in self._problems]
         more = f" (data.max_skipped = {self.most_skipped})" if self.most_skipped else ""
         raise_together([*self._broken, *never, *earlier, *others], f"pictures cannot be used{more}")
+
+
+def is_flat(pixels_HWC: NDArray[np.uint8]) -> bool:
+    """Whether all pixels are equal; of most pictures the first row alone tells that they are not."""
+    colour = pixels_HWC[:1, :1]
+    return bool(np.all(pixels_HWC[:1] == colour) and np.all(pixels_HWC == colour))
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
+import contextlib
 import warnings
 from contextlib import closing
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,27 +57,13 @@ class PictureDecoder:
             return decode_picture(image, picture.name, self.shape)[0]
 
 
-_DECODER: PictureDecoder | None = None
-"""Of this process, where it is one that decodes."""
-
-
-def begin(decoder: PictureDecoder) -> None:
-    """Take what this process decodes."""
-    global _DECODER
-    _DECODER = decoder
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it has ended, however: the pipe of requests has other writers, so it
-    would wait there for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "a process of a pool has a parent"
-    parent.join()
-    os._exit(0)
-
-
-def decode(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Decode a request. Raises: DataError."""
-    assert _DECODER is not None, "the pool's initializer sets it"
-    return _DECODER.decode(positions)
+def serve(pipe: Connection, decoder: PictureDecoder) -> None:
+    """Decode the positions that come through `pipe`, until its other end is closed. An error is an answer."""
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
+        while True:
+            positions = pipe.recv()
+            try:
+                answer: NDArray[np.uint8] | DataError = decoder.decode(positions)
+            except DataError as error:
+                answer = error
+            pipe.send(answer)

@@ -23,6 +23,7 @@ class DecodingRoom:
         self._limit, self._beside = limit_bytes, beside
         self._changed = Condition()
         self._used = 0
+        self._num_cores = os.cpu_count() or 1
         self._largest: list[int] = []
 
     @contextmanager
@@ -38,7 +39,7 @@ class DecodingRoom:
             self._changed.wait_for(lambda: self._used + num_bytes <= self._limit)
             self._used += num_bytes
             heapq.heappush(self._largest, num_bytes)
-            if len(self._largest) > (os.cpu_count() or 1):
+            if len(self._largest) > self._num_cores:
                 heapq.heappop(self._largest)
         try:
             yield
