@@ -15,8 +15,9 @@ from ray_darts.config import TrainingConfig, load_training_config
 from ray_darts.data.batch import Batch, Shard
 from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import StateOfTheUnion
-from ray_darts.data.text.streams import TextSet, load_text, text_digest
+from ray_darts.data.text.streams import TextSet, load_text
 from ray_darts.data.text.test_set import TextToTest, load_test_text
+from ray_darts.data.text.tokens import text_digest
 from ray_darts.errors import DataError, TestSetClosed
 from ray_darts.protocols.dataset import TrainingData
 from ray_darts.protocols.method import Progress

@@ -10,18 +10,17 @@ import torch
 
 from ray_darts.config import SearchConfig
 from ray_darts.data.batch import generator
-from ray_darts.data.open import load_data, open_data
+from ray_darts.data.open import open_data
 from ray_darts.data.text.dataset import Text
-from ray_darts.data.text.streams import TextSet, TextStreams
+from ray_darts.data.text.streams import TextStreams
 from ray_darts.data.text.vocabulary import Vocabulary
 from ray_darts.data.text.windows import columns, full_or_half_windows
 from ray_darts.errors import DataError
 from tests.data.settings import ALONE, CPU, assert_shards_unite, assert_union, same, shards, text_config
+from tests.data.texts import text_set
 
 # word n of either text is number n: a window's place can be read off its words
-TEXT = TextSet(
-    np.arange(1003, dtype=np.int32), np.arange(402, dtype=np.int32), Vocabulary(("<unk>", "<eos>")), {}, Text()
-)
+TEXT = text_set(np.arange(1003, dtype=np.int32), np.arange(402, dtype=np.int32), Vocabulary(("<unk>", "<eos>")))
 CONFIG = text_config(4, bptt=7, evaluation_batch_size=3)
 
 
@@ -43,7 +42,7 @@ def files_config(folder: Path, **data: object) -> SearchConfig:
 
 
 def test_text_runs_down_the_columns() -> None:
-    text_TB = columns(TEXT.train, 4, "train", "search.batch_size")
+    text_TB = columns(TEXT.tokens.train, 4, "train", "search.batch_size")
     assert text_TB.shape == (250, 4)
     assert text_TB[:, 1].tolist() == list(range(250, 500))
 
@@ -185,8 +184,3 @@ def test_a_fraction_keeps_the_first_rows_of_all_columns() -> None:
     targets = [data.bilevel_batches(0, index, ALONE, CPU)[0].targets for index in range(data.num_steps(0))]
     assert torch.cat(targets)[-1].tolist() in ([49, 299, 549, 799], [48, 298, 548, 798])
     assert streams(text_config(4, fraction=0.001), 0).num_steps(0) == 1
-
-
-def test_too_little_memory_for_a_text_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"the text \(\d+ bytes\) needs .* use less text"):
-        load_data(files_config(write_texts(tmp_path)), memory_limit_bytes=1000)

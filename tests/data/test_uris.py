@@ -15,7 +15,6 @@ from ray_darts.data.images.streams import load_images
 from ray_darts.data.locations import asking
 from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import open_text
-from ray_darts.data.text.streams import TextSet
 from ray_darts.data.text.streams import load_text as load_whole_text
 from ray_darts.data.text.test_set import load_test_text
 from ray_darts.data.text.vocabulary import Vocabulary
@@ -24,6 +23,7 @@ from tests.artifacts.servers import ministack
 from tests.data.decoded import pixels_of_set
 from tests.data.files import png, random_pixels, write_parquet
 from tests.data.held_out import load, opened
+from tests.data.texts import text_set
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +56,7 @@ def test_parquet_files_are_read_from_a_bucket(bucket: str, path: str) -> None:
 
 def test_texts_are_read_from_a_bucket(bucket: str) -> None:
     source = open_text(Text(source="files", path=f"{bucket}/text"))
-    assert list(source.lines("train")) == [["the", "train", "text"]]
+    assert list(source.words("train")) == [["the", "train", "text", "<eos>"]]
     assert source.num_bytes("valid") == len("the valid text\n")
 
 
@@ -106,7 +106,7 @@ def test_a_test_set_is_asked_of_the_service_that_the_data_was_loaded_with(tmp_pa
 def test_a_test_text_is_asked_of_the_service_that_the_data_was_loaded_with() -> None:
     words = np.arange(10, dtype=np.int32)
     settings = Text(source="files", path="s3://data/x")
-    data = TextSet(words, words, Vocabulary(("<unk>", "<eos>")), {}, settings, s3=OneService())
+    data = text_set(words, words, Vocabulary(("<unk>", "<eos>")), settings, s3=OneService())
     with pytest.raises(DataError, match=r"data\.path s3://data/x cannot be reached at 127\.0\.0\.1:9: "):
         load_test_text(data)
 

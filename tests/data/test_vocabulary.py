@@ -5,7 +5,7 @@ import pytest
 from ray_darts.data.text.vocabulary import Vocabulary, read_training_text
 from ray_darts.errors import DataError
 
-LINES = [["b", "a", "b"], ["c", "a"], [], ["<unk>", "b", "d"]]
+LINES = [["b", "a", "b", "<eos>"], ["c", "a", "<eos>", "<eos>"], ["<unk>", "b", "d", "<eos>"]]
 
 
 def test_words_are_ranked_by_frequency_and_ties_by_the_alphabet() -> None:
@@ -26,7 +26,7 @@ def test_the_order_of_the_words_does_not_depend_on_where_they_first_stand() -> N
 
 def test_other_text_is_numbered_with_end_marks_and_unknown_words() -> None:
     _, vocabulary = read_training_text(LINES, 100)
-    assert vocabulary.encode([["a", "zebra"], []]).tolist() == [3, 0, 1, 1]
+    assert vocabulary.encode([["a", "zebra", "<eos>"], ["<eos>"]]).tolist() == [3, 0, 1, 1]
     assert len(vocabulary) == 6
 
 

@@ -16,6 +16,7 @@ from ray_darts.protocols.method import Order
 from ray_darts.protocols.task import RunCoordinates
 from ray_darts.search.loop import SearchLoop
 from ray_darts.tasks.collectives import Collectives
+from tests.data.texts import text_set
 from tests.search.searches import CPU
 
 NUM_WORDS = 12
@@ -58,13 +59,13 @@ def language(num_train: int = 200, num_validation: int = 80) -> TextSet:
         words.append(int((5 * words[-1] + 1) % NUM_WORDS if follows else other))
     tokens = np.asarray(words, np.int32)
     vocabulary = Vocabulary((UNKNOWN, END, *(f"w{number}" for number in range(NUM_WORDS - 2))))
-    return TextSet(tokens[:num_train], tokens[num_train:], vocabulary, {"data": "made up"}, Text())
+    return text_set(tokens[:num_train], tokens[num_train:], vocabulary, digests={"data": "made up"})
 
 
 def unigram_perplexity(data: TextSet) -> float:
     """Of the validation text, by the frequencies of the train text (each word counted once more)."""
-    counts = np.bincount(data.train, minlength=len(data.vocabulary)) + 1.0
-    return math.exp(-np.log(counts / counts.sum())[data.validation].mean())
+    counts = np.bincount(data.tokens.train, minlength=len(data.vocabulary)) + 1.0
+    return math.exp(-np.log(counts / counts.sum())[data.tokens.validation].mean())
 
 
 def text_streams(config: SearchConfig, data: TextSet | None = None, seed: int = 0) -> TextStreams:

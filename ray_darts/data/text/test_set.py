@@ -12,7 +12,8 @@ from ray_darts.data.batch import Batch, Shard
 from ray_darts.data.locations import asking
 from ray_darts.data.memory import available_memory_bytes, check_memory
 from ray_darts.data.text.sources import open_text
-from ray_darts.data.text.streams import MEMORY_PER_TEXT_BYTE, TextSet, text_digest
+from ray_darts.data.text.streams import TextSet
+from ray_darts.data.text.tokens import MEMORY_PER_TEXT_BYTE, text_digest
 from ray_darts.data.text.windows import columns, windows_in_order
 
 
@@ -45,6 +46,6 @@ def load_test_text(data: TextSet) -> TextToTest | None:
         check_memory(
             size * MEMORY_PER_TEXT_BYTE, available_memory_bytes(), f"the test text ({size} bytes)", "use less text"
         )
-        tokens = data.vocabulary.encode(source.lines("test"))
+        tokens = data.vocabulary.encode(source.words("test"))
     text_TB = columns(tokens, settings.test_batch_size, "test", "data.test_batch_size")
     return TextToTest(text_TB, text_digest(tokens), len(tokens), settings.bptt)

@@ -27,10 +27,10 @@ class TextTrainingStreams:
     def __init__(self, data: TextSet, training: TrainingSettings, seed: int) -> None:
         settings = data.settings
         self._data, self._training = data, training
-        train = columns(data.train, training.batch_size, "train", "training.batch_size")
+        train = columns(data.tokens.train, training.batch_size, "train", "training.batch_size")
         self._train = EpochWindows(train, settings.fraction, settings.bptt, seed, "training", normal_windows)
         self._validation = columns(
-            data.validation, settings.evaluation_batch_size, "validation", "data.evaluation_batch_size"
+            data.tokens.validation, settings.evaluation_batch_size, "validation", "data.evaluation_batch_size"
         )
 
     @property

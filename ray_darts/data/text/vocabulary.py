@@ -1,15 +1,17 @@
 """Words and their numbers: the most frequent of the train text, `<unk>` and `<eos>`, as a JSON document with a hash.
 
-Knows lines of words, not their sources.
+Knows lists of words, not their sources.
 """
 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +42,16 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
-    def encode(self, lines: Iterable[list[str]]) -> NDArray[np.int32]:
-        """Number the words of `lines`, each line ended by `<eos>`; words not listed become `<unk>`."""
+    @classmethod
+    def of_counts(cls, counts: Mapping[str, int], size: int) -> Vocabulary:
+        """The `size` most frequent words, `<unk>` and `<eos>` included."""
+        others = ((-count, word) for word, count in counts.items() if word not in (UNKNOWN, END))
+        return cls((UNKNOWN, END, *(word for _, word in heapq.nsmallest(size - 2, others))))
+
+    def encode(self, texts: Iterable[list[str]]) -> NDArray[np.int32]:
+        """Number the words of `texts`, one after the other; words not listed become `<unk>`."""
         numbers = self._numbers
-        return np.fromiter((numbers.get(word, 0) for line in lines for word in (*line, END)), np.int32)
+        return np.fromiter(map(numbers.get, chain.from_iterable(texts), repeat(0)), np.int32)
 
     def to_json(self) -> str:
         """The JSON document that is stored with an experiment."""
@@ -68,18 +76,14 @@ class Vocabulary:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def read_training_text(lines: Iterable[list[str]], vocabulary_size: int) -> tuple[NDArray[np.int32], Vocabulary]:
+def read_training_text(texts: Iterable[list[str]], vocabulary_size: int) -> tuple[NDArray[np.int32], Vocabulary]:
     """Number a text by its own `vocabulary_size` most frequent words, `<unk>` and `<eos>` included.
 
     One pass: words are numbered as they occur, counted, and renumbered by frequency.
     """
     first_seen = {UNKNOWN: 0, END: 1}
-    tokens = np.fromiter(
-        (first_seen.setdefault(word, len(first_seen)) for line in lines for word in (*line, END)), np.int32
-    )
+    words = chain.from_iterable(texts)
+    tokens = np.fromiter((first_seen.setdefault(word, len(first_seen)) for word in words), np.int32)
     counts = np.bincount(tokens, minlength=len(first_seen)).tolist()
-    ranked = sorted((-count, word) for word, count in zip(first_seen, counts, strict=True))
-    kept = [word for _, word in ranked if word not in (UNKNOWN, END)][: vocabulary_size - 2]
-    vocabulary = Vocabulary((UNKNOWN, END, *kept))
-    renumbered = vocabulary.encode([list(first_seen)])[:-1]
-    return renumbered[tokens], vocabulary
+    vocabulary = Vocabulary.of_counts(dict(zip(first_seen, counts, strict=True)), vocabulary_size)
+    return vocabulary.encode([list(first_seen)])[tokens], vocabulary

@@ -104,14 +104,14 @@ def windows_in_order(text_TB: Tensor, bptt: int, stream: str, shard: Shard, devi
 
 
 def columns(tokens: NDArray[np.int32], num_columns: int, what: str, setting: str) -> Tensor:
-    """Cut a text into columns [T, B], dropping words that do not fill a row. Raises: DataError when too short."""
+    """Cut a text into columns [T, B], a view; words that do not fill a row are dropped. Raises: DataError."""
     length = len(tokens) // num_columns
     if length <= SHORTEST_WINDOW:
         raise DataError(
             f"the {what} text has {len(tokens)} words, too few for {setting} = {num_columns} columns of more than "
             f"{SHORTEST_WINDOW}: lower it, or use more text"
         )
-    return torch.from_numpy(np.ascontiguousarray(tokens[: length * num_columns].reshape(num_columns, length).T))
+    return torch.from_numpy(tokens[: length * num_columns].reshape(num_columns, length)).T
 
 
 def full_or_half_windows(draws: np.random.Generator, length: int, bptt: int) -> NDArray[np.int64]:
