@@ -91,7 +91,12 @@ class Images(Dataset):
         description="pixels in memory, in a file that the workers of a node share, or decoded when they are used; "
         "auto: in memory up to a quarter of what is free, else mapped where cache_path has room",
     )
-    loader_processes: int = Field(2, ge=1, le=256, description="per worker, that decode streamed pictures")
+    loader_processes: int = Field(
+        2,
+        ge=1,
+        le=256,
+        description="per worker, that decode streamed pictures, on CPUs beside operation.cpus_per_worker",
+    )
     cache_path: str = Field("~/.cache/ray_darts/data", description="folder on each node's own disk, for mapped pixels")
     cache_bytes: int | None = Field(
         None, ge=0, description="most bytes below cache_path; absent: half of the free space of its disk"
