@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_darts.errors import ConfigError
+from ray_darts.output_files import write_file
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -79,7 +80,6 @@ def export_from(
 ) -> ExportedModel:
     """As `export_model`, from an opened store."""
     from ray_darts.artifacts.trained import read_trained
-    from ray_darts.cli.output import write_file
 
     trained = read_trained(store, experiment, run, check_output(output, weights))
     program = _program(trained)

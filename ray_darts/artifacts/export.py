@@ -6,13 +6,11 @@ schema is refused, naming its key. Writes a complete file or none.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.csv
@@ -27,6 +25,7 @@ from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.trace_schema import METHOD_TRACE_SCHEMA, TRACE_SCHEMA, trace_schema, widened
 from ray_darts.artifacts.traces import read_rows, trace_table
 from ray_darts.errors import ConfigError
+from ray_darts.output_files import whole_file
 
 
 @dataclass(frozen=True)
@@ -99,22 +98,12 @@ def _writing(output: Path | None, schema: pa.Schema) -> Iterator[_Table | None]:
         return
     if output.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"{output} ends neither in .parquet nor in .csv")
-    temporary = output.with_name(f".{output.name}.{uuid4().hex}.tmp")
-    try:
-        writer = (
-            _Csv(temporary, schema)
-            if output.suffix == ".csv"
-            else pq.ParquetWriter(temporary, schema, compression="zstd")
-        )
+    with whole_file(output) as file:
+        writer = _Csv(file, schema) if output.suffix == ".csv" else pq.ParquetWriter(file, schema, compression="zstd")
         try:
             yield _Wide(writer) if schema is METHOD_TRACE_SCHEMA else writer
         finally:
             writer.close()
-        os.replace(temporary, output)
-    except OSError as error:
-        raise ConfigError(f"cannot write {output}: {error.strerror or error}", path=str(output)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _export_run(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Figures, Json, Output, Plugins, Store, StoreOverrides
-from ray_darts.cli.output import report_line, show_result, write_file
+from ray_darts.cli.output import report_line, show_result
+from ray_darts.output_files import STANDARD_OUTPUT, write_file
 
 if TYPE_CHECKING:
     from ray_darts.artifacts.best import Best
@@ -56,10 +57,10 @@ def best(
         data["stability"] = _report_stability(opened, experiment)
     if figures is not None:
         data["network"] = _report_figures(figures, found, store)
-    if output is not None:
+    if output is not None and output != STANDARD_OUTPUT:
         write_file(output, text + "\n")
         report_line(f"genotype in {output}")
-    if as_json or output is None:
+    if as_json or output in (None, STANDARD_OUTPUT):
         show_result(text, data, as_json)
 
 

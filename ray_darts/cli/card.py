@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from ray_darts.cli.options import DEFAULT_STORE, ExperimentName, Json, Output, Plugins, Store, StoreOverrides
-from ray_darts.cli.output import report_line, show_result, write_file
+from ray_darts.cli.output import report_line, show_result
+from ray_darts.output_files import STANDARD_OUTPUT, write_file
 
 
 def card(
@@ -32,8 +33,8 @@ def card(
     opened = open_named_experiment(store, experiment, overrides)
     made = make_card(read_card_facts(opened.store, experiment, training))
     text = card_markdown(made)
-    if output is not None:
+    if output is not None and output != STANDARD_OUTPUT:
         write_file(output, text)
         report_line(f"card in {output}")
-    if as_json or output is None:
+    if as_json or output in (None, STANDARD_OUTPUT):
         show_result(text, made.to_data(), as_json)

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import uuid
-from pathlib import Path
-
-from ray_darts.errors import ConfigError
 
 
 def show_result(text: str, data: object, as_json: bool) -> None:
@@ -20,15 +15,3 @@ def show_result(text: str, data: object, as_json: bool) -> None:
 def report_line(line: str) -> None:
     """Print a line of progress, or a warning, on stderr."""
     sys.stderr.write(line + "\n")
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing. Raises: ConfigError naming the path."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}", path=str(path)) from error

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from ray_darts.cli.options import Figures, Json, Plugins
-from ray_darts.cli.output import report_line, show_result, write_file
+from ray_darts.cli.output import report_line, show_result
+from ray_darts.errors import ConfigError
+from ray_darts.output_files import STANDARD_OUTPUT, write_file
 
 
 def show(
@@ -35,10 +37,14 @@ def show(
     from ray_darts.report.cells import cells_svg, cells_text
 
     _check_suffix(output)
+    if as_json and output == STANDARD_OUTPUT:
+        raise ConfigError("--output - beside --json: both would be written to standard output")
     load_plugins(plugins or ())
     found = read_genotype(_source(genotype), space=_space(space, preset))
     if output is not None:
         write_file(output, cells_svg(found))
+        if output == STANDARD_OUTPUT:
+            return
         report_line(f"drawing in {output}")
     text, data = cells_text(found), found.to_data()
     if figures is not None:
@@ -52,15 +58,12 @@ def show(
 
 def _check_suffix(output: Path | None) -> None:
     """Raise ConfigError for the suffix of another format than SVG."""
-    from ray_darts.errors import ConfigError
-
-    if output is not None and output.suffix.lower() not in ("", ".svg"):
+    if output is not None and output != STANDARD_OUTPUT and output.suffix.lower() not in ("", ".svg"):
         raise ConfigError(f"--output {output}: drawings are SVG, name a file that ends in .svg")
 
 
 def _source(word: str) -> str | Path:
     """A file, or else a published name. Raises: ConfigError."""
-    from ray_darts.errors import ConfigError
     from ray_darts.spaces.genotypes import published_names
 
     if os.path.isfile(word):
@@ -73,7 +76,6 @@ def _source(word: str) -> str | Path:
 
 def _space(space: str | None, preset: str | None) -> str | None:
     from ray_darts.config import load_config
-    from ray_darts.errors import ConfigError
     from ray_darts.protocols.registry import names
 
     if preset is not None and space is None:

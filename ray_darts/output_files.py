@@ -1,0 +1,101 @@
+"""Writes the files that people name: a whole file or nothing, and never in the place of what is no regular file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from ray_darts.errors import ConfigError
+
+STANDARD_OUTPUT = Path("-")
+_SYSTEM_FOLDERS = ("/dev", "/proc")
+
+
+def write_file(output: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing; `-` is standard output. Raises: as `whole_file`."""
+    data = content.encode() if isinstance(content, str) else content
+    if output == STANDARD_OUTPUT:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    with whole_file(output) as file:
+        file.write_bytes(data)
+
+
+@contextlib.contextmanager
+def whole_file(output: Path) -> Iterator[Path]:
+    """A new file to write: it becomes `output` when the block ends well, and is removed otherwise.
+
+    A link is followed, and stays. A device or a pipe is written to, and stays.
+    Raises: ConfigError naming `output`: it is a folder, its folder is missing, the disk is full.
+    """
+    try:
+        if _is_special(output):
+            with _scratch_file(output) as file:
+                yield file
+                _copy_into(output, file)
+            return
+        target = Path(os.path.realpath(output))
+        _check_place(output, target)
+        file = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.tmp")
+        try:
+            yield file
+            if target.exists():
+                shutil.copymode(target, file)
+            os.replace(file, target)
+        finally:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {shown_path(output)}: {error.strerror or error}", path=str(output)) from error
+
+
+def shown_path(path: Path) -> str:
+    """A path in a message: shortened, and escaped where it does not print."""
+    text = str(path)
+    text = text if len(text) <= 200 else f"{text[:100]}…{text[-80:]} ({len(text)} characters)"
+    return text if text.isprintable() else repr(text)
+
+
+def _is_special(output: Path) -> bool:
+    """Whether there is something that is neither a regular file nor a folder, or a name of a running process's file.
+
+    `/dev/stdout` may be a regular file, which is open: a new one in its place would be lost.
+    """
+    if any(output.absolute().is_relative_to(folder) for folder in _SYSTEM_FOLDERS):
+        return True
+    try:
+        mode = os.stat(output).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _check_place(output: Path, target: Path) -> None:
+    if str(output) in ("", ".") or target.is_dir():
+        raise ConfigError(f"cannot write {shown_path(output)}: it is a folder, name a file in it", path=str(output))
+    if target.is_symlink():
+        raise ConfigError(f"cannot write {shown_path(output)}: it is a link to itself", path=str(output))
+    if not target.parent.is_dir():
+        raise ConfigError(
+            f"cannot write {shown_path(output)}: there is no folder {shown_path(target.parent)}", path=str(output)
+        )
+
+
+@contextlib.contextmanager
+def _scratch_file(output: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / f"output{output.suffix}"
+
+
+def _copy_into(output: Path, file: Path) -> None:
+    """Open without creating: a device that is gone meanwhile is an error, not a new file."""
+    with os.fdopen(os.open(output, os.O_WRONLY | os.O_CLOEXEC), "wb") as target, file.open("rb") as source:
+        shutil.copyfileobj(source, target)
