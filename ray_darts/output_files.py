@@ -96,6 +96,10 @@ def _scratch_file(output: Path) -> Iterator[Path]:
 
 
 def _copy_into(output: Path, file: Path) -> None:
-    """Open without creating: a device that is gone meanwhile is an error, not a new file."""
-    with os.fdopen(os.open(output, os.O_WRONLY | os.O_CLOEXEC), "wb") as target, file.open("rb") as source:
+    """Open without creating: a device that is gone meanwhile is an error, not a new file. What an open file holds
+    stays in it."""
+    with (
+        os.fdopen(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), "wb") as target,
+        file.open("rb") as source,
+    ):
         shutil.copyfileobj(source, target)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +12,8 @@ from ray_darts.protocols.settings import Settings
 
 class OperationSettings(Settings):
     """Workers, devices, commits and limits. Times are seconds."""
+
+    CONVERTED: ClassVar[frozenset[str]] = frozenset({"workers"})
 
     workers: str = Field("1", description="N, or MIN:MAX for elastic workers")
     max_concurrent: int | None = Field(None, ge=1, description="runs at a time; absent: as many as fit the cluster")
@@ -57,10 +60,9 @@ class OperationSettings(Settings):
 
     @model_validator(mode="after")
     def _workers_range(self) -> OperationSettings:
-        try:
-            lowest, highest = self.worker_range
-        except ValueError:
-            raise ValueError(f"workers {self.workers!r} is neither N nor MIN:MAX") from None
+        if not re.fullmatch(r"-?[0-9]{1,6}(:-?[0-9]{1,6})?", self.workers):
+            raise ValueError(f"workers {self.workers!r} is neither N nor MIN:MAX, of six digits at most")
+        lowest, highest = self.worker_range
         if not 1 <= lowest <= highest:
             raise ValueError(f"workers {self.workers!r}: at least 1, and MIN at most MAX")
         return self

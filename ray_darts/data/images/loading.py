@@ -92,7 +92,7 @@ def _streamed(reading: PictureReading, limit_bytes: int, cache: LocalCache, proc
     room = DecodingRoom(limit_bytes)
     size = 2 * np.dtype(np.uint64).itemsize * len(reading.rows)
     entry = cache.open(reading.key("streamed"), size, lambda folder: reading.through(folder, room))
-    hashes = np.load(entry.folder / HASHES)
+    hashes = np.fromfile(entry.folder / HASHES, "<u8")
     decoder = PictureDecoder(reading.source, reading.rows, reading.shape, hashes)
     a_picture = reading.source.read_bytes_per_picture()
     warnings: tuple[str, ...] = ()

@@ -30,7 +30,7 @@ _VERSION = 1
 _READS_AT_ONCE, _PICTURES_WAITING = 4, 256
 _SAVED_EVERY_BYTES = 256 << 20
 _REREAD_AT_ONCE = 512
-PIXELS, HASHES = "pixels", "hashes.npy"
+PIXELS, HASHES = "pixels", "hashes"
 _PROGRESS = "progress.json"
 
 
@@ -114,7 +114,7 @@ class PictureReading:
         tally = self._tally()
         tally.hashes = np.zeros(len(self.rows), np.uint64)
         self._decode(room, tally, self._scratch, lambda start, pixels: None)
-        np.save(folder / HASHES, tally.hashes)
+        tally.hashes.astype("<u8").tofile(folder / HASHES)
         return self._findings(tally).as_json()
 
     def findings(self, saved: Mapping[str, Any]) -> Findings:
