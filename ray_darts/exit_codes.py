@@ -9,6 +9,8 @@ code  name            means                                                     
 2     USAGE           the command, the config, the data or a right is wrong, or no cluster     no
                       answers; a person must correct it. The same code whether the driver
                       or a worker found it
+70    BUG             an error that the command does not know: a bug; the message names a     no
+                      file with the details
 75    STORE_GIVEN_UP  the store did not answer for `give_up_s`; what was committed is safe     yes
 76    SUPERSEDED      a newer command holds the runs; a retry would displace it                no
 130   INTERRUPTED     a signal or a time limit; what was committed is safe                     yes
@@ -37,7 +39,7 @@ from ray_darts.errors import (
     SweepCrashed,
 )
 
-DONE, FAILED, USAGE, STORE_GIVEN_UP, SUPERSEDED, INTERRUPTED = 0, 1, 2, 75, 76, 130
+DONE, FAILED, USAGE, BUG, STORE_GIVEN_UP, SUPERSEDED, INTERRUPTED = 0, 1, 2, 70, 75, 76, 130
 
 _OF_ERRORS: tuple[tuple[type[RayDartsError], int], ...] = (
     (Superseded, SUPERSEDED),

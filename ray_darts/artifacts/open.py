@@ -14,6 +14,8 @@ def open_store(uri: str, settings: StoreSettings | None = None) -> ObjectStore:
 
     Raises: ConfigError on any other scheme, a file in the folder's place, or an endpoint that is not allowed.
     """
+    if not uri.strip():
+        raise ConfigError("the store's name is empty (an unset variable?): wanted s3://bucket/prefix or a folder")
     settings = settings or StoreSettings()
     scheme, separator, rest = uri.partition("://")
     if separator and scheme == "s3":

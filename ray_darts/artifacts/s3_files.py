@@ -46,7 +46,7 @@ class S3Files:
         parts = urlsplit(uri)
         if not parts.query and "@" not in parts.netloc:
             handler = S3Handler(self._settings, self._client)
-            return pafs.PyFileSystem(handler), f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
+            return pafs.PyFileSystem(handler), unquote(uri.removeprefix("s3://")).rstrip("/")
         if _own_endpoint(uri) is None and self._named is not None:
             named = urlsplit(self._named)
             more = urlencode({"endpoint_override": named.netloc + named.path, "scheme": named.scheme})

@@ -20,7 +20,7 @@ from ray_darts.artifacts.objects import Conflict
 from ray_darts.artifacts.s3 import access_of, make_client
 from ray_darts.artifacts.s3_requests import Requests
 from ray_darts.config.operation import StoreSettings
-from ray_darts.errors import ConfigError, MissingObject, StoreError
+from ray_darts.errors import ConfigError, MissingObject, StoreDenied, StoreError
 
 _PATIENCE_S = 300.0
 """A read of an object that was found goes on through an outage of so long: a search waits for it."""
@@ -106,16 +106,30 @@ class S3Handler(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no
             with body:
                 return bytes(body.read())
 
-        return self._ask("get", path, read, patience_s=_PATIENCE_S)
+        content = self._ask("get", path, read, patience_s=_PATIENCE_S)
+        if len(content) != stop - start:
+            raise OSError(f"{path}: {len(content)} bytes came of {stop - start}: the service ignores ranges")
+        return content
 
     def _info(self, path: str) -> pafs.FileInfo:
-        entry = self._known.get(path) or (self._head(path) if path.partition("/")[2] else None)
+        refusal: OSError | None = None
+        try:
+            entry = self._known.get(path) or (self._head(path) if path.partition("/")[2] else None)
+        except PermissionError as error:  # of a folder, where a policy allows only the objects in it
+            entry, refusal = None, error
         if entry is not None:
             self._known[path] = entry
             return _file_info(path, entry)
         for _ in self._listed(path.rstrip("/") + "/"):
             return pafs.FileInfo(path, pafs.FileType.Directory)
+        if refusal is not None:
+            raise refusal
         return pafs.FileInfo(path, pafs.FileType.NotFound)
+
+    def version(self, path: str) -> str:
+        """Another text once the object was replaced."""
+        self._info(path)
+        return str(self._known[path]["ETag"])
 
     def _head(self, path: str) -> Mapping[str, Any] | None:
         """Of an object; None where there is none."""
@@ -154,6 +168,8 @@ class S3Handler(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no
             return Requests(settings, f"s3://{bucket}").ask(right, key, request)
         except MissingObject as error:
             raise FileNotFoundError(str(error)) from error
+        except StoreDenied as error:
+            raise PermissionError(str(error)) from error
         except Conflict as error:
             raise OSError(f"{path} was replaced after it was listed: begin again") from error
         except (StoreError, ConfigError) as error:

@@ -6,6 +6,8 @@ Reads the store and the data; writes nothing, downloads nothing, starts no clust
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -13,10 +15,12 @@ import torch
 from ray_darts.artifacts.open import open_store
 from ray_darts.cli.output import report_line
 from ray_darts.config import SearchConfig
+from ray_darts.errors import ConfigError
 from ray_darts.orchestration.capacity import machine_capacity
 from ray_darts.orchestration.connection import named_cluster, ray_connection
 from ray_darts.orchestration.data_access import open_data, with_absolute_path
 from ray_darts.orchestration.plan import plan_sweep
+from ray_darts.orchestration.preflight import check_backend
 from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.orchestration.resources import cluster_capacity
 from ray_darts.orchestration.sweep import placement
@@ -82,12 +86,32 @@ def _footprints(
     if groups:
         report_line(f"counting one step of each order for {device}")
     torch.set_num_threads(1)
-    return {
-        RunGroup(method.run_prefix, order): measure_footprint(
-            config.model_copy(update={"method": method}), facts, order, device
-        )
-        for method, order in groups
-    }
+    check_backend(config.operation)
+    with _explained():
+        return {
+            RunGroup(method.run_prefix, order): measure_footprint(
+                config.model_copy(update={"method": method}), facts, order, device
+            )
+            for method, order in groups
+        }
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Raise ConfigError for what PyTorch says of a network that cannot be trained here."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if "allocate memory" in str(error) or isinstance(error, MemoryError | torch.OutOfMemoryError):
+            raise ConfigError("a step does not fit the memory of this machine: lower channels or layers") from error
+        raise
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):
+            raise ConfigError(
+                "the last cells have one value per channel, too few for batch norm: raise search.batch_size or "
+                "data.image_size, or set space.stem to another one"
+            ) from error
+        raise
 
 
 def _data_size(config: SearchConfig, seed: int, epochs: int) -> tuple[DataFacts, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -15,9 +16,14 @@ from ray_darts.config.root import SearchConfig
 from ray_darts.config.run import RunConfig
 from ray_darts.config.training import TrainingConfig
 from ray_darts.errors import ConfigError
+from ray_darts.messages import shown_value
+from ray_darts.output_files import shown_path
 from ray_darts.protocols.registry import load_plugins
 from ray_darts.protocols.settings import mistakes_of
 
+_MOST_CONFIG_BYTES = 1 << 20
+_MOST_PARTS = 20
+_LONG_KEY = re.compile(rf"""(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{_MOST_PARTS}}}""")
 _SEARCH, _TRAINING = "presets", "presets/training"
 """Folders of presets in the package."""
 
@@ -124,7 +130,7 @@ def _names(folder: str) -> list[str]:
 def _text(name: str, folder: str) -> str:
     known = _names(folder)
     if name not in known:
-        raise ConfigError(f"unknown preset {name!r}; there are {', '.join(known)} (or --config FILE)")
+        raise ConfigError(f"unknown preset {shown_value(name)}; there are {', '.join(known)} (or --config FILE)")
     return resources.files("ray_darts").joinpath(folder, f"{name}.toml").read_text(encoding="utf-8")
 
 
@@ -178,16 +184,29 @@ def _plugins(settings: Mapping[str, object], mistakes: list[str]) -> list[str]:
 
 def _read_toml(file: Path | None) -> dict[str, object]:
     assert file is not None
+    name = shown_path(file)
     try:
-        return _parse_toml(file.read_text(encoding="utf-8-sig"), str(file))
+        with file.open("rb") as opened:
+            content = opened.read(_MOST_CONFIG_BYTES + 1)
+        if len(content) > _MOST_CONFIG_BYTES:
+            raise ConfigError(f"the config file {name} is longer than {_MOST_CONFIG_BYTES:,} bytes: it is none")
+        found = _parse_toml(content.decode("utf-8-sig"), name)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the config file {file}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigError(f"cannot read the config file {name}: {reason}") from error
+    if not found:
+        raise ConfigError(f"the config file {name} has no settings: write one, or name a preset (ray-darts presets)")
+    return found
 
 
 def _parse_toml(text: str, origin: str) -> dict[str, object]:
+    if _LONG_KEY.search(text):
+        raise ConfigError(f"{origin} has a key of more than {_MOST_PARTS} parts: a setting is named section.key")
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise ConfigError(f"{origin} is nested too deep: a config has sections of settings") from error
+    except ValueError as error:  # TOMLDecodeError, and numbers of thousands of digits
         raise ConfigError(f"{origin} is not valid TOML: {error}") from error
 
 
@@ -195,17 +214,23 @@ def _apply_override(settings: dict[str, object], override: str) -> str | None:
     """Set one dotted key in place; the value is TOML, otherwise plain text. Return a mistake or None."""
     key, separator, text = override.partition("=")
     sections = key.strip().split(".")
-    if not separator or not all(sections):
-        return f"--set {override!r}: wanted section.key=value"
+    shown = f"--set {shown_value(override)}"
+    if not separator or not all(sections) or len(sections) > _MOST_PARTS:
+        return f"{shown}: wanted section.key=value"
     try:
-        value: object = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
+        found: dict[str, object] = _parse_toml(f"value = {text}", shown)
+        value = found.pop("value")
+    except ConfigError as error:
+        if not isinstance(error.__cause__, tomllib.TOMLDecodeError):
+            return str(error)
+        found, value = {}, text.strip()
+    if found or (isinstance(value, str) and "\n" in text.strip() and not text.strip().startswith(('"', "'"))):
+        return f"{shown}: one setting at a time; give --set again for the next"
     target = settings
     for section in sections[:-1]:
         inner = target.setdefault(section, {})
         if not isinstance(inner, dict):
-            return f"--set {override!r}: {section} is a value, not a section"
+            return f"{shown}: {section} is a value, not a section"
         target = inner
     target[sections[-1]] = value
     return None

@@ -33,12 +33,12 @@ class AlphaOptimiser(Settings):
     """Adam on the alphas with L2 weight decay. `init`: zeros as in the paper, or normal (times `init_scale`) as in its
     code."""
 
-    learning_rate: float = Field(3e-4, gt=0)
+    learning_rate: float = Field(3e-4, gt=0, le=1000)
     betas: tuple[float, float] = (0.5, 0.999)
     epsilon: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(1e-3, ge=0)
+    weight_decay: float = Field(1e-3, ge=0, le=1000)
     init: Literal["zeros", "normal"] = "normal"
-    init_scale: float = Field(1e-3, gt=0)
+    init_scale: float = Field(1e-3, gt=0, le=1000)
 
     @model_validator(mode="after")
     def _betas(self) -> AlphaOptimiser:
@@ -50,8 +50,8 @@ class AlphaOptimiser(Settings):
 class SearchSettings(Settings):
     """Length and batch size of a search, and its numerical methods."""
 
-    epochs: int = Field(50, ge=1)
-    batch_size: int = Field(64, ge=1, description="global: over all workers")
+    epochs: int = Field(50, ge=1, le=100_000)
+    batch_size: int = Field(64, ge=1, le=1_000_000, description="global: over all workers")
     alpha_warmup_epochs: int = Field(0, ge=0, description="first epochs, of every stage, in which alphas are frozen")
     hessian: Literal["finite_difference", "exact"] = "finite_difference"
     finite_difference_radius: float = Field(0.01, gt=0, description="eps = radius / ||v|| (the paper's 0.01)")

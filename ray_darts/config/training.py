@@ -56,8 +56,8 @@ class TrainingOptimiser(SgdSettings):
 class TrainingSettings(Settings):
     """Length, regularisation and numerical methods of a training, and which weights are tested."""
 
-    epochs: int = Field(600, ge=1)
-    batch_size: int = Field(96, ge=1, description="global: over all workers")
+    epochs: int = Field(600, ge=1, le=100_000)
+    batch_size: int = Field(96, ge=1, le=1_000_000, description="global: over all workers")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="in the training loss only")
     auxiliary_weight: float = Field(
         0.0, ge=0, description="weight of the auxiliary head's loss; 0: no head; off where maps are too small for it"

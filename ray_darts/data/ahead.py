@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 _Item = TypeVar("_Item")
@@ -27,52 +27,80 @@ def read_ahead(
     """All items of all `reads`, in order; `num_threads` reads run at a time, each at most `most_waiting` items ahead.
 
     What a read raises is raised in its place, and so is what `reads` itself raises. A generator that is closed early
-    ends its threads.
+    waits for no thread.
     """
     stopped = threading.Event()
-    running: deque[tuple[_Read[_Item], Future[None]]] = deque()
-    with ThreadPoolExecutor(num_threads) as pool:
+    running: deque[_Read[_Item]] = deque()
+    with contextlib.closing(_with_errors(reads)) as sound, _setting(stopped):
+        while True:
+            while len(running) < num_threads and (read := next(sound, None)) is not None:
+                running.append(_Read(read, most_waiting, stopped))
+            if not running:
+                return
+            yield from running.popleft().items()
+
+
+def _with_errors(
+    reads: Iterator[Callable[[], Iterator[_Item]]],
+) -> Generator[Callable[[], Iterator[_Item]], None, None]:
+    """The reads, and where naming the next one fails a read that raises so."""
+    found: Future[None] = Future()
+    while True:
         try:
-            while True:
-                while len(running) < num_threads and (read := next(reads, None)) is not None:
-                    one = _Read(read, stopped, queue.Queue(most_waiting))
-                    running.append((one, pool.submit(one.run)))
-                if not running:
-                    return
-                one, done = running.popleft()
-                yield from one.items()
-                done.result()
-        finally:
-            stopped.set()
+            read = next(reads, None)
+        except Exception as error:  # noqa: BLE001  # raised again where it belongs
+            found.set_exception(error)
+            yield lambda: _raising(found)
+            return
+        if read is None:
+            return
+        yield read
 
 
-@dataclass
+def _raising(found: Future[None]) -> Iterator[_Item]:
+    found.result()
+    yield from ()
+
+
+@contextlib.contextmanager
+def _setting(event: threading.Event) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        event.set()
+
+
 class _Read(Generic[_Item]):
-    """One read, whose items go through a queue; None ends them."""
+    """One read in a thread of its own, whose items go through a queue; None ends them."""
 
-    read: Callable[[], Iterator[_Item]]
-    stopped: threading.Event
-    waiting: queue.Queue[_Item | None] = field(repr=False)
+    def __init__(self, read: Callable[[], Iterator[_Item]], most_waiting: int, stopped: threading.Event) -> None:
+        self._read, self._stopped = read, stopped
+        self._waiting: queue.Queue[_Item | None] = queue.Queue(most_waiting)
+        self._done: Future[None] = Future()
+        threading.Thread(target=self._run, daemon=True).start()
 
-    def run(self) -> None:
-        """Put all items into the queue, unless nobody wants them any more."""
+    def _run(self) -> None:
         try:
-            for item in self.read():
+            for item in self._read():
                 if not self._put(item):
                     return
-        finally:
-            self._put(None)
+        except Exception as error:  # noqa: BLE001  # raised again by `items`
+            self._done.set_exception(error)
+        else:
+            self._done.set_result(None)
+        self._put(None)
 
     def _put(self, item: _Item | None) -> bool:
-        while not self.stopped.is_set():
+        while not self._stopped.is_set():
             try:
-                self.waiting.put(item, timeout=_CHECK_S)
+                self._waiting.put(item, timeout=_CHECK_S)
             except queue.Full:
                 continue
             return True
         return False
 
     def items(self) -> Iterator[_Item]:
-        """The items, as they come, until the read has ended."""
-        while (item := self.waiting.get()) is not None:
+        """The items, as they come, until the read has ended. Raises: what the read raised."""
+        while (item := self._waiting.get()) is not None:
             yield item
+        self._done.result()

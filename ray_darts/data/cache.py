@@ -1,7 +1,8 @@
 """Files that a node makes once from data that lie elsewhere, and shares among its processes. Knows no data set.
 
 `<folder>/<key>/` is one entry, `<folder>/<key>.lock` its lock: whoever makes it or removes it holds the lock alone,
-whoever uses it shares it. Locks end with their processes, so nothing has to be tidied after a kill.
+whoever uses it shares it. Locks end with their processes, so nothing has to be tidied after a kill. An entry is one
+when its facts are there and its files have the sizes that the facts say.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,12 +24,13 @@ from ray_darts.errors import DataError
 
 logger = logging.getLogger("ray_darts.data")
 
-_FACTS = "facts.json"
+_FACTS, _FAILED, _RESERVED = "facts.json", "failed.json", "reserved"
+_ROOM = ".room"
 _SHARE_OF_FREE_DISK = 0.5
 
 
 class NoCacheRoom(DataError):
-    """An entry that does not fit the cache or its disk."""
+    """The cache, or its disk, has no room for an entry or cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -51,39 +54,45 @@ class LocalCache:
     def open(self, key: str, num_bytes: int, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
         """The entry `key`; where there is none, `make` fills its folder and returns its facts (JSON-able).
 
-        One process at a time makes an entry and the others wait for it; after a kill the next one finds what was in
-        the folder and may go on from there. `num_bytes`: of the whole entry.
-        Raises: NoCacheRoom; DataError on a disk that cannot be used; what `make` raises.
+        One process at a time makes an entry and the others wait for it, or for what it raises. After a kill the next
+        one finds what was in the folder and may go on from there. `num_bytes`: of the whole entry.
+        Raises: NoCacheRoom, also for a disk that cannot be used; what `make` raises.
         """
+        asked_s = time.time()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             lock = _Lock(self._folder / f"{key}.lock")
             while (facts := self._facts(lock, key)) is None:
                 with lock.held_alone():
-                    if not (self._folder / key / _FACTS).exists():
-                        self._fill(key, num_bytes, make)
+                    if _read_facts(self._folder / key) is None:
+                        self._fill(key, num_bytes, make, asked_s)
+            lock.mark_use()
         except OSError as error:
-            raise DataError(f"data.cache_path {self._folder} cannot be used: {error.strerror or error}") from error
-        lock.mark_use()
+            raise NoCacheRoom(f"data.cache_path {self._folder} cannot be used: {error.strerror or error}") from error
         return Entry(self._folder / key, facts, lock)
 
-    def fits(self, key: str, num_bytes: int) -> bool:
-        """Whether there is such an entry, or room for it."""
-        return (self._folder / key).exists() or num_bytes <= self._most_bytes()
-
-    def _facts(self, lock: _Lock, key: str) -> dict[str, Any] | None:
+    def _facts(self, lock: _Lock, key: str) -> Mapping[str, Any] | None:
         """The facts of a finished entry, which is then kept by the shared lock."""
         lock.share()
-        try:
-            return dict(json.loads((self._folder / key / _FACTS).read_text()))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        return _read_facts(self._folder / key)
 
-    def _fill(self, key: str, num_bytes: int, make: Callable[[Path], Mapping[str, Any]]) -> None:
-        self._make_room(key, num_bytes)
+    def _fill(self, key: str, num_bytes: int, make: Callable[[Path], Mapping[str, Any]], asked_s: float) -> None:
         entry = self._folder / key
-        entry.mkdir(exist_ok=True)
-        write_whole(entry / _FACTS, json.dumps(make(entry)))
+        _raise_failure(entry / _FAILED, asked_s)
+        with _Lock(self._folder / f"{_ROOM}.lock").held_alone():
+            self._make_room(key, num_bytes)
+            entry.mkdir(exist_ok=True)
+            for name in (_FACTS, _FAILED):
+                (entry / name).unlink(missing_ok=True)
+            (entry / _RESERVED).write_text(str(num_bytes))
+        try:
+            facts = make(entry)
+        except DataError as error:
+            write_whole(entry / _FAILED, json.dumps({"text": str(error), "at_s": time.time()}))
+            raise
+        (entry / _RESERVED).unlink()
+        sizes = {file.name: _synced_size(file) for file in entry.iterdir()}
+        write_whole(entry / _FACTS, json.dumps({"facts": facts, "sizes": sizes}))
 
     def _make_room(self, key: str, num_bytes: int) -> None:
         most = self._most_bytes()
@@ -91,11 +100,10 @@ class LocalCache:
             limit = "half of the disk's free space" if self._limit_bytes is None else "data.cache_bytes"
             raise NoCacheRoom(
                 f"the data need {gigabytes(num_bytes)} GB in data.cache_path {self._folder}, {gigabytes(most)} GB may "
-                f"be used ({limit}): raise data.cache_bytes, set data.cache_path to a larger disk, or data.loading = "
-                '"streamed"'
+                f"be used ({limit}): raise data.cache_bytes, or set data.cache_path to a larger disk"
             )
-        others = sorted((file for file in self._folder.glob("*.lock") if file.stem != key), key=_last_use)
-        taken = {file.stem: _bytes_below(self._folder / file.stem) for file in others}
+        others = sorted((file for file in self._folder.glob("[!.]*.lock") if file.stem != key), key=_last_use)
+        taken = {file.stem: _bytes_of(self._folder / file.stem) for file in others}
         for file in others:
             if sum(taken.values()) + num_bytes <= most:
                 return
@@ -110,14 +118,19 @@ class LocalCache:
 
     def _most_bytes(self) -> int:
         """The limit, but never more than the disk holds beside what else lies there."""
-        folder = self._folder
-        while not folder.exists():
-            folder = folder.parent
-        free = shutil.disk_usage(folder).free
-        held = _bytes_below(self._folder)
+        free = shutil.disk_usage(self._folder).free
+        held = sum(_bytes_on_disk(entry) for entry in self._folder.iterdir() if entry.is_dir())
         if self._limit_bytes is None:
             return held + int(_SHARE_OF_FREE_DISK * free)
         return min(self._limit_bytes, held + free)
+
+
+def open_cache(path: str, limit_bytes: int | None) -> LocalCache:
+    """The cache of the settings `cache_path` and `cache_bytes`. Raises: NoCacheRoom for the home of nobody."""
+    try:
+        return LocalCache(Path(path).expanduser(), limit_bytes)
+    except RuntimeError as error:
+        raise NoCacheRoom(f"data.cache_path {path}: {error}") from error
 
 
 class _Lock:
@@ -141,6 +154,7 @@ class _Lock:
     def held_alone(self) -> Iterator[None]:
         """Wait until nobody else has the lock, and hold it alone in the block."""
         self._take(fcntl.LOCK_EX)
+        self.mark_use()
         try:
             yield
         finally:
@@ -149,11 +163,8 @@ class _Lock:
     def _take(self, kind: int) -> None:
         while True:
             fcntl.flock(self._descriptor, kind)
-            try:
-                if os.path.samestat(os.stat(self._file), os.fstat(self._descriptor)):
-                    return
-            except FileNotFoundError:
-                pass
+            if _is_open_as(self._file, self._descriptor):
+                return
             self._open()  # whoever removed the entry has removed this file, too
 
     def mark_use(self) -> None:
@@ -175,18 +186,61 @@ def write_whole(file: Path, text: str) -> None:
     os.replace(new, file)
 
 
+def _read_facts(entry: Path) -> Mapping[str, Any] | None:
+    """Of a finished entry whose files are whole; else None."""
+    try:
+        found = json.loads((entry / _FACTS).read_text())
+        if all((entry / name).stat().st_size == size for name, size in found["sizes"].items()):
+            facts: Mapping[str, Any] = found["facts"]
+            return facts
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    return None
+
+
+def _raise_failure(file: Path, asked_s: float) -> None:
+    """Raise what the maker met for which this process has waited."""
+    try:
+        failure = json.loads(file.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if failure["at_s"] >= asked_s:
+        raise DataError(failure["text"])
+
+
+def _synced_size(file: Path) -> int:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+    return file.stat().st_size
+
+
 def _removed(entry: Path, lock_file: Path) -> bool:
     """Remove an entry that no process uses, and its lock file."""
-    descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        descriptor = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return not entry.exists()
+    except PermissionError:
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_open_as(lock_file, descriptor):
+            return False
+        (entry / _FACTS).unlink(missing_ok=True)  # first: what is left after a kill is no entry
         shutil.rmtree(entry)
         os.unlink(lock_file)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):
         return False
     finally:
         os.close(descriptor)
     return True
+
+
+def _is_open_as(file: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(file), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _last_use(lock_file: Path) -> float:
@@ -196,8 +250,17 @@ def _last_use(lock_file: Path) -> float:
         return 0.0
 
 
-def _bytes_below(folder: Path) -> int:
-    """Bytes on disk of all files below `folder`, 0 where there is none."""
+def _bytes_of(entry: Path) -> int:
+    """What an entry takes, or will take when it is made."""
+    try:
+        reserved = int((entry / _RESERVED).read_text() or 0)
+    except (FileNotFoundError, NotADirectoryError):
+        reserved = 0
+    return max(reserved, _bytes_on_disk(entry))
+
+
+def _bytes_on_disk(folder: Path) -> int:
+    """Of all files below `folder`, 0 where there is none."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:

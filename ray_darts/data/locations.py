@@ -6,12 +6,13 @@ services, Arrow reads their standard settings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 from fsspec.core import url_to_fs
@@ -77,7 +78,36 @@ def locate(path: str, setting: str = "data.path") -> tuple[fs.FileSystem, str]:
         raise DataError(f"{setting} {path} needs a package ({error}){hub}") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreachable(path, error, setting) from error
-    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), str(root)
+    return fs.PyFileSystem(_Translating(filesystem)), str(root)
+
+
+class _Translating(fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow has no types
+    """A file system of fsspec, whose packages raise errors of many kinds: all become OSError."""
+
+    def get_file_info(self, paths: list[str]) -> Any:
+        return _translated(super().get_file_info, paths)
+
+    def get_file_info_selector(self, selector: fs.FileSelector) -> Any:
+        return _translated(super().get_file_info_selector, selector)
+
+    def version(self, path: str) -> str:
+        """What fsspec knows of a file, as one text."""
+        return str(_translated(self.fs.ukey, path))
+
+    def open_input_stream(self, path: str) -> pa.NativeFile:
+        return _translated(super().open_input_stream, path)
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        return _translated(super().open_input_file, path)
+
+
+def _translated(call: Callable[[Any], Any], argument: object) -> Any:
+    try:
+        return call(argument)
+    except OSError:
+        raise
+    except Exception as error:  # of whatever package
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 Files = tuple[fs.FileSystem, list[str], tuple[str, ...]]
@@ -122,6 +152,21 @@ def list_at(path: str, suffix: str, split: str, setting: str) -> Files:
         others = f" of the {split} split, only {listed(found.visible)}" if found.visible else ""
         raise DataError(f"{setting} {path}{at_endpoint(path)} holds no {suffix} files{others}")
     return found.filesystem, chosen, ()
+
+
+def file_versions(filesystem: fs.FileSystem, files: Sequence[str]) -> list[str]:
+    """A text of each file that is another one once its content changed: what its system tells without reading it.
+
+    Of local files also the time at which anything of them changed: archives give files of one size one date.
+    """
+    if isinstance(filesystem, fs.LocalFileSystem):
+        found = (os.stat(file) for file in files)
+        return [f"{one.st_size} {one.st_mtime_ns} {one.st_ctime_ns} {one.st_ino}" for one in found]
+    version = getattr(getattr(filesystem, "handler", None), "version", None)
+    if version is not None:
+        return [version(file) for file in files]
+    infos = filesystem.get_file_info(list(files))
+    return [f"{info.path} {info.size} {info.mtime_ns}" for info in infos]
 
 
 @dataclass(frozen=True)

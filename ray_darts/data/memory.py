@@ -46,7 +46,14 @@ def _container_bytes() -> list[int]:
     left = []
     for limit, usage in _CONTAINER_LIMITS:
         try:
-            left.append(int(Path(limit).read_text()) - int(Path(usage).read_text()))
+            used = int(Path(usage).read_text()) - _reclaimable_bytes(Path(usage).with_name("memory.stat"))
+            left.append(int(Path(limit).read_text()) - used)
         except (OSError, ValueError):  # no such control group, or its limit reads "max"
             continue
     return left
+
+
+def _reclaimable_bytes(statistics: Path) -> int:
+    """Pages of files that the system takes back when it needs them, such as those of a mapped file."""
+    lines = statistics.read_text().splitlines() if statistics.exists() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)

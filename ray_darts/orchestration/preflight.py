@@ -19,6 +19,7 @@ from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.config import RunConfig, validate_run_config
+from ray_darts.config.operation import OperationSettings
 from ray_darts.errors import ClusterError, ClusterLost, ConfigError, RayDartsError
 from ray_darts.orchestration.data_access import open_data
 from ray_darts.orchestration.losses import describe_loss
@@ -46,9 +47,23 @@ def check_here(config: RunConfig, seed: int, store: ObjectStore) -> OpenedData:
     Raises: ConfigError naming an operation, StoreError naming each check that the store fails, DataError.
     """
     config.check_operations()
+    check_backend(config.operation)
     check_store(store)
     data = open_data(config, seed)
     return OpenedData(data.digests, data.facts)
+
+
+def check_backend(operation: OperationSettings) -> None:
+    """Raise ConfigError where passes are compiled by a backend that PyTorch does not have here."""
+    if not operation.compile:
+        return
+    from torch._dynamo import list_backends  # read in PyTorch 2.9 to 2.14: it has no other name
+
+    known = list_backends(exclude_tags=())
+    if operation.compile_backend not in known:
+        raise ConfigError(
+            f"operation.compile_backend = {operation.compile_backend!r}: this PyTorch has {', '.join(known)}"
+        )
 
 
 def check_from_worker(config: RunConfig, seed: int, store_uri: str) -> OpenedData:

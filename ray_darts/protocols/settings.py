@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, Validatio
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ray_darts.errors import ConfigError
+from ray_darts.messages import shortened, shown_value
 
 _WORDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -33,7 +35,9 @@ class Settings(BaseModel):
             return handler(values)
         found: list[InitErrorDetails] = []
         for name, value in values.items():
-            if name in cls.model_fields and name not in cls.CONVERTED:
+            if name not in cls.model_fields:
+                found.append(_detail("extra_forbidden", (str(name),), value, _unknown(str(name), cls.model_fields)))
+            elif name not in cls.CONVERTED:
                 try:
                     _check_type(value, cls.model_fields[name].annotation)
                 except ValueError as error:
@@ -49,6 +53,11 @@ class Settings(BaseModel):
             ]
             found += [_detail(entry["type"], entry["loc"], entry["input"], entry["msg"]) for entry in others]
         raise ValidationError.from_exception_data(cls.__name__, found)
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name[:100], known, n=1)
+    return f"there is no such setting, did you mean {near[0]}?" if near else "there is no such setting"
 
 
 def _detail(kind: str, place: tuple[int | str, ...], value: object, message: str) -> InitErrorDetails:
@@ -125,11 +134,12 @@ def mistakes_of(error: ValidationError, section: str = "", *, whole: bool = True
     for entry in error.errors(include_url=False):
         if not entry["loc"] and not whole:
             continue
-        field = ".".join([*([section] if section else []), *map(str, entry["loc"])])
+        place = (shortened(name if name.isprintable() else repr(name)) for name in map(str, entry["loc"]))
+        field = ".".join([*([section] if section else []), *place])
         message = str(entry["msg"]).removeprefix("Value error, ")
         value = entry.get("input")
         if isinstance(value, BaseModel | Mapping):
             lines.append(f"{field + ': ' if field else ''}{message}")
         else:
-            lines.append(f"{field} = {value!r}: {message}")
+            lines.append(f"{field} = {shown_value(value)}: {message}")
     return lines

@@ -1,4 +1,5 @@
 import inspect
+from pathlib import Path
 
 import pytest
 import typer
@@ -58,13 +59,43 @@ def test_an_interrupt_is_130() -> None:
     assert ended.value.exit_code == 130
 
 
-def test_a_bug_of_ours_stays_a_traceback() -> None:
+def test_a_bug_of_ours_is_one_line_with_its_traceback_in_a_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
     @with_exit_codes
     def broken() -> None:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("by\x1b[31m nothing\nat all")
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(typer.Exit) as ended:
         broken()
+    (file,) = tmp_path.iterdir()
+    shown = f"this is a bug in ray_darts: ZeroDivisionError: by\\x1b[31m nothing; details in {file}"
+    assert (ended.value.exit_code, capsys.readouterr().err) == (70, f"ray-darts: {shown}\n")
+    assert "in broken" in file.read_text()
+
+
+@pytest.mark.parametrize("passed", [typer.Exit(3), typer.Abort(), typer.BadParameter("x"), BrokenPipeError()])
+def test_what_typer_raises_passes(passed: Exception) -> None:
+    @with_exit_codes
+    def ends() -> None:
+        raise passed
+
+    with pytest.raises(type(passed)):
+        ends()
+
+
+def test_a_long_message_is_cut_and_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    @with_exit_codes
+    def failing() -> None:
+        raise errors.ConfigError("\x1b[2J" + "x" * 50_000 + "\nline")
+
+    with pytest.raises(typer.Exit):
+        failing()
+    shown = capsys.readouterr().err
+    assert shown.startswith("ray-darts: \\x1b[2Jxxx")
+    assert shown.endswith("x … and 48,012 characters more\n")
 
 
 def test_every_command_maps_its_errors_and_speaks_json() -> None:

@@ -137,3 +137,72 @@ def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache").touch()
     with pytest.raises(DataError, match=r"data\.cache_path .*/cache cannot be used: File exists"):
         LocalCache(tmp_path / "cache", None).open("a", 1, filled)
+
+
+def test_what_a_maker_raises_is_raised_by_those_that_waited_for_it(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def fail(folder: Path) -> Mapping[str, Any]:
+        made.append(1)
+        time.sleep(0.3)
+        raise DataError("a bad picture")
+
+    raised: list[str] = []
+
+    def open_it() -> None:
+        with pytest.raises(DataError) as caught:
+            LocalCache(tmp_path, None).open("a", BLOCK, fail)
+        raised.append(str(caught.value))
+
+    threads = [threading.Thread(target=open_it) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(made), raised) == (1, ["a bad picture"] * 4)
+    assert LocalCache(tmp_path, None).open("a", BLOCK, filled).facts == {"blocks": 1}, "a later one tries again"
+
+
+def test_two_entries_that_are_made_at_once_keep_the_limit_together(tmp_path: Path) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(folder: Path) -> Mapping[str, Any]:
+        begun.set()
+        may_end.wait(10)
+        return filled(folder, 3)
+
+    cache = LocalCache(tmp_path, 4 * BLOCK)
+    maker = threading.Thread(target=lambda: cache.open("a", 3 * BLOCK, slow))
+    maker.start()
+    begun.wait(10)
+    try:
+        with pytest.raises(NoCacheRoom, match="in use"):
+            LocalCache(tmp_path, 4 * BLOCK).open("b", 3 * BLOCK, lambda folder: filled(folder, 3))
+    finally:
+        may_end.set()
+        maker.join()
+
+
+@pytest.mark.parametrize("damage", ["gone", "short"])
+def test_an_entry_whose_files_are_not_whole_is_made_again(tmp_path: Path, damage: str) -> None:
+    cache = LocalCache(tmp_path, None)
+    content = cache.open("a", BLOCK, filled).folder / "content"
+    if damage == "gone":
+        content.unlink()
+    else:
+        os.truncate(content, 10)
+    gc.collect()
+    cache.open("a", BLOCK, filled)
+    assert content.stat().st_size == BLOCK
+
+
+def test_use_is_what_makes_an_entry_young(tmp_path: Path) -> None:
+    cache = LocalCache(tmp_path, int(2.5 * BLOCK))
+    for key in ("a", "b"):
+        cache.open(key, BLOCK, filled)
+    aged(tmp_path, "a", 20)
+    aged(tmp_path, "b", 10)
+    cache.open("a", BLOCK, filled)
+    gc.collect()
+    cache.open("c", BLOCK, filled)
+    assert names(tmp_path) == {"a", "c"}

@@ -173,7 +173,7 @@ def test_a_half_smaller_than_a_batch_is_an_error(alpha_fraction: float, half: st
     [
         ({"mean": (0.5, 0.5), "std": (1, 1)}, "data.mean has 2 values, the images have 1 channels"),
         ({"num_classes": 9}, r"digits sample 9 has label 9, wanted are 0 to 8 \(180 rows are wrong\)"),
-        ({"num_classes": 11}, "class 10 has no sample"),
+        ({"num_classes": 11}, "no sample has the label 10"),
     ],
 )
 def test_settings_that_do_not_fit_the_data_are_errors(settings: dict[str, object], message: str) -> None:

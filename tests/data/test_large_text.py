@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,6 +103,7 @@ def test_a_reader_that_was_killed_is_gone_on_from(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
+from typing import Any
 from ray_darts.data.text import tokens
 from tests.data.test_large_text import load
 def killed(*arguments):
@@ -204,3 +206,14 @@ def test_a_file_that_is_no_tokenizer_is_named(tmp_path: Path) -> None:
 def test_settings_without_effect_are_refused(settings: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config("sotu", overrides=settings)
+
+
+@pytest.mark.parametrize("changed", [{"vocabulary_size": 12}, {"encoding": "latin-1"}])
+def test_whatever_changes_words_has_an_entry_of_its_own(tmp_path: Path, changed: dict[str, Any]) -> None:
+    path = write(tmp_path / "text")
+    with (path / "train.txt").open("a") as text:
+        text.write(" caf\u00e9")
+    plain = load(path, loading="mapped")
+    other = load(path, loading="mapped", **changed)
+    assert other.tokens.notes != plain.tokens.notes
+    assert other.digests == load(path, **changed).digests

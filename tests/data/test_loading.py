@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from ray_darts.config import load_config
 from ray_darts.data.batch import Batch, Shard
 from ray_darts.data.images.dataset import Images
+from ray_darts.data.images.decoding import Decoder
+from ray_darts.data.images.decoding_pool import DecodingPool, ProcessLost
+from ray_darts.data.images.pictures import Picture
 from ray_darts.data.images.pixels import MappedPixels
 from ray_darts.data.images.streamed import StreamedPixels, StreamedSeries
 from ray_darts.data.images.streams import ImageSet, load_images
@@ -162,7 +170,7 @@ def test_a_changed_file_is_read_again_and_a_place_elsewhere_is_not(tmp_path: Pat
     assert load("folder", tmp_path / "moved", "mapped", on_error="skip").digests != first.digests
 
 
-def test_a_reader_that_was_killed_is_gone_on_from(tmp_path: Path) -> None:
+def test_a_reader_that_was_killed_is_gone_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = in_folders(tmp_path / "data")
     program = f"""
 import os, signal
@@ -180,14 +188,114 @@ load("folder", Path({str(path)!r}), "mapped", on_error="skip")
 """
     assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
     whole = load("folder", path, "memory", on_error="skip")
-    for name in ("0000.png", "0008.png", "0042.png"):  # of the first 48 pictures, which were read and saved
-        file = path / "train" / "c0" / name
-        status = file.stat()
-        file.write_bytes(b"x" * status.st_size)
-        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    decoded: list[object] = []
+    decode_one = Decoder._decode_one
+
+    def counted(self: Decoder, picture: Picture) -> object:
+        decoded.append(picture)
+        return decode_one(self, picture)
+
+    monkeypatch.setattr(Decoder, "_decode_one", counted)
     data = load("folder", path, "mapped", on_error="skip")
+    assert len(decoded) in (120 - 3 * 16, 120 - 4 * 16), "what was saved is not decoded again"
     assert (data.digests, data.documents, data.mean) == (whole.digests, whole.documents, whole.mean)
     assert np.array_equal(pixels_of_set(data), pixels_of_set(whole))
+
+
+def test_a_failed_reading_leaves_nothing_that_fails_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that did not answer for one picture: it is neither left out later, nor missing for ever."""
+    path = in_folders(tmp_path / "data")
+    monkeypatch.setattr("ray_darts.data.images.decoding._MOST_AT_ONCE", 16)
+    monkeypatch.setattr("ray_darts.data.images.reading._SAVED_EVERY_BYTES", 1)
+    read_bytes = Path.read_bytes
+
+    def stale(self: Path) -> bytes:
+        if self.name == "0030.png":
+            raise OSError(116, "Stale file handle")
+        return read_bytes(self)
+
+    with monkeypatch.context() as outage:
+        outage.setattr(Path, "read_bytes", stale)
+        with pytest.raises(DataError, match=r"0030\.png cannot be read: Stale file handle"):
+            load("folder", path, "mapped", on_error="skip")
+    data = load("folder", path, "mapped", on_error="skip")
+    assert data.documents == load("folder", path, "memory", on_error="skip").documents
+
+
+KEYS: dict[str, dict[str, Any]] = {
+    "image_column": {"image_column": "other"},
+    "image_size": {"image_size": 16},
+    "fraction": {"fraction": 0.5},
+    "alpha_fraction": {"alpha_fraction": 0.25},
+    "background": {"background": "black"},
+    "max_skipped": {"on_error": "skip", "max_skipped": 3},
+    "label_column": {"label_column": "second"},
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_whatever_changes_pixels_or_labels_has_an_entry_of_its_own(tmp_path: Path, name: str) -> None:
+    encoded: list[bytes | None] = [png(picture) for picture in PIXELS]
+    file = write_parquet(tmp_path / "data" / "a.parquet", encoded, [0, 1] * 60)
+    table = pq.read_table(file)
+    table = table.append_column("other", pa.array([*encoded[1:], encoded[0]], pa.binary()))
+    pq.write_table(table.append_column("second", pa.array([1, 0] * 60)), file)
+    plain = load("parquet", file.parent, "mapped")
+    changed = load("parquet", file.parent, "mapped", **KEYS[name])
+    assert changed.facts.description.notes[-2] != plain.facts.description.notes[-2]
+    memory = load("parquet", file.parent, "memory", **KEYS[name])
+    assert (changed.digests, changed.mean) == (memory.digests, memory.mean)
+
+
+def test_a_loaded_set_keeps_its_entry_from_being_removed(tmp_path: Path) -> None:
+    path = in_parquet(tmp_path / "data")
+    limit: dict[str, Any] = {"cache_bytes": PIXELS.nbytes + 15_000}
+    held = load("parquet", path, "mapped", **limit)
+    with pytest.raises(DataError, match="other data that are in use take"):
+        load("parquet", path, "mapped", fraction=0.9, **limit)
+    del held
+    gc.collect()
+    load("parquet", path, "mapped", fraction=0.9, **limit)
+
+
+def test_files_that_lost_rows_are_named_and_never_made_up(tmp_path: Path) -> None:
+    encoded: list[bytes | None] = [png(picture) for picture in PIXELS]
+    file = write_parquet(tmp_path / "data" / "a.parquet", encoded, [0, 1] * 60)
+    data = load("parquet", file.parent, "streamed")
+    write_parquet(file, encoded[:100], [0, 1] * 50)
+    with pytest.raises(DataError, match=r"a\.parquet .*(changed|cannot be read)"):
+        data.pixels.take(np.array([5, 110]))
+
+
+def test_a_process_that_dies_at_its_start_is_replaced(tmp_path: Path) -> None:
+    """Its decoder is larger than a pipe holds."""
+    path = in_parquet(tmp_path / "data")
+    data = load("parquet", path, "streamed", loader_processes=1)
+    assert isinstance(data.pixels, StreamedPixels)
+    decoder = replace(data.pixels._decoder, rows=np.arange(10**6), hashes=np.zeros(10**6, np.uint64))
+    pool = DecodingPool(decoder, 1)
+    done = threading.Event()
+
+    def kill() -> None:
+        while not done.wait(0.01):
+            for process in children("spawn_main"):
+                os.kill(process, signal.SIGKILL)
+                return
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(ProcessLost):
+            pool.submit(np.arange(3)).result(30)
+    finally:
+        done.set()
+        killer.join()
+
+
+def children(word: str) -> list[int]:
+    """Processes of this one whose command holds `word`."""
+    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(child) for child in found if word.encode() in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def test_decoding_processes_end_with_a_killed_parent(tmp_path: Path) -> None:

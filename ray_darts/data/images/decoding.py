@@ -33,6 +33,7 @@ _MOST_AT_ONCE = 512
 _CHUNK_BYTES = 64 << 20
 _IN_A_TASK = 16
 _CHUNKS_AHEAD = 2
+_SUMMED_AT_ONCE = 1 << 20
 
 Into = Callable[[int, int], NDArray[np.uint8]]
 """into(start, stop): an array [stop - start, size, size, channels] to decode these positions into."""
@@ -71,7 +72,8 @@ class Decoder:
                     sums.add(one.sums)
                 flat = [entry for one in found for entry in one.flat]
                 tally.add(pixels_NHWC, sums, {position: str(error) for position, error in problems.items()}, flat)
-                after_chunk(start, pixels_NHWC)
+                if not self._is_refused(tally):  # what is kept of a failed reading would fail the next one, too
+                    after_chunk(start, pixels_NHWC)
         self._raise_problems(tally)
 
     def _chunks(
@@ -106,11 +108,17 @@ class Decoder:
     def _next(self, pictures: Iterator[Picture], size: int) -> list[Picture]:
         if self._broken:
             return []
+        group: list[Picture] = []
+        num_bytes = 0
         try:
-            return list(islice(pictures, size))
+            for picture in islice(pictures, size):
+                group.append(picture)
+                num_bytes += len(picture.content) if isinstance(picture.content, bytes) else 0
+                if num_bytes > _CHUNK_BYTES:
+                    break
         except DataError as error:
             self._broken.append(error)
-            return []
+        return group
 
     def _decode(
         self,
@@ -135,16 +143,24 @@ class Decoder:
                 flat.append((first + place, picture.name, transparent))
         counted = self.is_weight[first : first + len(pictures)].copy()
         counted[[position - first for position in problems]] = False
-        return _Found(problems, flat, Sums.of(pixels_NHWC[counted]))
+        sums = Sums(0, [0] * self.shape.channels, [0] * self.shape.channels)
+        at_once = max(1, _SUMMED_AT_ONCE // self.shape.picture_bytes)
+        for place in range(0, len(pictures), at_once):
+            sums.add(Sums.of(pixels_NHWC[place : place + at_once][counted[place : place + at_once]]))
+        return _Found(problems, flat, sums)
 
     def _decode_one(self, picture: Picture) -> tuple[NDArray[np.uint8], bool]:
         image = open_picture(picture)
         with self.room.taken(decoding_bytes(image, self.shape), picture.name, image.size):
             return decode_picture(image, picture.name, self.shape)
 
+    def _is_refused(self, tally: Tally) -> bool:
+        never = any(isinstance(problem, NeverSkipped) for problem in self._problems.values())
+        return bool(self._broken) or never or len(tally.skipped) > self.most_skipped
+
     def _raise_problems(self, tally: Tally) -> None:
         never = [problem for problem in self._problems.values() if isinstance(problem, NeverSkipped)]
-        if not self._broken and not never and len(tally.skipped) <= self.most_skipped:
+        if not self._is_refused(tally):
             return
         others = [problem for problem in self._problems.values() if not isinstance(problem, NeverSkipped)]
         earlier = [DataError(text) for position, text in tally.skipped.items() if position not in self._problems]

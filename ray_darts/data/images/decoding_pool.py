@@ -57,12 +57,14 @@ class _Process:
         # not forked: a process of Ray has threads, and a GPU's driver does not survive a fork
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, decoder), daemon=True)
+        process = context.Process(target=serve, args=(theirs,), daemon=True)
         process.start()
         theirs.close()
         self.id = process.pid or 0
         self._waiting: deque[Decoded] = deque()
         self._lost = threading.Event()
+        with contextlib.suppress(OSError):  # not an argument: a process that dies at its start would never take it
+            self._pipe.send(decoder)
         threading.Thread(target=_receive, args=(self._pipe, self._waiting, self._lost), daemon=True).start()
         weakref.finalize(self, _end, process)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
+import threading
 import warnings
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,8 +23,8 @@ from ray_darts.errors import DataError
 
 _READS_AT_ONCE = 8
 _PICTURES_WAITING = 4
-_MOST_BYTES = 1 << 30
-"""In which one picture is decoded."""
+_MOST_BYTES = 4 << 30
+"""In which one picture is decoded: more than any that Pillow decodes."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,14 @@ class PictureDecoder:
         reads = self.source.reads(self.rows[distinct])
         with warnings.catch_warnings(), closing(read_ahead(reads, _READS_AT_ONCE, _PICTURES_WAITING)) as pictures:
             warnings.simplefilter("ignore")
+            number = -1
             for number, picture in enumerate(pictures):
                 pixels = self._decode(picture, room)
                 if picture_hash(pixels) != self.hashes[distinct[number]]:
                     raise DataError(f"{picture.name} is another picture than when the data were read first: restore it")
                 pixels_NHWC[places[first[number] : last[number]]] = pixels
+        if number + 1 != len(distinct):
+            raise DataError(f"{number + 1} of {len(distinct)} pictures could be read: the data changed, begin again")
         return pixels_NHWC
 
     def _decode(self, picture: Picture, room: DecodingRoom) -> NDArray[np.uint8]:
@@ -57,13 +63,27 @@ class PictureDecoder:
             return decode_picture(image, picture.name, self.shape)[0]
 
 
-def serve(pipe: Connection, decoder: PictureDecoder) -> None:
-    """Decode the positions that come through `pipe`, until its other end is closed. An error is an answer."""
+def serve(pipe: Connection) -> None:
+    """Take a decoder through `pipe`, then decode the positions that come, until its other end is closed.
+
+    An error is an answer. The process ends with the one that started it, also in the middle of a read.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
+        decoder: PictureDecoder = pipe.recv()
         while True:
             positions = pipe.recv()
             try:
                 answer: NDArray[np.uint8] | DataError = decoder.decode(positions)
             except DataError as error:
                 answer = error
+            except Exception as error:  # noqa: BLE001  # of whatever library: the parent raises it
+                answer = DataError(f"pictures cannot be decoded: {type(error).__name__}: {error}")
             pipe.send(answer)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "it was started by multiprocessing"
+    parent.join()
+    os._exit(0)

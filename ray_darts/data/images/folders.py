@@ -74,16 +74,16 @@ class _ClassPictures:
         for name in classes:
             found = list(self._pictures_below(folder / name)) if (folder / name).is_dir() else []
             found.sort(key=lambda entry: entry[0].split("/"))
-            for below, size, changed in found:
-                self._digest.update(f"{name}/{below} {size} {changed}\n".encode())
-            files.append(pa.array([f"{name}/{below}" for below, _, _ in found], pa.large_string()))
+            for below, version in found:
+                self._digest.update(f"{name}/{below} {version}\n".encode())
+            files.append(pa.array([f"{name}/{below}" for below, _ in found], pa.large_string()))
             counts.append(len(found))
         self.files = pa.concat_arrays(files)
         self.labels = np.repeat(np.arange(len(classes), dtype=np.int64), counts)
         return counts
 
-    def _pictures_below(self, folder: Path) -> Iterator[tuple[str, int, int]]:
-        """(path below `folder`, bytes, time of change) of pictures at any depth; all else is counted."""
+    def _pictures_below(self, folder: Path) -> Iterator[tuple[str, str]]:
+        """(path below `folder`, size and times of change) of pictures at any depth; all else is counted."""
         links: list[str] = []
         for file in _files_below(folder, links):
             below = str(file.relative_to(folder))
@@ -94,7 +94,8 @@ class _ClassPictures:
             elif (status := _status(file)) is None:
                 self._passed_over["dangling links" if file.is_symlink() else "no regular files"] += 1
             else:
-                yield _checked_name(below, folder), status.st_size, status.st_mtime_ns
+                version = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+                yield _checked_name(below, folder), version
         self._passed_over["linked folders"] += len(links)
 
 

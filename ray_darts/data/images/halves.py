@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ray_darts.data.ahead import in_turn
 from ray_darts.data.images.dataset import Images
-from ray_darts.data.images.labels import check_labels
+from ray_darts.data.images.labels import check_classes_have_samples, check_labels
 from ray_darts.data.images.pictures import Picture
 from ray_darts.data.images.sources import ImageSource, open_source
 from ray_darts.data.images.split import Split, held_out_rows, rows_of_classes, stratified_split
@@ -72,6 +72,7 @@ def open_halves(settings: Images) -> Halves:
     """Open the source and split it. Raises: DataError naming the file, row or setting at fault."""
     source = open_source(settings)
     classes = check_labels(source, settings)
+    check_classes_have_samples(source.labels, classes)
     held_out = held_out_rows(
         source.labels, len(classes), test_fraction=settings.test_fraction, split_seed=settings.split_seed
     )

@@ -24,6 +24,11 @@ def check_labels(source: ImageSource, settings: Images) -> tuple[str, ...]:
     labels = source.labels
     if len(labels) == 0:
         raise DataError("the data set has no samples")
+    if labels.max() < 0:
+        raise DataError(
+            f"all labels are negative, {labels[0]} in {source.name(0)}: integers from 0 are wanted; are these test "
+            "files, whose labels are kept back?"
+        )
     known = settings.num_classes or len(settings.classes or ()) or int(labels.max()) + 1
     if known < 2:
         raise DataError(f"all labels are {known - 1} in {source.name(0)} and the rest; at least 2 classes are needed")
@@ -44,6 +49,20 @@ def check_labels(source: ImageSource, settings: Images) -> tuple[str, ...]:
             )
         return settings.classes
     return own if len(own) == known else tuple(map(str, range(known)))
+
+
+def check_classes_have_samples(labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
+    """Raise DataError naming labels that no sample has: numbers that begin at 1, or have gaps."""
+    counts = np.bincount(labels, minlength=len(classes))
+    absent = np.flatnonzero(counts == 0)
+    if len(absent):
+        names = listed(
+            str(label) if classes[label] == str(label) else f"{label} ({classes[label]})" for label in absent
+        )
+        raise DataError(
+            f"no sample has the label {names}; there are {np.count_nonzero(counts)} labels, {labels.min()} to "
+            f"{labels.max()}: number them from 0 without gaps, or write names of classes (text) instead of numbers"
+        )
 
 
 def check_class_weights(settings: Images, classes: tuple[str, ...]) -> None:

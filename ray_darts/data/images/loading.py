@@ -5,15 +5,15 @@ All three give the same batches.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from ray_darts.data.cache import LocalCache, NoCacheRoom
+from ray_darts.data.cache import NoCacheRoom, open_cache
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.decoding_process import PictureDecoder
 from ray_darts.data.images.decoding_room import DecodingRoom
@@ -21,6 +21,8 @@ from ray_darts.data.images.pixels import ArrayPixels, MappedPixels, Pixels
 from ray_darts.data.images.reading import HASHES, PIXELS, Findings, PictureReading
 from ray_darts.data.images.streamed import StreamedPixels
 from ray_darts.data.memory import check_memory, gigabytes
+
+logger = logging.getLogger("ray_darts.data")
 
 _SHARE_OF_MEMORY = 0.25
 """Data up to this share of the free memory are held in it: each worker of a node has its own copy."""
@@ -45,23 +47,25 @@ class LoadedPixels:
 def load_pixels(
     settings: Images, reading: PictureReading, memory_limit_bytes: int, what: str = "the data set"
 ) -> LoadedPixels:
-    """Load as `data.loading` says; "auto": in memory, mapped or streamed, the first that there is room for.
+    """Load as `data.loading` says; "auto": in memory up to a quarter of it, mapped, streamed or in
+    memory, the first that there is room for.
 
     `what` is loaded, for messages. Raises: DataError naming pictures that cannot be used, or the room that is missing.
     """
-    cache = LocalCache(Path(settings.cache_path).expanduser(), settings.cache_bytes)
     in_memory = partial(_in_memory, reading, memory_limit_bytes, what)
-    mapped = partial(_mapped, reading, memory_limit_bytes, cache)
-    streamed = partial(_streamed, reading, memory_limit_bytes, cache, settings.loader_processes)
+    mapped = partial(_mapped, reading, memory_limit_bytes, settings)
+    streamed = partial(_streamed, reading, memory_limit_bytes, settings)
     chosen: dict[str, Callable[[], LoadedPixels]] = {"memory": in_memory, "mapped": mapped, "streamed": streamed}
     if settings.loading != "auto":
         return chosen[settings.loading]()
     if reading.num_bytes <= _SHARE_OF_MEMORY * memory_limit_bytes:
         return in_memory()
-    try:
-        return mapped()
-    except NoCacheRoom:
-        return streamed()
+    for way in (mapped, streamed):
+        try:
+            return way()
+        except NoCacheRoom as error:
+            logger.warning("warning: %s", error)
+    return in_memory()
 
 
 def _in_memory(reading: PictureReading, limit_bytes: int, what: str) -> LoadedPixels:
@@ -79,7 +83,8 @@ def _in_memory(reading: PictureReading, limit_bytes: int, what: str) -> LoadedPi
     return LoadedPixels(ArrayPixels(images_NHWC), findings, reading.num_bytes, peak_bytes)
 
 
-def _mapped(reading: PictureReading, limit_bytes: int, cache: LocalCache) -> LoadedPixels:
+def _mapped(reading: PictureReading, limit_bytes: int, settings: Images) -> LoadedPixels:
+    cache = open_cache(settings.cache_path, settings.cache_bytes)
     room = DecodingRoom(limit_bytes)
     entry = cache.open(reading.key("mapped"), reading.num_bytes, lambda folder: reading.into_file(folder, room))
     file = entry.folder / PIXELS
@@ -88,7 +93,8 @@ def _mapped(reading: PictureReading, limit_bytes: int, cache: LocalCache) -> Loa
     return LoadedPixels(pixels, reading.findings(entry.facts), 0, _peak_bytes(reading, room), (note,))
 
 
-def _streamed(reading: PictureReading, limit_bytes: int, cache: LocalCache, processes: int) -> LoadedPixels:
+def _streamed(reading: PictureReading, limit_bytes: int, settings: Images) -> LoadedPixels:
+    cache, processes = open_cache(settings.cache_path, settings.cache_bytes), settings.loader_processes
     room = DecodingRoom(limit_bytes)
     size = 2 * np.dtype(np.uint64).itemsize * len(reading.rows)
     entry = cache.open(reading.key("streamed"), size, lambda folder: reading.through(folder, room))

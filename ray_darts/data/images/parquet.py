@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from ray_darts.data.ahead import in_turn
 from ray_darts.data.images.label_columns import LabelColumn, check_type, number_labels, read_labels
 from ray_darts.data.images.pictures import Picture
-from ray_darts.data.locations import Files, at_endpoint, list_training_files
+from ray_darts.data.locations import Files, at_endpoint, file_versions, list_training_files
 from ray_darts.data.summary import MOST_PROBLEMS, raise_together
 from ray_darts.errors import DataError
 
 SUFFIX = ".parquet"
 _OPENED_AT_ONCE = 8
-_MOST_FOOTERS = 256
+_MOST_FOOTERS = 1024
 _FILES_LOOKED_AT = 4
 _LARGE_GROUP_BYTES = 64 << 20
 """A row group above this is read in pieces, so that it needs not fit the memory."""
@@ -55,6 +55,7 @@ class ParquetPictures:
     ) -> None:
         self.filesystem, self.files, self.notes = choose(path, SUFFIX)
         self._at = at_endpoint(path)
+        self._folder = posixpath.commonpath([posixpath.dirname(file) for file in self.files]) if self.files else ""
         self.image_column = image_column
         self.label_column = label_column
         self._are_named = classes is not None
@@ -66,7 +67,7 @@ class ParquetPictures:
         with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
             for task in [pool.submit(self._labels_of, file) for file in self.files]:
                 try:
-                    column, names = task.result()
+                    column, names, footer = task.result()
                     self._take_classes(column.file, names)
                 except DataError as error:
                     problems.append(error)
@@ -74,6 +75,8 @@ class ParquetPictures:
                         pool.shutdown(cancel_futures=True)
                         break
                     continue
+                if len(columns) < _MOST_FOOTERS:
+                    self._footers[len(columns)] = footer
                 columns.append(column)
                 self.starts.append(self.starts[-1] + len(column.codes))
         raise_together(problems, "Parquet files cannot be used")
@@ -92,10 +95,10 @@ class ParquetPictures:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the files' names below their folder, their sizes and times of change."""
-        digest = hashlib.sha256()
-        for file, info in zip(self.files, self.filesystem.get_file_info(self.files), strict=True):
-            digest.update(f"{self._below(file)} {info.size} {info.mtime_ns}\n".encode())
+        """SHA-256 (hex) of the column, and of the files' names below their folder and versions."""
+        digest = hashlib.sha256(self.image_column.encode())
+        for file, version in zip(self.files, file_versions(self.filesystem, self.files), strict=True):
+            digest.update(f"\n{self._below(file)} {version}".encode())
         return digest.hexdigest()
 
     def reads(self, rows: NDArray[np.int64]) -> Iterator[Callable[[], Iterator[Picture]]]:
@@ -120,23 +123,23 @@ class ParquetPictures:
         return float((sizes * counts).sum() / max(1, counts.sum()))
 
     def __getstate__(self) -> dict[str, object]:
-        """For processes that decode pictures: without labels and footers."""
-        return {**self.__dict__, "labels": self.labels[:0], "_footers": {}}
+        """For processes that decode pictures: without labels."""
+        return {**self.__dict__, "labels": self.labels[:0]}
 
     def _below(self, file: str) -> str:
-        folder = posixpath.commonpath([posixpath.dirname(file) for file in self.files])
-        return file.removeprefix(folder).lstrip("/")
+        return file.removeprefix(self._folder).lstrip("/")
 
     def _footer(self, number: int) -> _Footer:
         """Of a file; kept, the latest few."""
         found = self._footers.get(number)
         if found is None:
             file = self.files[number]
-            parquet = self._open(file)
-            leaf = _binary_column(parquet.schema_arrow.field(self.image_column), file)
-            found = _Footer.of(parquet.metadata, leaf)
+            found = self._footer_of(self._open(file), file)
             self._footers = dict([*self._footers.items(), (number, found)][-_MOST_FOOTERS:])
         return found
+
+    def _footer_of(self, parquet: pq.ParquetFile, file: str) -> _Footer:
+        return _Footer.of(parquet.metadata, _binary_column(parquet.schema_arrow.field(self.image_column), file))
 
     def _open(self, file: str, metadata: pq.FileMetaData | None = None, buffer_size: int = 0) -> pq.ParquetFile:
         try:
@@ -144,20 +147,24 @@ class ParquetPictures:
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{file}{self._at} cannot be read as a Parquet file: {error}", name=file) from error
 
-    def _labels_of(self, file: str) -> tuple[LabelColumn, tuple[str, ...]]:
-        """The labels of a file, and what it calls them."""
+    def _labels_of(self, file: str) -> tuple[LabelColumn, tuple[str, ...], _Footer]:
+        """The labels of a file, what it calls them, and its footer."""
         parquet = self._open(file)
         schema = parquet.schema_arrow
         for column in (self.image_column, self.label_column):
+            if schema.names.count(column) > 1:
+                raise DataError(
+                    f"{file} has {schema.names.count(column)} columns called {column!r}: rename one of them", name=file
+                )
             if column not in schema.names:
                 raise DataError(
                     f"{file} has no column {column!r}, only {', '.join(schema.names)}; "
                     "see data.image_column and data.label_column"
                 )
-        _binary_column(schema.field(self.image_column), file)
+        footer = self._footer_of(parquet, file)
         check_type(schema.field(self.label_column).type, f"{file}: label column {self.label_column!r}")
         column = self._labels_column(parquet, file)
-        return read_labels(file, column), _class_names(schema, self.label_column)
+        return read_labels(file, column), _class_names(schema, self.label_column), footer
 
     def _take_classes(self, file: str, names: tuple[str, ...]) -> None:
         """Keep the most names of labels that a file has. Raises: DataError where two files name one label differently.
@@ -176,7 +183,7 @@ class ParquetPictures:
     def _pictures_of(self, number: int, group: int, rows: NDArray[np.int64]) -> Iterator[Picture]:
         """The pictures of these rows (ascending) of a row group; a large group is read piece by piece."""
         file, footer = self.files[number], self._footer(number)
-        first_row, start = int(footer.starts[group]), 0
+        first_row, start, found = int(footer.starts[group]), 0, 0
         for column in self._columns(file, footer, group):
             stop = start + len(column)
             here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]
@@ -184,9 +191,11 @@ class ParquetPictures:
                 value = scalar.as_py()
                 content = value["bytes"] if isinstance(value, dict) else value
                 yield Picture(f"{file} row {row}", _absent(file, row) if content is None else content)
-            start = stop
+            start, found = stop, found + len(here)
             if start > rows[-1]:
-                return
+                break
+        if found < len(rows):
+            raise DataError(f"{file} changed after it was opened: it has fewer rows now, begin again", name=file)
 
     def _columns(self, file: str, footer: _Footer, group: int) -> Iterator[pa.ChunkedArray | pa.Array]:
         large = bool(footer.sizes[group] > _LARGE_GROUP_BYTES)

@@ -27,7 +27,7 @@ from ray_darts.data.images.sources import ImageSource
 from ray_darts.data.images.tally import Tally
 
 _VERSION = 1
-_READS_AT_ONCE, _PICTURES_WAITING = 4, 256
+_READS_AT_ONCE, _PICTURES_WAITING = 4, 64
 _SAVED_EVERY_BYTES = 256 << 20
 _REREAD_AT_ONCE = 512
 PIXELS, HASHES = "pixels", "hashes"

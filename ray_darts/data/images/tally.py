@@ -96,8 +96,9 @@ class Tally:
         return np.setdiff1d(np.arange(self.count, dtype=np.int64), list(self.skipped))
 
     def digest(self, labels: NDArray[np.int64]) -> str:
-        """SHA-256 (hex) of shape, pixels and `labels`, those of the pictures that are kept."""
-        assert self.done == self.count, f"{self.done} pictures were read, {self.count} were expected"
+        """SHA-256 (hex) of shape, pixels and `labels`, those of the pictures that are kept. Raises: DataError."""
+        if self.done != self.count:
+            raise DataError(f"{self.done} pictures were read, {self.count} were there before: begin again")
         whole = self._digest.copy()
         whole.update(labels.astype("<i8").tobytes())
         return whole.hexdigest()

@@ -13,12 +13,10 @@ if TYPE_CHECKING:
     import torch
 
     from ray_darts.config.search import SearchSettings
-    from ray_darts.config.training import TrainingSettings
     from ray_darts.data.batch import Batch
 
 _FEWEST_COLUMNS = 2
 """Columns of a shard that the statistics of a batch norm need."""
-_MOST_EPOCHS = 100_000
 _PUBLISHED_WORDS = {"ptb": 10_000, "wikitext-2": 33_278}
 """Words of the whole vocabularies of published texts, <unk> and <eos> included."""
 
@@ -120,14 +118,8 @@ class Text(Dataset):
         words = _PUBLISHED_WORDS.get(self.source)
         return None if words is None else DataFacts(min(words, self.vocabulary_size))
 
-    def training_mistakes(self, training: TrainingSettings, workers: int) -> Iterator[str]:
-        """As of a search, the windows of all epochs are drawn at the start."""
-        yield from _epochs_mistakes("training", training.epochs)
-
     def mistakes(self, search: SearchSettings, workers: int) -> Iterator[str]:
-        """Batch norm takes statistics over columns: each worker needs two of them in every micro-batch. The number of
-        steps is known once the windows of all epochs are drawn."""
-        yield from _epochs_mistakes("search", search.epochs)
+        """Batch norm takes statistics over columns: each worker needs two of them in every micro-batch."""
         shard = search.batch_size // workers
         if shard >= search.accumulate and shard // search.accumulate < _FEWEST_COLUMNS:
             yield "batch norm on text needs 2 columns in each micro-batch of each worker: raise search.batch_size"
@@ -136,8 +128,3 @@ class Text(Dataset):
                 f"data.evaluation_batch_size {self.evaluation_batch_size} leaves a worker fewer than 2 columns, "
                 f"too few for batch norm ({workers} workers)"
             )
-
-
-def _epochs_mistakes(section: str, epochs: int) -> Iterator[str]:
-    if epochs > _MOST_EPOCHS:
-        yield f"{section}.epochs = {epochs}: text has at most {_MOST_EPOCHS:,} epochs, each draws its windows"

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import pyarrow as pa
 from pyarrow import fs
 
-from ray_darts.data.locations import at_endpoint, locate
+from ray_darts.data.locations import at_endpoint, file_versions, locate
 from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.splitting import Splitter, TokeniserFile, WhiteSpace
 from ray_darts.data.text.vocabulary import END, Vocabulary
@@ -166,7 +166,7 @@ class TextFiles:
     """Files `train`, `valid` and `test` of one folder or URI, under the first of `names` that exists.
 
     Lines end with any of LF, CR LF and CR. A byte order mark at the start of a file is no part of the text. Lines may
-    be of any length: a very long one is split in pieces, before a space.
+    be of any length: a very long one is split in pieces, before white space.
     """
 
     def __init__(self, path: str, names: dict[Split, tuple[str, ...]], encoding: str, splitter: Splitter) -> None:
@@ -189,8 +189,8 @@ class TextFiles:
 
     @property
     def fingerprint(self) -> str:
-        files = [self._find("train"), self._find("valid")]
-        return repr([self._splitter.fingerprint, *((file.base_name, file.size, file.mtime_ns) for file in files)])
+        files = [self._find("train").path, self._find("valid").path]
+        return repr([self._splitter.fingerprint, *file_versions(self.filesystem, files)])
 
     def words(self, split: Split) -> Iterator[list[str]]:
         file = self._find(split).path
@@ -238,14 +238,15 @@ class TextFiles:
                 before += len(chunk)
 
     def _parts(self, file: str) -> Iterator[str]:
-        """Some lines at a time, each ended by LF; a line longer than a chunk in pieces, cut before a space."""
+        """Some lines at a time, each ended by LF; a very long line in pieces, cut before white space."""
         rest = ""
         with io.TextIOWrapper(self._open(file), encoding=self.encoding) as text:
             while chunk := text.read(_CHUNK_BYTES):
                 rest += chunk
                 cut = rest.rfind("\n") + 1
                 if not cut and len(rest) > _CHUNK_BYTES:
-                    cut = max(rest.rfind(" "), 0)
+                    kept = rest.rstrip()
+                    cut = max(len(kept) - len(kept.rsplit(None, 1)[-1]) - 1, 0) if kept else len(rest)
                 if len(rest) - cut > _LONGEST_WORD:
                     raise DataError(
                         f"{file} has a word of more than {_LONGEST_WORD:,} characters: it is no text", name=file
@@ -268,7 +269,10 @@ class TextFiles:
 
     def _look_for(self, split: Split) -> fs.FileInfo | None:
         try:
-            infos = self.filesystem.get_file_info([f"{self.root.rstrip('/')}/{name}" for name in self.names[split]])
+            for name in self.names[split]:  # one at a time: some services refuse to say that there is none
+                info = self.filesystem.get_file_info(f"{self.root.rstrip('/')}/{name}")
+                if info.type == fs.FileType.File:
+                    return info
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"data.path {self.path} cannot be reached{self._at}: {error}") from error
-        return next((info for info in infos if info.type == fs.FileType.File), None)
+        return None

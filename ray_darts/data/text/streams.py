@@ -140,7 +140,7 @@ class TextStreams:
         return self._train.num_steps(epoch)
 
     def total_steps(self, epochs: int) -> int:
-        """Draws the lengths of every epoch; `Text.mistakes` bounds their number."""
+        """Draws the lengths of every epoch."""
         return self._train.first_step(epochs)
 
     def bilevel_batches(self, epoch: int, index: int, shard: Shard, device: torch.device) -> tuple[Batch, Batch]:

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_darts.data.cache import LocalCache, NoCacheRoom
+from ray_darts.data.cache import NoCacheRoom, open_cache
 from ray_darts.data.memory import check_memory, gigabytes
 from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import Split, TextSource
 from ray_darts.data.text.vocabulary import Vocabulary, read_training_text
+from ray_darts.errors import DataError
 
 MEMORY_PER_TEXT_BYTE = 4  # a word has at least two bytes with its separator, and is numbered twice in int32
 _SHARE_OF_MEMORY = 0.25
@@ -91,7 +92,7 @@ def _in_memory(settings: Text, source: TextSource, needed: int) -> Tokens:
 
 
 def _mapped(settings: Text, source: TextSource) -> Tokens:
-    cache = LocalCache(Path(settings.cache_path).expanduser(), settings.cache_bytes)
+    cache = open_cache(settings.cache_path, settings.cache_bytes)
     parts = _VERSION, source.fingerprint, settings.vocabulary_size, settings.encoding
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
     counted = cache.open(f"words-{key}", 0, lambda folder: _count(settings, source, folder))
@@ -134,5 +135,5 @@ def _encode(
                 digest.update(tokens)
                 written += target.write(tokens)
         if written != 4 * lengths[split]:
-            raise OSError(5, f"the {split} text changed while it was read: begin again")
+            raise DataError(f"the {split} text changed while it was read: begin again")
     return {"digest": digest.hexdigest()}

@@ -104,8 +104,8 @@ class NetworkOptions(NetworkSettings):
     runtime_fields: ClassVar[frozenset[str]] = frozenset({"kernel", "compile", "compile_backend"})
 
     kind: Literal["convolutional"] = "convolutional"
-    layers: int = Field(20, ge=3)
-    channels: int = Field(36, ge=2, multiple_of=2)
+    layers: int = Field(20, ge=3, le=200)
+    channels: int = Field(36, ge=2, le=4096, multiple_of=2)
     stem: Literal["cifar", "imagenet"] = "cifar"
     auxiliary: bool = Field(False, description="a second classifier at two thirds of the cells, used in training only")
 
@@ -142,8 +142,10 @@ class ConvolutionalSpace(Space):
     network_settings: ClassVar[type[NetworkSettings]] = NetworkOptions
 
     kind: Literal["convolutional"] = "convolutional"
-    layers: int = Field(8, ge=3, description="cells in the supernet; with fewer than 3 one kind of cell is absent")
-    channels: int = Field(16, ge=2, multiple_of=2, description="initial channels C; the CIFAR stem makes 3C")
+    layers: int = Field(
+        8, ge=3, le=200, description="cells in the supernet; with fewer than 3 one kind of cell is absent"
+    )
+    channels: int = Field(16, ge=2, le=4096, multiple_of=2, description="initial channels C; the CIFAR stem makes 3C")
     nodes: int = Field(4, ge=1, le=12, description="intermediate nodes per cell")
     stem: Literal["cifar", "imagenet"] = "cifar"
     operations: tuple[str, ...] = OPERATIONS

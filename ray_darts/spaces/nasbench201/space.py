@@ -47,8 +47,8 @@ class NetworkOptions(NetworkSettings):
     runtime_fields: ClassVar[frozenset[str]] = frozenset({"kernel", "compile", "compile_backend"})
 
     kind: Literal["nasbench201"] = "nasbench201"
-    channels: int = Field(16, ge=1)
-    cells_per_stage: int = Field(5, ge=1)
+    channels: int = Field(16, ge=1, le=4096)
+    cells_per_stage: int = Field(5, ge=1, le=100)
 
 
 class NasBench201Space(Space):
@@ -64,8 +64,8 @@ class NasBench201Space(Space):
     )
 
     kind: Literal["nasbench201"] = "nasbench201"
-    channels: int = Field(16, ge=1, description="channels C of the first stage; the others have 2C and 4C")
-    cells_per_stage: int = Field(5, ge=1, description="N: search cells in each of the three stages")
+    channels: int = Field(16, ge=1, le=4096, description="channels C of the first stage; the others have 2C and 4C")
+    cells_per_stage: int = Field(5, ge=1, le=100, description="N: search cells in each of the three stages")
     affine: bool = Field(False, description="batch norms of the operations have weights; those around the cells always")
     operations: tuple[str, ...] = OPERATIONS
     batch_norm_momentum: float = Field(0.1, gt=0, le=1)

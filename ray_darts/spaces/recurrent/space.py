@@ -46,7 +46,7 @@ class NetworkOptions(NetworkSettings):
     )
 
     kind: Literal["recurrent"] = "recurrent"
-    size: int = Field(850, ge=1, description="of the embedding and of the hidden state")
+    size: int = Field(850, ge=1, le=100_000, description="of the embedding and of the hidden state")
     dropout_words: float = Field(0.1, ge=0, lt=1)
     dropout_embedded: float = Field(0.2, ge=0, lt=1)
     dropout_cell_input: float = Field(0.75, ge=0, lt=1)
@@ -77,8 +77,8 @@ class RecurrentSpace(Space):
     kind: Literal["recurrent"] = "recurrent"
     nodes: int = Field(8, ge=1, le=24)
     operations: tuple[str, ...] = OPERATIONS
-    embedding: int = Field(300, ge=1)
-    hidden: int = Field(300, ge=1)
+    embedding: int = Field(300, ge=1, le=100_000)
+    hidden: int = Field(300, ge=1, le=100_000)
     dropout_output: float = Field(0.75, ge=0, lt=1)
     dropout_hidden: float = Field(0.25, ge=0, lt=1)
     dropout_cell_input: float = Field(0.75, ge=0, lt=1)
