@@ -10,11 +10,13 @@ from ray_darts import searches
 from ray_darts.arguments import collect
 from ray_darts.cli.output import report_line
 from ray_darts.errors import ConfigError
+from ray_darts.messages import shown_value
 
 if TYPE_CHECKING:
     from ray_darts.orchestration.requests import SearchRequest
 
 DEFAULT_PRESET = "digits"
+_MOST_DIGITS = 18
 
 
 def read_request(
@@ -90,7 +92,7 @@ def seeds_or_mistake(text: str, mistakes: list[str]) -> int | tuple[int, ...]:
 def parse_seeds(text: str) -> int | tuple[int, ...]:
     """`4` is a number of seeds, `0,3,7` are these seeds, and `7,` is seed 7 alone. Raises: ConfigError."""
     words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or not all(word.isascii() and word.isdigit() for word in words):
-        raise ConfigError(f"--seeds {text!r}: wanted a number of seeds, such as 4, or a list, such as 0,3,7")
+    if not words or not all(word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS for word in words):
+        raise ConfigError(f"--seeds {shown_value(text)}: wanted a number of seeds, such as 4, or a list, such as 0,3,7")
     numbers = tuple(int(word) for word in words)
     return numbers if "," in text else numbers[0]

@@ -11,6 +11,7 @@ import typer
 from ray_darts.cli.options import Figures, Json, Plugins
 from ray_darts.cli.output import report_line, show_result
 from ray_darts.errors import ConfigError
+from ray_darts.messages import shown_value
 from ray_darts.output_files import STANDARD_OUTPUT, write_file
 
 
@@ -70,7 +71,7 @@ def _source(word: str) -> str | Path:
         return Path(word)
     known = published_names()
     if word not in known:
-        raise ConfigError(f"{word!r} is neither a file nor a published name ({', '.join(known)})")
+        raise ConfigError(f"{shown_value(word)} is neither a file nor a published name ({', '.join(known)})")
     return word
 
 

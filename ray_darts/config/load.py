@@ -23,7 +23,7 @@ from ray_darts.protocols.settings import mistakes_of
 
 _MOST_CONFIG_BYTES = 1 << 20
 _MOST_PARTS = 20
-_LONG_KEY = re.compile(rf"""(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{_MOST_PARTS}}}""")
+_LONG_KEY = re.compile(rf"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{_MOST_PARTS}}}""")
 _SEARCH, _TRAINING = "presets", "presets/training"
 """Folders of presets in the package."""
 

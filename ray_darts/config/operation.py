@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ray_darts.messages import shown_value
 from ray_darts.protocols.settings import Settings
 
 
@@ -61,7 +62,7 @@ class OperationSettings(Settings):
     @model_validator(mode="after")
     def _workers_range(self) -> OperationSettings:
         if not re.fullmatch(r"-?[0-9]{1,6}(:-?[0-9]{1,6})?", self.workers):
-            raise ValueError(f"workers {self.workers!r} is neither N nor MIN:MAX, of six digits at most")
+            raise ValueError(f"workers {shown_value(self.workers)} is neither N nor MIN:MAX, of six digits at most")
         lowest, highest = self.worker_range
         if not 1 <= lowest <= highest:
             raise ValueError(f"workers {self.workers!r}: at least 1, and MIN at most MAX")
