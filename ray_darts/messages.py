@@ -25,6 +25,11 @@ def shortened(text: str, most: int = _LONGEST_VALUE) -> str:
     return f"{text[: most - _KEPT]} … {text[-_KEPT:]} ({len(text)} characters)"
 
 
+def shown_name(name: str) -> str:
+    """A name on one line: its `repr` where it holds control characters; shortened."""
+    return shortened(name if name.isprintable() else repr(name))
+
+
 def shown_message(text: str) -> str:
     """A message of ours for a terminal: control characters escaped but for line feeds, cut after 2,000 characters."""
     safe = "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)

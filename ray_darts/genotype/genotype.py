@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ray_darts.errors import GenotypeError
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
+from ray_darts.messages import shown_name
 
 SCHEMA_VERSION = 1
 MAX_TEXT_BYTES = 64 * 1024
@@ -108,7 +109,9 @@ class Genotype:
         """Read `to_data`'s form; with a `layout`, its nodes and operations are checked too. Raises: GenotypeError."""
         fields = _mapping(data, "genotype", ("schema_version", "space", "cells"))
         version = _integer(fields["schema_version"], "schema_version")
-        if version > SCHEMA_VERSION or version < 1:
+        if version < 1:
+            raise GenotypeError(f"schema_version {version}: there is no such version, the first one is 1")
+        if version > SCHEMA_VERSION:
             raise GenotypeError(
                 f"schema_version {version}: this release reads 1 to {SCHEMA_VERSION}; install a newer one"
             )
@@ -217,7 +220,7 @@ def _read_connection(data: object, where: str) -> Connection:
 def _mapping(value: object, where: str, keys: tuple[str, ...]) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         raise GenotypeError(f"{where}: {_seen(value)} where an object with {', '.join(keys)} is wanted")
-    missing, unknown = sorted(set(keys) - set(value)), sorted(map(str, set(value) - set(keys)))
+    missing, unknown = sorted(set(keys) - set(value)), sorted(map(shown_name, map(str, set(value) - set(keys))))
     if missing or unknown:
         found = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
         raise GenotypeError(f"{where}: {'; '.join(found)}")

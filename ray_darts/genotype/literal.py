@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from ray_darts.errors import GenotypeError
 from ray_darts.genotype.genotype import CellGenotype, Connection, Genotype, check_text_size
 
 MAX_OUTPUTS = 64
+_STRINGS = re.compile(r"""'[^'\n]*'|"[^"\n]*\"""")
 
 
 class LiteralFields(NamedTuple):
@@ -63,12 +65,16 @@ def literal_fields(text: str) -> list[str]:
 
 
 def _fields(text: str) -> dict[str, ast.expr]:
+    if not _STRINGS.sub("", text).isascii():
+        raise GenotypeError("not a Genotype(...) literal: it has other letters than ASCII outside its strings")
     try:
         module = ast.parse(text.strip())
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise GenotypeError(f"not a Genotype(...) literal: {str(error) or 'nested too deeply'}") from error
     statement = module.body[0] if len(module.body) == 1 else None
     call = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
+    if isinstance(statement, ast.Assign) and len(statement.targets) != 1:
+        call = None
     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
         raise GenotypeError("not a Genotype(...) literal: one call of Genotype with named fields is wanted")
     if call.args:
