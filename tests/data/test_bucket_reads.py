@@ -25,7 +25,7 @@ from ray_darts.errors import DataError
 from tests.artifacts.relay import Relay, relaying
 from tests.artifacts.servers import ministack
 from tests.data.files import png, random_pixels, write_parquet
-from tests.data.test_loading import assert_equal, batches
+from tests.data.loading import assert_equal, batches
 
 pytestmark = pytest.mark.slow
 
