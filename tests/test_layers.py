@@ -23,6 +23,8 @@ REFUSED = {
     "architectures": PLAIN,
     "arguments": PLAIN,
     "deployment": PLAIN | {"pydantic"},
+    "messages": PLAIN | {"pydantic"},
+    "output_files": PLAIN | {"pydantic"},
     "config": PLAIN,
     "genotype": PLAIN,
     "methods": PLAIN,
