@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 
 from ray_darts.config import load_config
+from ray_darts.config.search import SearchSettings
 from ray_darts.data.batch import Batch, Shard
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.streams import ImageSet, load_images
+from ray_darts.protocols.dataset import LoadedData
 from tests.data.files import png, random_pixels, write_class_folders, write_parquet
 
 PIXELS = random_pixels(120)
@@ -40,9 +42,9 @@ def in_folders(folder: Path) -> Path:
     return folder
 
 
-def batches(data: ImageSet, shard: Shard = WHOLE) -> list[Batch]:
+def batches(data: LoadedData, shard: Shard = WHOLE, search: SearchSettings = SEARCH) -> list[Batch]:
     """Of two epochs, and the evaluation after them."""
-    streams = data.streams(SEARCH, 0)
+    streams = data.streams(search, 0)
     steps = [(epoch, index) for epoch in range(2) for index in range(streams.num_steps(epoch))]
     return [
         *(batch for epoch, index in steps for batch in streams.bilevel_batches(epoch, index, shard, CPU)),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,17 @@ import pytest
 import torch
 
 from ray_darts.config import load_config
-from ray_darts.data.batch import Batch, Shard
+from ray_darts.data.batch import Shard
 from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import open_text
 from ray_darts.data.text.streams import TextSet, load_text
 from ray_darts.data.text.test_set import load_test_text
 from ray_darts.errors import ConfigError, DataError
+from tests.data import loading
+from tests.data.loading import assert_equal
 from tests.data.settings import text_config
 
-CPU, WHOLE = torch.device("cpu"), Shard()
-CONFIG = text_config(4, bptt=7, evaluation_batch_size=3)
+batches = partial(loading.batches, search=text_config(4, bptt=7, evaluation_batch_size=3).search)
 
 
 def write(folder: Path, lines: int = 300) -> Path:
@@ -39,23 +41,6 @@ def write(folder: Path, lines: int = 300) -> Path:
 def load(path: Path, limit: int = 10**9, **settings: object) -> TextSet:
     plain = {"source": "files", "path": str(path), "vocabulary_size": 40, "bptt": 7, "evaluation_batch_size": 3}
     return load_text(Text.model_validate({**plain, "cache_path": str(path.parent / "cache"), **settings}), limit)
-
-
-def batches(data: TextSet, shard: Shard = WHOLE) -> list[Batch]:
-    """Of two epochs, and the evaluation after them."""
-    streams = data.streams(CONFIG.search, 0)
-    steps = [(epoch, index) for epoch in range(2) for index in range(streams.num_steps(epoch))]
-    return [
-        *(batch for epoch, index in steps for batch in streams.bilevel_batches(epoch, index, shard, CPU)),
-        *streams.evaluation_batches(shard, CPU),
-    ]
-
-
-def assert_equal(first: list[Batch], second: list[Batch]) -> None:
-    assert len(first) == len(second)
-    for one, other in zip(first, second, strict=True):
-        assert torch.equal(one.inputs, other.inputs)
-        assert torch.equal(one.targets, other.targets)
 
 
 def test_mapped_text_has_the_same_windows_at_any_world_size(tmp_path: Path) -> None:
