@@ -46,7 +46,7 @@ def debian(package: str, folder: Path) -> Path:
 def openclipart(folder: Path) -> list[str]:
     """8,370 PNG files of RGBA and palettes, to 29,700 pixels a side, with links."""
     found = next(debian("openclipart-png", folder).rglob("clipart/png"), None) or next(folder.rglob("png"))
-    return _folder(found, "data.image_size=32", "data.channels=3", "data.on_error=skip", "data.fraction=0.05")
+    return _folder(found, "data.image_size=32", "data.channels=3", "data.on_error=skip")
 
 
 def tuxpaint(folder: Path) -> list[str]:
@@ -115,8 +115,8 @@ def ran(words: list[str], overrides: list[str]) -> tuple[dict[str, Any], Any]:
     )
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     figures = {"seconds": time.monotonic() - began_s, "exit": done.returncode}
-    if done.returncode not in (0, 2):
-        raise SystemExit(done.stderr)
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
     return {**figures, "peak_gb": usage.ru_maxrss * 1024 / 1e9}, json.loads(done.stdout or "{}")
 
 
