@@ -55,7 +55,7 @@ class Document(Facts):
         try:
             plain = json.loads(data, parse_constant=_refuse_constant)
             version = plain["schema_version"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorruptObject(f"{key} is no JSON document with a schema_version: {error}", key=key) from error
         if not isinstance(version, int) or version > cls.VERSION:
             raise CorruptObject(

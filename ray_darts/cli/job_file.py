@@ -10,11 +10,12 @@ operation.device = "cuda"
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ray_darts.config.load import read_toml
 from ray_darts.errors import ConfigError
+from ray_darts.messages import shown_name
 
 KEYS = (
     "preset",
@@ -66,11 +67,8 @@ def check_store(store: str | None) -> str:
 
 def read_job(file: Path) -> list[str]:
     """A job file as arguments of `ray-darts search`. Raises: ConfigError."""
-    try:
-        job = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read the job file {file}: {error}") from error
-    unknown = [key for key in job if key not in KEYS]
+    job = read_toml(file, "job file")
+    unknown = [shown_name(key) for key in job if key not in KEYS]
     if unknown:
         raise ConfigError(f"{file}: unknown {', '.join(unknown)}; a job file knows {', '.join(KEYS)}")
     words: list[str] = []

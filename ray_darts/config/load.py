@@ -144,7 +144,8 @@ def _built(
         return _copied(settings)
     if preset is not None:
         return _parse_toml(_text(preset, folder), f"preset {preset}")
-    return _read_toml(file)
+    assert file is not None
+    return read_toml(file)
 
 
 def _changed(
@@ -182,20 +183,20 @@ def _plugins(settings: Mapping[str, object], mistakes: list[str]) -> list[str]:
     return []
 
 
-def _read_toml(file: Path | None) -> dict[str, object]:
-    assert file is not None
+def read_toml(file: Path, what: str = "config file") -> dict[str, object]:
+    """The plain form of a TOML file with settings. Raises: ConfigError naming the file."""
     name = shown_path(file)
     try:
         with file.open("rb") as opened:
             content = opened.read(_MOST_CONFIG_BYTES + 1)
         if len(content) > _MOST_CONFIG_BYTES:
-            raise ConfigError(f"the config file {name} is longer than {_MOST_CONFIG_BYTES:,} bytes: it is none")
+            raise ConfigError(f"the {what} {name} is longer than {_MOST_CONFIG_BYTES:,} bytes: it is none")
         found = _parse_toml(content.decode("utf-8-sig"), name)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ConfigError(f"cannot read the config file {name}: {reason}") from error
+        raise ConfigError(f"cannot read the {what} {name}: {reason}") from error
     if not found:
-        raise ConfigError(f"the config file {name} has no settings: write one, or name a preset (ray-darts presets)")
+        raise ConfigError(f"the {what} {name} has no settings: write one, or name a preset (ray-darts presets)")
     return found
 
 
