@@ -72,9 +72,9 @@ def _decoders() -> list[int]:
             commands[int(entry.name)] = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-    return [
-        process for process, command in commands.items() if b"spawn_main(" in command and _is_below(process, parents)
-    ]
+    found = [process for process, command in commands.items() if b"spawn_main(" in command]
+    # those that this process started itself are ranks that other tests of the session share
+    return [process for process in found if parents[process] != os.getpid() and _is_below(process, parents)]
 
 
 def _is_below(process: int, parents: dict[int, int]) -> bool:
