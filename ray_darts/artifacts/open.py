@@ -26,7 +26,10 @@ def open_store(uri: str, settings: StoreSettings | None = None) -> ObjectStore:
         raise ConfigError(f"store {uri!r}: wanted s3://bucket/prefix or a folder")
     from ray_darts.artifacts.local import LocalStore
 
-    folder = Path(rest if separator else uri).expanduser().absolute()
+    try:
+        folder = Path(rest if separator else uri).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(f"store {uri!r}: {error}") from error
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"store {uri!r} is a file; wanted a folder")
     return LocalStore(folder)

@@ -13,7 +13,7 @@ from ray_darts.protocols.settings import Settings
 class SgdSettings(Settings, abc.ABC):
     """Momentum SGD with L2 weight decay and clipping of the gradient norm."""
 
-    learning_rate: float = Field(0.025, gt=0, le=1000)
+    learning_rate: float = Field(0.025, gt=0, le=1e200)
     learning_rate_min: float = Field(0.001, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(3e-4, ge=0, le=1000)

@@ -113,7 +113,7 @@ def test_the_default_name_says_where_the_config_comes_from(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "Mine.toml").write_text("")
+    (tmp_path / "a" / "Mine.toml").write_text("plugins = []")
     request = searches.read_request(source)
     assert request.experiment == f"{name}-{request.config.digest()[:8]}"
 

@@ -170,7 +170,7 @@ def test_a_files_experiment_is_called_after_it(tmp_path: Path) -> None:
     file.write_text("[search]\nepochs = 2\n")
     assert read_request(config=file).experiment.startswith("mine-")
     odd = tmp_path / "no name.toml"
-    odd.write_text("")
+    odd.write_text("plugins = []")
     with pytest.raises(ConfigError, match="give another --name"):
         read_request(config=odd)
     assert read_request(config=odd, name="given").experiment == "given"

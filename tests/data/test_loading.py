@@ -78,6 +78,7 @@ def test_a_changed_file_is_read_again_and_a_place_elsewhere_is_not(tmp_path: Pat
     assert load("folder", tmp_path / "moved", "mapped", on_error="skip").digests != first.digests
 
 
+@pytest.mark.slow
 def test_a_reader_that_was_killed_is_gone_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = in_folders(tmp_path / "data")
     program = f"""

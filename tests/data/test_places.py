@@ -36,6 +36,7 @@ def pixels(path: str, source: str = "parquet", **settings: object) -> NDArray[np
     return pixels_of_set(load_images(Images.model_validate({"source": source, "path": path, **settings}), 10**9))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("huggingface_hub") is None, reason="the extra `hub` is not installed")
 def test_a_data_set_is_read_from_a_hub(tmp_path: Path) -> None:
     file = write(tmp_path / "hub" / "data" / "train-00000.parquet")

@@ -105,6 +105,7 @@ def children(word: str) -> list[int]:
     return [int(child) for child in found if word.encode() in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
+@pytest.mark.slow
 def test_decoding_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
     path = in_parquet(tmp_path / "data")
     program = f"""

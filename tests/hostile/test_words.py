@@ -36,7 +36,7 @@ CASES = (
     override("search.epochs=true", "search.epochs = True: a whole number is wanted, not true or false"),
     override("search.epochs=3.0", "a whole number is wanted, not a number"),
     override("weights.learning_rate=true", "a number is wanted, not true or false"),
-    override("weights.learning_rate=1e308", "less than or equal to 1000"),
+    override("weights.learning_rate=1e308", "less than or equal to 1000000"),
     override("weights.learning_rate=nan", "a finite number"),
     override("weights.learning_rate=inf", "a finite number"),
     override("data.flip=yes", "data.flip = 'yes': true or false is wanted, not text"),
