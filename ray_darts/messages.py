@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 _MOST_CHARACTERS = 2000
 _LONGEST_VALUE = 200
 _KEPT = 80
@@ -25,9 +27,10 @@ def shortened(text: str, most: int = _LONGEST_VALUE) -> str:
     return f"{text[: most - _KEPT]} … {text[-_KEPT:]} ({len(text)} characters)"
 
 
-def shown_name(name: str) -> str:
-    """A name on one line: its `repr` where it holds control characters; shortened."""
-    return shortened(name if name.isprintable() else repr(name))
+def shown_name(name: str | Path) -> str:
+    """A name or a path on one line: its `repr` where it holds control characters; shortened."""
+    text = str(name)
+    return shortened(text if text.isprintable() else repr(text))
 
 
 def shown_message(text: str) -> str:

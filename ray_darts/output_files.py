@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ray_darts.errors import ConfigError
+from ray_darts.messages import shown_name
 
 STANDARD_OUTPUT = Path("-")
 _SYSTEM_FOLDERS = ("/dev", "/proc")
@@ -54,14 +55,7 @@ def whole_file(output: Path) -> Iterator[Path]:
         finally:
             file.unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot write {shown_path(output)}: {error.strerror or error}", path=str(output)) from error
-
-
-def shown_path(path: Path) -> str:
-    """A path in a message: shortened, and escaped where it does not print."""
-    text = str(path)
-    text = text if len(text) <= 200 else f"{text[:100]}…{text[-80:]} ({len(text)} characters)"
-    return text if text.isprintable() else repr(text)
+        raise ConfigError(f"cannot write {shown_name(output)}: {error.strerror or error}", path=str(output)) from error
 
 
 def _is_special(output: Path) -> bool:
@@ -80,12 +74,13 @@ def _is_special(output: Path) -> bool:
 
 def _check_place(output: Path, target: Path) -> None:
     if str(output) in ("", ".") or target.is_dir():
-        raise ConfigError(f"cannot write {shown_path(output)}: it is a folder, name a file in it", path=str(output))
+        raise ConfigError(f"cannot write {shown_name(output)}: it is a folder, name a file in it", path=str(output))
     if target.is_symlink():
-        raise ConfigError(f"cannot write {shown_path(output)}: it is a link to itself", path=str(output))
+        raise ConfigError(f"cannot write {shown_name(output)}: it is a link to itself", path=str(output))
     if not target.parent.is_dir():
         raise ConfigError(
-            f"cannot write {shown_path(output)}: there is no folder {shown_path(target.parent)}", path=str(output)
+            f"cannot write {shown_name(output)}: there is no folder {shown_name(target.parent)}",
+            path=str(output),
         )
 
 

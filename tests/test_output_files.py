@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ray_darts.errors import ConfigError
-from ray_darts.output_files import shown_path, whole_file, write_file
+from ray_darts.output_files import whole_file, write_file
 
 
 def names(folder: Path) -> list[str]:
@@ -100,12 +100,6 @@ def test_a_place_that_cannot_be_written_is_named(
     with pytest.raises(ConfigError, match=message):
         write_file(Path(output), "x")
     assert names(tmp_path) == ["file", "folder", "loop"]
-
-
-def test_paths_in_messages_are_short_and_on_one_line() -> None:
-    assert shown_path(Path("a/b")) == "a/b"
-    assert shown_path(Path("a\n\x1b[31m")) == r"'a\n\x1b[31m'"
-    assert shown_path(Path("a" * 5000)) == f"{'a' * 100}…{'a' * 80} (5000 characters)"
 
 
 @pytest.mark.parametrize("output", ["-", "/dev/stdout"])

@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue
 
 from ray_darts.artifacts.documents import Document, Facts
 from ray_darts.artifacts.schema_1 import upgrade_record
+from ray_darts.messages import shown_name
 from ray_darts.protocols.method import Order
 from ray_darts.tasks.metrics import EpochMetrics, Scalar, warning_of
 
@@ -234,7 +235,7 @@ class DataSummary(Facts):
     def line(self) -> str:
         """One line for people."""
         names = self.classes if len(self.classes) <= _MOST_CLASSES else (*self.classes[: _MOST_CLASSES - 1], "…")
-        shown = ", ".join(name if name.isprintable() else repr(name) for name in names)
+        shown = ", ".join(map(shown_name, names))
         numbers = "; ".join(
             f"{what} {', '.join(f'{value:.4g}' for value in values)}"
             for what, values in (("mean", self.mean), ("deviation", self.std))

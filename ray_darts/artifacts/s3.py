@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -160,19 +160,9 @@ class S3Store(ObjectStore):
             ) from error
 
     def _pages(self, prefix: str, more: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        seen: set[str] = set()
-        page = self._page(prefix, more)
-        yield page
-        while page.get("IsTruncated"):
-            token = page.get("NextContinuationToken", "")
-            if not token or token in seen:
-                raise StoreError(
-                    f"{self.server} lists {self._prefix}{prefix} without an end: its page is not the last "
-                    f"one, and names {token!r} as the next, which is no new one"
-                )
-            seen.add(token)
-            page = self._page(prefix, {**more, "ContinuationToken": token})
-            yield page
+        return all_pages(
+            lambda token: self._page(prefix, {**more, **token}), f"{self.server} lists {self._prefix}{prefix}"
+        )
 
     def _page(self, prefix: str, more: Mapping[str, str | int]) -> dict[str, Any]:
         address = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._owner(), **more}
@@ -217,6 +207,23 @@ def make_client(settings: StoreSettings, uri: str, more: Config | None = None) -
         raise ConfigError(f"{uri} cannot be asked: {error}") from error
     check_endpoint(client.meta.endpoint_url, settings.allow_http)
     return client
+
+
+def all_pages(page_of: Callable[[Mapping[str, str]], dict[str, Any]], what: str) -> Iterator[dict[str, Any]]:
+    """All pages of a listing; `page_of` takes what continues it. Raises: StoreError where `what` has no end."""
+    seen: set[str] = set()
+    page = page_of({})
+    yield page
+    while page.get("IsTruncated"):
+        token = page.get("NextContinuationToken", "")
+        if not token or token in seen:
+            raise StoreError(
+                f"{what} without an end: its page is not the last one, and names {token!r} as the next, which is no "
+                "new one"
+            )
+        seen.add(token)
+        page = page_of({"ContinuationToken": token})
+        yield page
 
 
 def requoted(etag: str) -> str:

@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.session import UNSIGNED
 
 from ray_darts.artifacts.objects import Conflict
-from ray_darts.artifacts.s3 import access_of, make_client
+from ray_darts.artifacts.s3 import access_of, all_pages, make_client
 from ray_darts.artifacts.s3_requests import Requests
 from ray_darts.config.operation import StoreSettings
 from ray_darts.errors import ConfigError, MissingObject, StoreDenied, StoreError
@@ -39,10 +39,11 @@ class S3Handler(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no
         self._settings = settings
         self._own_client: Any | None = client
         self._known: dict[str, Mapping[str, Any]] = {}
+        self._asking: dict[tuple[str, float], Requests] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """For other processes of this node: they make a client of their own."""
-        return {**self.__dict__, "_own_client": None}
+        return {**self.__dict__, "_own_client": None, "_asking": {}}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, S3Handler) and self._settings == other._settings
@@ -142,16 +143,17 @@ class S3Handler(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no
     def _listed(self, folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """(path, entry of the listing) of every object whose path begins with `folder`."""
         bucket, _, prefix = folder.partition("/")
-        more: dict[str, str] = {}
-        while True:
-            request = {"Bucket": bucket, "Prefix": prefix, **self._owner(), **more}
-            page = self._ask("list", folder, partial(self.client.list_objects_v2, **request))
-            for entry in page.get("Contents", []):
-                yield f"{bucket}/{entry['Key']}", entry
-            token = page.get("NextContinuationToken")
-            if not page.get("IsTruncated") or token in (None, more.get("ContinuationToken")):
-                return
-            more = {"ContinuationToken": token}
+        place = {"Bucket": bucket, "Prefix": prefix, **self._owner()}
+
+        def page_of(token: Mapping[str, str]) -> dict[str, Any]:
+            return self._ask("list", folder, partial(self.client.list_objects_v2, **place, **token))
+
+        try:
+            for page in all_pages(page_of, f"s3://{bucket} lists {prefix}"):
+                for entry in page.get("Contents", []):
+                    yield f"{bucket}/{entry['Key']}", entry
+        except StoreError as error:
+            raise OSError(str(error)) from error
 
     def _address(self, path: str) -> dict[str, str]:
         bucket, _, key = path.partition("/")
@@ -162,10 +164,9 @@ class S3Handler(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no
         return {} if owner is None else {"ExpectedBucketOwner": owner}
 
     def _ask(self, right: str, path: str, request: Callable[[], _Answer], patience_s: float = 0.0) -> _Answer:
-        settings = self._settings.model_copy(update={"retry_s": max(self._settings.retry_s, patience_s)})
         bucket, _, key = path.partition("/")
         try:
-            return Requests(settings, f"s3://{bucket}").ask(right, key, request)
+            return self._requests(bucket, patience_s).ask(right, key, request)
         except MissingObject as error:
             raise FileNotFoundError(str(error)) from error
         except StoreDenied as error:
@@ -174,6 +175,14 @@ class S3Handler(pafs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no
             raise OSError(f"{path} was replaced after it was listed: begin again") from error
         except (StoreError, ConfigError) as error:
             raise OSError(str(error)) from error
+
+    def _requests(self, bucket: str, patience_s: float) -> Requests:
+        """Kept, so that an outage is reported once."""
+        found = self._asking.get((bucket, patience_s))
+        if found is None:
+            settings = self._settings.model_copy(update={"retry_s": max(self._settings.retry_s, patience_s)})
+            found = self._asking[bucket, patience_s] = Requests(settings, f"s3://{bucket}")
+        return found
 
     def _refuse(self, *arguments: object) -> NoReturn:
         raise NotImplementedError("data are only read")

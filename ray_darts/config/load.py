@@ -16,8 +16,7 @@ from ray_darts.config.root import SearchConfig
 from ray_darts.config.run import RunConfig
 from ray_darts.config.training import TrainingConfig
 from ray_darts.errors import ConfigError
-from ray_darts.messages import shown_value
-from ray_darts.output_files import shown_path
+from ray_darts.messages import shown_name, shown_value
 from ray_darts.protocols.registry import load_plugins
 from ray_darts.protocols.settings import mistakes_of
 
@@ -185,7 +184,7 @@ def _plugins(settings: Mapping[str, object], mistakes: list[str]) -> list[str]:
 
 def read_toml(file: Path, what: str = "config file") -> dict[str, object]:
     """The plain form of a TOML file with settings. Raises: ConfigError naming the file."""
-    name = shown_path(file)
+    name = shown_name(file)
     try:
         with file.open("rb") as opened:
             content = opened.read(_MOST_CONFIG_BYTES + 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 from collections import deque
@@ -31,43 +30,26 @@ def read_ahead(
     """
     stopped = threading.Event()
     running: deque[_Read[_Item]] = deque()
-    with contextlib.closing(_with_errors(reads)) as sound, _setting(stopped):
-        while True:
-            while len(running) < num_threads and (read := next(sound, None)) is not None:
-                running.append(_Read(read, most_waiting, stopped))
-            if not running:
-                return
-            yield from running.popleft().items()
-
-
-def _with_errors(
-    reads: Iterator[Callable[[], Iterator[_Item]]],
-) -> Generator[Callable[[], Iterator[_Item]], None, None]:
-    """The reads, and where naming the next one fails a read that raises so."""
-    found: Future[None] = Future()
-    while True:
-        try:
-            read = next(reads, None)
-        except Exception as error:  # noqa: BLE001  # raised again where it belongs
-            found.set_exception(error)
-            yield lambda: _raising(found)
-            return
-        if read is None:
-            return
-        yield read
-
-
-def _raising(found: Future[None]) -> Iterator[_Item]:
-    found.result()
-    yield from ()
-
-
-@contextlib.contextmanager
-def _setting(event: threading.Event) -> Iterator[None]:
+    failure: Exception | None = None
     try:
-        yield
+        while True:
+            while failure is None and len(running) < num_threads:
+                try:
+                    read = next(reads, None)
+                except Exception as error:  # noqa: BLE001  # raised again in its place
+                    failure = error
+                    break
+                if read is None:
+                    break
+                running.append(_Read(read, most_waiting, stopped))
+            if running:
+                yield from running.popleft().items()
+            elif failure is not None:
+                raise failure
+            else:
+                return
     finally:
-        event.set()
+        stopped.set()
 
 
 class _Read(Generic[_Item]):

@@ -13,6 +13,10 @@ _CONTAINER_LIMITS = (
 )
 
 
+HELD_SHARE = 0.25
+"""Of the free memory: data up to it are held there, for each worker of a node has its own copy."""
+
+
 def available_memory_bytes() -> int:
     """Bytes that this process may still allocate: the smaller of the machine's and its container's free memory."""
     return max(0, min([_machine_bytes(), *_container_bytes()]))

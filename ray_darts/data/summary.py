@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from ray_darts.errors import DataError
+from ray_darts.messages import shown_name
 
 MOST_PROBLEMS = 10
 _MOST_NAMES = 5
@@ -18,11 +19,6 @@ def listed(names: Iterable[str], most: int = _MOST_NAMES) -> str:
     shown = [shown_name(name) for name in names]
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more
-
-
-def shown_name(name: str) -> str:
-    """`name`, or its `repr` where it holds control characters or bytes that are no text."""
-    return name if name.isprintable() else repr(name)
 
 
 def counted_reasons(reasons: Iterable[str]) -> str:

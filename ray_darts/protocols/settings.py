@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, Validatio
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ray_darts.errors import ConfigError
-from ray_darts.messages import shortened, shown_value
+from ray_darts.messages import shown_name, shown_value
 
 _WORDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -134,8 +134,7 @@ def mistakes_of(error: ValidationError, section: str = "", *, whole: bool = True
     for entry in error.errors(include_url=False):
         if not entry["loc"] and not whole:
             continue
-        place = (shortened(name if name.isprintable() else repr(name)) for name in map(str, entry["loc"]))
-        field = ".".join([*([section] if section else []), *place])
+        field = ".".join([*([section] if section else []), *map(shown_name, map(str, entry["loc"]))])
         message = str(entry["msg"]).removeprefix("Value error, ")
         value = entry.get("input")
         if isinstance(value, BaseModel | Mapping):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ray_darts.data.images import decoding
+from ray_darts.data.images import decoding_room
 from ray_darts.data.images.dataset import Images
 from ray_darts.data.images.pictures import Picture, PictureShape, decode_picture, decoding_bytes, open_picture
 from ray_darts.data.images.streams import ImageSet, load_images
@@ -179,7 +179,7 @@ def test_threads_wait_until_their_pictures_fit_the_memory(monkeypatch: pytest.Mo
             with guard:
                 running -= 1
 
-    monkeypatch.setattr(decoding, "decode_picture", watched)
+    monkeypatch.setattr(decoding_room, "decode_picture", watched)
     pictures = [Picture(str(n), content) for n, content in enumerate(encoded)]
     decoded = decode(pictures, COLOUR, 3 * cost)
     assert most <= 3

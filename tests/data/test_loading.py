@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from ray_darts.data.batch import Shard
-from ray_darts.data.images.decoding import Decoder
-from ray_darts.data.images.pictures import Picture
+from ray_darts.data.images.decoding_room import DecodingRoom
+from ray_darts.data.images.pictures import Picture, PictureShape
 from ray_darts.data.images.pixels import MappedPixels
 from ray_darts.data.images.streamed import StreamedPixels
 from ray_darts.errors import DataError
@@ -98,13 +98,13 @@ load("folder", Path({str(path)!r}), "mapped", on_error="skip")
     assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
     whole = load("folder", path, "memory", on_error="skip")
     decoded: list[object] = []
-    decode_one = Decoder._decode_one
+    decode = DecodingRoom.decode
 
-    def counted(self: Decoder, picture: Picture) -> object:
+    def counted(self: DecodingRoom, picture: Picture, shape: PictureShape) -> object:
         decoded.append(picture)
-        return decode_one(self, picture)
+        return decode(self, picture, shape)
 
-    monkeypatch.setattr(Decoder, "_decode_one", counted)
+    monkeypatch.setattr(DecodingRoom, "decode", counted)
     data = load("folder", path, "mapped", on_error="skip")
     assert len(decoded) in (120 - 3 * 16, 120 - 4 * 16), "what was saved is not decoded again"
     assert (data.digests, data.documents, data.mean) == (whole.digests, whole.documents, whole.mean)

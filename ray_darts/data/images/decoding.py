@@ -17,14 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_darts.data.images.decoding_room import DecodingRoom
-from ray_darts.data.images.pictures import (
-    NeverSkipped,
-    Picture,
-    PictureShape,
-    decode_picture,
-    decoding_bytes,
-    open_picture,
-)
+from ray_darts.data.images.pictures import NeverSkipped, Picture, PictureShape
 from ray_darts.data.images.tally import Sums, Tally, picture_hash
 from ray_darts.data.summary import MOST_PROBLEMS, raise_together
 from ray_darts.errors import DataError
@@ -132,7 +125,7 @@ class Decoder:
         flat: list[tuple[int, str, bool]] = []
         for place, picture in enumerate(pictures):
             try:
-                pixels, transparent = self._decode_one(picture)
+                pixels, transparent = self.room.decode(picture, self.shape)
             except DataError as error:
                 problems[first + place] = error
                 continue
@@ -148,11 +141,6 @@ class Decoder:
         for place in range(0, len(pictures), at_once):
             sums.add(Sums.of(pixels_NHWC[place : place + at_once][counted[place : place + at_once]]))
         return _Found(problems, flat, sums)
-
-    def _decode_one(self, picture: Picture) -> tuple[NDArray[np.uint8], bool]:
-        image = open_picture(picture)
-        with self.room.taken(decoding_bytes(image, self.shape), picture.name, image.size):
-            return decode_picture(image, picture.name, self.shape)
 
     def _is_refused(self, tally: Tally) -> bool:
         never = any(isinstance(problem, NeverSkipped) for problem in self._problems.values())

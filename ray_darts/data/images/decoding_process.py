@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ray_darts.data.ahead import read_ahead
 from ray_darts.data.images.decoding_room import DecodingRoom
-from ray_darts.data.images.pictures import Picture, PictureShape, decode_picture, decoding_bytes, open_picture
+from ray_darts.data.images.pictures import PictureShape
 from ray_darts.data.images.sources import ImageSource
 from ray_darts.data.images.tally import picture_hash
 from ray_darts.errors import DataError
@@ -49,18 +49,13 @@ class PictureDecoder:
             warnings.simplefilter("ignore")
             number = -1
             for number, picture in enumerate(pictures):
-                pixels = self._decode(picture, room)
+                pixels, _ = room.decode(picture, self.shape)
                 if picture_hash(pixels) != self.hashes[distinct[number]]:
                     raise DataError(f"{picture.name} is another picture than when the data were read first: restore it")
                 pixels_NHWC[places[first[number] : last[number]]] = pixels
         if number + 1 != len(distinct):
             raise DataError(f"{number + 1} of {len(distinct)} pictures could be read: the data changed, begin again")
         return pixels_NHWC
-
-    def _decode(self, picture: Picture, room: DecodingRoom) -> NDArray[np.uint8]:
-        image = open_picture(picture)
-        with room.taken(decoding_bytes(image, self.shape), picture.name, image.size):
-            return decode_picture(image, picture.name, self.shape)[0]
 
 
 def serve(pipe: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Memory in which pictures are decoded by several threads, within a limit. Decodes nothing."""
+"""Memory in which pictures are decoded by several threads, within a limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 
-from ray_darts.data.images.pictures import NeverSkipped
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_darts.data.images.pictures import (
+    NeverSkipped,
+    Picture,
+    PictureShape,
+    decode_picture,
+    decoding_bytes,
+    open_picture,
+)
 from ray_darts.data.memory import gigabytes
 
 
@@ -51,3 +61,9 @@ class DecodingRoom:
     def peak_bytes(self, num_threads: int) -> int:
         """Most bytes that so many threads take at once."""
         return min(sum(heapq.nlargest(num_threads, self._largest)), self._limit)
+
+    def decode(self, picture: Picture, shape: PictureShape) -> tuple[NDArray[np.uint8], bool]:
+        """As `decode_picture`, once there is room. Raises: DataError."""
+        image = open_picture(picture)
+        with self.taken(decoding_bytes(image, shape), picture.name, image.size):
+            return decode_picture(image, picture.name, shape)

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from ray_darts.data.images.pictures import Picture
 from ray_darts.data.splits import TRAIN, natural_key, split_folders
-from ray_darts.data.summary import counted_reasons, listed, shown_name
+from ray_darts.data.summary import counted_reasons, listed
 from ray_darts.errors import DataError
+from ray_darts.messages import shown_name
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _SYSTEM_FOLDERS = ("__MACOSX",)

@@ -10,8 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ray_darts.data.splits import natural_key
-from ray_darts.data.summary import MOST_PROBLEMS, listed, raise_together, shown_name
+from ray_darts.data.summary import MOST_PROBLEMS, listed, raise_together
 from ray_darts.errors import DataError
+from ray_darts.messages import shown_name
 
 _MOST_SURE_CLASSES = 1000
 _WANTED = "integers from 0, or names of classes (text), are wanted, one a picture"

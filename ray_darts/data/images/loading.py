@@ -20,12 +20,10 @@ from ray_darts.data.images.decoding_room import DecodingRoom
 from ray_darts.data.images.pixels import ArrayPixels, MappedPixels, Pixels
 from ray_darts.data.images.reading import HASHES, PIXELS, Findings, PictureReading
 from ray_darts.data.images.streamed import StreamedPixels
-from ray_darts.data.memory import check_memory, gigabytes
+from ray_darts.data.memory import HELD_SHARE, check_memory, gigabytes
 
 logger = logging.getLogger("ray_darts.data")
 
-_SHARE_OF_MEMORY = 0.25
-"""Data up to this share of the free memory are held in it: each worker of a node has its own copy."""
 _PREFETCHED_REQUESTS = 8
 _PROCESS_BYTES = 100 << 20
 _MUCH_TO_READ_BYTES = 4 << 20
@@ -58,7 +56,7 @@ def load_pixels(
     chosen: dict[str, Callable[[], LoadedPixels]] = {"memory": in_memory, "mapped": mapped, "streamed": streamed}
     if settings.loading != "auto":
         return chosen[settings.loading]()
-    if reading.num_bytes <= _SHARE_OF_MEMORY * memory_limit_bytes:
+    if reading.num_bytes <= HELD_SHARE * memory_limit_bytes:
         return in_memory()
     for way in (mapped, streamed):
         try:

@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_darts.data.cache import NoCacheRoom, open_cache
-from ray_darts.data.memory import check_memory, gigabytes
+from ray_darts.data.memory import HELD_SHARE, check_memory, gigabytes
 from ray_darts.data.text.dataset import Text
 from ray_darts.data.text.sources import Split, TextSource
 from ray_darts.data.text.vocabulary import Vocabulary, read_training_text
 from ray_darts.errors import DataError
 
 MEMORY_PER_TEXT_BYTE = 4  # a word has at least two bytes with its separator, and is numbered twice in int32
-_SHARE_OF_MEMORY = 0.25
 _VERSION = 1
 _VOCABULARY = "vocabulary.json"
 _SPLITS: tuple[Split, Split] = ("train", "valid")
@@ -52,7 +51,7 @@ def load_tokens(settings: Text, source: TextSource, memory_limit_bytes: int) -> 
     size = sum(source.num_bytes(split) for split in _SPLITS)
     needed = size * MEMORY_PER_TEXT_BYTE
     may_map = settings.loading == "mapped" or (settings.loading == "auto" and settings.is_in_files)
-    if may_map and (settings.loading == "mapped" or needed > _SHARE_OF_MEMORY * memory_limit_bytes):
+    if may_map and (settings.loading == "mapped" or needed > HELD_SHARE * memory_limit_bytes):
         try:
             return _mapped(settings, source)
         except NoCacheRoom:
@@ -96,7 +95,7 @@ def _mapped(settings: Text, source: TextSource) -> Tokens:
     parts = _VERSION, source.fingerprint, settings.vocabulary_size, settings.encoding
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
     counted = cache.open(f"words-{key}", 0, lambda folder: _count(settings, source, folder))
-    vocabulary = Vocabulary.from_json((counted.folder / _VOCABULARY).read_text())
+    vocabulary = Vocabulary.from_json((counted.folder / _VOCABULARY).read_text(encoding="utf-8"))
     lengths: dict[Split, int] = counted.facts["lengths"]
     num_bytes = 4 * sum(lengths.values())
 
@@ -116,7 +115,7 @@ def _count(settings: Text, source: TextSource, folder: Path) -> Mapping[str, Any
     vocabulary = source.vocabulary
     if vocabulary is None:
         vocabulary = Vocabulary.of_counts(counts, settings.vocabulary_size)
-    (folder / _VOCABULARY).write_text(vocabulary.to_json())
+    (folder / _VOCABULARY).write_text(vocabulary.to_json(), encoding="utf-8")
     validation = sum(len(words) for words in source.words("valid"))
     return {"lengths": {"train": counts.total(), "valid": validation}}
 
