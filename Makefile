@@ -16,7 +16,7 @@ ON_S3 := $(addprefix tests/artifacts/test_,objects.py verdicts.py gateway.py los
 IMITATED := without-list or bare-tags
 STORE ?= results
 
-.PHONY: demo test test-slow test-oldest test-radosgw check bench benchmark-digits clean
+.PHONY: demo test test-slow test-oldest test-radosgw check fuzz bench benchmark-digits clean
 
 demo: $(INSTALLED)
 	$(BIN)/ray-darts search --preset digits --seeds 2 --orders first,second --store $(STORE)
@@ -41,6 +41,13 @@ check: $(INSTALLED)
 
 benchmark-digits: $(INSTALLED)
 	$(BIN)/python -m benchmarks.digits
+
+# Ten minutes for each parser; what it finds becomes a case of tests/hostile.
+fuzz: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet "atheris>=3"
+	for parser in genotypes overrides seeds stores job_files records; do \
+		$(BIN)/python -m tests.hostile.fuzz $$parser --seconds 600 || exit 1; \
+	done
 
 bench: $(INSTALLED)
 	for script in benchmarks/*.py; do \

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 _MOST_CHARACTERS = 2000
 _LONGEST_VALUE = 200
 _KEPT = 80
+_LONG_WORD = re.compile(r"\S{400,}")
 
 
 def shown_value(value: object) -> str:
@@ -33,9 +35,19 @@ def shown_name(name: str | Path) -> str:
     return shortened(text if text.isprintable() else repr(text))
 
 
+def escaped(text: str) -> str:
+    """The text with control characters escaped, but for line feeds, so that none reaches a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def shown_message(text: str) -> str:
-    """A message of ours for a terminal: control characters escaped but for line feeds, cut after 2,000 characters."""
-    safe = "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """A message of ours for a terminal: control characters escaped but for line feeds, cut after 2,000 characters.
+
+    Words of more than 400 characters, such as paths, are shortened first, so that what is said of them is not cut.
+    """
+    safe = _LONG_WORD.sub(lambda word: shortened(word[0]), escaped(text))
     if len(safe) <= _MOST_CHARACTERS:
         return safe
     return f"{safe[:_MOST_CHARACTERS]} … and {len(safe) - _MOST_CHARACTERS:,} characters more"

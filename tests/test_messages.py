@@ -18,4 +18,8 @@ def test_values_of_any_size_are_shown() -> None:
 
 def test_messages_keep_their_lines_and_are_cut() -> None:
     assert shown_message("one\ntwo\x07") == "one\ntwo\\x07"
-    assert shown_message("x" * 2001) == f"{'x' * 2000} … and 1 characters more"
+    assert shown_message("x " * 1001) == f"{'x ' * 1000} … and 2 characters more"
+
+
+def test_what_is_said_of_a_long_path_is_not_cut() -> None:
+    assert shown_message(f"no {'a' * 5000} here") == f"no {'a' * 120} … {'a' * 80} (5000 characters) here"

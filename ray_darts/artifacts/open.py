@@ -7,6 +7,7 @@ from pathlib import Path
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.config.operation import StoreSettings
 from ray_darts.errors import ConfigError
+from ray_darts.messages import shown_name, shown_value
 
 
 def open_store(uri: str, settings: StoreSettings | None = None) -> ObjectStore:
@@ -23,13 +24,17 @@ def open_store(uri: str, settings: StoreSettings | None = None) -> ObjectStore:
 
         return S3Store(uri, settings)
     if separator and scheme != "file":
-        raise ConfigError(f"store {uri!r}: wanted s3://bucket/prefix or a folder")
+        raise ConfigError(f"store {shown_value(uri)}: wanted s3://bucket/prefix or a folder")
     from ray_darts.artifacts.local import LocalStore
 
     try:
         folder = Path(rest if separator else uri).expanduser().absolute()
     except RuntimeError as error:
-        raise ConfigError(f"store {uri!r}: {error}") from error
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"store {uri!r} is a file; wanted a folder")
+        raise ConfigError(f"store {shown_value(uri)}: {error}") from error
+    try:
+        is_file = folder.exists() and not folder.is_dir()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise ConfigError(f"store {shown_name(uri)} cannot be reached: {error.strerror}") from error
+    if is_file:
+        raise ConfigError(f"store {shown_value(uri)} is a file; wanted a folder")
     return LocalStore(folder)

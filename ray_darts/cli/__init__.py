@@ -11,5 +11,7 @@ from __future__ import annotations
 def main() -> None:
     """The entry point of `ray-darts`."""
     from ray_darts.cli.app import app
+    from ray_darts.cli.output import escape_what_has_no_encoding
 
+    escape_what_has_no_encoding()
     app()

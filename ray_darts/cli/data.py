@@ -45,7 +45,12 @@ def check(
     if steps is not None:
         figures["steps_per_epoch"] = steps
     show_result(_text(report, settings, steps), figures, as_json)
-    if report.is_refused or steps == 0:
+    if report.is_refused:
+        report_line(f"a search refuses these data: {report.problems[0]}")
+        raise typer.Exit(USAGE)
+    if steps == 0:
+        batch = settings.search.batch_size
+        report_line(f"a search refuses these data: the weight half has {half} samples, a batch {batch}")
         raise typer.Exit(USAGE)
     if report.num_problems:
         report_line(f"a search leaves {report.num_problems} out (data.on_error)")

@@ -22,9 +22,12 @@ _Parameters = ParamSpec("_Parameters")
 def _bug_text(error: Exception) -> str:
     """One line about an error that should not have come so far; the traceback goes to a file."""
     first = shown_message(f"{type(error).__name__}: {error}".splitlines()[0])
-    with tempfile.NamedTemporaryFile("w", prefix="ray-darts-bug-", suffix=".txt", delete=False) as file:
-        file.write(f"ray_darts {__version__}\n{' '.join(map(repr, sys.argv))}\n")
-        traceback.print_exception(error, file=file)
+    report = f"ray_darts {__version__}\n{' '.join(map(repr, sys.argv))}\n{''.join(traceback.format_exception(error))}"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="ray-darts-bug-", suffix=".txt", delete=False) as file:
+            file.write(report.encode(errors="backslashreplace").decode())
+    except OSError as unwritable:
+        return f"this is a bug in ray_darts: {first}; no file for its details: {unwritable}\n{shown_message(report)}"
     return f"this is a bug in ray_darts: {first}; details in {file.name}"
 
 

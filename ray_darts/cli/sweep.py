@@ -13,6 +13,7 @@ from ray_darts.cli.best import metric_text
 from ray_darts.cli.output import report_line
 from ray_darts.errors import GenotypeError
 from ray_darts.exit_codes import DONE, INTERRUPTED, STORE_GIVEN_UP
+from ray_darts.messages import escaped
 from ray_darts.orchestration.assignment import RunOutcome
 from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.report.amounts import counted
@@ -137,7 +138,7 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         suffix = "" if sys.stderr.isatty() else f" experiment={self._experiment}"
-        sys.stderr.write(f"{self.format(record)}{suffix}\n")
+        sys.stderr.write(escaped(f"{self.format(record)}{suffix}\n"))
 
 
 @contextmanager

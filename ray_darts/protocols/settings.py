@@ -66,11 +66,13 @@ def _detail(kind: str, place: tuple[int | str, ...], value: object, message: str
 
 
 def _check_type(value: object, annotation: Any) -> None:
-    """Raise ValueError for a plain value that pydantic would convert, such as '3', 1 or true."""
+    """Raise ValueError for a plain value that pydantic would convert, such as '3', 1 or true, and for a NUL in text."""
     allowed, parts = _plain_types(annotation), list(_element_types(annotation))
     if isinstance(value, list | tuple) and parts:
         for element in value:
             _check_type(element, Union[tuple(parts)])  # noqa: UP007  # of types that are known when it runs
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("text without a NUL character is wanted")
     if type(value) not in _WORDS or allowed is None or type(value) in allowed:
         return
     if type(value) is int and float in allowed:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
+from ray_darts.messages import escaped
 from ray_darts.report.amounts import duration_text
 from ray_darts.report.terminal import buffered, keep_output, signals_after
 
@@ -46,7 +47,7 @@ def row_cells(run: RunStatus) -> dict[str, str]:
         "skips": _per_cell(latest, "skips", "d"),
         "left": _time_left(run),
         "age": "" if run.age_s is None else duration_text(run.age_s),
-        "owner": f"{run.owner.host}/{run.owner.session[:8]}" if run.owner else "",
+        "owner": escaped(f"{run.owner.host}/{run.owner.session[:8]}") if run.owner else "",
     }
 
 
@@ -100,6 +101,7 @@ def status_table(runs: Sequence[RunStatus], width: int = _PLAIN_WIDTH) -> Table:
 def _table(columns: Sequence[str], titles: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in columns:
@@ -109,7 +111,7 @@ def _table(columns: Sequence[str], titles: Mapping[str, str], rows: Sequence[Map
             title, justify=justify, no_wrap=name != "run", overflow="fold" if name == "run" else "ellipsis"
         )
     for row in rows:
-        table.add_row(*(row[name] for name in columns), style=_STYLES.get(row["state"]))
+        table.add_row(*(Text(row[name]) for name in columns), style=_STYLES.get(row["state"]))
     return table
 
 
@@ -124,7 +126,7 @@ def status_line(run: RunStatus) -> str:
 
 def warning_line(run: RunStatus) -> str:
     """What the run's last epoch warned of, such as a collapse into skip connections; empty where there is none."""
-    return f"{run.run}: warning: {run.warning}" if run.warning else ""
+    return escaped(f"{run.run}: warning: {run.warning}") if run.warning else ""
 
 
 class LiveTable:

@@ -89,12 +89,12 @@ def test_what_typer_raises_passes(passed: Exception) -> None:
 def test_a_long_message_is_cut_and_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     @with_exit_codes
     def failing() -> None:
-        raise errors.ConfigError("\x1b[2J" + "x" * 50_000 + "\nline")
+        raise errors.ConfigError("\x1b[2J" + "x " * 25_000 + "\nline")
 
     with pytest.raises(typer.Exit):
         failing()
     shown = capsys.readouterr().err
-    assert shown.startswith("ray-darts: \\x1b[2Jxxx")
+    assert shown.startswith("ray-darts: \\x1b[2Jx x x")
     assert shown.endswith("x … and 48,012 characters more\n")
 
 

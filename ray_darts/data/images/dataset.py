@@ -108,6 +108,8 @@ class Images(Dataset):
     def _consistent(self) -> Images:
         if self.source in ("folder", "parquet") and self.path is None:
             raise ValueError(f"source {self.source!r} needs data.path")
+        if self.path is not None and self.source == "digits":
+            raise ValueError("source 'digits' takes no path: leave it out, or name another source")
         if self.test_path is not None and self.source not in ("folder", "parquet"):
             raise ValueError(f"source {self.source!r} takes no test_path: leave it out")
         if self.test_fraction > 0 and (self.source == "cifar10" or self.test_path is not None):

@@ -73,6 +73,7 @@ class Text(Dataset):
         given = {
             "encoding": self.encoding != "utf-8",
             "tokenizer": self.tokenizer,
+            "path": self.path,
             "loading": self.loading == "mapped",
         }
         for name, is_given in given.items():
