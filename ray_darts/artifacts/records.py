@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue
 
 from ray_darts.artifacts.documents import Document, Facts
 from ray_darts.artifacts.schema_1 import upgrade_record
+from ray_darts.genotype.genotype import MAX_INPUTS, MAX_NODES
 from ray_darts.messages import shown_name
 from ray_darts.protocols.method import Order
 from ray_darts.tasks.metrics import EpochMetrics, Scalar, warning_of
@@ -197,8 +198,8 @@ class CellFacts(Facts):
     ADDED: ClassVar[frozenset[str]] = frozenset({"keeps_none", "outputs", "choices"})
 
     name: str
-    num_inputs: int
-    num_nodes: int
+    num_inputs: int = Field(ge=1, le=MAX_INPUTS)
+    num_nodes: int = Field(ge=1, le=MAX_NODES)
     operations: tuple[str, ...]
     inputs_per_node: int | None
     keeps_none: bool = False

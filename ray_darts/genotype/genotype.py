@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 from ray_darts.errors import GenotypeError
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
-from ray_darts.messages import shown_name
+from ray_darts.messages import shown_name, shown_value
 
 SCHEMA_VERSION = 1
 MAX_TEXT_BYTES = 64 * 1024
 """Longer texts are rejected without parsing; a cell of 24 nodes takes 2 KiB."""
+
+MAX_INPUTS, MAX_NODES = 16, 64
+"""Of a cell; built-in spaces have at most 2 inputs and 24 nodes."""
 
 NONE = "none"
 """The operation whose output is zero."""
@@ -144,6 +147,11 @@ def _check_form(cell: CellGenotype) -> None:
     if cell.num_inputs < 1 or not cell.nodes:
         raise GenotypeError(
             f"{cell.name} cell: {cell.num_inputs} inputs and {len(cell.nodes)} nodes; wanted is 1 of each"
+        )
+    if cell.num_inputs > MAX_INPUTS or len(cell.nodes) > MAX_NODES:
+        raise GenotypeError(
+            f"{cell.name} cell: {shown_value(cell.num_inputs)} inputs and {len(cell.nodes)} nodes; at most are "
+            f"{MAX_INPUTS} and {MAX_NODES}"
         )
     for index, node in enumerate(cell.nodes):
         where = f"{cell.name} cell, node {index}"

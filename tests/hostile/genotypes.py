@@ -8,7 +8,7 @@ from ray_darts.api import read_genotype, write_text
 from tests.hostile.case import Case, file
 
 GENOTYPE = read_genotype("DARTS_V2")
-TEXT, DATA = write_text(GENOTYPE), GENOTYPE.to_data()
+TEXT, DATA = write_text(GENOTYPE), json.loads(GENOTYPE.to_json())
 JSON = json.dumps(DATA)
 
 
@@ -41,6 +41,10 @@ GENOTYPES = (
     genotype(changed(**{"a\nb\x1b[31m": 1}), r"unknown 'a\nb\x1b[31m'"),
     genotype(changed(**{"x" * 10_000: 1}), "(10000 characters)"),
     genotype(changed(cells=[]), "cell"),
+    genotype(JSON.replace('"num_inputs": 2', f'"num_inputs": 3{"0" * 30}'), "at most are 16 and 64"),
+    genotype(
+        changed(cells=[{**DATA["cells"][0], "nodes": [[{"operation": "none", "source": 0}]] * 65}]), "and 65 nodes"
+    ),
     genotype(changed(cells={}), "cells"),
     genotype(JSON.replace("NaN", "1").replace('"source": 0', '"source": NaN'), "JSON"),
 )
