@@ -28,6 +28,7 @@ from ray_darts.protocols.dataset import DataFacts
 from ray_darts.report.cost import Estimate, Plan, StepSize, estimate
 from ray_darts.report.seeds import RunGroup
 from ray_darts.search.footprint import Footprint, measure_footprint
+from ray_darts.tasks.refusals import naming_settings
 
 
 def estimate_request(request: SearchRequest) -> Estimate:
@@ -100,17 +101,11 @@ def _footprints(
 def _explained() -> Iterator[None]:
     """Raise ConfigError for what PyTorch says of a network that cannot be trained here."""
     try:
-        yield
+        with naming_settings("search"):
+            yield
     except (RuntimeError, MemoryError) as error:
         if "allocate memory" in str(error) or isinstance(error, MemoryError | torch.OutOfMemoryError):
             raise ConfigError("a step does not fit the memory of this machine: lower channels or layers") from error
-        raise
-    except ValueError as error:
-        if "more than 1 value per channel" in str(error):
-            raise ConfigError(
-                "the last cells have one value per channel, too few for batch norm: raise search.batch_size or "
-                "data.image_size, or set space.stem to another one"
-            ) from error
         raise
 
 

@@ -34,6 +34,7 @@ from ray_darts.tasks.loop import TaskLoop
 from ray_darts.tasks.memory import naming_what_would_fit, peak_bytes
 from ray_darts.tasks.metrics import EpochMetrics, cell_metrics
 from ray_darts.tasks.precision import forward_autocast, matmul_precision
+from ray_darts.tasks.refusals import naming_settings
 from ray_darts.tasks.weight_step import Arrays
 
 _log = logging.getLogger("ray_darts.search")
@@ -104,7 +105,7 @@ class SearchLoop(TaskLoop):
         self._decide_()
         progress = self._progress()
         moves = self._schedules.moves_alphas(self._search_epoch, self.step, self.total_steps)
-        with naming_what_would_fit(self.config.search, self._device, "search"):
+        with naming_settings("search"), naming_what_would_fit(self.config.search, self._device, "search"):
             self.bilevel.step_(train, validation, rate, move_alphas=moves, progress=progress)
         return self.bilevel.alphas.vector
 

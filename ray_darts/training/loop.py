@@ -29,6 +29,7 @@ from ray_darts.tasks.loop import TaskLoop
 from ray_darts.tasks.memory import naming_what_would_fit, peak_bytes
 from ray_darts.tasks.metrics import EpochMetrics
 from ray_darts.tasks.precision import forward_autocast, matmul_precision
+from ray_darts.tasks.refusals import naming_settings
 from ray_darts.tasks.weight_step import Arrays
 from ray_darts.training.build import build_derived
 from ray_darts.training.record import TrainingRecord, finite_or_none
@@ -82,7 +83,7 @@ class TrainingLoop(TaskLoop):
         """One SGD step."""
         batch = self._batch()
         rate = self._rate(self.epoch) * batch.learning_rate_scale
-        with naming_what_would_fit(self.config.training, self._device, "training"):
+        with naming_settings("training"), naming_what_would_fit(self.config.training, self._device, "training"):
             self.training.step_(batch, rate, self._loss_settings())
 
     def _batch(self) -> Batch:
