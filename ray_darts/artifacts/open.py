@@ -17,6 +17,8 @@ def open_store(uri: str, settings: StoreSettings | None = None) -> ObjectStore:
     """
     if not uri.strip():
         raise ConfigError("the store's name is empty (an unset variable?): wanted s3://bucket/prefix or a folder")
+    if "\0" in uri:
+        raise ConfigError(f"store {shown_value(uri)} has a NUL character in its name")
     settings = settings or StoreSettings()
     scheme, separator, rest = uri.partition("://")
     if separator and scheme == "s3":

@@ -76,6 +76,18 @@ def test_the_data_of_genotypes(data: object) -> None:
         assert Genotype.from_data(found.to_data()) == found
 
 
+@pytest.mark.parametrize(
+    ("parser", "data"),
+    [
+        ("stores", b"~\xff\x0f\x00\x00\x00//////!"),
+        ("genotypes", JSON.replace('"num_inputs":2', f'"num_inputs":3{"0" * 30}').encode()),
+    ],
+)
+def test_what_the_fuzzer_found(parser: str, data: bytes) -> None:
+    with bounded(2):
+        PARSERS[parser][0](data)
+
+
 def test_genotypes_in_each_form_are_the_same() -> None:
     for text in (TEXT, f"a = {TEXT}", JSON):
         assert read_genotype(text) == DARTS_V2
