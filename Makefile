@@ -16,19 +16,24 @@ ON_S3 := $(addprefix tests/artifacts/test_,objects.py verdicts.py gateway.py los
 IMITATED := without-list or bare-tags
 STORE ?= results
 
-.PHONY: demo test test-slow test-oldest test-radosgw check fuzz bench benchmark-digits clean
+.PHONY: demo test test-slow test-browser test-oldest test-radosgw check fuzz bench benchmark-digits clean
 
 demo: $(INSTALLED)
 	$(BIN)/ray-darts search --preset digits --seeds 2 --orders first,second --store $(STORE)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow" --durations=15
+	$(BIN)/python -m pytest -m "not slow and not browser" --durations=15
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow --timeout=900 --durations=15
 
+# Needs chromium on PATH (Debian: apt-get install --no-install-recommends chromium).
+test-browser: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet "playwright>=1.50" "axe-core-python>=0.1"
+	$(BIN)/python -m pytest -m browser --durations=15
+
 test-oldest: $(OLDEST_INSTALLED)
-	$(OLDEST)/bin/python -m pytest -m "not slow" --durations=15 $(LAYERS)
+	$(OLDEST)/bin/python -m pytest -m "not slow and not browser" --durations=15 $(LAYERS)
 
 # Needs radosgw, ceph-mon and ceph-osd on PATH (Debian: apt-get install --no-install-recommends radosgw ceph-mon ceph-osd).
 test-radosgw: $(INSTALLED)

@@ -28,7 +28,8 @@ class SearchResult:
     """How each run of a search ended, and the best genotype of its experiment so far (None: no run has finished).
 
     `runs`: name, seed, order and last status of each run; `status.warning` is what its last epoch warned of.
-    `selection`: how the cells ranked after a short training each, where that was asked for.
+    `selection`: how the cells ranked after a short training each, where that was asked for. `report`: where the page of
+    the experiment was published, None where it was not.
     """
 
     experiment: str
@@ -38,6 +39,7 @@ class SearchResult:
     exit_code: int
     runs: tuple[PlannedRun, ...] = ()
     selection: SelectionResult | None = None
+    report: str | None = None
 
 
 def read_request(
@@ -93,9 +95,14 @@ def read_request(
 
 
 def run_request(request: SearchRequest, observer: Callable[[list[RunStatus]], None] | None = None) -> SearchResult:
-    """Search until every run of a checked request has ended, then select if it says so. Raises: as `search`."""
+    """Search until every run of a checked request has ended, select if it says so, and publish the page.
+
+    Raises: as `search`.
+    """
     result = run_search(request, observer)
-    return run_selection(request, result, observer) if may_select(request, result) else result
+    if may_select(request, result):
+        result = run_selection(request, result, observer)
+    return publish_page(request, result)
 
 
 def run_search(request: SearchRequest, observer: Callable[[list[RunStatus]], None] | None = None) -> SearchResult:
@@ -124,6 +131,19 @@ def run_selection(
     selection = select(request, observer or (lambda runs: None))
     kinds = [outcome.kind for outcome in (*result.outcomes.values(), *selection.outcomes.values())]
     return replace(result, best=selection.best, selection=selection, exit_code=exit_code_of_outcomes(kinds))
+
+
+def publish_page(request: SearchRequest, result: SearchResult) -> SearchResult:
+    """Publish `<experiment>/report.html` unless the config or the end of the search says otherwise; never fails."""
+    from ray_darts.exit_codes import DONE, FAILED
+
+    if not request.config.operation.publish_report or result.exit_code not in (DONE, FAILED):
+        return result
+    from ray_darts.artifacts.open import open_store
+    from ray_darts.report.page.making import publish_report
+
+    key = publish_report(open_store(request.store_uri, request.config.store), request.experiment)
+    return replace(result, report=None if key is None else f"{result.store.rstrip('/')}/{key}")
 
 
 def _read_budget(select: bool, max_parameters: int | None, max_multiply_adds: int | None) -> Budget | None:

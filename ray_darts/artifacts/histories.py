@@ -63,14 +63,13 @@ class RunHistory:
 
 def read_histories(store: ObjectStore, experiment: str) -> list[RunHistory]:
     """All runs of an experiment, by name; empty where it has none. Raises: CorruptObject, StoreError."""
-    return [
-        RunHistory(
-            read_run(store, experiment, run),
-            tuple(entry.record for entry in read_log(store, RunKeys(experiment, run))),
-            experiment,
-        )
-        for run in list_runs(store, experiment)
-    ]
+    return [read_history(store, experiment, run) for run in list_runs(store, experiment)]
+
+
+def read_history(store: ObjectStore, experiment: str, run: str) -> RunHistory:
+    """One run. Raises: MissingObject, CorruptObject, StoreError."""
+    records = tuple(entry.record for entry in read_log(store, RunKeys(experiment, run)))
+    return RunHistory(read_run(store, experiment, run), records, experiment)
 
 
 def method_of(run: RunDescription) -> str:

@@ -111,6 +111,15 @@ class ExperimentKeys:
         return f"{self.experiment}/result.json"
 
     @property
+    def report(self) -> str:
+        """The page that a sweep publishes when it ends."""
+        return f"{self.experiment}/report.html"
+
+    @property
+    def root(self) -> str:
+        return f"{self.experiment}/"
+
+    @property
     def runs(self) -> str:
         return f"{self.experiment}/runs/"
 

@@ -146,6 +146,8 @@ class S3Store(ObjectStore):
     def _put(self, key: str, data: bytes, condition: Mapping[str, str]) -> None:
         checksum = _checksum(data)
         request = {**self._address(key), **self._owner(), **self._encryption(), **condition}
+        if key.endswith(".html"):
+            request["ContentType"] = "text/html; charset=utf-8"  # so that a browser shows it
         try:
             self._requests.ask(
                 "put", key, lambda: self._client.put_object(**request, Body=data, ChecksumSHA256=checksum)

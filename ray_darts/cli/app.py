@@ -17,6 +17,7 @@ from ray_darts.cli.export import export
 from ray_darts.cli.gc import gc
 from ray_darts.cli.inspect import inspect
 from ray_darts.cli.presets import presets
+from ray_darts.cli.report import report
 from ray_darts.cli.search import search
 from ray_darts.cli.show import show
 from ray_darts.cli.status import status
@@ -56,6 +57,7 @@ for _command in (
     submit,
     status,
     best,
+    report,
     compare,
     inspect,
     export,

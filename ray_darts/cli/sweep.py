@@ -39,6 +39,7 @@ def search_and_report(request: SearchRequest) -> searches.SearchResult:
             if searches.may_select(request, result):
                 with live_table(selection_of(request.experiment)) as table:
                     result = searches.run_selection(request, result, table.show)
+            result = searches.publish_page(request, result)
     except KeyboardInterrupt:
         report_line(CONTINUES)
         raise
@@ -97,6 +98,8 @@ def result_text(result: searches.SearchResult) -> str:
         except GenotypeError:  # its space has no text form
             lines.append(result.best.architecture().to_json())
     lines.append(f"all results: {result.store.rstrip('/')}/{result.experiment}/")
+    command = f"ray-darts report {result.experiment} --store {result.store} writes one"
+    lines.append(f"page: {command if result.report is None else result.report}")
     return "\n".join(lines)
 
 
@@ -110,6 +113,7 @@ def result_data(result: searches.SearchResult) -> dict[str, object]:
         "orders": {group.key: spread.to_data() for group, spread in _spread(result).items()},
         "selection": None if result.selection is None else selection_data(result.selection),
         "warnings": {run.run: run.status.warning for run in result.runs if run.status.warning is not None},
+        "report": result.report,
         "exit_code": result.exit_code,
     }
 

@@ -53,6 +53,7 @@ class OperationSettings(Settings):
         (), description="passes of a step to compile, each as one graph; changes results in the last bits"
     )
     compile_backend: str = Field("inductor", description="backend of torch.compile")
+    publish_report: bool = Field(True, description="write EXP/report.html when a search ends (extra report)")
 
     @field_validator("workers", mode="before")
     @classmethod

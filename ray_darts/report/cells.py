@@ -39,11 +39,12 @@ class _Box:
     text: str
     size: tuple[float, float]
     colours: tuple[str, str]
+    mark: str
 
     def svg(self) -> str:
         (width, height), (fill, line) = self.size, self.colours
         return (
-            f"<rect x='{self.x - width / 2:.1f}' y='{self.y - height / 2:.1f}' width='{width:.0f}' "
+            f"<rect{self.mark} x='{self.x - width / 2:.1f}' y='{self.y - height / 2:.1f}' width='{width:.0f}' "
             f"height='{height:.0f}' rx='{height / 2:.0f}' fill='{fill}' stroke='{line}'/>"
             f"<text x='{self.x:.1f}' y='{self.y + 4:.1f}' text-anchor='middle' font-size='12' fill='#222'>"
             f"{escape(self.text)}</text>"
@@ -78,7 +79,9 @@ def cells_svg(genotype: Genotype) -> str:
     for cell in genotype.cells:
         parts, cell_width, cell_height = _draw_cell(cell, words)
         title = f"<text x='0' y='14' font-size='16' font-weight='bold' fill='#222'>{escape(cell.name)} cell</text>"
-        drawings.append(f"<g transform='translate({_MARGIN:.0f},{y:.1f})'>{title}{parts}</g>")
+        drawings.append(
+            f"<g data-cell='{_attribute(cell.name)}' transform='translate({_MARGIN:.0f},{y:.1f})'>{title}{parts}</g>"
+        )
         width, y = max(width, cell_width), y + cell_height + _TITLE_HEIGHT + _MARGIN
     size = f"{width + 2 * _MARGIN:.0f} {y:.0f}"
     across, down = size.split()
@@ -88,17 +91,22 @@ def cells_svg(genotype: Genotype) -> str:
     )
 
 
+def _attribute(text: str) -> str:
+    """Text for an attribute in single quotes."""
+    return escape(text, {"'": "&apos;"})
+
+
 def _draw_cell(cell: CellGenotype, words: CellWords) -> tuple[str, float, float]:
     """The SVG of one cell below its title, its width and its height."""
-    columns, edges, looks = _graph(cell, _inputs(cell, words), words.output)
+    columns, edges, looks, marks = _graph(cell, _inputs(cell, words), words.output)
     placement = lay_out(columns, edges, _GAP, _BEND_HEIGHT)
-    boxes = {name: _box(name, columns[name], placement, looks[name]) for name in columns}
+    boxes = {name: _box(name, columns[name], placement, looks[name], marks.get(name, "")) for name in columns}
     lines = []
     for (source, target), path in zip(edges, placement.paths, strict=True):
         points = _points(path)
         points[0] = (points[0][0] + boxes[source].size[0] / 2, points[0][1])
         points[-1] = (points[-1][0] - boxes[target].size[0] / 2 - 5, points[-1][1])
-        lines.append(_curve(points, faint=target == "output"))
+        lines.append(_curve(points, marks.get(source) or marks.get(target, ""), faint=target == "output"))
     drawn = "".join(lines) + "".join(box.svg() for box in boxes.values())
     width = _x(max(column.index for column in columns.values())) + _STATE_SIZE[0] / 2
     height = max(y + columns[name].height / 2 for name, y in placement.heights.items())
@@ -110,13 +118,15 @@ _Look = tuple[str, tuple[float, float], tuple[str, str]]
 
 def _graph(
     cell: CellGenotype, inputs: Sequence[str], output: str
-) -> tuple[dict[str, Column], list[tuple[str, str]], dict[str, _Look]]:
-    """Vertices with their columns, edges, and each vertex's text, size and colours.
+) -> tuple[dict[str, Column], list[tuple[str, str]], dict[str, _Look], dict[str, str]]:
+    """Vertices with their columns, edges, each vertex's text, size and colours, and the attribute of each operation
+    that names its edge, `data-edge='target-source'`.
 
     States are in even columns (twice their distance from the inputs), each operation in the column before its node.
     Connections of the operation `none` are left out; a node without others is in the column after the inputs.
     """
     depth = dict.fromkeys(range(cell.num_inputs), 0)
+    marks: dict[str, str] = {}
     looks: dict[str, _Look] = {f"s{state}": (inputs[state], _STATE_SIZE, _INPUT) for state in depth}
     columns = {name: Column(0, _STATE_SIZE[1]) for name in looks}
     edges = []
@@ -130,20 +140,21 @@ def _graph(
             name = f"o{state}.{place}"
             columns[name] = Column(2 * depth[state] - 1, _OPERATION_SIZE[1])
             looks[name] = (connection.operation, _OPERATION_SIZE, _colours(connection.operation))
+            marks[name] = f" data-edge='{state}-{connection.source}'"
             edges += [(f"s{connection.source}", name), (name, f"s{state}")]
     columns["output"] = Column(2 * max(depth.values()) + 1, _STATE_SIZE[1])
     looks["output"] = (output, _STATE_SIZE, _OUTPUT)
     edges += [(f"s{state}", "output") for state in cell.outputs]
-    return columns, edges, looks
+    return columns, edges, looks, marks
 
 
 def _colours(operation: str) -> tuple[str, str]:
     return next(colours for start, colours in _OPERATION_COLOURS if operation.startswith(start))
 
 
-def _box(name: str, column: Column, placement: Placement, look: _Look) -> _Box:
+def _box(name: str, column: Column, placement: Placement, look: _Look, mark: str) -> _Box:
     text, size, colours = look
-    return _Box(_x(column.index), placement.heights[name] + _TITLE_HEIGHT, text, size, colours)
+    return _Box(_x(column.index), placement.heights[name] + _TITLE_HEIGHT, text, size, colours, mark)
 
 
 def _x(column: float) -> float:
@@ -160,7 +171,7 @@ def _points(path: list[Point]) -> list[Point]:
     return points
 
 
-def _curve(points: list[Point], faint: bool) -> str:
+def _curve(points: list[Point], mark: str, faint: bool) -> str:
     """A smooth line through `points` that leaves, bends and arrives level, with an arrow head."""
     path = f"M{points[0][0]:.1f},{points[0][1]:.1f}"
     for (x, y), (next_x, next_y) in itertools.pairwise(points):
@@ -169,6 +180,6 @@ def _curve(points: list[Point], faint: bool) -> str:
     x, y = points[-1]
     colour = "#c9b27c" if faint else "#6b6b6b"
     return (
-        f"<path d='{path}' fill='none' stroke='{colour}' stroke-width='1.3'/>"
+        f"<path{mark} d='{path}' fill='none' stroke='{colour}' stroke-width='1.3'/>"
         f"<path d='M{x + 5:.1f},{y:.1f} l-8,-3.5 l0,7 z' fill='{colour}'/>"
     )

@@ -1,0 +1,187 @@
+"""Reads from a store all that a page shows, again and again while a search goes on.
+
+What is missing or damaged becomes a line of `problems`, so that a page can be made of every experiment. Runs that have
+not changed are not read again. Writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ray_darts.artifacts.best import Best, read_best
+from ray_darts.artifacts.experiment import list_experiments, list_runs, read_experiment
+from ray_darts.artifacts.histories import RunHistory, read_history
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, selection_of
+from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.records import ExperimentDescription
+from ray_darts.artifacts.results import TrainingResults, training_results
+from ray_darts.artifacts.run_log import Entry, find_tip
+from ray_darts.artifacts.sessions import SessionFacts, read_sessions
+from ray_darts.errors import ConfigError, CorruptObject, GenotypeError, MissingObject, PluginError
+from ray_darts.report.card import Card, make_card
+from ray_darts.report.card_facts import CardFacts, Trainings
+from ray_darts.report.costs import PhaseCost, phase_cost
+from ray_darts.report.stability import Stability, stability_of
+
+_READERS = 8
+_DAMAGED = (ConfigError, CorruptObject, GenotypeError, MissingObject, PluginError)
+
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True)
+class PageFacts:
+    """An experiment as far as it can be read; None for what the store does not have.
+
+    `histories`: the runs that can be read, by name; `unread`: {name of another run: why}. `problems`: a line for each
+    object that is damaged or missing.
+    """
+
+    experiment: str
+    store: str
+    description: ExperimentDescription | None
+    best: Best | None
+    histories: tuple[RunHistory, ...]
+    unread: dict[str, str]
+    trainings: tuple[Trainings, ...]
+    sessions: tuple[SessionFacts, ...]
+    stability: Stability | None
+    costs: tuple[PhaseCost, ...]
+    card: Card | None
+    problems: tuple[str, ...]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every run has ended; false without any."""
+        runs = [*self.histories, *(history for each in self.trainings for history in each.histories)]
+        return bool(runs) and all(history.records and history.records[-1].is_last for history in runs)
+
+
+class FactsReader:
+    """Reads one experiment; `training`: the experiment of trainings of what it found. Raises: MissingObject without
+    any object of the experiment, ConfigError for a name that is none."""
+
+    def __init__(self, store: ObjectStore, experiment: str, training: str | None = None) -> None:
+        self._store = store
+        self._experiment = experiment
+        self._training = training
+        self._histories: dict[tuple[str, str], RunHistory] = {}
+        self._problems: list[str] = []
+        if not any(True for _ in store.list_objects(ExperimentKeys(experiment).root)):
+            there = list_experiments(store)
+            known = f"there are {', '.join(there)}" if there else "it holds none"
+            raise MissingObject(f"no experiment {experiment!r} in {store.uri}; {known}", experiment=experiment)
+
+    def read(self) -> PageFacts:
+        """All that there is now. Raises: StoreError of a store that cannot be reached."""
+        self._problems = []
+        store, experiment = self._store, self._experiment
+        described = self._try(f"{experiment}/experiment.json", lambda: read_experiment(store, experiment))
+        histories, unread = self._runs(experiment)
+        best = self._best(histories)
+        sessions = self._try("the commands", lambda: read_sessions(store, experiment)) or []
+        named = [("selection", selection_of(experiment)), ("training", self._training)]
+        trainings = {
+            phase: found
+            for phase, name in named
+            if name is not None and (found := self._trainings(name, required=phase == "training")) is not None
+        }
+        phases: list[tuple[str, str, Sequence[RunHistory]]] = [("search", experiment, histories)]
+        phases += [(phase, each.description.experiment, each.histories) for phase, each in trainings.items()]
+        card = None
+        if described is not None and described.layout.cells:
+            facts = CardFacts(
+                description=described,
+                histories=tuple(histories),
+                selection=trainings.get("selection"),
+                training=trainings.get("training"),
+                sessions=tuple(sessions),
+                siblings=(),
+                test_openings=None,
+            )
+            card = self._try("the card", lambda: make_card(facts))
+        return PageFacts(
+            experiment=experiment,
+            store=store.uri,
+            description=described,
+            best=best,
+            histories=tuple(histories),
+            unread=unread,
+            trainings=tuple(trainings.values()),
+            sessions=tuple(sessions),
+            stability=self._try("the stability", lambda: stability_of(histories)),
+            costs=tuple(phase_cost(*phase) for phase in phases),
+            card=card,
+            problems=tuple(self._problems),
+        )
+
+    def _try(self, what: str, read: Callable[[], _Found]) -> _Found | None:
+        """What `read` returns; None, and a problem, where that is missing or damaged."""
+        try:
+            return read()
+        except _DAMAGED as error:
+            self._problems.append(f"{what}: {error}")
+            return None
+
+    def _best(self, histories: Sequence[RunHistory]) -> Best | None:
+        try:
+            return read_best(self._store, self._experiment)
+        except MissingObject as error:
+            if any(history.has_finished for history in histories):
+                self._problems.append(f"{self._experiment}/best.json: {error}; ray-darts verify --repair writes it")
+        except CorruptObject as error:
+            self._problems.append(str(error))
+        return None
+
+    def _runs(self, experiment: str) -> tuple[list[RunHistory], dict[str, str]]:
+        """(Readable runs, {name of another: why}), read side by side."""
+
+        def read(run: str) -> RunHistory | str:
+            try:
+                return self._history(experiment, run)
+            except _DAMAGED as error:
+                return str(error)
+
+        names = list_runs(self._store, experiment)
+        with ThreadPoolExecutor(_READERS) as readers:
+            found = dict(zip(names, readers.map(read, names), strict=True))
+        unread = {run: each for run, each in found.items() if isinstance(each, str)}
+        self._problems += [f"{run}: {why}" for run, why in unread.items()]
+        return [each for each in found.values() if isinstance(each, RunHistory)], unread
+
+    def _history(self, experiment: str, run: str) -> RunHistory:
+        """One run; of a run that was read before, its new records alone."""
+        known = self._histories.get((experiment, run))
+        keys = RunKeys(experiment, run)
+        if known is None or not known.records:
+            found = read_history(self._store, experiment, run)
+        else:
+            tip = find_tip(self._store, keys)
+            last = known.records[-1].n
+            if tip is None or tip.record.n < last:
+                raise CorruptObject(f"the log of {run} is shorter than it was", key=keys.log)
+            between = [Entry.read(self._store, keys, n) for n in range(last + 1, tip.record.n)]
+            new = [entry.record for entry in (*between, tip if tip.record.n > last else None) if entry is not None]
+            found = RunHistory(known.description, (*known.records, *new), experiment)
+        self._histories[experiment, run] = found
+        return found
+
+    def _trainings(self, name: str, *, required: bool) -> Trainings | None:
+        try:
+            described = read_experiment(self._store, name)
+        except MissingObject as error:
+            if required:
+                self._problems.append(f"--training {name}: {error}")
+            return None
+        except CorruptObject as error:
+            self._problems.append(str(error))
+            return None
+        results: TrainingResults | None = self._try(name, lambda: training_results(self._store, name))
+        if results is None:
+            return None
+        histories, _ = self._runs(name)
+        sessions = self._try("the commands", lambda: read_sessions(self._store, name)) or []
+        return Trainings(described, results, tuple(histories), tuple(sessions))
