@@ -116,6 +116,8 @@ def open_experiment(
     if not opened.exists(ExperimentKeys(name).description):
         there = list_experiments(opened)
         known = f"there are {', '.join(there)}" if there else "it holds none"
+        if name in there:
+            known = f"{ExperimentKeys(name).description} is missing"
         raise MissingObject(f"no experiment {name!r} in {opened.uri}; {known}", experiment=name)
     return Experiment(opened, name)
 

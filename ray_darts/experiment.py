@@ -40,7 +40,7 @@ class Experiment:
     def best(self, verify: bool = False) -> Best:
         """The best finished run; `best().architecture()` is its genotype.
 
-        One GET; with `verify` a second one, of the finish record, which must have the same genotype and metric.
+        One GET; with `verify` two more, of the finish record and the run's description, which must say the same.
         Raises: MissingObject while no run has finished, CorruptObject.
         """
         from ray_darts.artifacts.best import read_best

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,9 @@ from ray_darts.errors import ConfigError
 from ray_darts.messages import shown_name
 
 STANDARD_OUTPUT = Path("-")
+PATIENCE_S = 10.0
+"""How long a pipe may have no reader."""
+
 _SYSTEM_FOLDERS = ("/dev", "/proc")
 
 
@@ -73,6 +78,13 @@ def _is_special(output: Path) -> bool:
 
 
 def _check_place(output: Path, target: Path) -> None:
+    if target.exists() and any(
+        (folder / "experiment.json").is_file() and (folder / "runs").is_dir() for folder in target.parents
+    ):
+        raise ConfigError(
+            f"cannot write {shown_name(output)}: it is a file of an experiment in a store, name another",
+            path=str(output),
+        )
     if str(output) in ("", ".") or target.is_dir():
         raise ConfigError(f"cannot write {shown_name(output)}: it is a folder, name a file in it", path=str(output))
     if target.is_symlink():
@@ -92,9 +104,26 @@ def _scratch_file(output: Path) -> Iterator[Path]:
 
 def _copy_into(output: Path, file: Path) -> None:
     """Open without creating: a device that is gone meanwhile is an error, not a new file. What an open file holds
-    stays in it."""
+    stays in it. A reader of a pipe is waited for PATIENCE_S."""
     with (
-        os.fdopen(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), "wb") as target,
+        os.fdopen(_opened(output), "wb") as target,
         file.open("rb") as source,
     ):
         shutil.copyfileobj(source, target)
+
+
+def _opened(output: Path) -> int:
+    """Open to append; OSError where no program reads a pipe."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            descriptor = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > deadline:
+                raise OSError(errno.ENXIO, f"no program has read this pipe for {PATIENCE_S:.0f} s") from error
+            time.sleep(0.05)
+        else:
+            os.set_blocking(descriptor, True)
+            return descriptor

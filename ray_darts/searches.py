@@ -69,6 +69,8 @@ def read_request(
     from ray_darts.orchestration.requests import SearchRequest
 
     found = list(mistakes)
+    if address == "":
+        found.append("the address is empty (an unset variable?): name a Ray cluster, or leave it out")
     budget = collect(found, lambda: _read_budget(select, max_parameters, max_multiply_adds))
     checked = check_arguments(
         preset_or_config,

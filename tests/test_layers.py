@@ -25,6 +25,7 @@ REFUSED = {
     "deployment": PLAIN | {"pydantic"},
     "messages": PLAIN | {"pydantic"},
     "output_files": PLAIN | {"pydantic"},
+    "input_files": PLAIN | {"pydantic"},
     "config": PLAIN,
     "genotype": PLAIN,
     "methods": PLAIN,

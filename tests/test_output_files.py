@@ -125,3 +125,23 @@ def test_the_command_line_refuses_in_one_line(tmp_path: Path) -> None:
     assert ran.returncode == 2
     assert ran.stderr.startswith("ray-darts: ")
     assert len(ran.stderr.splitlines()) == 1
+
+
+def test_a_pipe_that_nobody_reads_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray_darts.output_files.PATIENCE_S", 0.2)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match="no program has read this pipe"):
+        write_file(pipe, "x")
+
+
+def test_a_file_of_an_experiment_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "experiment"
+    (folder / "runs" / "a").mkdir(parents=True)
+    for name in ("experiment.json", "runs/a/genotype.json"):
+        (folder / name).write_text("{}")
+        with pytest.raises(ConfigError, match="it is a file of an experiment in a store, name another"):
+            write_file(folder / name, "x")
+        assert (folder / name).read_text() == "{}"
+    write_file(folder / "my.svg", "new")
+    assert (folder / "my.svg").read_text() == "new"

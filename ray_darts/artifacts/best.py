@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import JsonValue
+from pydantic import JsonValue, field_validator
 
 from ray_darts.artifacts.answer import SearchAnswer
 from ray_darts.artifacts.contention import until_settled
 from ray_darts.artifacts.documents import Document
-from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
+from ray_darts.artifacts.experiment import read_run
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, is_name
 from ray_darts.artifacts.objects import Conflict, ObjectStore, get_checked
 from ray_darts.artifacts.records import Metric, Record, RunDescription
 from ray_darts.artifacts.run_log import Entry
 from ray_darts.errors import CorruptObject, MissingObject
 from ray_darts.genotype.genotype import Genotype
+from ray_darts.messages import shown_value
 from ray_darts.protocols.method import Order
 
 
@@ -42,6 +44,13 @@ class Best(Document):
     record_sha256: str
     method: dict[str, JsonValue] | None = None
     warning: str | None = None
+
+    @field_validator("run")
+    @classmethod
+    def _is_run(cls, run: str) -> str:
+        if not is_name(run):
+            raise ValueError(f"{shown_value(run)} is no name of a run")
+        return run
 
     def architecture(self) -> Genotype:
         """The genotype, checked. Raises: GenotypeError."""
@@ -108,7 +117,7 @@ def offer_best(store: ObjectStore, offered: Best) -> bool:
 
 
 def read_best(store: ObjectStore, experiment: str, verify: bool = False) -> Best:
-    """Read the best so far, with one GET; `verify` also reads the finish record and compares.
+    """Read the best so far, with one GET; `verify` also reads the finish record and the run's description.
 
     Raises: MissingObject when no run has finished, CorruptObject.
     """
@@ -127,7 +136,8 @@ def read_best(store: ObjectStore, experiment: str, verify: bool = False) -> Best
 
 
 def check_best(store: ObjectStore, best: Best) -> None:
-    """Raise CorruptObject or GenotypeError unless the finish record that `best` names has the same answer; one GET."""
+    """Raise CorruptObject or GenotypeError unless the finish record that `best` names, and the description of its run,
+    say the same; two GETs."""
     keys = RunKeys(best.experiment, best.run)
     number = keys.record_number(best.record_key)
     if number is None:
@@ -140,4 +150,16 @@ def check_best(store: ObjectStore, best: Best) -> None:
     same_warning = best.warning in (None, record.warning)  # release 0.1 wrote none
     if answer.genotype != best.genotype or not same_metric or not same_warning:
         raise CorruptObject(f"{best.record_key} has another answer than best.json", key=best.record_key)
+    described = read_run(store, best.experiment, best.run)
+    for name, seen, wanted in (
+        ("step", best.step, record.step),
+        ("genotype_step", best.genotype_step, answer.genotype_step),
+        ("seed", best.seed, described.seed),
+        ("order", best.order, described.order),
+        ("method", best.method, described.method),
+    ):
+        if seen != wanted:
+            raise CorruptObject(
+                f"best.json has {name} {shown_value(seen)}, {best.run} has {shown_value(wanted)}", key=best.record_key
+            )
     best.architecture()

@@ -54,9 +54,13 @@ class Document(Facts):
         """Parse the bytes read from `key`. Raises: CorruptObject, also for a newer schema version."""
         try:
             plain = json.loads(data, parse_constant=_refuse_constant)
-            version = plain["schema_version"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CorruptObject(f"{key} is no JSON document with a schema_version: {error}", key=key) from error
+        except RecursionError as error:
+            raise CorruptObject(f"{key} is no JSON document: it is nested too deep", key=key) from error
+        except ValueError as error:
+            raise CorruptObject(f"{key} is no JSON document: {error}", key=key) from error
+        version = plain.get("schema_version") if isinstance(plain, dict) else None
+        if version is None:
+            raise CorruptObject(f"{key} is no JSON document with a schema_version", key=key)
         if not isinstance(version, int) or version > cls.VERSION:
             raise CorruptObject(
                 f"{key} has schema version {version!r}, this release reads up to {cls.VERSION}; use a newer one",

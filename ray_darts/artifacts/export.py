@@ -96,10 +96,11 @@ def _writing(output: Path | None, schema: pa.Schema) -> Iterator[_Table | None]:
     if output is None:
         yield None
         return
-    if output.suffix not in (".parquet", ".csv"):
+    suffix = output.suffix.lower()
+    if suffix not in (".parquet", ".csv"):
         raise ConfigError(f"{output} ends neither in .parquet nor in .csv")
     with whole_file(output) as file:
-        writer = _Csv(file, schema) if output.suffix == ".csv" else pq.ParquetWriter(file, schema, compression="zstd")
+        writer = _Csv(file, schema) if suffix == ".csv" else pq.ParquetWriter(file, schema, compression="zstd")
         try:
             yield _Wide(writer) if schema is METHOD_TRACE_SCHEMA else writer
         finally:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from ray_darts.artifacts.file_system import flush_folder, lock_exclusively, name_once, write_flushed
 from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore, Stored, sha256
-from ray_darts.errors import ConfigError, MissingObject, StoreDenied, StoreUnavailable
+from ray_darts.errors import ConfigError, CorruptObject, MissingObject, StoreDenied, StoreUnavailable
 
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _PUT_ATTEMPTS = 10
@@ -39,10 +40,12 @@ class LocalStore(ObjectStore):
         return str(self._root)
 
     def get(self, key: str) -> Stored:
-        with self._translated(key), self._path(key).open("rb") as file:
+        with self._translated(key), open(self._path(key), "rb", opener=_without_waiting) as file:
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise CorruptObject(f"{key} in {self.uri} is no regular file", key=key)
             data = file.read()
-            age_s = _age_s(os.fstat(file.fileno()).st_mtime)
-        return Stored(data, sha256(data), age_s)
+        return Stored(data, sha256(data), _age_s(facts.st_mtime))
 
     def exists(self, key: str) -> bool:
         with self._translated(key):
@@ -168,7 +171,14 @@ class LocalStore(ObjectStore):
                     f"{self.uri} refuses {key}: {error.strerror}; make the folder writable or name another store",
                     key=key,
                 ) from error
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                raise CorruptObject(f"{key} in {self.uri} is no regular file: {error.strerror}", key=key) from error
             raise StoreUnavailable(f"{self.uri} fails on {key}: {error.strerror or error}", key=key) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a pipe at once, whoever writes to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _lock_of(path: Path) -> Path:

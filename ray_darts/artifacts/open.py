@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.config.operation import StoreSettings
 from ray_darts.errors import ConfigError
 from ray_darts.messages import shown_name, shown_value
+
+_ONE_SLASH = re.compile(r"(s3|file|gs|https?):/(?!/)")
 
 
 def open_store(uri: str, settings: StoreSettings | None = None) -> ObjectStore:
@@ -27,6 +30,8 @@ def open_store(uri: str, settings: StoreSettings | None = None) -> ObjectStore:
         return S3Store(uri, settings)
     if separator and scheme != "file":
         raise ConfigError(f"store {shown_value(uri)}: wanted s3://bucket/prefix or a folder")
+    if _ONE_SLASH.match(uri) or (separator and not rest.startswith("/")):
+        raise ConfigError(f"store {shown_value(uri)}: wanted s3://bucket/prefix, file:///folder or a folder")
     from ray_darts.artifacts.local import LocalStore
 
     try:

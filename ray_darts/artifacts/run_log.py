@@ -75,9 +75,14 @@ def _hinted(store: ObjectStore, keys: RunKeys) -> Entry | None:
 
 
 def read_log(store: ObjectStore, keys: RunKeys) -> list[Entry]:
-    """All records in order, the chain of hashes checked; empty for an empty log. Raises: CorruptObject."""
+    """All records in order, the chain of hashes checked; empty for an empty log.
+
+    Raises: CorruptObject, also where parts of the run are there and its log is not.
+    """
     tip = find_tip(store, keys)
     if tip is None:
+        if any(True for _ in store.list_objects(keys.parts)):
+            raise CorruptObject(f"{keys.log} is missing, although {keys.parts} is there", key=keys.log)
         return []
     before = range(tip.record.n)
     if len(before) < _READERS:

@@ -25,13 +25,16 @@ def inspect(
     config: ConfigFile = None,
     store: Store = DEFAULT_STORE,
     classes: Annotated[
-        int | None, typer.Option("--classes", min=1, metavar="N", help="Classes of the data; of text, words.")
+        int | None,
+        typer.Option("--classes", min=1, max=10_000_000, metavar="N", help="Classes of the data; of text, words."),
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option("--image-size", min=1, metavar="N", help="Pixels on a side of the data's images.")
+        int | None,
+        typer.Option("--image-size", min=1, max=4096, metavar="N", help="Pixels on a side of the data's images."),
     ] = None,
     image_channels: Annotated[
-        int | None, typer.Option("--image-channels", min=1, metavar="N", help="Channels of the data's images.")
+        int | None,
+        typer.Option("--image-channels", min=1, max=4096, metavar="N", help="Channels of the data's images."),
     ] = None,
     overrides: Overrides = None,
     plugins: Plugins = None,

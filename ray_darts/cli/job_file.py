@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ray_darts.config.load import read_toml
 from ray_darts.errors import ConfigError
-from ray_darts.messages import shown_name
+from ray_darts.messages import shown_name, shown_value
 
 KEYS = (
     "preset",
@@ -76,8 +76,20 @@ def read_job(file: Path) -> list[str]:
         if key == "set":
             words += [word for override in _overrides(value, ()) for word in ("--set", override)]
         else:
+            if not _is_plain(key, value):
+                wanted = "a number, or a list of numbers" if key == "seeds" else "text, a number or a list"
+                raise ConfigError(f"{shown_name(file)}: {key} = {shown_value(value)}: {wanted} is wanted")
             words += [f"--{key.replace('_', '-')}", _text(key, value)]
     return words
+
+
+def _is_plain(key: str, value: object) -> bool:
+    allowed = (int,) if key == "seeds" else (int, float, str)
+    return all(isinstance(each, allowed) and not isinstance(each, bool) for each in _listed(value))
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def _text(key: str, value: object) -> str:

@@ -80,7 +80,9 @@ def config_source(preset: str | None, config: Path | None) -> str | Path:
     """The one that is given, or the default preset. Raises: ConfigError for both."""
     if preset is not None and config is not None:
         raise ConfigError("name either a preset or a config file")
-    return config if config is not None else preset or DEFAULT_PRESET
+    if config is not None:
+        return config
+    return DEFAULT_PRESET if preset is None else preset
 
 
 def seeds_or_mistake(text: str, mistakes: list[str]) -> int | tuple[int, ...]:
@@ -91,8 +93,10 @@ def seeds_or_mistake(text: str, mistakes: list[str]) -> int | tuple[int, ...]:
 
 def parse_seeds(text: str) -> int | tuple[int, ...]:
     """`4` is a number of seeds, `0,3,7` are these seeds, and `7,` is seed 7 alone. Raises: ConfigError."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or not all(word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS for word in words):
+    words = [word.strip() for word in text.strip().removesuffix(",").split(",")]
+    if not all(word.isascii() and word.isdigit() for word in words):
         raise ConfigError(f"--seeds {shown_value(text)}: wanted a number of seeds, such as 4, or a list, such as 0,3,7")
+    if any(len(word) > _MOST_DIGITS for word in words):
+        raise ConfigError(f"--seeds {shown_value(text)}: a seed has at most {_MOST_DIGITS} digits")
     numbers = tuple(int(word) for word in words)
     return numbers if "," in text else numbers[0]

@@ -15,10 +15,17 @@ from ray_darts.cli.options import Preset
 from ray_darts.cli.output import report_line
 from ray_darts.errors import ConfigError
 from ray_darts.exit_codes import INTERRUPTED
+from ray_darts.input_files import read_start
+from ray_darts.messages import shown_name
 
 if TYPE_CHECKING:
     from ray_darts.config import SearchConfig
     from ray_darts.orchestration.requests import SearchRequest
+
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+"""Of click, which newer releases of typer bring along: an option that there is not, or words too many."""
+
+_MOST_TOKEN_BYTES = 65_536
 
 
 def submit(
@@ -65,7 +72,13 @@ def submit(
     from ray_darts.orchestration.job_files import described, files_to_send, sent_folder
     from ray_darts.orchestration.submit import JobRequest, connect, follow_job, submit_job
 
-    checked = search_words([*(words or []), "--store", store, *(["--preset", preset] if preset is not None else [])])
+    given = list(words or [])
+    if any(word == "--store" or word.startswith("--store=") for word in given):
+        raise ConfigError("--store stands among the words of the search too: give it once, to submit")
+    job = given[:1] if given and given[0].endswith(".toml") else []
+    checked = search_words(
+        [*job, "--store", store, *(["--preset", preset] if preset is not None else []), *given[len(job) :]]
+    )
     config = check_search(checked).config
     warn_of_local_data(config)
     file = parsed(checked)["config"]
@@ -93,7 +106,7 @@ _OF_THE_COMMAND = ("dry_run", "as_json")
 
 
 def check_search(words: Sequence[str]) -> SearchRequest:
-    """Check the arguments of a search as the job will, before anything is sent. Raises: ConfigError, click.UsageError.
+    """Check the arguments of a search as the job will, before anything is sent. Raises: ConfigError.
 
     Imports the plugins that the config names.
     """
@@ -125,12 +138,15 @@ def with_config(words: Sequence[str], name: str) -> tuple[str, ...]:
 
 
 def parsed(words: Sequence[str]) -> dict[str, Any]:
-    """The parameters of `ray-darts search` in `words`. Raises: click.UsageError."""
+    """The parameters of `ray-darts search` in `words`. Raises: ConfigError."""
     from ray_darts.cli.app import app
 
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    return group.commands["search"].make_context("search", list(words)).params
+    try:
+        return group.commands["search"].make_context("search", list(words)).params
+    except USAGE_ERROR as error:
+        raise ConfigError(f"the words of the search: {error.format_message()}") from error
 
 
 def read_token(token_file: Path | None) -> str | None:
@@ -140,11 +156,12 @@ def read_token(token_file: Path | None) -> str | None:
         return token
     default = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     try:
-        return (token_file or default).read_text(encoding="utf-8-sig").strip()
-    except OSError as error:
+        return read_start(token_file or default, _MOST_TOKEN_BYTES).decode("utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
         if token_file is None:
             return None
-        raise ConfigError(f"cannot read the token file {token_file}: {error.strerror}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read the token file {shown_name(token_file)}: {reason}") from error
 
 
 def requirements() -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from ray_darts.config.root import SearchConfig
 from ray_darts.config.run import RunConfig
 from ray_darts.config.training import TrainingConfig
 from ray_darts.errors import ConfigError
+from ray_darts.input_files import read_start
 from ray_darts.messages import shown_name, shown_value
 from ray_darts.protocols.registry import load_plugins
 from ray_darts.protocols.settings import mistakes_of
@@ -109,7 +110,7 @@ def _validate(model: type[_Config], settings: Mapping[str, object], mistakes: It
             found.append(f"{name}: {error}")
         else:
             continue
-        del sections[name]
+        sections.pop(name, None)
         sound = False
     try:
         config = model.model_validate(sections)
@@ -137,6 +138,8 @@ def _built(
     folder: str, preset: str | None, file: Path | None, settings: Mapping[str, object] | None
 ) -> dict[str, object]:
     """The plain form of a preset in `folder`, a file or settings, whichever is given."""
+    if preset == "":
+        raise ConfigError("the preset's name is empty (an unset variable?)")
     if [preset, file, settings].count(None) != 2:
         raise ConfigError("name either a preset or a config file")
     if settings is not None:
@@ -186,8 +189,7 @@ def read_toml(file: Path, what: str = "config file") -> dict[str, object]:
     """The plain form of a TOML file with settings. Raises: ConfigError naming the file."""
     name = shown_name(file)
     try:
-        with file.open("rb") as opened:
-            content = opened.read(_MOST_CONFIG_BYTES + 1)
+        content = read_start(file, _MOST_CONFIG_BYTES)
         if len(content) > _MOST_CONFIG_BYTES:
             raise ConfigError(f"the {what} {name} is longer than {_MOST_CONFIG_BYTES:,} bytes: it is none")
         found = _parse_toml(content.decode("utf-8-sig"), name)
@@ -222,6 +224,8 @@ def _apply_override(settings: dict[str, object], override: str) -> str | None:
         value = found.pop("value")
     except ConfigError as error:
         if not isinstance(error.__cause__, tomllib.TOMLDecodeError):
+            return str(error)
+        if text.strip().startswith(('"', "'", "[", "{")):
             return str(error)
         found, value = {}, text.strip()
     if found or (isinstance(value, str) and "\n" in text.strip() and not text.strip().startswith(('"', "'"))):

@@ -17,13 +17,15 @@ class OperationSettings(Settings):
     CONVERTED: ClassVar[frozenset[str]] = frozenset({"workers"})
 
     workers: str = Field("1", description="N, or MIN:MAX for elastic workers")
-    max_concurrent: int | None = Field(None, ge=1, description="runs at a time; absent: as many as fit the cluster")
+    max_concurrent: int | None = Field(
+        None, ge=1, le=1_000_000, description="runs at a time; absent: as many as fit the cluster"
+    )
     runs_per_start: int = Field(
         1, ge=1, description="runs that one worker group does one after the other: fewer starts of Ray for short runs"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    cpus_per_worker: int = Field(1, ge=1)
-    threads: int = Field(1, ge=1, description="PyTorch threads per worker; changes results in the last bits")
+    cpus_per_worker: int = Field(1, ge=1, le=4096)
+    threads: int = Field(1, ge=1, le=4096, description="PyTorch threads per worker; changes results in the last bits")
     placement: Literal["PACK", "SPREAD"] = "PACK"
     agree_every_steps: int = Field(20, ge=1, description="ranks compare their state and decide together this often")
     commit_every_s: float = Field(60.0, ge=0)

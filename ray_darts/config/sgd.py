@@ -5,19 +5,28 @@ from __future__ import annotations
 import abc
 import math
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ray_darts.protocols.settings import Settings
+
+_LARGEST_RATE = 1e200
 
 
 class SgdSettings(Settings, abc.ABC):
     """Momentum SGD with L2 weight decay and clipping of the gradient norm."""
 
-    learning_rate: float = Field(0.025, gt=0, le=1e200)
+    learning_rate: float = Field(0.025, gt=0)
     learning_rate_min: float = Field(0.001, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(3e-4, ge=0, le=1000)
     clip: float | None = Field(5.0, gt=0, description="gradient norm; absent: no clipping")
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _is_no_slip(cls, rate: float) -> float:
+        if rate > _LARGEST_RATE:
+            raise ValueError(f"at most {_LARGEST_RATE:g} is possible")
+        return rate
 
     @property
     def is_nesterov(self) -> bool:

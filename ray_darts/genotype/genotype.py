@@ -19,7 +19,8 @@ SCHEMA_VERSION = 1
 MAX_TEXT_BYTES = 64 * 1024
 """Longer texts are rejected without parsing; a cell of 24 nodes takes 2 KiB."""
 
-MAX_INPUTS, MAX_NODES = 16, 64
+MAX_SPACE_CHARACTERS = 100
+MAX_INPUTS, MAX_NODES = 64, 256
 """Of a cell; built-in spaces have at most 2 inputs and 24 nodes."""
 
 NONE = "none"
@@ -119,7 +120,10 @@ class Genotype:
                 f"schema_version {version}: this release reads 1 to {SCHEMA_VERSION}; install a newer one"
             )
         cells = [_read_cell(cell, f"cells[{index}]") for index, cell in enumerate(_list(fields["cells"], "cells"))]
-        genotype = cls(_string(fields["space"], "space"), tuple(cells))
+        space = _string(fields["space"], "space")
+        if not space.isprintable() or not 1 <= len(space) <= MAX_SPACE_CHARACTERS:
+            raise GenotypeError(f"space {shown_value(space)}: the name of a space is wanted")
+        genotype = cls(space, tuple(cells))
         if layout is not None:
             genotype.check(layout)
         return genotype

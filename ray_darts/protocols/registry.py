@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple, cast
 
 from ray_darts.errors import ConfigError, PluginError
 from ray_darts.genotype.genotype import NONE
+from ray_darts.messages import shown_value
 from ray_darts.protocols.augmentation import Augmentation
 from ray_darts.protocols.dataset import Dataset
 from ray_darts.protocols.method import Method
@@ -170,6 +171,11 @@ def load_plugins(modules: Iterable[str]) -> None:
     for module in modules:
         if module in sys.modules:
             continue
+        if not all(part.isidentifier() for part in module.split(".")) or module.endswith(".py"):
+            raise PluginError(
+                f"the plugin {shown_value(module)}: wanted the name of a module, such as my_package.cells, not a path",
+                plugin=module,
+            )
         _loading.append(module)
         try:
             with _WorkingDirectory():
@@ -185,6 +191,12 @@ def load_plugins(modules: Iterable[str]) -> None:
                     plugin=module,
                 ) from error
             raise PluginError(f"the plugin {module!r} needs a missing module: {error}", plugin=module) from error
+        except SystemExit as error:
+            raise PluginError(
+                f"the plugin {module!r} ended the program while it was imported: it is a script, put what it does at "
+                'import behind `if __name__ == "__main__"`',
+                plugin=module,
+            ) from error
         except Exception as error:  # a plugin may raise anything
             raise PluginError(
                 f"the plugin {module!r} raised {type(error).__name__} while it was imported: {error}", plugin=module

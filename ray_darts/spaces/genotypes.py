@@ -12,6 +12,8 @@ from pathlib import Path
 from ray_darts.errors import ConfigError, GenotypeError, PluginError
 from ray_darts.genotype.genotype import MAX_TEXT_BYTES, Genotype
 from ray_darts.genotype.literal import is_literal, literal_fields
+from ray_darts.input_files import read_start
+from ray_darts.messages import shown_name
 from ray_darts.protocols.registry import find_space, names
 from ray_darts.protocols.space import CellWords, Space
 
@@ -72,16 +74,20 @@ def read_text_form(text: str) -> Genotype | None:
 
 def read_genotype_file(path: Path) -> Genotype:
     """Read a file in either form. Raises: ConfigError when it cannot be read, GenotypeError."""
-    return read_genotype(read_text_file(path))
+    try:
+        return read_genotype(read_text_file(path))
+    except GenotypeError as error:
+        raise GenotypeError(f"{shown_name(path)}: {error}") from error
 
 
 def read_text_file(path: Path) -> str:
     """The text of a file, cut after one more byte than a genotype may have. Raises: ConfigError."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            return file.read(MAX_TEXT_BYTES + 1)  # which reading a genotype refuses
+        content = read_start(path, MAX_TEXT_BYTES)  # one more byte, which reading a genotype refuses
+        return content.decode("utf-8-sig", errors="ignore" if len(content) > MAX_TEXT_BYTES else "strict")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read {shown_name(path)}: {reason}") from error
 
 
 def write_text(genotype: Genotype) -> str:

@@ -59,7 +59,7 @@ def build_operation(operation: Operation, channels: int, stride: int, policy: Pa
     try:
         with torch.device("cpu"):  # also where the supernet around it is built without data
             module = operation.build(channels, stride)
-    except Exception as error:  # a user's code may raise anything
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         raise ConfigError(
             f"operation {name!r}: build(channels={channels}, stride={stride}) raised {type(error).__name__}: {error}"
         ) from error
@@ -117,7 +117,7 @@ def _mistakes(
     try:
         output = module(inputs)
         again = module(inputs)
-    except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may raise anything
         yield f"its forward pass raised {type(error).__name__}: {error}"
         return
     wanted = (2, channels, -(-size // stride), -(-size // stride))

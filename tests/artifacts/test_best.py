@@ -97,12 +97,12 @@ def published(store: MemoryStore) -> None:
     store.log.clear()
 
 
-def test_the_best_costs_one_get_and_one_more_to_verify(store: MemoryStore) -> None:
+def test_the_best_costs_one_get_and_two_more_to_verify(store: MemoryStore) -> None:
     published(store)
     assert read_best(store, EXPERIMENT).architecture() == genotype_after(9)
     assert store.log == [f"GET {KEY}"]
     read_best(store, EXPERIMENT, verify=True)
-    assert len(store.log) == 3
+    assert len(store.log) == 4
     assert not any(request.startswith("LIST") for request in store.log)
 
 

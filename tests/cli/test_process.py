@@ -105,3 +105,28 @@ def test_the_version_is_printed() -> None:
     ran: Ran = ray_darts_process("--version", cwd=ROOT)
     assert ran.code == 0
     assert ran.stdout.startswith("ray-darts ")
+
+
+TAKEN = """
+import ray_darts
+from torch import nn
+
+
+class Taken(ray_darts.Operation):
+    name = "sep_conv_3x3"
+    parameter_free = True
+
+    def build(self, channels, stride):
+        return nn.Identity()
+
+
+ray_darts.register(Taken())
+"""
+
+
+def test_a_plugin_that_spoils_a_default_section_is_a_message(tmp_path: Path) -> None:
+    (tmp_path / "taken.py").write_text(TAKEN)
+    (tmp_path / "a.toml").write_text('plugins = ["taken"]\nsearch.epochs = 1\n')
+    ran = ray_darts_process("search", "--dry-run", "--config", "a.toml", cwd=tmp_path)
+    assert ran.code == 2, ran.stderr
+    assert "sep_conv_3x3" in ran.stderr

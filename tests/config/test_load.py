@@ -130,7 +130,7 @@ def test_an_unknown_preset_lists_the_known_ones() -> None:
         load_config("digit")
 
 
-@pytest.mark.parametrize("name", ["../presets/digits", "digits.toml", ""])
+@pytest.mark.parametrize("name", ["../presets/digits", "digits.toml", " "])
 def test_a_preset_is_a_name_and_not_a_path(name: str) -> None:
     with pytest.raises(ConfigError, match="unknown preset"):
         load_config(name)

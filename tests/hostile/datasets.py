@@ -65,6 +65,7 @@ DATA_SETS = (
     data("parquet", parquet([1, 2] * 6), "no sample has the label 0; there are 2 labels, 1 to 2: number them from 0"),
     data("parquet", parquet([0, 5] * 6), "no sample has the label 1, 2, 3, 4; there are 2 labels, 0 to 5"),
     data("parquet", parquet([-1] * 12), "a.parquet row 0: integers from 0"),
+    data("parquet", parquet([0, 2**40] * 6), "number classes from 0 without gaps, or write names of classes (text)"),
     data("parquet", parquet([0] * 12), "at least 2 classes are needed"),
     data("parquet", parquet([2**63, 1] * 6, pa.uint64()), "a.parquet: a label is too large"),
     data("parquet", two_columns("image"), "a.parquet has 2 columns called 'image': rename one of them"),

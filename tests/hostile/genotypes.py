@@ -41,9 +41,9 @@ GENOTYPES = (
     genotype(changed(**{"a\nb\x1b[31m": 1}), r"unknown 'a\nb\x1b[31m'"),
     genotype(changed(**{"x" * 10_000: 1}), "(10000 characters)"),
     genotype(changed(cells=[]), "cell"),
-    genotype(JSON.replace('"num_inputs": 2', f'"num_inputs": 3{"0" * 30}'), "at most are 16 and 64"),
+    genotype(JSON.replace('"num_inputs": 2', f'"num_inputs": 3{"0" * 30}'), "at most are 64 and 256"),
     genotype(
-        changed(cells=[{**DATA["cells"][0], "nodes": [[{"operation": "none", "source": 0}]] * 65}]), "and 65 nodes"
+        changed(cells=[{**DATA["cells"][0], "nodes": [[{"operation": "none", "source": 0}]] * 257}]), "and 257 nodes"
     ),
     genotype(changed(cells={}), "cells"),
     genotype(JSON.replace("NaN", "1").replace('"source": 0', '"source": NaN'), "JSON"),

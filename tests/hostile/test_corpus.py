@@ -1,6 +1,7 @@
 """What people mistype, paste or bring: each has one message, an exit code, and bounds of time and memory.
 
-A case is one line in `words`, `genotypes` or `datasets`. Each goes through the real command line in this process.
+A case is one line in `words`, `genotypes`, `datasets` or `stores`, and goes through the real command line in this
+process.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from tests.hostile.bounds import bounded
 from tests.hostile.case import Case
 from tests.hostile.datasets import DATA_SETS
 from tests.hostile.genotypes import GENOTYPES
+from tests.hostile.stores import STORES
 from tests.hostile.words import WORDS
 
 MOST_S, LONGEST_MESSAGE = 10, 2100
@@ -26,7 +28,7 @@ def imported() -> None:
     import ray_darts.orchestration.data_access  # noqa: F401
 
 
-@pytest.mark.parametrize("case", WORDS + GENOTYPES + DATA_SETS, ids=str)
+@pytest.mark.parametrize("case", WORDS + GENOTYPES + DATA_SETS + STORES, ids=str)
 def test_each_is_one_message(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     case.make(tmp_path)

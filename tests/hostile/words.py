@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from tests.hostile.case import Case, file
+import json
+from pathlib import Path
 
+from ray_darts.api import read_genotype
+from tests.hostile.case import Case, Make, file
+
+NAMELESS = json.dumps({**read_genotype("DARTS_V2").to_data(), "space": ""}).encode()
 DIGITS = "9" * 5000
 DRY = ("search", "--dry-run", "--preset", "digits")
+
+
+def files(content: dict[str, bytes]) -> Make:
+    def make(folder: Path) -> None:
+        for name, text in content.items():
+            (folder / name).write_bytes(text)
+
+    return make
+
+
+job = files({"job.toml": b'preset = "digits"\nseeds = 1\n', "list.toml": b'preset = "digits"\nseeds = [0, "x"]\n'})
 
 
 def override(setting: str, phrase: str) -> Case:
@@ -17,7 +33,7 @@ WORDS = (
     override("search.epochs=true", "search.epochs = True: a whole number is wanted, not true or false"),
     override("search.epochs=3.0", "a whole number is wanted, not a number"),
     override("weights.learning_rate=true", "a number is wanted, not true or false"),
-    override("weights.learning_rate=1e308", "less than or equal to 1000000"),
+    override("weights.learning_rate=1e308", "at most 1e+200 is possible"),
     override("weights.learning_rate=nan", "a finite number"),
     override("weights.learning_rate=inf", "a finite number"),
     override("data.flip=yes", "data.flip = 'yes': true or false is wanted, not text"),
@@ -56,6 +72,41 @@ WORDS = (
     Case((*DRY, "--seeds", ""), "wanted a number of seeds"),
     Case((*DRY, "--seeds", "\u0663"), "wanted a number of seeds"),
     Case((*DRY, "--store", ""), "the store's name is empty (an unset variable?)"),
+    Case((*DRY, "--seeds", "1,,2"), "wanted a number of seeds"),
+    Case((*DRY, "--seeds", "0,18446744073709551616"), "a seed has at most"),
+    Case((*DRY, "--address", ""), "the address is empty (an unset variable?)"),
+    Case(("search", "--dry-run", "--preset", ""), "the preset's name is empty (an unset variable?)"),
+    Case((*DRY, "--store", "s3:/bucket/x"), "wanted s3://bucket/prefix, file:///folder or a folder"),
+    Case((*DRY, "--store", "file://host/x"), "wanted s3://bucket/prefix, file:///folder or a folder"),
+    Case((*DRY, "--max-concurrent", "9" * 25), "less than or equal to 1000000"),
+    override("operation.threads=999999999999", "less than or equal to 4096"),
+    override("data.path='x\x1b'", "is not valid TOML"),
+    override("plugins=['./bad_plug']", "wanted the name of a module"),
+    override("plugins=['bad_plug.py']", "wanted the name of a module"),
+    Case(
+        ("search", "--dry-run", "--config", "a.toml"),
+        "ended the program while it was imported",
+        make=files({"a.toml": b'plugins = ["ends_hostile"]', "ends_hostile.py": b"raise SystemExit(0)"}),
+    ),
+    *(
+        Case(
+            ("submit", "--store", "s3://b/x", "--address", "http://127.0.0.1:9", "--installed", *more), phrase, make=job
+        )
+        for more, phrase in (
+            (("job.tml",), "the words of the search: Got unexpected extra argument"),
+            (("job.toml", "--", "--bogus", "1"), "No such option"),
+            (("job.toml", "--", "--seeds"), "requires an argument"),
+            (("job.toml", "job2.toml"), "Got unexpected extra argument"),
+            (("job.toml", "--", "--store", "s3://b/y"), "give it once"),
+            (("list.toml",), "seeds = [0, 'x']: a number, or a list of numbers is wanted"),
+        )
+    ),
+    *(
+        Case(("inspect", "DARTS_V2", "--preset", "digits", option, "9" * 12), "Input should be less than or equal to")
+        for option in ("--classes", "--image-size", "--image-channels")
+    ),
+    Case(("show", "a.json"), "a.json: cells[0]", make=file("a.json", b'{"schema_version":1,"space":"x","cells":[1]}')),
+    Case(("show", "a.json"), "the name of a space is wanted", make=file("a.json", NAMELESS)),
     Case((*DRY, "--store", "x" * 5000), "File name too long"),
     Case((*DRY, "--store", "~nouser/x"), "nouser"),
     override(r'data.path="a\u0000b"', r"data.path = 'a\x00b': text without a NUL character is wanted"),

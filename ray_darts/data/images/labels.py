@@ -12,6 +12,9 @@ from ray_darts.data.summary import classes_line, listed
 from ray_darts.errors import DataError
 from ray_darts.protocols.dataset import DataDescription
 
+_MOST_NUMBERED = 1_000_000
+"""Labels from here on, and beyond the number of samples, are no numbers of classes."""
+
 _FEW = 10
 """Samples of a class in a half, below which people are warned."""
 
@@ -28,6 +31,12 @@ def check_labels(source: ImageSource, settings: Images) -> tuple[str, ...]:
         raise DataError(
             f"all labels are negative, {labels[0]} in {source.name(0)}: integers from 0 are wanted; are these test "
             "files, whose labels are kept back?"
+        )
+    is_given = settings.num_classes is not None or settings.classes is not None
+    if not is_given and labels.max() >= max(_MOST_NUMBERED, len(labels)):
+        raise DataError(
+            f"{source.name(int(labels.argmax()))} has label {labels.max()}, and there are {len(labels)} samples: "
+            "number classes from 0 without gaps, or write names of classes (text); is this a column of ids?"
         )
     known = settings.num_classes or len(settings.classes or ()) or int(labels.max()) + 1
     if known < 2:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from ray_darts.data.summary import MOST_PROBLEMS, raise_together
 from ray_darts.errors import DataError
@@ -269,4 +269,5 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except (*_MALFORMED, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} cannot be read as an image: {error}", name=name) from error
+        reason = "no format that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"{name} cannot be read as an image: {reason}", name=name) from error

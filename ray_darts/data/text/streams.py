@@ -19,7 +19,14 @@ from ray_darts.data.text.sources import open_text
 from ray_darts.data.text.tokens import Tokens, count_words, load_tokens
 from ray_darts.data.text.training import TextTrainingStreams
 from ray_darts.data.text.vocabulary import Vocabulary
-from ray_darts.data.text.windows import EpochWindows, columns, full_or_half_windows, window, windows_in_order
+from ray_darts.data.text.windows import (
+    SHORTEST_WINDOW,
+    EpochWindows,
+    columns,
+    full_or_half_windows,
+    window,
+    windows_in_order,
+)
 from ray_darts.protocols.dataset import Advance, DataDescription, DataFacts, DataReport
 
 if TYPE_CHECKING:
@@ -103,7 +110,13 @@ def check_text(settings: Text, advance: Advance) -> DataReport:
         "unknown_words": unknown,
         "vocabulary": len(vocabulary),
     }
-    return DataReport(tuple(table), figures=figures)
+    counts = (("train", train.total(), 1), ("validation", validation.total(), settings.evaluation_batch_size))
+    problems = tuple(
+        f"the {what} text has {words:,} words, too few for {num_columns} columns of more than {SHORTEST_WINDOW}"
+        for what, words, num_columns in counts
+        if words // num_columns <= SHORTEST_WINDOW
+    )
+    return DataReport(tuple(table), problems, len(problems), bool(problems), figures=figures)
 
 
 class TextStreams:
