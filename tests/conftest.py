@@ -16,6 +16,17 @@ from tests.search.ranks import RankProcesses
 
 torch.set_num_threads(1)  # threads that share a test's small maps cost more than they compute
 
+TOGETHER = ("orchestration", "cluster")
+"""Folders of tests that share a Ray cluster, or the ports and places of one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the tests (`-n 2 --dist loadgroup`): a file stays whole, and so do the tests of Ray."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.nodeid.partition("::")[0]))
+
+
 SERVERS = {"ministack": ministack, "radosgw": radosgw}
 
 

@@ -26,6 +26,7 @@ REFUSED = {
     "messages": PLAIN | {"pydantic"},
     "output_files": PLAIN | {"pydantic"},
     "input_files": PLAIN | {"pydantic"},
+    "hosts": PLAIN | {"pydantic"},
     "config": PLAIN,
     "genotype": PLAIN,
     "methods": PLAIN,

@@ -58,4 +58,9 @@ MaxWorkerHours = Annotated[
     float | None,
     typer.Option("--max-worker-hours", help="Stop after this many hours of workers; the same command continues."),
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr: warnings and the result only.")]
+OnEnd = Annotated[
+    str | None,
+    typer.Option("--on-end", metavar="URL", help="Post one JSON to this webhook when the command ends, well or not."),
+]
 Output = Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write to this file instead of stdout.")]

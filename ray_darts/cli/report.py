@@ -100,7 +100,8 @@ def _write(page: Page, place: Path, as_json: bool) -> None:
 
 
 def _serve(maker: PageMaker, host: str, port: int, token: str | None, every: float) -> None:
-    from ray_darts.report.page.serving import PageServer, is_loopback
+    from ray_darts.hosts import is_loopback
+    from ray_darts.report.page.serving import PageServer
 
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(24)

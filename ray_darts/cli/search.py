@@ -15,8 +15,10 @@ from ray_darts.cli.options import (
     MaxHours,
     MaxWorkerHours,
     Name,
+    OnEnd,
     Overrides,
     Preset,
+    Quiet,
     Store,
     Workers,
 )
@@ -59,6 +61,8 @@ def search(
     max_hours: MaxHours = None,
     max_worker_hours: MaxWorkerHours = None,
     overrides: Overrides = None,
+    on_end: OnEnd = None,
+    quiet: Quiet = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print runs, steps, memory, time and cost; write nothing.")
     ] = False,
@@ -68,8 +72,10 @@ def search(
 
     The same command again continues unfinished runs and prints the result when all have finished.
     """
+    from ray_darts.cli.notification import check_url, notifying
     from ray_darts.cli.request import read_request
 
+    check_url(on_end)
     request = read_request(
         preset=preset,
         config=config,
@@ -97,8 +103,10 @@ def search(
         estimate = estimate_request(request)
         show_result(estimate.text(), estimate.to_data(), as_json)
         return
-    from ray_darts.cli.sweep import result_data, result_text, search_and_report
+    from ray_darts.cli.sweep import result_data, result_text, search_and_report, tell_result
 
-    result = search_and_report(request)
+    with notifying(on_end, request.experiment, request.store_uri) as notification:
+        result = search_and_report(request, quiet)
+        tell_result(notification, result)
     show_result(result_text(result), result_data(result), as_json)
     raise typer.Exit(result.exit_code)

@@ -26,7 +26,7 @@ def show(
     ] = None,
     preset: Annotated[str | None, typer.Option("--preset", metavar="NAME", help="Take this preset's space.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE.svg", help="Also write a drawing of the cells.")
+        Path | None, typer.Option("--output", metavar="FILE", help="Also draw the cells, as .svg, .png or .pdf.")
     ] = None,
     figures: Figures = None,
     plugins: Plugins = None,
@@ -36,14 +36,16 @@ def show(
     from ray_darts.api import read_genotype
     from ray_darts.protocols.registry import load_plugins
     from ray_darts.report.cells import cells_svg, cells_text
+    from ray_darts.report.drawings import check_suffix, drawing
 
-    _check_suffix(output)
+    if output is not None and output != STANDARD_OUTPUT:
+        check_suffix(output)
     if as_json and output == STANDARD_OUTPUT:
         raise ConfigError("--output - beside --json: both would be written to standard output")
     load_plugins(plugins or ())
     found = read_genotype(_source(genotype), space=_space(space, preset))
     if output is not None:
-        write_file(output, cells_svg(found))
+        write_file(output, drawing(cells_svg(found), output))
         if output == STANDARD_OUTPUT:
             return
         report_line(f"drawing in {output}")
@@ -55,12 +57,6 @@ def show(
         more, data["network"] = figures_for_preset(figures, Architecture(found, genotype))
         text = f"{text}\n{more}"
     show_result(text, data, as_json)
-
-
-def _check_suffix(output: Path | None) -> None:
-    """Raise ConfigError for the suffix of another format than SVG."""
-    if output is not None and output != STANDARD_OUTPUT and output.suffix.lower() not in ("", ".svg"):
-        raise ConfigError(f"--output {output}: drawings are SVG, name a file that ends in .svg")
 
 
 def _source(word: str) -> str | Path:

@@ -101,7 +101,7 @@ def submit(
     raise typer.Exit(code)
 
 
-_OF_THE_COMMAND = ("dry_run", "as_json")
+_OF_THE_COMMAND = ("dry_run", "as_json", "on_end", "quiet")
 """Options of a search that are no part of its request."""
 
 

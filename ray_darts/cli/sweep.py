@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 
 from ray_darts import api, searches
 from ray_darts.artifacts.keys import selection_of
 from ray_darts.cli.best import metric_text
+from ray_darts.cli.notification import EndNotification
 from ray_darts.cli.output import report_line
 from ray_darts.errors import GenotypeError
 from ray_darts.exit_codes import DONE, INTERRUPTED, STORE_GIVEN_UP
@@ -24,20 +26,23 @@ from ray_darts.report.table import LiveTable, warning_line
 CONTINUES = "everything committed is safe: the same command continues"
 
 
-def search_and_report(request: SearchRequest) -> searches.SearchResult:
+def search_and_report(request: SearchRequest, quiet: bool = False) -> searches.SearchResult:
     """Search until every run has ended or the user interrupts; show runs and the package's log on stderr.
+
+    `quiet`: only warnings of both.
 
     Raises: ConfigError, DataError, ClusterError, StoreError; KeyboardInterrupt after a second signal.
     """
     seeds = counted(len(request.seeds), "seed")
-    report_line(f"experiment {request.experiment} in {request.store_uri}: {seeds}, {_searched(request)}")
+    if not quiet:
+        report_line(f"experiment {request.experiment} in {request.store_uri}: {seeds}, {_searched(request)}")
     try:
         # Ray prints warnings to stdout, where only results belong
-        with log_on_stderr(request.experiment), redirect_stdout(sys.stderr):
-            with live_table(request.experiment) as table:
+        with log_on_stderr(request.experiment, quiet), redirect_stdout(sys.stderr):
+            with live_table(request.experiment, quiet) as table:
                 result = searches.run_search(request, table.show)
             if searches.may_select(request, result):
-                with live_table(selection_of(request.experiment)) as table:
+                with live_table(selection_of(request.experiment), quiet) as table:
                     result = searches.run_selection(request, result, table.show)
             result = searches.publish_page(request, result)
     except KeyboardInterrupt:
@@ -56,9 +61,9 @@ def report_end(exit_code: int) -> None:
 
 
 @contextmanager
-def live_table(experiment: str) -> Iterator[LiveTable]:
+def live_table(experiment: str, quiet: bool = False) -> Iterator[LiveTable]:
     """A live table of an experiment's runs; removed from the terminal when the command is interrupted."""
-    with LiveTable(experiment) as table:
+    with LiveTable(experiment, quiet=quiet) as table:
         try:
             yield table
         except KeyboardInterrupt:
@@ -118,6 +123,20 @@ def result_data(result: searches.SearchResult) -> dict[str, object]:
     }
 
 
+def tell_result(notification: EndNotification, result: searches.SearchResult) -> None:
+    """Add the result to the notification of the end."""
+    notification.exit_code = result.exit_code
+    notification.report = result.report
+    notification.runs = dict(Counter(outcome.kind for outcome in result.outcomes.values()))
+    if result.best is not None:
+        notification.best = {
+            "run": result.best.run,
+            "metric": metric_text(result.best),
+            "genotype": result.best.genotype,
+            "warning": result.best.warning,
+        }
+
+
 def _spread(result: searches.SearchResult) -> Mapping[RunGroup, Spread]:
     return spread_over_seeds((RunGroup.of(run.run, run.seed, run.order), run.status.metric) for run in result.runs)
 
@@ -146,12 +165,12 @@ class _StderrHandler(logging.Handler):
 
 
 @contextmanager
-def log_on_stderr(experiment: str) -> Iterator[None]:
-    """Write what the package logs to stderr while the block runs."""
+def log_on_stderr(experiment: str, quiet: bool = False) -> Iterator[None]:
+    """Write what the package logs to stderr while the block runs; `quiet`: only warnings."""
     log, handler = logging.getLogger("ray_darts"), _StderrHandler(experiment)
     level = log.level
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
     try:
         yield
     finally:

@@ -15,8 +15,10 @@ from ray_darts.cli.options import (
     MaxHours,
     MaxWorkerHours,
     Name,
+    OnEnd,
     Overrides,
     Preset,
+    Quiet,
     Store,
     Workers,
 )
@@ -53,14 +55,18 @@ def train(
     max_hours: MaxHours = None,
     max_worker_hours: MaxWorkerHours = None,
     overrides: Overrides = None,
+    on_end: OnEnd = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Train architectures from scratch with every seed; each run opens the test set once, at its end.
 
     The same command again continues unfinished runs and prints the result when all have finished.
     """
-    from ray_darts.cli.training import request_of, result_data, result_text, train_and_report
+    from ray_darts.cli.notification import check_url, notifying
+    from ray_darts.cli.training import request_of, result_data, result_text, tell_result, train_and_report
 
+    check_url(on_end)
     request, budget = request_of(
         what,
         preset=preset,
@@ -81,6 +87,8 @@ def train(
         allow_world_size_change=allow_world_size_change,
         address=address,
     )
-    result = train_and_report(request, budget)
+    with notifying(on_end, request.experiment, request.store_uri) as notification:
+        result = train_and_report(request, budget, quiet)
+        tell_result(notification, result)
     show_result(result_text(result), result_data(result), as_json)
     raise typer.Exit(result.exit_code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from xml.sax.saxutils import escape
 
 from ray_darts.genotype.genotype import NONE, CellGenotype, Genotype
@@ -96,6 +97,7 @@ def _attribute(text: str) -> str:
     return escape(text, {"'": "&apos;"})
 
 
+@lru_cache(maxsize=1024)
 def _draw_cell(cell: CellGenotype, words: CellWords) -> tuple[str, float, float]:
     """The SVG of one cell below its title, its width and its height."""
     columns, edges, looks, marks = _graph(cell, _inputs(cell, words), words.output)

@@ -74,8 +74,13 @@ def _ordered(
         for index in range(1 + max(column.index for column in columns.values()))
     ]
     best, best_crossings = [list(column) for column in order], _crossings(order, links)
+    seen: set[tuple[bool, tuple[tuple[str, ...], ...]]] = set()
     for sweep in range(_ORDER_SWEEPS):
         forward = sweep % 2 == 0
+        state = forward, tuple(map(tuple, order))
+        if state in seen or best_crossings == 0:  # from here on it would only repeat itself
+            break
+        seen.add(state)
         neighbours = before if forward else after
         for column in order if forward else reversed(order):
             position = {vertex: place for other in order for place, vertex in enumerate(other)}
@@ -108,6 +113,7 @@ def _placed(
         offsets = _offsets([columns[vertex].height for vertex in column], gap)
         heights.update((vertex, offset - offsets[-1] / 2) for vertex, offset in zip(column, offsets, strict=True))
     for sweep in range(_PLACE_SWEEPS):
+        before_sweep = dict(heights)
         for column in order if sweep % 2 == 0 else reversed(order):
             wanted = [
                 _mean([heights[other] for other in (*before[vertex], *after[vertex])], heights[vertex])
@@ -115,6 +121,8 @@ def _placed(
             ]
             offsets = _offsets([columns[vertex].height for vertex in column], gap)
             heights.update(zip(column, _spread(wanted, offsets), strict=True))
+        if heights == before_sweep:
+            break
     top = min(heights[vertex] - columns[vertex].height / 2 for vertex in heights)
     return {vertex: height - top for vertex, height in heights.items()}
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from ray_darts.messages import escaped
 from ray_darts.report.amounts import duration_text
+from ray_darts.report.progress import sweep_line
 from ray_darts.report.terminal import buffered, keep_output, signals_after
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def warning_line(run: RunStatus) -> str:
 
 
 class LiveTable:
-    """Shows runs while they are searched; a context manager. `quiet` shows nothing; log lines name `experiment`."""
+    """Shows runs while they are searched; a context manager. `quiet`: only warnings; log lines name `experiment`."""
 
     def __init__(self, experiment: str, console: Console | None = None, quiet: bool = False) -> None:
         self._experiment = experiment
@@ -140,6 +141,7 @@ class LiveTable:
         self._restore_terminal: Callable[[], None] | None = None
         self._shown: dict[str, tuple[str, int | None]] = {}
         self._warned: set[str] = set()
+        self._ended = 0
 
     def __enter__(self) -> Self:
         from rich.console import Console
@@ -179,7 +181,7 @@ class LiveTable:
 
     def show(self, runs: Sequence[RunStatus]) -> None:
         """Show the current state of all runs; without a terminal, a line for each whose state or epoch has changed."""
-        if self._quiet or self._console is None:
+        if self._console is None:
             return
         with signals_after():
             self._show(runs, self._console)
@@ -191,9 +193,20 @@ class LiveTable:
                 self._warned.add(line)
                 text = line if self._live is not None else f"{line} {self._place(run)}"
                 console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
-        if self._live is not None:
-            self._live.update(status_table(runs, console.width), refresh=True)
+        if self._quiet:
             return
+        progress = sweep_line(runs)
+        if self._live is not None:
+            from rich.console import Group
+            from rich.text import Text
+
+            shown = Group(status_table(runs, console.width), Text(progress if len(runs) > 1 else ""))
+            self._live.update(shown, refresh=True)
+            return
+        ended = sum(run.has_ended for run in runs)
+        if len(runs) > 1 and ended not in (0, self._ended):
+            self._ended = ended
+            print(f"{progress} experiment={self._experiment}", file=sys.stderr, flush=True)
         for run in runs:
             now = run.state, run.epoch
             if self._shown.get(run.run) != now:

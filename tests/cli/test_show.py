@@ -42,7 +42,7 @@ def test_a_drawing_is_written_whole(tmp_path: Path) -> None:
         (["DARTS_V2", "--space", "audio"], "--space 'audio': wanted convolutional or recurrent"),
         (["DARTS_V2", "--preset", "nope"], "unknown preset 'nope'"),
         (["DARTS_V2", "--preset", "ptb", "--space", "recurrent"], "give --space or --preset, not both"),
-        (["DARTS_V2", "--output", "x.png"], "--output x.png: drawings are SVG, name a file that ends in .svg"),
+        (["DARTS_V2", "--output", "x.gif"], "--output x.gif: drawings are .svg, .png, .pdf, name a file"),
         (["DARTS_V2", "--output", "/nowhere/at/all.svg"], "cannot write /nowhere/at/all.svg"),
     ],
 )
@@ -84,3 +84,12 @@ def test_a_text_of_no_space_is_refused(tmp_path: Path) -> None:
     ran = ray_darts("show", str(file))
     assert (ran.code, ran.stdout) == (2, "")
     assert "fields sideways of Genotype(...): no space here has these" in ran.stderr
+
+
+@pytest.mark.parametrize(("name", "start"), [("a.svg", b"<svg"), ("a.PNG", b"\x89PNG\r\n"), ("a.pdf", b"%PDF-1.")])
+def test_a_drawing_has_the_form_that_its_name_says(name: str, start: bytes, tmp_path: Path) -> None:
+    ran = ray_darts("show", "DARTS_V2", "--output", str(tmp_path / name))
+    assert ran.code == 0, ran.stderr
+    content = (tmp_path / name).read_bytes()
+    assert content.startswith(start)
+    assert len(content) > 5000

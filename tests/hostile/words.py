@@ -149,7 +149,7 @@ WORDS = (
     Case(("show", "DARTS_V2", "--output", ""), "it is a folder, name a file in it"),
     Case(("show", "DARTS_V2", "--output", "none/a.svg"), "there is no folder"),
     Case(("show", "DARTS_V2", "--output", "/dev/full"), "No space left on device"),
-    Case(("show", "DARTS_V2", "--output", "a.png"), "drawings are SVG"),
+    Case(("show", "DARTS_V2", "--output", "a.gif"), "drawings are .svg, .png, .pdf"),
     Case(("show", "DARTS_V2", "--output", "-", "--json"), "both would be written to standard output"),
     Case(("show", "DARTS_V2", "--space", "nothing"), "--space 'nothing': wanted"),
     Case(("status", "x", "--store", ""), "the store's name is empty"),

@@ -26,7 +26,7 @@ from ray_darts.report.page.timeline import commits_of, terms_of
 from ray_darts.tasks.metrics import EpochMetrics
 
 _POINTS, _FEWEST, _MOST = 6000, 60, 400
-_DRAWN, _FEWEST_DRAWN, _MOST_DRAWN = 2000, 12, 60
+_DRAWN, _FEWEST_DRAWN, _MOST_DRAWN = 1200, 12, 60
 _DAMAGED = (CorruptObject, GenotypeError, MissingObject, PluginError)
 
 Data = dict[str, Any]

@@ -51,7 +51,7 @@ def page_html(
         style=_asset("page.css"),
         script=_asset("page.js"),
         charts=charts,
-        payload=base64.b64encode(gzip.compress(json.dumps(shown, allow_nan=False).encode(), 9, mtime=0)).decode(),
+        payload=base64.b64encode(gzip.compress(json.dumps(shown, allow_nan=False).encode(), 6, mtime=0)).decode(),
         refresh_s=refresh_s,
         points=data["points"],
     )

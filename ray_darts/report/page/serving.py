@@ -6,7 +6,6 @@ Binds to a loopback address, or to another one with a token that every request m
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import json
 import logging
 import threading
@@ -18,12 +17,12 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from ray_darts.errors import ConfigError, StoreError
+from ray_darts.hosts import is_loopback
 from ray_darts.messages import shown_message
 from ray_darts.report.page.making import Page
 
 logger = logging.getLogger("ray_darts.report")
 
-_LOOPBACK_NAMES = ("localhost", "localhost.localdomain")
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -142,13 +141,3 @@ class PageServer:
                 """Requests are not logged: their addresses hold the token."""
 
         return Handler
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine alone."""
-    if host.lower() in _LOOPBACK_NAMES:
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

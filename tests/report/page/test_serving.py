@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from ray_darts.errors import ConfigError, StoreUnavailable
+from ray_darts.hosts import is_loopback
 from ray_darts.report.page.making import Page, PageMaker
-from ray_darts.report.page.serving import PageServer, is_loopback
+from ray_darts.report.page.serving import PageServer
 from tests.artifacts.memory_store import MemoryStore
 from tests.report.page.experiments import EXPERIMENT, whole_experiment
 
