@@ -15,14 +15,16 @@ ON_S3 := $(addprefix tests/artifacts/test_,objects.py verdicts.py gateway.py los
 	tests/orchestration/test_five_kills.py
 IMITATED := without-list or bare-tags
 STORE ?= results
+FAST := not slow and not browser and not loggers
 
-.PHONY: demo test test-slow test-browser test-oldest test-radosgw check fuzz bench benchmark-digits clean
+.PHONY: demo test test-slow test-browser test-loggers test-oldest test-radosgw check fuzz bench benchmark-digits clean
 
 demo: $(INSTALLED)
 	$(BIN)/ray-darts search --preset digits --seeds 2 --orders first,second --store $(STORE)
 
+# Two processes: tests of one file stay together, and so do those that share a Ray cluster (tests/conftest.py).
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow and not browser" --durations=15
+	$(BIN)/python -m pytest -m "$(FAST)" -n 2 --dist loadgroup --durations=15
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow --timeout=900 --durations=15
@@ -32,8 +34,13 @@ test-browser: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet "playwright>=1.50" "axe-core-python>=0.1"
 	$(BIN)/python -m pytest -m browser --durations=15
 
+# The real packages of TensorBoard, MLflow and Weights & Biases, offline.
+test-loggers: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable ".[tensorboard,mlflow,wandb]"
+	$(BIN)/python -m pytest -m loggers --durations=15
+
 test-oldest: $(OLDEST_INSTALLED)
-	$(OLDEST)/bin/python -m pytest -m "not slow and not browser" --durations=15 $(LAYERS)
+	$(OLDEST)/bin/python -m pytest -m "$(FAST)" --durations=15 $(LAYERS)
 
 # Needs radosgw, ceph-mon and ceph-osd on PATH (Debian: apt-get install --no-install-recommends radosgw ceph-mon ceph-osd).
 test-radosgw: $(INSTALLED)
@@ -56,7 +63,7 @@ fuzz: $(INSTALLED)
 
 bench: $(INSTALLED)
 	for script in benchmarks/*.py; do \
-		case $$script in benchmarks/measure.py|benchmarks/digits.py|benchmarks/text.py|benchmarks/lstm.py|benchmarks/collapse.py|benchmarks/loading.py|benchmarks/real_collections.py) continue;; esac; \
+		case $$script in benchmarks/measure.py|benchmarks/digits.py|benchmarks/text.py|benchmarks/lstm.py|benchmarks/collapse.py|benchmarks/loading.py|benchmarks/real_collections.py|benchmarks/report.py) continue;; esac; \
 		$(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; \
 	done
 

@@ -31,6 +31,7 @@ REFUSED = {
     "genotype": PLAIN,
     "methods": PLAIN,
     "report": {"torch", "ray", "boto3"},
+    "sync": {"torch", "ray", "boto3", "tensorboard", "mlflow", "wandb"},
     "spaces": {"ray", "boto3", "ray_darts.search", "ray_darts.artifacts", "ray_darts.orchestration"},
     "data": {"ray", "boto3", "ray_darts.search", "ray_darts.artifacts", "ray_darts.spaces"},
     "search": {"ray", "boto3", "ray_darts.artifacts", "ray_darts.orchestration", "ray_darts.training"},

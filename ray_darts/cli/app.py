@@ -22,6 +22,7 @@ from ray_darts.cli.search import search
 from ray_darts.cli.show import show
 from ray_darts.cli.status import status
 from ray_darts.cli.submit import submit
+from ray_darts.cli.sync import sync
 from ray_darts.cli.trace import trace
 from ray_darts.cli.train import train
 from ray_darts.cli.verify import verify
@@ -58,6 +59,7 @@ for _command in (
     status,
     best,
     report,
+    sync,
     compare,
     inspect,
     export,

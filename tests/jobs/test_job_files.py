@@ -93,7 +93,7 @@ def test_config_and_plugins_from_outside_the_checkout_are_sent_and_named_by_the_
     }
     assert ("jobs/search.py" in sent) is not is_installed
     program = "ray-darts search" if is_installed else "python jobs/search.py"
-    assert server.jobs[0]["entrypoint"] == f"{program} --config own.toml --seeds 1 --store s3://b/p"
+    assert server.jobs[0]["entrypoint"] == f"{program} --store s3://b/p --config own.toml --seeds 1"
     assert "own.toml (1 file, " in ran.stderr
 
 

@@ -1,0 +1,66 @@
+"""CSV files, through the command: rows of every epoch and run; the same command again writes the same."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from ray_darts.artifacts.open import open_store
+from ray_darts.sync.csv_files import _safe
+from tests.cli.running import ray_darts
+from tests.report.page.experiments import EXPERIMENT, mixed_experiment
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("synced")
+    mixed_experiment(open_store(str(folder)))
+    return folder
+
+
+def test_every_epoch_and_every_run_is_a_row(store: Path, tmp_path: Path) -> None:
+    words = ("sync", EXPERIMENT, "--store", str(store), "--to", "csv", str(tmp_path / "a"), "--json")
+    said = json.loads(ray_darts(*words).stdout)
+    assert (said["runs"], said["epochs"]) == (6, 22)
+    folder = tmp_path / "a" / EXPERIMENT
+    with (folder / "epochs.csv").open() as file:
+        epochs = list(csv.DictReader(file))
+    assert len(epochs) == 22
+    last = [row for row in epochs if row["run"] == "second-order-seed-3"][-1]
+    assert (last["epoch"], last["step"], last["train_loss"]) == ("4", "500", "0.4")
+    assert float(last["normal.entropy"]) > 0
+    with (folder / "runs.csv").open() as file:
+        runs = {row["run"]: row for row in csv.DictReader(file)}
+    assert runs["second-order-seed-3"]["value"] == "0.503"
+    assert runs["second-order-seed-3"]["search.epochs"] == "50"
+    assert runs["second-order-seed-3"]["run.order"] == "second"
+    assert runs["second-order-seed-5"]["state"] == "failed"
+    assert runs["first-order-seed-4"]["state"] == "unfinished"
+    assert json.loads(runs["second-order-seed-3"]["genotype"])["space"] == "convolutional"
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    assert ray_darts(*words).code == 0
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_no_text_is_computed_by_a_spreadsheet() -> None:
+    assert [_safe(value) for value in ("=1+1", "@x", "-3", "plain", -3, None)] == [
+        "'=1+1",
+        "'@x",
+        "'-3",
+        "plain",
+        -3,
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("to", "phrase"),
+    [(("nothing", "x"), "wanted tensorboard, mlflow, wandb, csv"), (("csv", ""), "where it lies is empty")],
+)
+def test_a_logger_that_there_is_not_is_a_message(store: Path, to: tuple[str, str], phrase: str) -> None:
+    ran = ray_darts("sync", EXPERIMENT, "--store", str(store), "--to", *to)
+    assert ran.code == 2
+    assert phrase in ran.stderr
