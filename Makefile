@@ -15,9 +15,10 @@ ON_S3 := $(addprefix tests/artifacts/test_,objects.py verdicts.py gateway.py los
 	tests/orchestration/test_five_kills.py
 IMITATED := without-list or bare-tags
 STORE ?= results
+EXPERIMENT ?= digits-4ad6e9f2
 FAST := not slow and not browser and not loggers
 
-.PHONY: demo test test-slow test-browser test-loggers test-oldest test-radosgw check fuzz bench benchmark-digits clean
+.PHONY: demo test test-slow test-browser test-loggers screenshots test-oldest test-radosgw check docs fuzz bench benchmark-digits clean
 
 demo: $(INSTALLED)
 	$(BIN)/ray-darts search --preset digits --seeds 2 --orders first,second --store $(STORE)
@@ -39,6 +40,11 @@ test-loggers: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable ".[tensorboard,mlflow,wandb]"
 	$(BIN)/python -m pytest -m loggers --durations=15
 
+# Pictures of the page of an experiment, light, dark and as on a phone, in build/screenshots.
+screenshots: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet "playwright>=1.50"
+	$(BIN)/python -m tests.browser.screenshots $(STORE) $(EXPERIMENT)
+
 test-oldest: $(OLDEST_INSTALLED)
 	$(OLDEST)/bin/python -m pytest -m "$(FAST)" --durations=15 $(LAYERS)
 
@@ -50,9 +56,14 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
 benchmark-digits: $(INSTALLED)
 	$(BIN)/python -m benchmarks.digits
+
+# The documentation as a site, in build/site; `make check` builds it too.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
 # Ten minutes for each parser; what it finds becomes a case of tests/hostile.
 fuzz: $(INSTALLED)

@@ -25,7 +25,7 @@ from ray_darts.report.page.thinning import thinned
 from ray_darts.report.page.timeline import commits_of, terms_of
 from ray_darts.tasks.metrics import EpochMetrics
 
-_POINTS, _FEWEST, _MOST = 6000, 60, 400
+_POINTS, _FEWEST, _MOST = 6000, 50, 400
 _DRAWN, _FEWEST_DRAWN, _MOST_DRAWN = 1200, 12, 60
 _DAMAGED = (CorruptObject, GenotypeError, MissingObject, PluginError)
 
@@ -42,7 +42,7 @@ class Contents:
     def of(self, facts: PageFacts) -> Data:
         """All data. Raises: StoreError of a store that cannot be reached."""
         num_runs = max(1, len(facts.histories))
-        points = max(_FEWEST, min(_MOST, _POINTS // num_runs))
+        points = max(_FEWEST, min(_MOST, _POINTS // num_runs - 10))
         drawn = max(_FEWEST_DRAWN, min(_MOST_DRAWN, _DRAWN // num_runs))
         drawings = _Drawings(self._drawn)
         layout = None if facts.description is None else space_layout(facts.description)

@@ -18,10 +18,10 @@ from ray_darts.report.page.facts import PageFacts
 from ray_darts.report.stability import agreement_text, group_name
 
 _RANKINGS = {
-    "interim": "interim: the supernet's own validation, which trained cells often do not follow (ray-darts search "
-    "--select, ray-darts train)",
-    "selected": "selected: a short training of each cell from scratch",
-    "trained": "trained: a whole training from scratch",
+    "interim": "Ranked by the supernet's own validation, which trained cells often do not follow: rank them by "
+    "training (ray-darts search --select, ray-darts train).",
+    "selected": "Ranked by a short training of each cell from scratch.",
+    "trained": "Ranked by a whole training from scratch.",
 }
 _LITTLE = 0.5
 """Below this share of equal kept edges seeds are said to disagree."""
@@ -56,10 +56,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The head of a page. `best`: (what, text) pairs; `lines`: over seeds; `warnings`: what to look at."""
+    """The head of a page. `best`: (what, text) pairs; `ranking`: what it is ranked by;
+    `lines`: over seeds; `warnings`: what to look at."""
 
     states: str
     best: tuple[tuple[str, str], ...]
+    ranking: str
     lines: tuple[str, ...]
     warnings: tuple[str, ...]
     metric: str
@@ -80,12 +82,13 @@ def verdict_of(facts: PageFacts) -> Verdict:
         best = [
             ("best run", facts.best.run),
             (metric.name, f"{value} ({better} is better)"),
-            ("ranking", _RANKINGS[metric.ranking]),
+            ("ranking", metric.ranking),
             ("cell of step", f"{facts.best.genotype_step:,} of {facts.best.step:,}"),
         ]
     return Verdict(
         states=counted or "no run has been started",
         best=tuple(best),
+        ranking="" if facts.best is None else _RANKINGS[facts.best.metric.ranking],
         lines=tuple(_lines(facts)),
         warnings=tuple(_warnings(facts)),
         metric=metrics[0].name if metrics else "metric",
