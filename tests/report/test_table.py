@@ -114,6 +114,28 @@ def test_a_terminal_shows_one_table_in_place() -> None:
     assert "\x1b[1A" in screen.getvalue()  # the cursor went up: the table was drawn over
 
 
+def test_the_sweep_as_a_whole_is_a_line_below_the_table_and_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    screen, ended = io.StringIO(), replace(SEARCHING, run="first-order-seed-3", state="finished", step=100)
+    with LiveTable("demo", Console(file=screen, force_terminal=True, width=80)) as table:
+        table.show([SEARCHING, ended])
+    assert "1 of 2 runs have ended, 1 at work, about 30s left" in screen.getvalue()
+    capsys.readouterr()
+    with LiveTable("demo", Console(file=io.StringIO(), force_terminal=False)) as table:
+        for runs in ([SEARCHING], [SEARCHING, ended], [SEARCHING, ended]):
+            table.show(runs)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "have ended" in line]
+    assert lines == ["1 of 2 runs have ended, 1 at work, about 30s left experiment=demo"]
+
+
+def test_quiet_shows_warnings_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = io.StringIO()
+    with LiveTable("demo", Console(file=screen, force_terminal=True, width=80), quiet=True) as table:
+        table.show([replace(SEARCHING, latest={**LATEST, "warning": "only skips"}), WAITING])
+    assert "first-order-seed-0: warning: only skips" in screen.getvalue()
+    assert "searching" not in screen.getvalue()
+    assert capsys.readouterr().err == ""
+
+
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with LiveTable("demo", quiet=True) as table:
         table.show([SEARCHING])
