@@ -88,7 +88,7 @@ $(INSTALLED): pyproject.toml
 $(OLDEST_INSTALLED): pyproject.toml tests/oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
-	$(OLDEST)/bin/python -m pip install --quiet --requirement tests/oldest.txt --editable ".[demo,text]"
+	$(OLDEST)/bin/python -m pip install --quiet --requirement tests/oldest.txt --editable ".[demo,text,report]"
 	$(OLDEST)/bin/python -m pip install --quiet --no-deps "ministack>=1.5,<1.6"
 	touch $@
 

@@ -20,8 +20,10 @@ TOGETHER = ("orchestration", "cluster")
 """Folders of tests that share a Ray cluster, or the ports and places of one."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Two processes share the tests (`-n 2 --dist loadgroup`): a file stays whole, and so do the tests of Ray."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.nodeid.partition("::")[0]))

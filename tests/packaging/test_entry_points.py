@@ -27,4 +27,4 @@ def test_the_module_runs_the_command_line() -> None:
 def test_the_shell_completes_commands() -> None:
     main = "import sys; sys.argv[0] = 'ray-darts'; from ray_darts.cli import main; main()"
     completed = run("-c", main, _RAY_DARTS_COMPLETE="complete_bash", COMP_WORDS="ray-darts s", COMP_CWORD="1")
-    assert completed.split() == ["search", "submit", "status", "show"]
+    assert completed.split() == ["search", "submit", "status", "sync", "show"]

@@ -12,7 +12,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-USED = [Requirement(line) for line in [*PROJECT["dependencies"], *EXTRAS["demo"], *EXTRAS["text"]]]
+USED = [Requirement(line) for line in [*PROJECT["dependencies"], *EXTRAS["demo"], *EXTRAS["text"], *EXTRAS["report"]]]
 
 
 def lowest(requirement: Requirement) -> Version:
@@ -31,7 +31,7 @@ def test_the_oldest_versions_tested_are_those_that_the_ranges_start_with() -> No
     assert oldest() == {requirement.name: lowest(requirement) for requirement in USED}
 
 
-@pytest.mark.parametrize("extra", ["demo", "text"])
+@pytest.mark.parametrize("extra", ["demo", "text", "report"])
 def test_the_tests_install_what_presets_need(extra: str) -> None:
     [own] = [requirement for requirement in map(Requirement, EXTRAS["test"]) if requirement.name == PROJECT["name"]]
     assert extra in own.extras
