@@ -98,6 +98,23 @@ def test_a_click_and_a_key_open_a_run(browser: Browser, page_file: Path) -> None
         assert page.evaluate("document.activeElement.id") == "run-name"
 
 
+def test_runs_that_are_opened_one_after_the_other_at_once_do_not_mix(browser: Browser, page_file: Path) -> None:
+    with opened(browser, in_file(page_file)) as page:
+        page.evaluate("document.querySelectorAll('#table .open').forEach((button) => button.click())")
+        page.wait_for_timeout(1000)
+        last = page.locator("#table .open").last.inner_text()
+        page.get_by_role("button", name="first-order-seed-0", exact=True).click()
+        page.wait_for_function("document.querySelectorAll('#detail .tile svg').length >= 28")
+        page.wait_for_timeout(1000)
+        assert last != "first-order-seed-0"
+        assert page.locator("#detail .tile").count() == 28
+        assert page.locator("#detail h3").all_inner_texts() == [
+            "first-order-seed-0",
+            "Curves",
+            "Probabilities of operations, edge by edge",
+        ]
+
+
 def test_headings_sort_and_empty_values_stay_last(browser: Browser, page_file: Path) -> None:
     with opened(browser, in_file(page_file)) as page:
         heading = page.get_by_role("button", name="supernet_validation_accuracy")

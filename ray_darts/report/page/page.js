@@ -200,7 +200,7 @@ function cellPart(data, run) {
 }
 
 async function alphaPart(place, run) {
-  if (!run.alphas) return;
+  if (!run.alphas || !place.isConnected) return;
   const { steps, cells, stride, of } = run.alphas;
   place.append(element("h3", {}, "Probabilities of operations, edge by edge"));
   place.append(element("p", { class: "note" }, stride > 1 ? `${of.toLocaleString("en")} steps; each stretch of ${stride} is drawn by its least and its greatest value. An edge opens large.` : `Every one of ${of} steps. An edge opens large.`));
@@ -224,6 +224,7 @@ async function alphaPart(place, run) {
       });
       grid.append(tile);
       await draw(90);
+      if (!place.isConnected) return;
     }
   }
 }
@@ -243,6 +244,7 @@ async function curvePart(place, run) {
   const grid = element("div", { class: "wide" });
   place.append(element("h3", {}, "Curves"), grid);
   for (const what of new Set(names.map(quantity))) {
+    if (!place.isConnected) return;
     const own = names.filter((name) => quantity(name) === what);
     await chart(grid, what.replaceAll("_", " "), (box) => lines(box, { xs: epoch, series: curves, names: own, x: "epoch", y: UNITS[what] ?? null }));
   }
@@ -256,7 +258,7 @@ async function curvePart(place, run) {
   const { epoch: epochs, ...cells } = run.cells;
   for (const [fact, title] of [["entropy", "entropy of edges, nats"], ["margin", "least margin of a kept edge"], ["skips", "skip connections kept"], ["parameter_free", "operations without weights kept"]]) {
     const series = Object.fromEntries(Object.entries(cells).map(([cell, values]) => [cell, values[fact]]));
-    if (Object.keys(series).length) await chart(grid, title, (box) => lines(box, { xs: epochs, series, names: Object.keys(series), x: "epoch", y: null }));
+    if (Object.keys(series).length && place.isConnected) await chart(grid, title, (box) => lines(box, { xs: epochs, series, names: Object.keys(series), x: "epoch", y: null }));
   }
 }
 
@@ -266,8 +268,8 @@ async function openRun(data, name, scroll) {
   if (memory.state.run !== name) { memory.set("run", name); memory.set("epoch", undefined); }
   all("#table tbody tr").forEach((row) => row.classList.toggle("chosen", row.dataset.run === name));
   all("#table .open").forEach((button) => button.setAttribute("aria-current", String(button.textContent === name)));
-  const detail = find("#detail");
-  detail.replaceChildren(element("h3", { id: "run-name", tabindex: "-1" }, name));
+  const detail = element("div", {}, element("h3", { id: "run-name", tabindex: "-1" }, name));
+  find("#detail").replaceChildren(detail);  // what is still drawn of a run that was open before goes with it
   if (run.problems.length) detail.append(element("ul", { class: "warnings" }, ...run.problems.map((text) => element("li", {}, text))));
   if (run.warnings.length) detail.append(element("ul", { class: "warnings", "aria-label": "Warnings" }, ...run.warnings.slice(-20).map(([epoch, text]) => element("li", {}, `epoch ${epoch}: ${text}`))));
   detail.append(cellPart(data, run));
