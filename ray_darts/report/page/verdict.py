@@ -222,7 +222,8 @@ def _warnings(facts: PageFacts) -> Iterator[str]:
         if last is not None and last.failure is not None:
             yield f"{history.run} failed: {last.failure.kind}: {last.failure.detail}"
     if facts.stability is not None:
-        agreement = facts.stability.overall
-        if agreement.mean is not None and agreement.mean < _LITTLE:
-            yield f"Seeds disagree: {agreement_text(agreement)}"
+        drawn = {group_name(history) for history in facts.histories if history.is_sampler}
+        for group, agreement in facts.stability.groups.items():
+            if group not in drawn and agreement.mean is not None and agreement.mean < _LITTLE:
+                yield f"Seeds of {group} disagree: {agreement_text(agreement)}"
     yield from (f"{phase.phase}: mixed {fact}" for phase in facts.costs for fact in phase.mixed)
