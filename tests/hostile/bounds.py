@@ -9,19 +9,20 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def bounded(seconds: int, num_bytes: int = 200_000_000) -> Iterator[None]:
-    """Raise TimeoutError after `seconds`, and AssertionError above `num_bytes` of memory that Python knows of."""
+def bounded(seconds: float, num_bytes: int = 200_000_000) -> Iterator[None]:
+    """Raise TimeoutError after `seconds` of this process's own time, which other work on the machine does not lengthen,
+    and AssertionError above `num_bytes` of memory that Python knows of. What waits is ended by pytest's own timeout."""
 
     def too_long(*_: object) -> None:
         raise TimeoutError(f"took more than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, too_long)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     tracemalloc.start()
     try:
         yield
         assert tracemalloc.get_traced_memory()[1] < num_bytes
     finally:
         tracemalloc.stop()
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)

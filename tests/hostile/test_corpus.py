@@ -28,6 +28,7 @@ def imported() -> None:
     import ray_darts.orchestration.data_access  # noqa: F401
 
 
+@pytest.mark.timeout(120)  # what waits
 @pytest.mark.parametrize("case", WORDS + GENOTYPES + DATA_SETS + STORES, ids=str)
 def test_each_is_one_message(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -16,7 +16,9 @@ from ray_darts.genotype.genotype import Genotype
 from tests.hostile.bounds import bounded
 from tests.hostile.parsers import DARTS_V2, JOB, JSON, PARSERS, RECORD, TEXT
 
-anything = settings(max_examples=60, deadline=1000, suppress_health_check=[HealthCheck.too_slow])
+pytestmark = pytest.mark.timeout(120)  # what waits
+
+anything = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
