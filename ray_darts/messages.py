@@ -29,10 +29,14 @@ def shortened(text: str, most: int = _LONGEST_VALUE) -> str:
     return f"{text[: most - _KEPT]} … {text[-_KEPT:]} ({len(text)} characters)"
 
 
+def one_line(text: str) -> str:
+    """The text; its `repr` where it holds control characters."""
+    return text if text.isprintable() else repr(text)
+
+
 def shown_name(name: str | Path) -> str:
     """A name or a path on one line: its `repr` where it holds control characters; shortened."""
-    text = str(name)
-    return shortened(text if text.isprintable() else repr(text))
+    return shortened(one_line(str(name)))
 
 
 def escaped(text: str) -> str:

@@ -56,6 +56,11 @@ def a_name_without_utf8(folder: Path) -> None:
         file.write(b"x")
 
 
+def a_name_with_a_line_feed(folder: Path) -> None:
+    write_class_folders(folder, PIXELS)
+    (folder / "c0" / "\x1b[2J\nbad.png").write_bytes(b"x")
+
+
 def a_pipe(folder: Path) -> None:
     write_class_folders(folder, PIXELS)
     os.mkfifo(folder / "c0" / "p.png")
@@ -80,5 +85,8 @@ DATA_SETS = (
     data("folder", folders("Val", "TEST"), "has folders named like splits of a data set"),
     data("folder", folders("train", "train_set", "x"), "has folders named like splits"),
     data("folder", a_name_without_utf8, "c0 has no name in UTF-8: rename it"),
+    data(
+        "folder", a_name_with_a_line_feed, r"\x1b[2J\nbad.png' cannot be read as an image: no format that Pillow knows"
+    ),
     data("folder", a_pipe, "left out, as no pictures: 1 no regular files", code=0),
 )

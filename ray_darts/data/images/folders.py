@@ -22,7 +22,7 @@ from ray_darts.data.images.pictures import Picture
 from ray_darts.data.splits import TRAIN, natural_key, split_folders
 from ray_darts.data.summary import counted_reasons, listed
 from ray_darts.errors import DataError
-from ray_darts.messages import shown_name
+from ray_darts.messages import one_line, shown_name
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _SYSTEM_FOLDERS = ("__MACOSX",)
@@ -46,7 +46,7 @@ class _ClassPictures:
         return self._digest.hexdigest()
 
     def name(self, row: int) -> str:
-        return str(self._folder / self.short_name(row))
+        return one_line(str(self._folder / self.short_name(row)))
 
     def short_name(self, row: int) -> str:
         return str(self.files[row].as_py())
@@ -57,8 +57,7 @@ class _ClassPictures:
 
     def pictures(self, rows: NDArray[np.int64]) -> Iterator[Picture]:
         for row in rows.tolist():
-            name = self.name(row)
-            yield Picture(name, Path(name).read_bytes)
+            yield Picture(self.name(row), (self._folder / self.short_name(row)).read_bytes)
 
     def read_bytes_per_picture(self) -> float:
         """A picture is a file of its own."""
