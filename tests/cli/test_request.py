@@ -154,7 +154,7 @@ def test_flags_are_fields_of_operation_and_go_before_the_file_and_overrides(
 def test_the_request_takes_every_option_of_the_command() -> None:
     (command,) = (each.callback for each in app.registered_commands if each.callback.__name__ == "search")  # type: ignore[union-attr]
     assert command is not None
-    options = set(inspect.signature(command).parameters) - {"dry_run", "as_json"}
+    options = set(inspect.signature(command).parameters) - {"dry_run", "as_json", "on_end", "quiet"}
     assert options == set(inspect.signature(read_request).parameters)
 
 

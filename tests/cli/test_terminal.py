@@ -61,10 +61,11 @@ def test_a_search_fits_its_terminal_and_two_ctrl_c_leave_the_line_that_says_how_
     columns: int, unbuffered: str
 ) -> None:
     with Terminal(SEARCH, columns, PYTHONUNBUFFERED=unbuffered) as terminal:
-        lines = terminal.wait_for(RUNS[-1]).splitlines()
+        *lines, progress = terminal.wait_for("at work").splitlines()
         assert lines[0] == "experiment e in x: 2 seeds, first and second order"
         assert " ".join(lines[1].split()) == COLUMNS[columns]
         assert [line.split()[0] for line in lines[3:]] == RUNS, "each once, whole, on one line"
+        assert progress.startswith("0 of 4 runs have ended, 2 at work")
         assert "…" not in terminal.written
         terminal.type("\x03")
         terminal.wait_for(ASKED)
