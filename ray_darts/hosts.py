@@ -12,8 +12,10 @@ _LOOPBACK_NAMES = ("localhost", "localhost.localdomain")
 
 def address_of(host: str) -> Address | None:
     """The address that a socket would take `host` for; None for a name."""
-    try:
-        address: Address = ipaddress.ip_address(host.partition("%")[0])
+    if any(letter.isspace() for letter in host):
+        return None
+    try:  # a zone belongs to an address of IPv6 alone
+        address: Address = ipaddress.ip_address(host.partition("%")[0] if ":" in host else host)
     except ValueError:
         try:
             return ipaddress.IPv4Address(socket.inet_aton(host))  # 2852039166, 0xa9fea9fe, 169.254.43518

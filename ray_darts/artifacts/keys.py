@@ -47,6 +47,11 @@ def selection_of(experiment: str) -> str:
     return f"{experiment}{_SELECTION}"
 
 
+def is_selection(experiment: str) -> bool:
+    """Whether an experiment is the short trainings that rank the cells of another."""
+    return experiment.endswith(_SELECTION)
+
+
 def split_place(place: str) -> tuple[str, str]:
     """(URI of a store, experiment) of `s3://bucket/prefix/EXP`, `folder/EXP`, `EXP` or one of these with `/selection`;
     the URI is empty where there is none."""

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException
+from typing import Any
 from urllib.parse import urlsplit
 
 from ray_darts import __version__
 from ray_darts.cli.output import report_line
-from ray_darts.errors import ConfigError
+from ray_darts.errors import ConfigError, RayDartsError
 from ray_darts.exit_codes import BUG, DONE, FAILED, INTERRUPTED, STORE_GIVEN_UP, SUPERSEDED, USAGE, exit_code_of_error
 from ray_darts.hosts import is_loopback
 from ray_darts.messages import shown_message
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S, _PATIENCE_S = 10.0, 20.0
 _WORDS = {
     DONE: "every run has finished",
     FAILED: "some runs failed, look at the log",
@@ -76,6 +78,8 @@ def check_url(url: str | None) -> None:
         raise ConfigError(f"{shown}: wanted a URL such as https://host/hook")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         raise ConfigError(f"{shown}: wanted https, or http to this machine")
+    if "%" in parts.netloc:
+        raise ConfigError(f"{shown}: wanted a host without %")
     if "@" in parts.netloc:
         raise ConfigError(f"{shown}: credentials before the host are not sent, put a token into the path")
 
@@ -91,20 +95,27 @@ def notifying(url: str | None, experiment: str, store: str) -> Iterator[EndNotif
     except KeyboardInterrupt:
         code = INTERRUPTED
         raise
-    except Exception as error:
+    except RayDartsError as error:
         code = exit_code_of_error(error)
         raise
     finally:
         if url is not None:
-            _post(url, notification.to_data(code))
+            posting = threading.Thread(target=_post, args=(url, notification.to_data(code)), daemon=True)
+            posting.start()
+            posting.join(_PATIENCE_S)
+            if posting.is_alive():
+                report_line(f"warning: the notification of the end was not taken: no answer in {_PATIENCE_S:.0f} s")
 
 
 def _post(url: str, data: Mapping[str, object]) -> None:
     """Post and report what went wrong; the URL may hold a token, so it is not printed."""
-    body = json.dumps(data, allow_nan=False).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json", "User-Agent": "ray-darts"})
+    handlers: list[Any] = [_NoRedirects]
+    if is_loopback(urlsplit(url).hostname or ""):
+        handlers.append(urllib.request.ProxyHandler({}))  # this machine is not reached through another
     try:
-        with urllib.request.build_opener(_NoRedirects).open(request, timeout=_TIMEOUT_S) as reply:
+        body = json.dumps(data, allow_nan=False).encode()
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json", "User-Agent": "ray-darts"})
+        with urllib.request.build_opener(*handlers).open(request, timeout=_TIMEOUT_S) as reply:
             reply.read(1024)
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error

@@ -62,13 +62,13 @@ def sync(
             time.sleep(every)
             continue
         new = sum(logger.add(run) for run in runs)
+        logger.write()
         points, num_runs = points + new, len(runs)
-        if not follow or all(run.has_ended for run in runs):
+        if not follow or (runs and all(run.has_ended for run in runs)):
             break
         if new:
             report_line(f"{new} epochs added")
         time.sleep(every)
-    logger.close()
     text = f"{to[0]}: {points} epochs of {num_runs} runs added to {to[1]}"
     show_result(text, {"logger": to[0], "where": to[1], "runs": num_runs, "epochs": points}, as_json)
 

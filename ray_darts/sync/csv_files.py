@@ -26,7 +26,7 @@ class CsvFiles:
         self._runs[run.run], self._points[run.run] = run, len(run.points)
         return new
 
-    def close(self) -> None:
+    def write(self) -> None:
         """Write both files. Raises: ConfigError."""
         if not self._runs:
             return
@@ -49,7 +49,7 @@ class CsvFiles:
                 "metric": None if run.metric is None else run.metric[0],
                 "value": None if run.metric is None else run.metric[1],
                 "genotype": None if run.genotype is None else run.genotype.to_json(),
-                **run.hyperparameters,
+                **{f"config.{name}": value for name, value in run.hyperparameters.items()},
             }
             for run in runs
         ]
@@ -62,9 +62,9 @@ def _table(rows: Iterable[Mapping[str, object]]) -> str:
     rows = list(rows)
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _safe(value) for name, value in row.items()} for row in rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_safe, names))
+    writer.writerows([_safe(row.get(name, "")) for name in names] for row in rows)
     return text.getvalue()
 
 

@@ -39,7 +39,7 @@ class MlflowRuns:
         """Add the metrics, parameters and artifacts that the server does not have."""
         return int(self._asked(lambda: self._add(run)))
 
-    def close(self) -> None:
+    def write(self) -> None:
         """Each call is written when it is made."""
 
     def _asked(self, ask: Any) -> Any:
@@ -86,9 +86,12 @@ class MlflowRuns:
             for name, text in (("genotype.json", run.genotype.to_json()), ("cell.svg", run.drawing())):
                 if name not in names:
                     self._client.log_text(number, text, name)
-        if run.has_ended and there.info.status == "RUNNING":
-            status = "FINISHED" if run.state == "finished" else "FAILED"
-            self._client.set_terminated(number, status, round(run.points[-1].time_s * 1000))
+        status = {"finished": "FINISHED", "failed": "FAILED"}.get(run.state, "RUNNING")
+        if status != there.info.status:  # also of a run that failed and was searched again
+            if run.has_ended:
+                self._client.set_terminated(number, status, round(run.points[-1].time_s * 1000))
+            else:
+                self._client.update_run(number, status)
         return len(new)
 
     def _run_of(self, run: LoggedRun) -> Any:

@@ -62,8 +62,8 @@ class Logger(Protocol):
         """Add what is not there yet; returns the number of points added. Raises: ConfigError."""
         ...
 
-    def close(self) -> None:
-        """Write out everything."""
+    def write(self) -> None:
+        """Write what was added."""
         ...
 
 

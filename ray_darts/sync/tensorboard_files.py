@@ -72,7 +72,7 @@ class TensorBoardFiles:
             writer.close()
         return added
 
-    def close(self) -> None:
+    def write(self) -> None:
         """Each run is written when it is added."""
 
 

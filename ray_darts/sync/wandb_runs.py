@@ -6,6 +6,7 @@ after the run was. A command that was killed in between gives those points again
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -46,7 +47,7 @@ class WandbRuns:
         write_file(self._file(run), json.dumps(given, sort_keys=True))
         return len(new)
 
-    def close(self) -> None:
+    def write(self) -> None:
         """Each run is finished when it is added."""
 
     def _give(self, run: LoggedRun, new: list[Any]) -> None:
@@ -54,7 +55,7 @@ class WandbRuns:
         opened = wandb.init(
             project=self._project,
             dir=str(self._folder),
-            id=f"{run.experiment}-{run.run}"[:128],
+            id=_named(run),
             name=run.run,
             group=f"{run.experiment} {run.group}",
             config=dict(run.hyperparameters),
@@ -67,7 +68,7 @@ class WandbRuns:
         if run.metric is not None:
             opened.summary[run.metric[0]] = run.metric[1]
         if run.genotype is not None:
-            artifact = wandb.Artifact(f"cell-{run.experiment}-{run.run}"[:128], type="genotype")
+            artifact = wandb.Artifact(f"cell-{_named(run)}", type="genotype")
             with tempfile.TemporaryDirectory() as made:
                 for name, text in (("genotype.json", run.genotype.to_json()), ("cell.svg", run.drawing())):
                     file = Path(made) / name
@@ -79,7 +80,8 @@ class WandbRuns:
         opened.finish(exit_code=1 if run.state == "failed" else 0)
 
     def _file(self, run: LoggedRun) -> Path:
-        return self._folder / "wandb" / f"ray_darts-{self._project}-{run.experiment}.json".replace("/", "-")
+        digest = hashlib.sha256(json.dumps([self._project, run.experiment]).encode()).hexdigest()[:16]
+        return self._folder / "wandb" / f"ray_darts-{digest}.json"
 
     def _given(self, run: LoggedRun) -> dict[str, list[Any]]:
         """{run: [last step, whether its end was given]}."""
@@ -91,3 +93,10 @@ class WandbRuns:
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read {self._file(run)}: {error}; delete it to give everything again") from error
         return found
+
+
+def _named(run: LoggedRun) -> str:
+    """A name that W&B takes for ids and artifacts, of its own for every run of every experiment."""
+    whole = f"{run.experiment}-{run.run}"
+    digest = hashlib.sha256(json.dumps([run.experiment, run.run]).encode()).hexdigest()[:8]
+    return f"{whole[:100].replace('/', '-')}-{digest}"

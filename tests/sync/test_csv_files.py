@@ -35,8 +35,8 @@ def test_every_epoch_and_every_run_is_a_row(store: Path, tmp_path: Path) -> None
     with (folder / "runs.csv").open() as file:
         runs = {row["run"]: row for row in csv.DictReader(file)}
     assert runs["second-order-seed-3"]["value"] == "0.503"
-    assert runs["second-order-seed-3"]["search.epochs"] == "50"
-    assert runs["second-order-seed-3"]["run.order"] == "second"
+    assert runs["second-order-seed-3"]["config.search.epochs"] == "50"
+    assert runs["second-order-seed-3"]["config.run.order"] == "second"
     assert runs["second-order-seed-5"]["state"] == "failed"
     assert runs["first-order-seed-4"]["state"] == "unfinished"
     assert json.loads(runs["second-order-seed-3"]["genotype"])["space"] == "convolutional"

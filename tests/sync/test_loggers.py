@@ -127,9 +127,10 @@ def test_wandb_offline_is_given_every_epoch_once(
     ]
     assert [round(loss, 4) for loss in losses] == [round(2.0 / (number + 1), 4) for number in range(5)]
     runs = [each.run for each in given if each.WhichOneof("record_type") == "run"]
-    assert {(run.run_id, run.project) for run in runs} == {(f"{EXPERIMENT}-{RUN}", "mine")}
+    assert {(run.run_id[:-9], run.project) for run in runs} == {(f"{EXPERIMENT}-{RUN}", "mine")}
+    assert len({run.run_id for run in runs}) == 1
     artifacts = [each.artifact for each in given if each.WhichOneof("record_type") == "artifact"]
-    assert any(artifact.name == f"cell-{EXPERIMENT}-{RUN}" for artifact in artifacts) or any(
+    assert any(artifact.name.startswith(f"cell-{EXPERIMENT}-{RUN}-") for artifact in artifacts) or any(
         each.WhichOneof("record_type") == "request" for each in given
     )
 

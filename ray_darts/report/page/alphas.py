@@ -54,6 +54,8 @@ class ProbabilityReader:
             raise CorruptObject(f"{key} cannot be read as Parquet: {error}", key=key) from error
         if table.column_names != ["probability"] or len(table) % width:
             raise CorruptObject(f"{key} is no alpha trace of {width} parameters a step", key=key)
+        if not pa.types.is_floating(table.schema.field("probability").type):
+            raise CorruptObject(f"{key} has probabilities that are no numbers", key=key)
         flat: NDArray[np.float32] = table["probability"].to_numpy().astype(np.float32, copy=False)
         return flat.reshape(-1, width)
 

@@ -27,7 +27,11 @@ from ray_darts.tasks.metrics import EpochMetrics
 
 _POINTS, _FEWEST, _MOST = 6000, 50, 400
 _DRAWN, _FEWEST_DRAWN, _MOST_DRAWN = 1200, 12, 60
-_DAMAGED = (CorruptObject, GenotypeError, MissingObject, PluginError)
+_DAMAGED = (CorruptObject, GenotypeError, MissingObject, PluginError, ValueError, OverflowError, RecursionError)
+"""What damaged or foreign objects raise, here or in what decodes them."""
+
+_LARGEST = 1e300
+"""Larger numbers are no curve, and no JSON that a browser reads."""
 
 Data = dict[str, Any]
 
@@ -38,6 +42,7 @@ class Contents:
     def __init__(self, probabilities: ProbabilityReader) -> None:
         self._probabilities = probabilities
         self._drawn: dict[str, Data] = {}
+        self._finished: dict[str, tuple[object, Data]] = {}
 
     def of(self, facts: PageFacts) -> Data:
         """All data. Raises: StoreError of a store that cannot be reached."""
@@ -53,28 +58,46 @@ class Contents:
             for history in each.histories
         ]
         best = None if facts.best is None else drawings.number(facts.best.genotype)
+        for run in runs:
+            slider = run["slider"]
+            if slider is not None:
+                numbers = [drawings.number(genotype) for genotype in slider["genotypes"]]
+                run["slider"] = {**{k: v for k, v in slider.items() if k != "genotypes"}, "drawings": numbers}
         data: Data = {"runs": runs, "trainings": trainings, "best": best, "drawings": drawings.all, "points": points}
         return data
 
     def _run(
         self, history: RunHistory, layout: SpaceLayout | None, points: int, drawn: int, drawings: _Drawings
     ) -> Data:
-        data: Data = {"run": history.run, **_curves(history.epochs, points), "problems": []}
+        """One run; a finished one is read once."""
+        kept = len(history.records), history.records[-1].nonce if history.records else None, points, drawn
+        known = self._finished.get(history.run)
+        if known is not None and known[0] == kept:
+            return dict(known[1])
+        data = self._read(history, layout, points, drawn, drawings)
+        if history.has_finished and not data["problems"]:
+            self._finished[history.run] = kept, data
+        return dict(data)
+
+    def _read(
+        self, history: RunHistory, layout: SpaceLayout | None, points: int, drawn: int, drawings: _Drawings
+    ) -> Data:
+        data: Data = {"run": history.run, **_curves(history.epochs, points), "problems": [], "slider": None}
         data["terms"] = [term._asdict() for term in terms_of(history.records)]
         commits = commits_of(history.records)
         data["commits"] = None if commits is None else commits._asdict()
         data["cells"] = _cells(history.epochs, points)
         data["warnings"] = [[epoch.epoch, epoch.warning] for epoch in history.epochs if epoch.warning]
-        probabilities = None
+        probabilities, data["alphas"] = None, None
         if layout is not None and layout.cells and history.records:
             try:
                 probabilities, data["alphas"] = self._alphas(history, layout, points)
             except _DAMAGED as error:
-                data["problems"].append(str(error))
+                data["problems"].append(f"probabilities: {error}")
         try:
             data["slider"] = _slider(history, layout, probabilities, drawn, drawings)
         except _DAMAGED as error:
-            data["problems"].append(str(error))
+            data["problems"].append(f"cells: {error}")
         return data
 
     def _alphas(
@@ -112,15 +135,20 @@ class _Drawings:
         self._numbers: dict[str, int] = {}
         self.all: list[Data] = []
 
+    def known(self, genotype: Mapping[str, object]) -> Data:
+        """The drawing of a genotype. Raises: GenotypeError."""
+        text = json.dumps(genotype, sort_keys=True)
+        if text not in self._known:
+            checked = Genotype.from_data(genotype)
+            self._known[text] = {"svg": cells_svg(checked), "text": cells_text(checked), "kept": _kept(checked)}
+        return self._known[text]
+
     def number(self, genotype: Mapping[str, object]) -> int:
         """The place of a genotype's drawing in `all`. Raises: GenotypeError."""
         text = json.dumps(genotype, sort_keys=True)
         if text not in self._numbers:
-            if text not in self._known:
-                checked = Genotype.from_data(genotype)
-                self._known[text] = {"svg": cells_svg(checked), "text": cells_text(checked), "kept": _kept(checked)}
             self._numbers[text] = len(self.all)
-            self.all.append(self._known[text])
+            self.all.append(self.known(genotype))
         return self._numbers[text]
 
 
@@ -152,15 +180,15 @@ def _slider(
         shown.append((None, history.records[-1].step, genotype.to_data()))
     if not shown:
         return None
-    numbers = [drawings.number(genotype) for _, _, genotype in shown]
     weights = []
-    for (_, step, _), number in zip(shown, numbers, strict=True):
+    for _, step, genotype_data in shown:
         row = None if probabilities is None or not 1 <= step <= len(probabilities) else probabilities[step - 1]
-        weights.append(None if row is None or layout is None else _weights(history, layout, row, drawings.all[number]))
+        drawing = drawings.known(genotype_data)
+        weights.append(None if row is None or layout is None else _weights(history, layout, row, drawing))
     return {
         "epochs": [epoch for epoch, _, _ in shown],
         "steps": [step for _, step, _ in shown],
-        "drawings": numbers,
+        "genotypes": [genotype_data for _, _, genotype_data in shown],
         "weights": weights,
         "of": of,
     }
@@ -235,11 +263,11 @@ def _permille(values: NDArray[np.float32]) -> list[int | None]:
     if not unknown.any():
         whole: list[int | None] = np.rint(values * 1000).astype(np.int32).tolist()
         return whole
-    return [None if math.isnan(value) else round(value * 1000) for value in values.tolist()]
+    return [round(value * 1000) if math.isfinite(value) else None for value in values.tolist()]
 
 
 def _short(value: object) -> float | None:
     """A number of five digits for a drawing."""
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or not -_LARGEST <= value <= _LARGEST:  # also NaN
         return None
     return value if isinstance(value, int) else float(f"{value:.5g}")

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 from ray_darts.artifacts.best import Best, read_best
 from ray_darts.artifacts.experiment import list_experiments, list_runs, read_experiment
 from ray_darts.artifacts.histories import RunHistory, read_history
-from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, selection_of
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, is_selection, selection_of
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import ExperimentDescription
+from ray_darts.artifacts.records import ExperimentDescription, Record
 from ray_darts.artifacts.results import TrainingResults, training_results
 from ray_darts.artifacts.run_log import Entry, find_tip
 from ray_darts.artifacts.sessions import SessionFacts, read_sessions
@@ -55,7 +56,9 @@ class PageFacts:
 
     @property
     def is_over(self) -> bool:
-        """Whether every run has ended; false without any."""
+        """Whether every run has ended; false without any, and before a selection that a command asked for."""
+        if any("--select" in session.argv for session in self.sessions) and not self.trainings:
+            return False
         runs = [*self.histories, *(history for each in self.trainings for history in each.histories)]
         return bool(runs) and all(history.records and history.records[-1].is_last for history in runs)
 
@@ -68,7 +71,7 @@ class FactsReader:
         self._store = store
         self._experiment = experiment
         self._training = training
-        self._histories: dict[tuple[str, str], RunHistory] = {}
+        self._histories: dict[tuple[str, str], tuple[RunHistory, str]] = {}
         self._problems: list[str] = []
         if not any(True for _ in store.list_objects(ExperimentKeys(experiment).root)):
             there = list_experiments(store)
@@ -83,7 +86,8 @@ class FactsReader:
         histories, unread = self._runs(experiment)
         best = self._best(histories)
         sessions = self._try("the commands", lambda: read_sessions(store, experiment)) or []
-        named = [("selection", selection_of(experiment)), ("training", self._training)]
+        selection = None if is_selection(experiment) else selection_of(experiment)
+        named = [("selection", selection), ("training", self._training)]
         trainings = {
             phase: found
             for phase, name in named
@@ -128,12 +132,14 @@ class FactsReader:
 
     def _best(self, histories: Sequence[RunHistory]) -> Best | None:
         try:
-            return read_best(self._store, self._experiment)
+            best = read_best(self._store, self._experiment)
+            best.architecture()
+            return best
         except MissingObject as error:
             if any(history.has_finished for history in histories):
                 self._problems.append(f"{self._experiment}/best.json: {error}; ray-darts verify --repair writes it")
-        except CorruptObject as error:
-            self._problems.append(str(error))
+        except (CorruptObject, GenotypeError) as error:
+            self._problems.append(f"{self._experiment}/best.json: {error}")
         return None
 
     def _runs(self, experiment: str) -> tuple[list[RunHistory], dict[str, str]]:
@@ -153,21 +159,33 @@ class FactsReader:
         return [each for each in found.values() if isinstance(each, RunHistory)], unread
 
     def _history(self, experiment: str, run: str) -> RunHistory:
-        """One run; of a run that was read before, its new records alone."""
-        known = self._histories.get((experiment, run))
+        """One run; of a run that was read before its new records alone, if they follow those that were read."""
         keys = RunKeys(experiment, run)
-        if known is None or not known.records:
+        known = self._histories.get((experiment, run))
+        tip = find_tip(self._store, keys)
+        more = None if known is None or tip is None else self._following(keys, *known, tip)
+        if known is None or more is None:
             found = read_history(self._store, experiment, run)
         else:
-            tip = find_tip(self._store, keys)
-            last = known.records[-1].n
-            if tip is None or tip.record.n < last:
-                raise CorruptObject(f"the log of {run} is shorter than it was", key=keys.log)
-            between = [Entry.read(self._store, keys, n) for n in range(last + 1, tip.record.n)]
-            new = [entry.record for entry in (*between, tip if tip.record.n > last else None) if entry is not None]
-            found = RunHistory(known.description, (*known.records, *new), experiment)
-        self._histories[experiment, run] = found
+            found = RunHistory(known[0].description, (*known[0].records, *more), experiment)
+        _check(found)
+        if tip is not None and found.records and found.records[-1].n == tip.record.n:
+            self._histories[experiment, run] = found, tip.digest
         return found
+
+    def _following(self, keys: RunKeys, known: RunHistory, digest: str, tip: Entry) -> list[Record] | None:
+        """The records after those that are known, up to the tip; None where they do not follow them."""
+        last = known.records[-1].n
+        if tip.record.n <= last:
+            return [] if tip.digest == digest else None
+        between = [Entry.read(self._store, keys, n) for n in range(last + 1, tip.record.n)]
+        new: list[Record] = []
+        for entry in (*between, tip):
+            if entry is None or entry.record.previous_sha256 != digest:
+                return None
+            new.append(entry.record)
+            digest = entry.digest
+        return new
 
     def _trainings(self, name: str, *, required: bool) -> Trainings | None:
         try:
@@ -185,3 +203,15 @@ class FactsReader:
         histories, _ = self._runs(name)
         sessions = self._try("the commands", lambda: read_sessions(self._store, name)) or []
         return Trainings(described, results, tuple(histories), tuple(sessions))
+
+
+def _check(history: RunHistory) -> None:
+    """Read once what the page reads later. Raises: CorruptObject, GenotypeError."""
+    _ = history.metric
+    history.genotype()
+    for record in history.records:
+        try:
+            datetime.fromisoformat(record.written_at)
+        except ValueError as error:
+            key = RunKeys(history.experiment, history.run).record(record.n)
+            raise CorruptObject(f"{key} has no time that can be read: {error}", key=key) from error

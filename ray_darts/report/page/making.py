@@ -15,7 +15,7 @@ from ray_darts.report.page.alphas import ProbabilityReader
 from ray_darts.report.page.contents import Contents, Data
 from ray_darts.report.page.document import page_html
 from ray_darts.report.page.facts import FactsReader, PageFacts
-from ray_darts.report.page.verdict import Figures
+from ray_darts.report.page.verdict import Figures, rows_of, verdict_of
 
 logger = logging.getLogger("ray_darts.report")
 
@@ -49,7 +49,8 @@ class PageMaker:
         data = self._contents.of(facts)
         made_at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         again = None if facts.is_over else refresh_s
-        known = json.dumps([data, facts.problems, again], sort_keys=True, allow_nan=False)
+        shown = repr([verdict_of(facts), rows_of(facts, self._figures or {}), facts.sessions, facts.card])
+        known = json.dumps([data, facts.problems, again, shown], sort_keys=True, allow_nan=False)
         tag = hashlib.sha256(known.encode()).hexdigest()[:32]
         html = page_html(facts, {**data, "tag": tag}, made_at, figures=self._figures, refresh_s=again)
         return Page(html, data, facts, tag)

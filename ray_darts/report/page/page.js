@@ -4,7 +4,7 @@
 const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d1f", "#7f7f7f"];
 const DASHES = [[1, 0], [6, 2], [2, 2], [8, 2, 2, 2]];
 const ENDINGS = ["finished", "in progress", "lost or stopped", "failed"];
-const MEMORY = `ray_darts ${document.title}`;
+const MEMORY = `ray_darts ${location.pathname} ${document.title}`;
 
 const find = (selector, root = document) => root.querySelector(selector);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -181,11 +181,17 @@ function cellPart(data, run) {
     range.setAttribute("aria-valuetext", where);
     drawing.setAttribute("aria-label", `The cell that ${where} decodes to; its text follows`);
     text.textContent = shown.text;
-    memory.set("epoch", at);
   };
-  range.addEventListener("input", () => show(Number(range.value)));
-  const move = (by) => { range.value = Number(range.value) + by; show(Number(range.value)); };
-  const start = memory.state.run === run.run && memory.state.epoch <= last ? memory.state.epoch : last;
+  const choose = () => {  // what the reader chose is kept by its epoch; at the end the page follows the run
+    const at = Number(range.value);
+    memory.set("epoch", at === last ? null : slider.epochs[at]);
+    show(at);
+  };
+  range.addEventListener("input", choose);
+  const move = (by) => { range.value = Number(range.value) + by; choose(); };
+  const chosen = memory.state.epoch ?? null;
+  const found = memory.state.run === run.run && chosen !== null ? slider.epochs.indexOf(chosen) : -1;
+  const start = found === -1 ? last : found;
   range.value = start;
   const part = element("div", {},
     element("div", { class: "controls" },
@@ -265,7 +271,7 @@ async function curvePart(place, run) {
 async function openRun(data, name, scroll) {
   const run = data.runs.find((each) => each.run === name);
   if (!run) return;
-  if (memory.state.run !== name) { memory.set("run", name); memory.set("epoch", undefined); }
+  if (memory.state.run !== name) { memory.set("run", name); memory.set("epoch", null); }
   all("#table tbody tr").forEach((row) => row.classList.toggle("chosen", row.dataset.run === name));
   all("#table .open").forEach((button) => button.setAttribute("aria-current", String(button.textContent === name)));
   const detail = element("div", {}, element("h3", { id: "run-name", tabindex: "-1" }, name));
@@ -351,7 +357,8 @@ async function main() {
     });
   }
   const draw = async () => {
-    const first = memory.state.run ?? find("#table tbody tr")?.dataset.run;
+    const known = data.runs.some((run) => run.run === memory.state.run);
+    const first = known ? memory.state.run : find("#table tbody tr")?.dataset.run;
     await timeline(data);
     await trainingCurves(data);
     if (first !== undefined) await openRun(data, first, false);

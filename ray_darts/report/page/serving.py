@@ -8,15 +8,16 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
-from ray_darts.errors import ConfigError, StoreError
+from ray_darts.errors import ConfigError, RayDartsError, StoreError
 from ray_darts.hosts import is_loopback
 from ray_darts.messages import shown_message
 from ray_darts.report.page.making import Page
@@ -38,11 +39,17 @@ class _Reply(NamedTuple):
     tag: str | None = None
 
 
+class _IPv6Server(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
 class PageServer:
     """A server of one page. `make`: makes it; `every_s`: a page older than this is made again for the next request."""
 
     def __init__(self, make: Callable[[], Page], host: str, port: int, token: str | None, every_s: float) -> None:
-        if not is_loopback(host) and not token:
+        if token == "":
+            raise ConfigError("--token is empty (an unset variable?): leave it out, or give one")
+        if not is_loopback(host) and token is None:
             raise ConfigError(f"--host {host}: an address that others reach needs a token")
         self._make = make
         self._token = token
@@ -52,7 +59,8 @@ class PageServer:
         self._made_at = 0.0
         self._only_local = is_loopback(host)
         try:
-            self._server = ThreadingHTTPServer((host, port), self._handler())
+            kind = _IPv6Server if ":" in host else ThreadingHTTPServer
+            self._server = kind((host, port), self._handler())
         except (OSError, OverflowError) as error:
             raise ConfigError(f"cannot serve on {host} port {port}: {error}; name another --port") from error
         self._server.daemon_threads = True
@@ -62,7 +70,7 @@ class PageServer:
         """Where a browser finds the page."""
         host, port = self._server.server_address[:2]
         name = f"[{host!s}]" if ":" in str(host) else str(host)
-        return f"http://{name}:{port}/" + (f"?token={self._token}" if self._token else "")
+        return f"http://{name}:{port}/" + (f"?token={quote(self._token, safe='')}" if self._token else "")
 
     def serve(self) -> None:
         """Answer until `stop`, or KeyboardInterrupt."""
@@ -93,20 +101,21 @@ class PageServer:
         if self._token is not None:
             given = parse_qs(query).get("token", [""])[0] or authorization.removeprefix("Bearer ")
             return hmac.compare_digest(given.encode(), self._token.encode())
-        name = urlsplit(f"//{host}").hostname or ""
-        return not self._only_local or is_loopback(name)
+        return not self._only_local or is_loopback(host)
 
     def _answer(self, target: str, authorization: str, host: str) -> _Reply:
         try:
             parts = urlsplit(target)
-            if not self._allowed(parts.query, authorization, host):
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return _Reply(HTTPStatus.BAD_REQUEST, "text/plain", b"no address\n")
+        try:
+            if not self._allowed(parts.query, authorization, name):
                 return _Reply(HTTPStatus.FORBIDDEN, "text/plain", b"the token is missing or wrong\n")
             if parts.path not in ("/", "/report.html", "/report.json"):
                 return _Reply(HTTPStatus.NOT_FOUND, "text/plain", b"there are / and /report.json\n")
             page = self._current()
-        except ValueError:
-            return _Reply(HTTPStatus.BAD_REQUEST, "text/plain", b"no address\n")
-        except StoreError as error:
+        except RayDartsError as error:
             return _Reply(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"{shown_message(str(error))}\n".encode())
         if parts.path == "/report.json":
             body = json.dumps(page.data, allow_nan=False, sort_keys=True).encode()

@@ -56,12 +56,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The head of a page. `best`: (what, text) pairs; `ranking`: what it is ranked by;
+    """The head of a page. `best`: (what, text) pairs; `ranking`: what it is ranked by; `no_best`: why there is none;
     `lines`: over seeds; `warnings`: what to look at."""
 
     states: str
     best: tuple[tuple[str, str], ...]
     ranking: str
+    no_best: str
     lines: tuple[str, ...]
     warnings: tuple[str, ...]
     metric: str
@@ -89,11 +90,20 @@ def verdict_of(facts: PageFacts) -> Verdict:
         states=counted or "no run has been started",
         best=tuple(best),
         ranking="" if facts.best is None else _RANKINGS[facts.best.metric.ranking],
+        no_best=_no_best(facts),
         lines=tuple(_lines(facts)),
         warnings=tuple(_warnings(facts)),
         metric=metrics[0].name if metrics else "metric",
         direction=metrics[0].direction if metrics else "max",
     )
+
+
+def _no_best(facts: PageFacts) -> str:
+    if facts.description is not None and not facts.description.layout.cells:
+        return "An experiment of trainings: its scores are in the table."
+    if any(history.has_finished for history in facts.histories):
+        return "No best cell: best.json cannot be read, although a run has finished."
+    return "No best cell: no run has finished yet."
 
 
 def state_of(history: RunHistory) -> str:
@@ -188,7 +198,8 @@ def _lines(facts: PageFacts) -> Iterator[str]:
 def _baseline(facts: PageFacts) -> Iterator[str]:
     samplers = [history for history in facts.histories if history.is_sampler]
     if not samplers:
-        if facts.histories:
+        is_search = facts.description is not None and bool(facts.description.layout.cells)
+        if facts.histories and is_search:
             yield "No random baseline: search with --methods random beside the others, and --select."
         return
     judged = False
