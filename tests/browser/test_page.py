@@ -211,6 +211,22 @@ def test_a_page_keeps_its_place_while_a_search_runs(browser: Browser, tmp_path: 
         thread.join()
 
 
+def test_an_untouched_page_follows_the_last_cell(browser: Browser, tmp_path: Path) -> None:
+    store, run = open_store(str(tmp_path / "store")), run_names(1)[0]
+    register(store, [run])
+    writer, alphas = claimed(store, run), alphas_of(0, 30)
+    advance(writer, alphas, 6, 6, 30)
+    maker, file = PageMaker(store, EXPERIMENT), tmp_path / "page.html"
+    file.write_text(maker.make(1).html, encoding="utf-8")
+    with opened(browser, file.as_uri()) as page:
+        assert page.locator("#detail output").inner_text().startswith("epoch 0")
+        advance(writer, alphas, 24, 6, 30)
+        file.write_text(maker.make(1).html, encoding="utf-8")
+        page.wait_for_function(
+            "document.querySelector('#detail output')?.textContent.startsWith('epoch 3')", timeout=30_000
+        )
+
+
 def test_a_file_that_is_written_again_is_loaded_again(browser: Browser, tmp_path: Path) -> None:
     store, run = open_store(str(tmp_path / "store")), run_names(1)[0]
     register(store, [run])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,6 +101,33 @@ def test_a_refusal_is_a_line_that_holds_no_token_and_is_not_followed(
     assert "secret" not in said
 
 
+def test_a_bug_is_posted_as_one() -> None:
+    with listening() as hook:
+        with pytest.raises(TypeError), notifying(hook.url, "mine", "/store"):
+            raise TypeError("secret")
+        ((_, _, data),) = hook.posted
+    assert data["exit_code"] == 70
+
+
+def test_this_machine_is_not_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with listening() as hook:
+        with notifying(hook.url, "mine", "/store"):
+            pass
+        assert len(hook.posted) == 1
+
+
+def test_a_server_that_never_ends_its_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ray_darts.cli.notification._PATIENCE_S", 0.5)
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, notifying(f"http://127.0.0.1:{listener.getsockname()[1]}/", "mine", "/store"):
+        pass
+    assert "no answer in 0 s" in capsys.readouterr().err
+
+
 def test_nobody_who_listens_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     with listening() as hook:
         url = hook.url
@@ -115,6 +143,7 @@ def test_nobody_who_listens_is_a_line(capsys: pytest.CaptureFixture[str]) -> Non
         ("ftp://127.0.0.1/hook", "wanted https"),
         ("file:///etc/passwd", "wanted a URL"),
         ("https://me:secret@example.org/", "credentials before the host"),
+        ("http://127.0.0.1%2eevil.example/hook", "wanted"),
         ("https://", "wanted a URL"),
         ("", "wanted a URL"),
         ("https://host:port/", "no URL"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,16 @@ import pytest
 from ray_darts.artifacts.open import open_store
 from ray_darts.sync.csv_files import _safe
 from tests.cli.running import ray_darts
-from tests.report.page.experiments import EXPERIMENT, mixed_experiment
+from tests.report.page.experiments import (
+    EXPERIMENT,
+    advance,
+    alphas_of,
+    claimed,
+    mixed_experiment,
+    register,
+    run_names,
+    whole_run,
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +55,31 @@ def test_every_epoch_and_every_run_is_a_row(store: Path, tmp_path: Path) -> None
     before = {file: file.read_bytes() for file in folder.iterdir()}
     assert ray_darts(*words).code == 0
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_following_waits_for_runs_and_writes_in_between(tmp_path: Path) -> None:
+    opened, run, file = open_store(str(tmp_path / "store")), run_names(1)[0], tmp_path / "a" / EXPERIMENT / "epochs.csv"
+    register(opened, [])
+
+    def search() -> None:
+        time.sleep(0.3)
+        register(opened, [run])
+        advance(claimed(opened, run), alphas_of(0, 30), 12, 6, 30)
+        until(file.exists)
+        whole_run(opened, run, 0, session="7" * 32)
+
+    searching = threading.Thread(target=search)
+    searching.start()
+    words = ("sync", EXPERIMENT, "--store", str(tmp_path / "store"), "--to", "csv", str(tmp_path / "a"))
+    ran = ray_darts(*words, "--follow", "--every", "1")
+    searching.join()
+    assert ran.code == 0, ran.stderr
+    assert len(file.read_text().splitlines()) == 6
+
+
+def until(done: Callable[[], bool]) -> None:
+    while not done():
+        time.sleep(0.05)
 
 
 def test_no_text_is_computed_by_a_spreadsheet() -> None:

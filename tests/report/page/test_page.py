@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import re
 import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import numpy as np
 import pytest
 
 from ray_darts.artifacts.open import open_store
+from ray_darts.artifacts.sessions import SessionFacts, register_session
+from ray_darts.config import load_config
 from ray_darts.errors import MissingObject
 from ray_darts.genotype.decode import softmax
 from ray_darts.report.page.making import Page, PageMaker, publish_report
@@ -30,6 +34,7 @@ from tests.report.page.experiments import (
     whole_experiment,
     whole_run,
 )
+from tests.report.test_compared_searches import searched
 
 
 class Elements(HTMLParser):
@@ -131,6 +136,67 @@ def test_a_page_made_again_reads_what_is_new(tmp_path: Path) -> None:
     assert payload(second)["runs"][0]["alphas"]["of"] == 12
 
 
+def test_a_log_that_was_changed_while_it_is_watched_is_read_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    store, run = open_store(str(folder)), run_names(1)[0]
+    register(store, [run])
+    writer, alphas = claimed(store, run), alphas_of(0, 30)
+    advance(writer, alphas, 6, 6, 30)
+    maker = PageMaker(store, EXPERIMENT)
+    assert maker.make().facts.problems == ()
+    for step in (12, 18):
+        advance(writer, alphas, step, 6, 30)
+    log = folder / EXPERIMENT / "runs" / run / "log"
+    (log / "000000000002.json").unlink()
+    assert "000000000002.json is missing" in str(maker.make().facts.problems)
+    shutil.rmtree(log.parent)
+    register(store, [run])
+    advance(claimed(store, run, session="7" * 32), alphas_of(9, 30), 24, 6, 30)
+    seen, fresh = maker.make(), PageMaker(store, EXPERIMENT).make()
+    assert seen.data == fresh.data
+    assert seen.facts.problems == ()
+
+
+def test_finished_runs_are_read_once() -> None:
+    store = MemoryStore()
+    whole_experiment(store, 2)
+    maker = PageMaker(store, EXPERIMENT)
+    first = maker.make()
+    store.log.clear()
+    second = maker.make()
+    assert payload(second) == payload(first)
+    assert not [asked for asked in store.log if "alpha_trace" in asked or "parts/" in asked]
+
+
+def test_a_search_that_is_to_select_is_not_over_before_its_selection() -> None:
+    store = MemoryStore()
+    whole_experiment(store, 1)
+    assert PageMaker(store, EXPERIMENT).make().facts.is_over
+    facts = SessionFacts.of_this_process("8" * 32, ["ray-darts", "search", "--select"], load_config("digits"))
+    register_session(store, EXPERIMENT, facts)
+    assert not PageMaker(store, EXPERIMENT).make().facts.is_over
+
+
+def test_the_tag_is_of_all_that_the_page_shows(folder: Path) -> None:
+    before = made(folder)
+    best = folder / EXPERIMENT / "best.json"
+    plain = json.loads(best.read_text())
+    plain["metric"]["value"] = 0.75
+    best.write_text(json.dumps(plain))
+    after = made(folder)
+    assert "0.75" in after.html
+    assert after.tag != before.tag
+    assert made(folder).tag == after.tag
+
+
+def test_a_selection_has_a_page_too() -> None:
+    store = MemoryStore()
+    searched(store)
+    text = "".join(Elements(PageMaker(store, "s/selection").make().html).text)
+    assert "An experiment of trainings: its scores are in the table." in text
+    assert "No random baseline" not in text
+
+
 def test_no_name_becomes_markup(folder: Path) -> None:
     file = folder / EXPERIMENT / "experiment.json"
     page = made(folder)
@@ -153,6 +219,18 @@ def test_nothing_is_fetched(written: Path) -> None:
     policy = next(a["content"] for _, a in elements.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert policy.startswith("default-src 'none'")
+
+
+def edit_record(run: Path, place: int, change: Callable[[Any], object]) -> None:
+    """Change a record, and give those after it the hashes that make a chain again."""
+    files = sorted((run / "log").iterdir())
+    for number, file in enumerate(files):
+        plain = json.loads(file.read_text())
+        if number == place % len(files):
+            change(plain)
+        if number:
+            plain["previous_sha256"] = hashlib.sha256(files[number - 1].read_bytes()).hexdigest()
+        file.write_text(json.dumps(plain))
 
 
 def damage(folder: Path, what: str) -> None:
@@ -184,6 +262,16 @@ def damage(folder: Path, what: str) -> None:
         case "no parts and no trace":
             (run / "alpha_trace.parquet").unlink()
             shutil.rmtree(run / "parts")
+        case "a metric that is none":
+            edit_record(run, -1, lambda plain: plain["answer"]["metric"].update(value="high"))
+        case "a time that is none":
+            edit_record(run, 1, lambda plain: plain.update(written_at="yesterday"))
+        case "a cell that is none":
+            edit_record(run, 1, lambda plain: plain["epochs"][0].update(genotype="{"))
+        case "a best cell that is none":
+            best = json.loads((experiment / "best.json").read_text())
+            best["genotype"]["cells"][0]["num_inputs"] = 0
+            (experiment / "best.json").write_text(json.dumps(best))
         case "a foreign session":
             (experiment / "sessions").mkdir()
             (experiment / "sessions" / "a.json").write_text("null")
@@ -204,6 +292,10 @@ def damage(folder: Path, what: str) -> None:
         ("a trace of another width", "alpha_trace.parquet"),
         ("no parts and no trace", "parts/"),
         ("a foreign session", "the commands: "),
+        ("a metric that is none", "first-order-seed-0: "),
+        ("a time that is none", "has no time that can be read"),
+        ("a cell that is none", "cells: "),
+        ("a best cell that is none", "best.json: "),
     ],
 )
 def test_a_damaged_experiment_has_a_page_that_says_so(folder: Path, what: str, said: str) -> None:

@@ -71,7 +71,18 @@ def test_nothing_else_is_served(target: str) -> None:
         assert ask(server, target)[0] == 404
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8300", "localhost.evil.example", "", "["])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8300",
+        "localhost.evil.example",
+        "",
+        "[",
+        "127.0.0.1%.evil.example",
+        "127.0.0.1 .evil.example",
+    ],
+)
 def test_a_page_of_another_site_cannot_read_it_through_the_browser(host: str) -> None:
     with served() as server:
         assert ask(server, Host=host)[0] in (400, 403)
@@ -97,6 +108,53 @@ def test_an_address_that_others_reach_needs_a_token() -> None:
         assert not is_loopback(host)
         with pytest.raises(ConfigError, match="needs a token"):
             PageServer(never, host, 0, None, 1)
+
+
+def test_an_empty_token_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--token is empty"):
+        PageServer(never, "127.0.0.1", 0, "", 1)
+
+
+@pytest.mark.parametrize("token", ["a+b", "a&b", "a#b", "100%25", "é"])
+def test_the_address_that_is_printed_has_the_token_as_it_is_asked_for(token: str) -> None:
+    with served(token=token) as server:
+        assert ask(server, f"/?{urlsplit(server.url).query}")[0] == 200
+
+
+def test_an_address_of_ipv6_is_served() -> None:
+    try:
+        server = PageServer(never, "::1", 0, None, 1)
+    except ConfigError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    with serving(server):
+        assert server.url.startswith("http://[::1]:")
+        assert ask(server, "/other")[0] == 404
+
+
+def test_a_page_is_made_again_when_it_is_old_and_not_before() -> None:
+    store = MemoryStore()
+    whole_experiment(store, 1)
+    page, made = PageMaker(store, EXPERIMENT).make(), []
+
+    def make() -> Page:
+        made.append(1)
+        return page
+
+    for every_s, wanted in ((3600.0, 1), (0.0, 3)):
+        made.clear()
+        with serving(PageServer(make, "127.0.0.1", 0, None, every_s=every_s)) as server:
+            for _ in range(3):
+                ask(server)
+        assert len(made) == wanted
+
+
+def test_a_missing_package_is_an_answer() -> None:
+    def make() -> Page:
+        raise ConfigError("a report needs a package")
+
+    with serving(PageServer(make, "127.0.0.1", 0, None, every_s=0)) as server:
+        status, _, body = ask(server)
+        assert (status, body) == (503, b"a report needs a package\n")
 
 
 def test_a_port_in_use_is_a_message() -> None:

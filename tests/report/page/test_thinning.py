@@ -32,6 +32,16 @@ def test_each_stretch_keeps_its_own_extremes_in_their_order() -> None:
     assert found.values[:, 0].tolist() == [0, 5, -3, 0, 7, 7]
 
 
+@pytest.mark.parametrize("num_steps", range(8, 40))
+def test_the_last_stretch_keeps_its_extremes_however_short_it_is(num_steps: int) -> None:
+    for place in range(1, num_steps - 1):
+        values = np.zeros((num_steps, 1), np.float32)
+        values[place] = 5
+        found = thinned(np.arange(1, num_steps + 1), values, 6)
+        assert found.values.max() == 5
+        assert 1 <= found.steps[found.values[:, 0].argmax()] <= num_steps
+
+
 def test_a_short_history_is_whole() -> None:
     values = np.arange(12, dtype=np.float32).reshape(6, 2)
     found = thinned(np.arange(1, 7), values, 6)
