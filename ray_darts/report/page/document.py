@@ -49,7 +49,7 @@ def page_html(
         costs=[phase_text(phase) for phase in facts.costs],
         identity=None if described is None else json.dumps(described.identity, indent=2, sort_keys=True),
         style=_asset("page.css"),
-        script=_asset("page.js"),
+        script=_asset("charts.js") + _asset("page.js"),
         charts=charts,
         payload=base64.b64encode(gzip.compress(json.dumps(shown, allow_nan=False).encode(), 6, mtime=0)).decode(),
         refresh_s=refresh_s,

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
 import json
-import re
 import shutil
-from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +14,7 @@ from ray_darts.artifacts.sessions import SessionFacts, register_session
 from ray_darts.config import load_config
 from ray_darts.errors import MissingObject
 from ray_darts.genotype.decode import softmax
-from ray_darts.report.page.making import Page, PageMaker, publish_report
+from ray_darts.report.page.making import PageMaker, publish_report
 from tests.artifacts.memory_store import MemoryStore
 from tests.report.page.experiments import (
     EXPERIMENT,
@@ -34,55 +27,8 @@ from tests.report.page.experiments import (
     whole_experiment,
     whole_run,
 )
+from tests.report.page.pages import Elements, made, payload
 from tests.report.test_compared_searches import searched
-
-
-class Elements(HTMLParser):
-    """The tags of a page, and the text outside scripts and styles."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self._inside: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._inside.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        while tag in self._inside and self._inside.pop() != tag:
-            pass
-
-    def handle_data(self, data: str) -> None:
-        if not {"script", "style"} & set(self._inside):
-            self.text.append(data)
-
-
-def payload(page: Page) -> Any:
-    """What the page's script reads."""
-    found = re.search(r'id="payload">([^<]*)<', page.html)
-    assert found is not None
-    return json.loads(gzip.decompress(base64.b64decode(found[1])))
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two finished runs."""
-    folder = tmp_path_factory.mktemp("shown")
-    whole_experiment(open_store(str(folder)), 2)
-    return folder
-
-
-@pytest.fixture
-def folder(written: Path, tmp_path: Path) -> Path:
-    """A copy that a test may change."""
-    return Path(shutil.copytree(written, tmp_path / "store"))
-
-
-def made(folder: Path) -> Page:
-    return PageMaker(open_store(str(folder)), EXPERIMENT).make()
 
 
 def test_probabilities_and_cells_are_those_of_the_trace(written: Path) -> None:
@@ -219,91 +165,6 @@ def test_nothing_is_fetched(written: Path) -> None:
     policy = next(a["content"] for _, a in elements.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert policy.startswith("default-src 'none'")
-
-
-def edit_record(run: Path, place: int, change: Callable[[Any], object]) -> None:
-    """Change a record, and give those after it the hashes that make a chain again."""
-    files = sorted((run / "log").iterdir())
-    for number, file in enumerate(files):
-        plain = json.loads(file.read_text())
-        if number == place % len(files):
-            change(plain)
-        if number:
-            plain["previous_sha256"] = hashlib.sha256(files[number - 1].read_bytes()).hexdigest()
-        file.write_text(json.dumps(plain))
-
-
-def damage(folder: Path, what: str) -> None:
-    experiment = folder / EXPERIMENT
-    run = experiment / "runs" / "first-order-seed-0"
-    match what:
-        case "no description":
-            (experiment / "experiment.json").unlink()
-        case "half a description":
-            (experiment / "experiment.json").write_text('{"schema_version": 1,')
-        case "a foreign description":
-            (experiment / "experiment.json").write_text('{"name": "of another program"}')
-        case "no best":
-            (experiment / "best.json").unlink()
-        case "a foreign best":
-            (experiment / "best.json").write_text("[]")
-        case "half a record":
-            record = sorted((run / "log").iterdir())[2]
-            record.write_bytes(record.read_bytes()[:100])
-        case "a missing record":
-            sorted((run / "log").iterdir())[2].unlink()
-        case "no run description":
-            (run / "run.json").unlink()
-        case "half a trace":
-            trace = run / "alpha_trace.parquet"
-            trace.write_bytes(trace.read_bytes()[:1000])
-        case "a trace of another width":
-            shutil.copy(run / "metrics.parquet", run / "alpha_trace.parquet")
-        case "no parts and no trace":
-            (run / "alpha_trace.parquet").unlink()
-            shutil.rmtree(run / "parts")
-        case "a metric that is none":
-            edit_record(run, -1, lambda plain: plain["answer"]["metric"].update(value="high"))
-        case "a time that is none":
-            edit_record(run, 1, lambda plain: plain.update(written_at="yesterday"))
-        case "a cell that is none":
-            edit_record(run, 1, lambda plain: plain["epochs"][0].update(genotype="{"))
-        case "a best cell that is none":
-            best = json.loads((experiment / "best.json").read_text())
-            best["genotype"]["cells"][0]["num_inputs"] = 0
-            (experiment / "best.json").write_text(json.dumps(best))
-        case "a foreign session":
-            (experiment / "sessions").mkdir()
-            (experiment / "sessions" / "a.json").write_text("null")
-
-
-@pytest.mark.parametrize(
-    ("what", "said"),
-    [
-        ("no description", "experiment.json"),
-        ("half a description", "experiment.json"),
-        ("a foreign description", "experiment.json"),
-        ("no best", "verify --repair"),
-        ("a foreign best", "best.json"),
-        ("half a record", "first-order-seed-0: "),
-        ("a missing record", "000000000002.json is missing although a later record exists"),
-        ("no run description", "first-order-seed-0: "),
-        ("half a trace", "alpha_trace.parquet cannot be read as Parquet"),
-        ("a trace of another width", "alpha_trace.parquet"),
-        ("no parts and no trace", "parts/"),
-        ("a foreign session", "the commands: "),
-        ("a metric that is none", "first-order-seed-0: "),
-        ("a time that is none", "has no time that can be read"),
-        ("a cell that is none", "cells: "),
-        ("a best cell that is none", "best.json: "),
-    ],
-)
-def test_a_damaged_experiment_has_a_page_that_says_so(folder: Path, what: str, said: str) -> None:
-    damage(folder, what)
-    page = made(folder)
-    shown = "".join(Elements(page.html).text) + "".join(str(run["problems"]) for run in payload(page)["runs"])
-    assert said in shown
-    assert "second-order-seed-1" in shown
 
 
 def test_what_is_not_there_is_an_error_that_names_what_is(folder: Path) -> None:
