@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from ray_darts.artifacts.open import open_store
+from ray_darts.config import load_config
+from tests.api.finished import write_ended_runs
 from tests.cli.running import ray_darts
 from tests.report.page.experiments import (
     EXPERIMENT,
@@ -124,3 +126,23 @@ def test_a_served_page_answers_until_it_is_interrupted(store: Path, monkeypatch:
     assert ran.code == 130
     assert seen == [b"<!DOCTYPE html>"]
     assert ran.stderr.startswith("serving http://127.0.0.1:")
+
+
+def test_a_search_that_ends_publishes_its_page_unless_the_config_says_otherwise(tmp_path: Path) -> None:
+    tiny = ("space.channels=2", "space.nodes=2", "search.epochs=2", "data.fraction=0.2")
+    write_ended_runs(str(tmp_path), "done", load_config("digits", overrides=tiny), ("first", 0), ("first", 1))
+    typed: tuple[str, ...] = ("search", "--name", "done", "--store", str(tmp_path), "--seeds", "2", "--orders", "first")
+    typed += tuple(word for override in tiny for word in ("--set", override))
+    page = tmp_path / "done" / "report.html"
+    without = ray_darts(*typed, "--set", "operation.publish_report=false")
+    assert not page.exists()
+    assert without.stdout.endswith(f"page: ray-darts report done --store {tmp_path} writes one\n")
+    ran = ray_darts(*typed)
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert ran.stdout.endswith(f"page: {page}\n")
+    page.unlink()
+    page.mkdir()  # in its place: publishing fails
+    (page / "file").touch()
+    failed = ray_darts(*typed)
+    assert failed.code == 0
+    assert "no report: " in failed.stderr

@@ -55,23 +55,6 @@ def test_a_search_that_is_done_publishes_what_is_missing_prints_the_result_and_e
     assert answer["best"]["run"] == "first-order-seed-1"
 
 
-def test_a_search_that_ends_publishes_its_page_unless_the_config_says_otherwise(tmp_path: Path) -> None:
-    _searched(tmp_path, ("first", 0), ("first", 1))
-    page = tmp_path / "done" / "report.html"
-    without = _search(tmp_path, "--set", "operation.publish_report=false")
-    assert not page.exists()
-    assert without.stdout.endswith(f"page: ray-darts report done --store {tmp_path} writes one\n")
-    ran = _search(tmp_path)
-    assert page.read_text().startswith("<!DOCTYPE html>")
-    assert ran.stdout.endswith(f"page: {page}\n")
-    page.unlink()
-    page.mkdir()  # in its place: publishing fails
-    (page / "file").touch()
-    failed = _search(tmp_path)
-    assert failed.code == 0
-    assert "no report: " in failed.stderr
-
-
 def test_what_ray_prints_is_not_in_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def noisy(request: SearchRequest, observer: Observer) -> SweepResult:
         print("(raylet) WARNING: many workers have been started")
