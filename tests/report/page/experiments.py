@@ -111,13 +111,14 @@ def whole_run(
     *,
     publish: bool = True,
     session: str = "5" * 32,
+    layout: SpaceLayout = LAYOUT,
 ) -> None:
     """A run from its claim, or from where it was left, to its end, with a commit in each epoch."""
-    writer, alphas, each = claimed(store, run, session=session), alphas_of(seed, steps), steps // epochs
+    writer, alphas, each = claimed(store, run, session=session), alphas_of(seed, steps, layout), steps // epochs
     for end in range(writer.step // each * each + each, steps + 1, each):
-        advance(writer, alphas, end, each, steps)
+        advance(writer, alphas, end, each, steps, layout)
     metric = {"name": "supernet_validation_accuracy", "value": 0.5 + seed / 1000, "direction": "max"}
-    writer.finish(SearchAnswer.new(decoded(alphas[-1]), steps, metric).to_data(), SEARCH_DOCUMENTS)
+    writer.finish(SearchAnswer.new(decoded(alphas[-1], layout), steps, metric).to_data(), SEARCH_DOCUMENTS)
     if publish:
         publish_run(store, EXPERIMENT, run)
 

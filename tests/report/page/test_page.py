@@ -103,6 +103,18 @@ def test_a_log_that_was_changed_while_it_is_watched_is_read_anew(tmp_path: Path)
     assert seen.facts.problems == ()
 
 
+@pytest.mark.parametrize("preset", ["ptb", "nasbench201-digits", "s2", "cifar10-single-cell"])
+def test_every_space_has_a_page(preset: str) -> None:
+    store, layout, run = MemoryStore(), load_config(preset).space.layout(), run_names(1)[0]
+    register(store, [run], layout=layout)
+    whole_run(store, run, 0, layout=layout)
+    page = PageMaker(store, EXPERIMENT).make()
+    (shown,) = page.data["runs"]
+    assert (page.facts.problems, shown["problems"]) == ((), [])
+    assert [len(cell["edges"]) for cell in shown["alphas"]["cells"]] == [len(cell.edges) for cell in layout.cells]
+    assert all(0 < weight <= 1000 for weight in shown["slider"]["weights"][-1])
+
+
 def test_finished_runs_are_read_once() -> None:
     store = MemoryStore()
     whole_experiment(store, 2)
