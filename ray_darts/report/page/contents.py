@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ray_darts.artifacts.answer import SearchAnswer
 from ray_darts.artifacts.architecture import architecture_of
 from ray_darts.artifacts.experiment import space_layout
 from ray_darts.artifacts.histories import RunHistory
@@ -177,14 +178,20 @@ def _slider(
         shown = [shown[round(place * (of - 1) / (most - 1))] for place in range(most)]
     genotype = history.genotype()
     if genotype is not None and (not shown or shown[-1][2] != genotype.to_data()):
-        shown.append((None, history.records[-1].step, genotype.to_data()))
+        step = SearchAnswer.of(history.records[-1], history.run).genotype_step
+        shown.append((None, step, genotype.to_data()))
     if not shown:
         return None
-    weights = []
+    places = {} if layout is None else _places(history, layout)
+    weights: list[list[int | None] | None] = []
     for _, step, genotype_data in shown:
-        row = None if probabilities is None or not 1 <= step <= len(probabilities) else probabilities[step - 1]
-        drawing = drawings.known(genotype_data)
-        weights.append(None if row is None or layout is None else _weights(history, layout, row, drawing))
+        kept = drawings.known(genotype_data)["kept"]
+        if probabilities is None or not 1 <= step <= len(probabilities):
+            weights.append(None)
+            continue
+        row = _permille(probabilities[step - 1])
+        at = (places.get((cell, target, source, operation)) for cell, target, source, operation in kept)
+        weights.append([None if number is None else row[number] for number in at])
     return {
         "epochs": [epoch for epoch, _, _ in shown],
         "steps": [step for _, step, _ in shown],
@@ -194,21 +201,19 @@ def _slider(
     }
 
 
-def _weights(history: RunHistory, layout: SpaceLayout, row: NDArray[np.float32], drawing: Data) -> list[int | None]:
-    """The probability of each kept operation of a drawing, in thousandths."""
-    architecture = architecture_of(layout, history.description)
+def _places(history: RunHistory, layout: SpaceLayout) -> dict[tuple[str, int, int, str], int]:
+    """{(cell, target, source, operation): its number in a row of probabilities}."""
     places: dict[tuple[str, int, int, str], int] = {}
     start = 0
-    for group in architecture.groups:
+    for group in architecture_of(layout, history.description).groups:
         if group.kind == ALPHAS:
             cell = layout.cell(group.cell)
-            for number, edge in enumerate(cell.edges):
-                for place, operation in enumerate(cell.operations):
-                    at = start + number * len(cell.operations) + place
-                    places[cell.name, edge.target, edge.source, operation] = at
+            keys = (
+                (cell.name, edge.target, edge.source, operation) for edge in cell.edges for operation in cell.operations
+            )
+            places.update((key, number) for number, key in enumerate(keys, start=start))
         start += group.size
-    found = (places.get((cell, target, source, operation)) for cell, target, source, operation in drawing["kept"])
-    return [None if at is None else _permille(row[at : at + 1])[0] for at in found]
+    return places
 
 
 def _curves(epochs: Sequence[EpochMetrics], most: int) -> Data:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from ray_darts.report.amounts import duration_text
 from ray_darts.report.costs import phase_text
 from ray_darts.report.page.contents import Data
 from ray_darts.report.page.facts import PageFacts
-from ray_darts.report.page.verdict import Figures, rows_of, verdict_of
+from ray_darts.report.page.verdict import Row, Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -27,7 +29,13 @@ MISSING = "a report needs the packages of ray-darts[report]: pip install 'ray-da
 
 
 def page_html(
-    facts: PageFacts, data: Data, made_at: str, *, figures: Figures | None = None, refresh_s: float | None = None
+    facts: PageFacts,
+    verdict: Verdict,
+    rows: Sequence[Row],
+    data: Data,
+    made_at: str,
+    *,
+    refresh_s: float | None = None,
 ) -> str:
     """The whole page. `made_at`: when the store was read; `refresh_s`: the page loads itself again after so long.
 
@@ -41,8 +49,8 @@ def page_html(
         store=facts.store,
         made_at=made_at,
         version=__version__,
-        verdict=verdict_of(facts),
-        rows=rows_of(facts, figures or {}),
+        verdict=verdict,
+        rows=rows,
         facts=facts,
         best_drawing=None if data["best"] is None else data["drawings"][data["best"]],
         runs=data["runs"],
@@ -58,6 +66,7 @@ def page_html(
     return page
 
 
+@cache
 def _environment() -> Environment:
     try:
         from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -75,6 +84,7 @@ def _environment() -> Environment:
     return environment
 
 
+@cache
 def _charts() -> str:
     """The script of Vega, Vega-Lite and Vega-Embed as one bundle, which defines `vegaEmbed`."""
     try:

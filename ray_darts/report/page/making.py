@@ -49,10 +49,11 @@ class PageMaker:
         data = self._contents.of(facts)
         made_at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         again = None if facts.is_over else refresh_s
-        shown = repr([verdict_of(facts), rows_of(facts, self._figures or {}), facts.sessions, facts.card])
+        verdict, rows = verdict_of(facts), rows_of(facts, self._figures or {})
+        shown = repr([verdict, rows, facts.sessions, facts.card])
         known = json.dumps([data, facts.problems, again, shown], sort_keys=True, allow_nan=False)
         tag = hashlib.sha256(known.encode()).hexdigest()[:32]
-        html = page_html(facts, {**data, "tag": tag}, made_at, figures=self._figures, refresh_s=again)
+        html = page_html(facts, verdict, rows, {**data, "tag": tag}, made_at, refresh_s=again)
         return Page(html, data, facts, tag)
 
 

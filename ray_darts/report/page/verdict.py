@@ -66,7 +66,6 @@ class Verdict:
     lines: tuple[str, ...]
     warnings: tuple[str, ...]
     metric: str
-    direction: str
 
 
 def verdict_of(facts: PageFacts) -> Verdict:
@@ -94,7 +93,6 @@ def verdict_of(facts: PageFacts) -> Verdict:
         lines=tuple(_lines(facts)),
         warnings=tuple(_warnings(facts)),
         metric=metrics[0].name if metrics else "metric",
-        direction=metrics[0].direction if metrics else "max",
     )
 
 
