@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ray_darts.errors import ConfigError, GenotypeError, MissingObject
+from ray_darts.errors import ConfigError, GenotypeError
 from ray_darts.experiment import Experiment
 from ray_darts.searches import DEFAULT_STORE, SearchResult, read_request, run_request
 
@@ -109,16 +109,12 @@ def open_experiment(
     `settings`: how to reach the store, such as `{"region": "eu-west-1"}`; the standard AWS settings complete them.
     Raises: ConfigError; MissingObject, with the names of the experiments that there are; StoreError.
     """
-    from ray_darts.artifacts.experiment import list_experiments
+    from ray_darts.artifacts.experiment import no_such_experiment
     from ray_darts.artifacts.keys import ExperimentKeys
 
     opened = open_store(store, settings)
     if not opened.exists(ExperimentKeys(name).description):
-        there = list_experiments(opened)
-        known = f"there are {', '.join(there)}" if there else "it holds none"
-        if name in there:
-            known = f"{ExperimentKeys(name).description} is missing"
-        raise MissingObject(f"no experiment {name!r} in {opened.uri}; {known}", experiment=name)
+        raise no_such_experiment(opened, name)
     return Experiment(opened, name)
 
 

@@ -21,7 +21,7 @@ from ray_darts.artifacts.records import (
     LayoutFacts,
     RunDescription,
 )
-from ray_darts.errors import ConfigError, CorruptObject
+from ray_darts.errors import ConfigError, CorruptObject, MissingObject
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order
@@ -233,6 +233,15 @@ def list_runs(store: ObjectStore, experiment: str) -> list[str]:
 def list_experiments(store: ObjectStore) -> list[str]:
     """Names of the experiments in a store, sorted; one LIST."""
     return [name for name in store.list_folders("") if is_name(name)]
+
+
+def no_such_experiment(store: ObjectStore, experiment: str) -> MissingObject:
+    """The error that names the experiments that there are."""
+    there = list_experiments(store)
+    known = f"there are {', '.join(there)}" if there else "it holds none"
+    if experiment in there:
+        known = f"{ExperimentKeys(experiment).description} is missing"
+    return MissingObject(f"no experiment {experiment!r} in {store.uri}; {known}", experiment=experiment)
 
 
 def space_layout(described: ExperimentDescription) -> SpaceLayout:

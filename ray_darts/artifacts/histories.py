@@ -29,6 +29,11 @@ class RunHistory:
         return self.description.run
 
     @property
+    def last(self) -> Record | None:
+        """Its last record; None where nobody has claimed it."""
+        return self.records[-1] if self.records else None
+
+    @property
     def has_finished(self) -> bool:
         """Whether its last record is a finish."""
         return bool(self.records) and self.records[-1].kind == "finish"

@@ -10,7 +10,7 @@ from ray_darts.artifacts.answer import metric_of
 from ray_darts.artifacts.experiment import list_runs
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import Environment, Failure, Metric, Owner
+from ray_darts.artifacts.records import Environment, Failure, Metric, Owner, Record
 from ray_darts.artifacts.run_log import find_tip
 from ray_darts.tasks.metrics import Scalar, warning_of
 
@@ -59,6 +59,19 @@ class RunStatus:
         return epoch if isinstance(epoch, int) else None
 
 
+def state_of(record: Record | None) -> RunState:
+    """The state of a run whose last record this is; None: nobody has claimed it."""
+    if record is None:
+        return "waiting"
+    states: dict[str, RunState] = {
+        "claim": "claimed",
+        "advance": "training" if record.task == "training" else "searching",
+        "finish": "finished",
+        "fail": "failed",
+    }
+    return states[record.kind]
+
+
 def run_status(store: ObjectStore, experiment: str, run: str) -> RunStatus:
     """Three requests in the usual case: the head, the record it names, and the one that is not there yet."""
     keys = RunKeys(experiment, run)
@@ -66,15 +79,9 @@ def run_status(store: ObjectStore, experiment: str, run: str) -> RunStatus:
     if tip is None:
         return RunStatus(run, "waiting")
     record = tip.record
-    states: dict[str, RunState] = {
-        "claim": "claimed",
-        "advance": "training" if record.task == "training" else "searching",
-        "finish": "finished",
-        "fail": "failed",
-    }
     return RunStatus(
         run=run,
-        state=states[record.kind],
+        state=state_of(record),
         step=record.step,
         total_steps=record.total_steps,
         claims=record.term,

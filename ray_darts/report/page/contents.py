@@ -15,6 +15,7 @@ from ray_darts.artifacts.architecture import architecture_of
 from ray_darts.artifacts.experiment import space_layout
 from ray_darts.artifacts.histories import RunHistory
 from ray_darts.artifacts.keys import RunKeys
+from ray_darts.artifacts.status import state_of
 from ray_darts.artifacts.trace_schema import parameter_kinds, row_names
 from ray_darts.errors import CorruptObject, GenotypeError, MissingObject, PluginError
 from ray_darts.genotype.genotype import Genotype
@@ -242,13 +243,9 @@ def _cells(epochs: Sequence[EpochMetrics], most: int) -> Data:
 
 
 def _training(history: RunHistory, most: int) -> Data:
-    state = "waiting"
-    if history.records:
-        last = history.records[-1]
-        state = {"finish": "finished", "fail": "failed"}.get(last.kind, "training")
     metric = history.metric
     value = None if metric is None else {"name": metric.name, "value": _short(metric.value)}
-    return {"run": history.run, "state": state, "metric": value, **_curves(history.epochs, most)}
+    return {"run": history.run, "state": state_of(history.last), "metric": value, **_curves(history.epochs, most)}
 
 
 def _least(values: Iterable[float | None]) -> float | None:

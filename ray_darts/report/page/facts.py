@@ -13,13 +13,13 @@ from datetime import datetime
 from typing import TypeVar
 
 from ray_darts.artifacts.best import Best, read_best
-from ray_darts.artifacts.experiment import list_experiments, list_runs, read_experiment
-from ray_darts.artifacts.histories import RunHistory, read_history
+from ray_darts.artifacts.experiment import list_runs, no_such_experiment, read_experiment, read_run
+from ray_darts.artifacts.histories import RunHistory
 from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, is_selection, selection_of
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import ExperimentDescription, Record
 from ray_darts.artifacts.results import TrainingResults, training_results
-from ray_darts.artifacts.run_log import Entry, find_tip
+from ray_darts.artifacts.run_log import Entry, find_tip, read_log
 from ray_darts.artifacts.sessions import SessionFacts, read_sessions
 from ray_darts.errors import ConfigError, CorruptObject, GenotypeError, MissingObject, PluginError
 from ray_darts.report.card import Card, make_card
@@ -74,9 +74,7 @@ class FactsReader:
         self._histories: dict[tuple[str, str], tuple[RunHistory, str]] = {}
         self._problems: list[str] = []
         if not any(True for _ in store.list_objects(ExperimentKeys(experiment).root)):
-            there = list_experiments(store)
-            known = f"there are {', '.join(there)}" if there else "it holds none"
-            raise MissingObject(f"no experiment {experiment!r} in {store.uri}; {known}", experiment=experiment)
+            raise no_such_experiment(store, experiment)
 
     def read(self) -> PageFacts:
         """All that there is now. Raises: StoreError of a store that cannot be reached."""
@@ -161,17 +159,27 @@ class FactsReader:
     def _history(self, experiment: str, run: str) -> RunHistory:
         """One run; of a run that was read before its new records alone, if they follow those that were read."""
         keys = RunKeys(experiment, run)
-        known = self._histories.get((experiment, run))
-        tip = find_tip(self._store, keys)
+        found = self._grown(keys) or self._whole(keys)
+        _check(found[0])
+        if found[0].records:
+            self._histories[experiment, run] = found
+        return found[0]
+
+    def _whole(self, keys: RunKeys) -> tuple[RunHistory, str]:
+        """A run, and the digest of its last record."""
+        log = read_log(self._store, keys)
+        described = read_run(self._store, keys.experiment, keys.run)
+        records = tuple(entry.record for entry in log)
+        return RunHistory(described, records, keys.experiment), log[-1].digest if log else ""
+
+    def _grown(self, keys: RunKeys) -> tuple[RunHistory, str] | None:
+        """A run that was read before with its new records; None for any other, and where they do not follow."""
+        known = self._histories.get((keys.experiment, keys.run))
+        tip = None if known is None else find_tip(self._store, keys)
         more = None if known is None or tip is None else self._following(keys, *known, tip)
-        if known is None or more is None:
-            found = read_history(self._store, experiment, run)
-        else:
-            found = RunHistory(known[0].description, (*known[0].records, *more), experiment)
-        _check(found)
-        if tip is not None and found.records and found.records[-1].n == tip.record.n:
-            self._histories[experiment, run] = found, tip.digest
-        return found
+        if known is None or tip is None or more is None:
+            return None
+        return RunHistory(known[0].description, (*known[0].records, *more), keys.experiment), tip.digest
 
     def _following(self, keys: RunKeys, known: RunHistory, digest: str, tip: Entry) -> list[Record] | None:
         """The records after those that are known, up to the tip; None where they do not follow them."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ray_darts.artifacts.histories import RunHistory
+from ray_darts.artifacts.status import state_of
 from ray_darts.genotype.canonical import canonical
 from ray_darts.report.card_facts import Trainings
 from ray_darts.report.comparison import relative_improvement
@@ -70,7 +71,7 @@ class Verdict:
 
 def verdict_of(facts: PageFacts) -> Verdict:
     """The head of a page."""
-    states = Counter(state_of(history) for history in facts.histories)
+    states = Counter[str](state_of(history.last) for history in facts.histories)
     states["not readable"] += len(facts.unread)
     counted = ", ".join(f"{number} {state}" for state, number in sorted(states.items()) if number)
     metrics = [history.metric for history in facts.histories if history.metric is not None]
@@ -102,15 +103,6 @@ def _no_best(facts: PageFacts) -> str:
     if any(history.has_finished for history in facts.histories):
         return "No best cell: best.json cannot be read, although a run has finished."
     return "No best cell: no run has finished yet."
-
-
-def state_of(history: RunHistory) -> str:
-    """The state of a run, in the words of `ray-darts status`."""
-    if not history.records:
-        return "waiting"
-    last = history.records[-1]
-    words = {"claim": "claimed", "finish": "finished", "fail": "failed"}
-    return words.get(last.kind, "training" if last.task == "training" else "searching")
 
 
 def rows_of(facts: PageFacts, figures: Figures) -> list[Row]:
@@ -147,13 +139,13 @@ def _row(history: RunHistory, trained: tuple[float, int | None] | None, figures:
     cells = [] if last is None else list(last.cells.values())
     genotype = history.genotype()
     known = None if genotype is None else figures.get(canonical(genotype))
-    record = history.records[-1] if history.records else None
+    record = history.last
     of = "" if record is None or not record.total_steps else f" of {record.total_steps:,}"
     return Row(
         run=history.run,
         group=group_name(history),
         seed=history.description.seed,
-        state=state_of(history),
+        state=state_of(history.last),
         progress="" if record is None else f"{record.step:,}{of}",
         metric=None if history.metric is None else history.metric.value,
         score=None if trained is None else trained[0],
@@ -225,7 +217,7 @@ def _compared(facts: PageFacts, each: Trainings, random: float, draws: int) -> s
 
 def _warnings(facts: PageFacts) -> Iterator[str]:
     for history in facts.histories:
-        last = history.records[-1] if history.records else None
+        last = history.last
         if last is not None and last.warning:
             yield f"{history.run}: {last.warning}"
         if last is not None and last.failure is not None:
