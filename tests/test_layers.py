@@ -27,6 +27,7 @@ REFUSED = {
     "output_files": PLAIN | {"pydantic"},
     "input_files": PLAIN | {"pydantic"},
     "hosts": PLAIN | {"pydantic"},
+    "extras": PLAIN | {"pydantic"},
     "config": PLAIN,
     "genotype": PLAIN,
     "methods": PLAIN,

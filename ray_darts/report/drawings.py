@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_darts.errors import ConfigError
+from ray_darts.extras import needed
 
 SUFFIXES = (".svg", ".png", ".pdf")
 _PNG_SCALE = 2.0
@@ -35,11 +36,4 @@ def drawing(svg: str, output: Path) -> bytes:
 
 
 def _library(output: Path) -> Any:
-    try:
-        import vl_convert
-    except ImportError as error:
-        raise ConfigError(
-            f"--output {output}: {output.suffix} needs the package of ray-darts[report] "
-            "(pip install 'ray-darts[report]'); .svg needs none"
-        ) from error
-    return vl_convert
+    return needed("vl_convert", "report", f"--output {output}")

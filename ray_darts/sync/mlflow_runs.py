@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from ray_darts.errors import ConfigError
+from ray_darts.extras import needed
 from ray_darts.messages import shown_message
 from ray_darts.sync.runs import LoggedRun
 
@@ -25,14 +26,9 @@ class MlflowRuns:
     """Runs of a tracking server, a folder or a database. Raises: ConfigError without the extra `mlflow`."""
 
     def __init__(self, uri: str) -> None:
-        try:
-            from mlflow.tracking import MlflowClient
-        except ImportError as error:
-            raise ConfigError(
-                "--to mlflow needs the package of ray-darts[mlflow]: pip install 'ray-darts[mlflow]'"
-            ) from error
+        tracking = needed("mlflow.tracking", "mlflow", "--to mlflow")
         self._uri = uri
-        self._client: Any = self._asked(lambda: MlflowClient(tracking_uri=uri))
+        self._client: Any = self._asked(lambda: tracking.MlflowClient(tracking_uri=uri))
         self._experiments: dict[str, str] = {}
 
     def add(self, run: LoggedRun) -> int:

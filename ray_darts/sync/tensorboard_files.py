@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ray_darts.errors import ConfigError
+from ray_darts.extras import needed
 from ray_darts.sync.runs import LoggedRun
 
 _FINAL = "final/"
@@ -20,12 +20,7 @@ class TensorBoardFiles:
     """Event files below a folder. Raises: ConfigError without the extra `tensorboard`."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            import tensorboard  # noqa: F401
-        except ImportError as error:
-            raise ConfigError(
-                "--to tensorboard needs the package of ray-darts[tensorboard]: pip install 'ray-darts[tensorboard]'"
-            ) from error
+        needed("tensorboard", "tensorboard", "--to tensorboard")
         self._folder = folder
         self._last: dict[str, dict[str, int]] = {}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_darts.errors import ConfigError
+from ray_darts.extras import needed
 from ray_darts.messages import shown_message
 from ray_darts.output_files import write_file
 from ray_darts.sync.runs import LoggedRun
@@ -22,12 +23,7 @@ class WandbRuns:
     """Runs of a project, in W&B's folder below `folder`. Raises: ConfigError without the extra `wandb`."""
 
     def __init__(self, project: str, folder: Path) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise ConfigError(
-                "--to wandb needs the package of ray-darts[wandb]: pip install 'ray-darts[wandb]'"
-            ) from error
+        wandb = needed("wandb", "wandb", "--to wandb")
         self._wandb: Any = wandb
         self._project = project
         self._folder = folder

@@ -130,9 +130,8 @@ def test_wandb_offline_is_given_every_epoch_once(
     assert {(run.run_id[:-9], run.project) for run in runs} == {(f"{EXPERIMENT}-{RUN}", "mine")}
     assert len({run.run_id for run in runs}) == 1
     artifacts = [each.artifact for each in given if each.WhichOneof("record_type") == "artifact"]
-    assert any(artifact.name.startswith(f"cell-{EXPERIMENT}-{RUN}-") for artifact in artifacts) or any(
-        each.WhichOneof("record_type") == "request" for each in given
-    )
+    logged = [each.request.log_artifact.artifact for each in given if each.request.HasField("log_artifact")]
+    assert [artifact.name[:-9] for artifact in (*artifacts, *logged)] == [f"cell-{EXPERIMENT}-{RUN}"]
 
 
 def records(file: Path) -> list[Any]:

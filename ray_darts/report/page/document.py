@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ray_darts import __version__
-from ray_darts.errors import ConfigError
+from ray_darts.extras import needed
 from ray_darts.report.amounts import duration_text
 from ray_darts.report.costs import phase_text
 from ray_darts.report.page.contents import Data
@@ -25,7 +25,7 @@ from ray_darts.report.page.verdict import Row, Verdict
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-MISSING = "a report needs the packages of ray-darts[report]: pip install 'ray-darts[report]'"
+_WHAT = "a report"
 
 
 def page_html(
@@ -68,14 +68,11 @@ def page_html(
 
 @cache
 def _environment() -> Environment:
-    try:
-        from jinja2 import Environment, FunctionLoader, StrictUndefined
-    except ImportError as error:
-        raise ConfigError(MISSING) from error
-    environment = Environment(
+    jinja2 = needed("jinja2", "report", _WHAT)
+    environment: Environment = jinja2.Environment(
         autoescape=True,
-        undefined=StrictUndefined,
-        loader=FunctionLoader(_asset),
+        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FunctionLoader(_asset),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -87,11 +84,7 @@ def _environment() -> Environment:
 @cache
 def _charts() -> str:
     """The script of Vega, Vega-Lite and Vega-Embed as one bundle, which defines `vegaEmbed`."""
-    try:
-        import vl_convert
-    except ImportError as error:
-        raise ConfigError(MISSING) from error
-    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub demands one
+    bundle: str = needed("vl_convert", "report", _WHAT).javascript_bundle()
     return bundle.replace("</script", "<\\/script")
 
 
