@@ -156,7 +156,7 @@ def _warnings(sides: Sequence[Side], baseline: Side | None) -> Iterator[str]:
 
 
 def _protocol_warnings(first: Side, other: Side) -> Iterator[str]:
-    mine, theirs = dict(_flat(first.protocol)), dict(_flat(other.protocol))
+    mine, theirs = dict(flat(first.protocol)), dict(flat(other.protocol))
     for name in sorted(mine.keys() | theirs.keys()):
         values = [flat.get(name, _MISSING) for flat in (mine, theirs)]
         if values[0] != values[1]:
@@ -172,12 +172,13 @@ def _size_warnings(first: Side, other: Side) -> Iterator[str]:
         yield f"budget: the numbers of parameters differ by more than {SIZE_TOLERANCE:.0%}: {numbers}"
 
 
-def _flat(plain: JsonValue | Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
+def flat(plain: JsonValue | Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """`search.epochs: 50` for each leaf of nested settings."""
     if not isinstance(plain, Mapping):
         yield prefix, plain
         return
     for name, value in plain.items():
-        yield from _flat(value, f"{prefix}.{name}" if prefix else name)
+        yield from flat(value, f"{prefix}.{name}" if prefix else name)
 
 
 def _plain(against: Against) -> dict[str, object]:

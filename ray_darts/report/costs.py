@@ -119,19 +119,20 @@ def worker_text(seconds: float) -> str:
     return f"{duration_text(seconds)} of a worker"
 
 
-def _terms(history: RunHistory) -> Iterator[list[Record]]:
-    for _, records in groupby(history.records, key=lambda record: record.term):
-        yield list(records)
+def terms(records: Sequence[Record]) -> Iterator[list[Record]]:
+    """The records of each term of a run, in order."""
+    for _, own in groupby(records, key=lambda record: record.term):
+        yield list(own)
 
 
 def _worked(history: RunHistory) -> Iterator[float]:
-    for records in _terms(history):
+    for records in terms(history.records):
         yield _seconds(records[0].written_at, records[-1].written_at) * records[0].environment.world_size
 
 
 def _between(history: RunHistory) -> Iterator[float]:
     """Between terms; after a term that ended the run for good nothing was lost, and nothing waited for a machine."""
-    for before, after in pairwise(_terms(history)):
+    for before, after in pairwise(terms(history.records)):
         if not before[-1].is_last:
             yield _seconds(before[-1].written_at, after[0].written_at) * before[-1].environment.world_size
 

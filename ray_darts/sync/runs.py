@@ -6,10 +6,12 @@ some of them can be given the rest. Imports no logger.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
+
+from pydantic import JsonValue
 
 from ray_darts.artifacts.experiment import list_runs, read_experiment
 from ray_darts.artifacts.histories import RunHistory, method_of, read_history
@@ -17,6 +19,7 @@ from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import ExperimentDescription
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.report.cells import cells_svg
+from ray_darts.report.comparison import flat
 from ray_darts.report.stability import group_name
 
 Plain = str | int | float | bool
@@ -79,29 +82,26 @@ def logged_run(described: ExperimentDescription, history: RunHistory) -> LoggedR
     last = history.records[-1] if history.records else None
     metric = history.metric
     description = history.description
-    own: dict[str, object] = {"seed": description.seed, "order": description.order, "method": method_of(description)}
+    own: dict[str, JsonValue] = {"seed": description.seed, "order": description.order, "method": method_of(description)}
     return LoggedRun(
         experiment=history.experiment,
         run=history.run,
         group=group_name(history),
         state="unfinished" if last is None or not last.is_last else {"finish": "finished"}.get(last.kind, "failed"),
-        hyperparameters=dict(flattened({**described.identity, "run": own})),
+        hyperparameters=dict(_hyperparameters({**described.identity, "run": own})),
         points=tuple(_points(history)),
         metric=None if metric is None or metric.value is None else (metric.name, metric.value),
         genotype=history.genotype(),
     )
 
 
-def flattened(values: Mapping[str, object], path: tuple[str, ...] = ()) -> Iterator[tuple[str, Plain]]:
-    """`search.epochs: 50` for each leaf of nested settings; lists as text; what is absent is left out."""
-    for name, value in sorted(values.items()):
-        place = (*path, str(name))
-        if isinstance(value, Mapping):
-            yield from flattened(value, place)
-        elif isinstance(value, str | int | float | bool):
-            yield ".".join(place), value
-        elif isinstance(value, Sequence) and value:
-            yield ".".join(place), ", ".join(map(str, value))
+def _hyperparameters(settings: Mapping[str, JsonValue]) -> Iterator[tuple[str, Plain]]:
+    """Each leaf of nested settings; lists as text; what is absent is left out."""
+    for name, value in flat(settings):
+        if isinstance(value, list):
+            yield name, ", ".join(map(str, value))
+        elif value is not None and not isinstance(value, dict):
+            yield name, value
 
 
 def _points(history: RunHistory) -> Iterator[Point]:

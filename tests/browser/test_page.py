@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
+from ray_darts.artifacts.writer import RunWriter
 from ray_darts.report.page.making import PageMaker
 from ray_darts.report.page.serving import PageServer
 from tests.report.page.experiments import EXPERIMENT, advance, alphas_of, claimed, register, run_names, whole_run
@@ -211,16 +213,22 @@ def test_a_page_keeps_its_place_while_a_search_runs(browser: Browser, tmp_path: 
         thread.join()
 
 
-def test_an_untouched_page_follows_the_last_cell(browser: Browser, tmp_path: Path) -> None:
-    store, run = open_store(str(tmp_path / "store")), run_names(1)[0]
+def growing(folder: Path) -> tuple[ObjectStore, RunWriter]:
+    """A store with a run that has done one of five epochs."""
+    store, run = open_store(str(folder / "store")), run_names(1)[0]
     register(store, [run])
-    writer, alphas = claimed(store, run), alphas_of(0, 30)
-    advance(writer, alphas, 6, 6, 30)
+    writer = claimed(store, run)
+    advance(writer, alphas_of(0, 30), 6, 6, 30)
+    return store, writer
+
+
+def test_an_untouched_page_follows_the_last_cell(browser: Browser, tmp_path: Path) -> None:
+    store, writer = growing(tmp_path)
     maker, file = PageMaker(store, EXPERIMENT), tmp_path / "page.html"
     file.write_text(maker.make(1).html, encoding="utf-8")
     with opened(browser, file.as_uri()) as page:
         assert page.locator("#detail output").inner_text().startswith("epoch 0")
-        advance(writer, alphas, 24, 6, 30)
+        advance(writer, alphas_of(0, 30), 24, 6, 30)
         file.write_text(maker.make(1).html, encoding="utf-8")
         page.wait_for_function(
             "document.querySelector('#detail output')?.textContent.startsWith('epoch 3')", timeout=30_000
@@ -228,14 +236,11 @@ def test_an_untouched_page_follows_the_last_cell(browser: Browser, tmp_path: Pat
 
 
 def test_a_file_that_is_written_again_is_loaded_again(browser: Browser, tmp_path: Path) -> None:
-    store, run = open_store(str(tmp_path / "store")), run_names(1)[0]
-    register(store, [run])
-    writer, alphas = claimed(store, run), alphas_of(0, 30)
-    advance(writer, alphas, 6, 6, 30)
+    store, _ = growing(tmp_path)
     maker, file = PageMaker(store, EXPERIMENT), tmp_path / "page.html"
     file.write_text(maker.make(1).html, encoding="utf-8")
     with opened(browser, file.as_uri()) as page:
-        whole_run(store, run, 0, session="7" * 32)
+        whole_run(store, run_names(1)[0], 0, session="7" * 32)
         file.write_text(maker.make(1).html, encoding="utf-8")
         page.wait_for_selector("td.state-finished", timeout=30_000)
         ready(page)

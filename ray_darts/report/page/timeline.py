@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ray_darts.artifacts.records import Record
+from ray_darts.report.costs import terms
 
 Ending = Literal["finished", "failed", "lost or stopped", "in progress"]
 
@@ -39,11 +39,10 @@ class Term(NamedTuple):
 def terms_of(records: Sequence[Record]) -> Iterator[Term]:
     """All starts of a run, in order."""
     last_term = records[-1].term if records else 0
-    for term, group in groupby(records, key=lambda record: record.term):
-        own = list(group)
+    for own in terms(records):
         first, last, owner = own[0], own[-1], own[0].owner
         yield Term(
-            term=term,
+            term=first.term,
             began=first.written_at,
             ended=last.written_at,
             first_step=first.step,
@@ -56,7 +55,7 @@ def terms_of(records: Sequence[Record]) -> Iterator[Term]:
             world_size=first.environment.world_size,
             device=first.environment.device_kind,
             displaced=None if first.displaced is None else first.displaced.host,
-            ending=_ending(last, is_last=term == last_term),
+            ending=_ending(last, is_last=first.term == last_term),
         )
 
 
