@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -21,19 +20,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_cloud import HEAD_NODE_ID, autoscaling_config
+from ports import free_port
 from processes import Process, end, family, is_alive, remembered
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 180
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port = probe.getsockname()[1]
-    assert isinstance(port, int)
-    return port
 
 
 def node_environment(folder: Path) -> dict[str, str]:
@@ -56,7 +47,7 @@ def start_node(folder: Path, name: str, options: list[str], extra: Mapping[str, 
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
         *("--node-ip-address", LOOPBACK, "--min-worker-port", "0", "--max-worker-port", "0"),
-        *("--dashboard-agent-listen-port", str(free_port())),
+        *("--dashboard-agent-listen-port", "0"),  # one that the agent itself finds free
         *options,
     ]
     environment = {**os.environ, **node_environment(folder), **extra}
@@ -100,7 +91,7 @@ def start(arguments: argparse.Namespace) -> int:
     state: dict[str, object] = {"dashboard": dashboard, "gcs": gcs}
     processes = {"head": start_node(folder, "head", options, extra)}
     write_state(state_file, state, processes)
-    if not wait_for_nodes(folder, dashboard, processes, 1):
+    if not (wait_for_nodes(folder, dashboard, processes, 1) and wait_for_agent(folder / "ray")):
         return give_up(folder, "head")
     for number in range(1, arguments.workers + 1):
         name = f"worker-{number}"
@@ -146,6 +137,17 @@ def wait_for_nodes(folder: Path, dashboard: str, processes: Mapping[str, Process
     while time.monotonic() < deadline and all(is_alive(process) for process in processes.values()):
         if (alive_nodes(folder, dashboard) or 0) >= wanted:
             return True
+        time.sleep(0.5)
+    return False
+
+
+def wait_for_agent(folder: Path) -> bool:
+    """Wait until the head takes jobs: its agent writes its port; False where it found none, or after a while."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        for port in folder.glob("session_*/dashboard_agent_listen_port*"):
+            if text := port.read_text(encoding="ascii").strip():
+                return int(text) > 0
         time.sleep(0.5)
     return False
 

@@ -11,15 +11,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.cluster.files import CLUSTER, load_script
+
+free_port = load_script(CLUSTER / "local" / "ports.py").free_port
+
 _START_S = 30.0
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

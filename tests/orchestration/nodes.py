@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,8 @@ from uuid import uuid4
 
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
+from tests.artifacts.servers import free_port
+
 _UP_S = 120.0
 QUICK_HEALTH = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -27,14 +28,6 @@ QUICK_HEALTH = {
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "3",
 }
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @dataclass
@@ -103,7 +96,7 @@ class Nodes:
             *prefix,
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
             *("--node-ip-address", address, "--min-worker-port", "0", "--max-worker-port", "0"),
-            *("--dashboard-agent-listen-port", str(free_port()), "--temp-dir", str(self._sockets / name)),
+            *("--dashboard-agent-listen-port", "0", "--temp-dir", str(self._sockets / name)),
             *("--object-store-memory", str(150 * 2**20)),
             *options,
         ]
