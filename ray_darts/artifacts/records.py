@@ -20,6 +20,9 @@ from ray_darts.tasks.metrics import EpochMetrics, Scalar, warning_of
 
 Kind = Literal["claim", "advance", "finish", "fail"]
 Direction = Literal["max", "min"]
+EndKind = Literal["itself", "process", "node"]
+"""How a start of a run ended: out of memory or with a broken device; with a process that something killed; with the
+machine of one of its workers."""
 
 
 class Owner(Facts):
@@ -102,16 +105,19 @@ class Record(Document):
     `term` counts claims (and ends for lack of progress): only the writer of the highest term can append. `streams`
     maps the name of a row stream to the parts that this record adds to it. `answer` and `documents` belong to a
     finish: the task's result, and the names of the objects to publish from the log, in order. `displaced` and
-    `displaced_age_s` belong to a claim: the owner it took over from, and the age of that owner's last record.
+    `displaced_age_s` belong to a claim: the owner it took over from, and the age of that owner's last record; so does
+    `previous_end`: how the start before it ended, null where nobody knows.
 
-    `step`, `checkpoint`, `total_steps`, `latest`, `sessions` and `idle_claims` are repeated in every record, so that
-    the last record is enough to resume from and to report on. `idle_claims` counts this claim and, before it and since
-    the last advance, those whose starts are known to have ended by themselves. `config_digest` is the experiment's; it
-    is a name, the configs themselves are compared in `experiment.json`. `written_at` is for people; no decision depends
-    on it.
+    `step`, `checkpoint`, `total_steps`, `latest`, `sessions`, `idle_claims`, `failures` (starts that ended by
+    themselves or with a process) and `preemptions` (starts that ended with a machine) are repeated in every record, so
+    that the last record is enough to resume from and to report on. `idle_claims` counts this claim and, before it and
+    since the last advance, those whose starts are known to have ended by themselves. `config_digest` is the
+    experiment's; it is a name, the configs themselves are compared in `experiment.json`. `written_at` is for people; no
+    decision depends on it.
     """
 
     VERSION: ClassVar[int] = 2
+    ADDED: ClassVar[frozenset[str]] = frozenset({"previous_end", "failures", "preemptions"})
 
     schema_version: int = 2
     n: int
@@ -123,8 +129,11 @@ class Record(Document):
     owner: Owner
     displaced: Owner | None = None
     displaced_age_s: float | None = None
+    previous_end: EndKind | None = None
     sessions: tuple[str, ...]
     idle_claims: int
+    failures: int = 0
+    preemptions: int = 0
     written_at: str
     config_digest: str
     environment: Environment

@@ -17,7 +17,7 @@ from ray_darts.artifacts.contention import until_settled
 from ray_darts.artifacts.crash_points import crash_point
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore, create, sha256
-from ray_darts.artifacts.records import Environment, Failure, Head, Owner, Record
+from ray_darts.artifacts.records import EndKind, Environment, Failure, Head, Owner, Record
 from ray_darts.errors import ConfigError, CorruptObject, MissingObject, RunFailed, RunFinished, Superseded
 
 MAX_IDLE_CLAIMS = 5
@@ -123,12 +123,12 @@ def claim(
     environment: Environment,
     retry_failed: bool = False,
     task: str = "search",
-    previous_ended: bool = False,
+    previous_end: EndKind | None = None,
 ) -> Entry:
     """Take the run over: append a claim after the last record; a repeated call finds the claim it made before.
 
-    A session takes a run over once; after another session has done so, it ends. `previous_ended`: whether the start
-    before this one is known to have ended by itself (out of memory, a broken device); five such starts in a row
+    A session takes a run over once; after another session has done so, it ends. `previous_end`: how the start
+    before this one is known to have ended; five in a row that ended by themselves (out of memory, a broken device)
     without an advance end the run, those that somebody killed or whose machine was lost do not. `config_digest` is
     that of `experiment.json`. Raises: Superseded, RunFinished, RunFailed, ConfigError when the log is of another
     experiment's config or another task, StoreError where the server refuses every record.
@@ -141,7 +141,7 @@ def claim(
                 return put_record(store, keys, tip.record) or tip  # by a call that may not have flushed it
             _check_task(tip.record, task)
             _check_claimable(tip.record, owner, config_digest, retry_failed)
-        record = _claim_record(tip, owner, config_digest, environment, task, previous_ended)
+        record = _claim_record(tip, owner, config_digest, environment, task, previous_end)
         if record.idle_claims > MAX_IDLE_CLAIMS:
             put_record(store, keys, _no_progress(record))
             return None  # the record just put, by us or another writer, refuses the claim
@@ -195,7 +195,12 @@ def superseded(holder: Record, loser: Owner) -> Superseded:
 
 
 def _claim_record(
-    tip: Entry | None, owner: Owner, config_digest: str, environment: Environment, task: str, previous_ended: bool
+    tip: Entry | None,
+    owner: Owner,
+    config_digest: str,
+    environment: Environment,
+    task: str,
+    previous_end: EndKind | None,
 ) -> Record:
     fresh = Record(
         n=0,
@@ -223,7 +228,10 @@ def _claim_record(
         "displaced": last.owner if displaces else None,
         "displaced_age_s": tip.age_s if displaces else None,
         "sessions": last.sessions if owner.session in last.sessions else (*last.sessions, owner.session),
-        "idle_claims": 1 if last.is_last else max(1, last.idle_claims + previous_ended),
+        "previous_end": previous_end,
+        "idle_claims": 1 if last.is_last else max(1, last.idle_claims + (previous_end == "itself")),
+        "failures": last.failures + (previous_end in ("itself", "process")),
+        "preemptions": last.preemptions + (previous_end == "node"),
         "step": last.step,
         "total_steps": last.total_steps,
         "checkpoint": last.checkpoint,

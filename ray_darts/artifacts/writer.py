@@ -23,7 +23,7 @@ from ray_darts.artifacts.crash_points import crash_point
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore, create, sha256
 from ray_darts.artifacts.publications import accept_finish
-from ray_darts.artifacts.records import Environment, Failure, Owner, PartRef, Record
+from ray_darts.artifacts.records import EndKind, Environment, Failure, Owner, PartRef, Record
 from ray_darts.artifacts.rows import Replay, StepRows, check_rows, fall_back
 from ray_darts.artifacts.run_log import Entry, claim, ended, now_text, put_record, superseded, write_head
 from ray_darts.artifacts.superseded import SupersededCheckpoints
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _NOT_REPEATED = {
     "displaced",
     "displaced_age_s",
+    "previous_end",
     "streams",
     "epochs",
     "commit_seconds",
@@ -63,16 +64,16 @@ def claim_run(
     task: str = "search",
     retry_failed: bool = False,
     keep_checkpoints: int = 2,
-    previous_ended: bool = False,
+    previous_end: EndKind | None = None,
 ) -> RunWriter:
     """Claim a run and return its writer; called by rank 0 of each worker-group start, before it loads anything.
 
     `config_digest` is that of `experiment.json`, whose identity the caller has compared with its own;
-    `previous_ended` as in `claim`.
+    `previous_end` as in `claim`.
     Raises: Superseded, RunFinished, RunFailed, ConfigError, StoreUnavailable (calling again is safe).
     """
     keys = RunKeys(experiment, run)
-    claimed = claim(store, keys, owner, config_digest, environment, retry_failed, task, previous_ended)
+    claimed = claim(store, keys, owner, config_digest, environment, retry_failed, task, previous_end)
     return RunWriter(store, keys, claimed, keep_checkpoints)
 
 

@@ -35,7 +35,13 @@ class OperationSettings(Settings):
     stop_patience_s: float = Field(
         60.0, gt=0, description="after a stop, a run waits at most so long for its last commit"
     )
-    max_failures: int = Field(2, ge=0, description="lost processes after which a run fails")
+    max_failures: int = Field(2, ge=0, description="lost processes after which a run fails; lost machines do not count")
+    max_preemptions: int | None = Field(
+        None, ge=0, description="lost machines (reclaimed, broken) after which a run fails; absent: no limit"
+    )
+    max_idle_preemptions: int = Field(
+        20, ge=1, description="lost machines in a row without a commit in between after which a run fails"
+    )
     max_hours: float | None = Field(None, gt=0)
     max_worker_hours: float | None = Field(None, gt=0)
     collective_timeout_s: float = Field(120.0, gt=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ray._common.utils import get_default_ray_temp_dir
 from ray._private import worker
@@ -27,9 +28,12 @@ from ray.train.v2._internal.exceptions import (
     UserExceptionWithTraceback,
     WorkerHealthCheckFailedError,
 )
-from ray.train.v2.api.callback import UserCallback
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+from ray.train.v2._internal.execution.failure_handling import FailureDecision, FailurePolicy
+from ray.train.v2._internal.execution.failure_handling.default import RETRYABLE_CONTROLLER_ERRORS
+from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -51,6 +55,9 @@ CONTROLLER_CLASS = "TrainController"
 MAX_UPLOAD_BYTES: int = DASHBOARD_CLIENT_MAX_SIZE
 """The largest archive that a job server takes; it answers more with 413."""
 
+RETRYABLE_STARTS = RETRYABLE_CONTROLLER_ERRORS
+"""What Ray raises where a worker group did not come up."""
+
 TorchBackend = _TorchBackend
 cluster_state = state
 kv_delete, kv_get, kv_keys, kv_put = _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
@@ -61,25 +68,32 @@ __all__ = [
     "CONTROLLER_CLASS",
     "MAX_UPLOAD_BYTES",
     "RAY_THREADS",
+    "RETRYABLE_STARTS",
     "SOCKET_PATH",
     "BaseWorkerGroup",
+    "ControllerError",
     "FailureConfig",
+    "FailureDecision",
+    "FailurePolicy",
     "LoggingConfig",
+    "PolicyTrainer",
+    "PreemptionError",
     "RayTrainError",
     "RunConfig",
     "ScalingConfig",
     "TorchBackend",
     "TorchConfig",
-    "TorchTrainer",
     "TrainingFailedError",
     "TuneReportCallback",
-    "UserCallback",
+    "WorkerGroup",
+    "WorkerGroupCallback",
     "WorkerGroupError",
     "canonicalize_bootstrap_address",
     "cause_of",
     "cluster_state",
     "create_gcs_channel",
     "get_default_ray_temp_dir",
+    "has_died",
     "kv_delete",
     "kv_get",
     "kv_keys",
@@ -102,6 +116,22 @@ def placement_groups_of_dead_actors(job_id: str, class_name: str) -> list[str]:
         and group.state != PlacementGroupTableData.REMOVED
         and state.actor_table(group.creator_actor_id.hex()).get("ActorClassName") == class_name
     ]
+
+
+class PolicyTrainer(TorchTrainer):
+    """A TorchTrainer whose controller asks `policy` whether it starts a worker group again, instead of Ray's own."""
+
+    def __init__(self, policy: FailurePolicy, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._policy = policy
+
+    def _initialize_and_run_controller(self, **controller_init_kwargs: Any) -> Any:
+        return super()._initialize_and_run_controller(**{**controller_init_kwargs, "failure_policy": self._policy})
+
+
+def has_died(actor_id: str) -> bool:
+    """Whether Ray has declared an actor dead; `actor_id` in hex."""
+    return bool(state.actor_table(actor_id).get("State") == "DEAD")
 
 
 def own_session_folder() -> Path | None:

@@ -18,20 +18,19 @@ from ray.exceptions import RayError
 from ray_darts.config import OperationSettings
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
 from ray_darts.orchestration.interfaces import ProcessGroupConfig
-from ray_darts.orchestration.losses import describe_loss, first_cause
+from ray_darts.orchestration.losses import describe_loss
 from ray_darts.orchestration.ray_internals import (
-    FailureConfig,
     LoggingConfig,
+    PolicyTrainer,
     RunConfig,
     ScalingConfig,
-    TorchTrainer,
     TrainingFailedError,
     TuneReportCallback,
-    WorkerGroupError,
 )
 from ray_darts.orchestration.resources import run_demand
+from ray_darts.orchestration.restarts import Members, RestartLimits, RestartPolicy
 from ray_darts.orchestration.runtime_hooks import read_stop_request
-from ray_darts.orchestration.starts import EndObserver, RunStarts
+from ray_darts.orchestration.starts import RunStarts
 from ray_darts.orchestration.telemetry import start_run_log
 from ray_darts.orchestration.worker import ASSIGNMENTS, run_worker
 
@@ -74,16 +73,10 @@ def _fit(plain: Sequence[Mapping[str, object]]) -> RunOutcome | Mapping[str, obj
     os.environ.update(train_environment(operation))
     try:
         returned: object = getattr(_trainer(assignments, plain).fit(), "return_value", None)
-    except WorkerGroupError as error:
-        ranks, limit = ", ".join(str(rank) for rank in sorted(error.worker_failures)), operation.max_failures
-        last = describe_loss(first_cause(error.worker_failures.values()) or error)
-        logger.error("ranks %s were lost more than %d times: %s", ranks, limit, error)
-        return RunOutcome(
-            "lost", f"ranks {ranks} died more than {limit} times (operation.max_failures), at last: {last}"
-        )
     except TrainingFailedError as error:
         logger.error("Ray Train gave up: %s", error)
-        return RunOutcome("lost", f"Ray Train gave up: {describe_loss(getattr(error, 'controller_failure', error))}")
+        given_up = f"Ray Train gave up: {describe_loss(getattr(error, 'controller_failure', error))}"
+        return RunOutcome("lost", RunStarts(assignment.session.uuid, assignment.run).reason() or given_up)
     if not isinstance(returned, Mapping):
         return RunOutcome("error", f"Ray Train returned {returned!r} instead of the outcomes of rank 0")
     return returned
@@ -124,13 +117,16 @@ def is_elastic(operation: OperationSettings) -> bool:
     return lowest != highest
 
 
-def _trainer(assignments: Sequence[Assignment], plain: Sequence[Mapping[str, object]]) -> TorchTrainer:
+def _trainer(assignments: Sequence[Assignment], plain: Sequence[Mapping[str, object]]) -> PolicyTrainer:
     assignment = assignments[0]
     config, operation = assignment.config, assignment.config.operation
     lowest, highest = operation.worker_range
     start_attempts = _ELASTIC_START_ATTEMPTS if is_elastic(operation) else operation.start_attempts
-    return TorchTrainer(
-        run_worker,
+    session = assignment.session.uuid
+    limits = RestartLimits.of(operation, len(assignments), start_attempts - 1)
+    return PolicyTrainer(
+        RestartPolicy(limits, session, [RunStarts(session, each.run) for each in assignments]),
+        train_loop_per_worker=run_worker,
         train_loop_config={ASSIGNMENTS: [dict(each) for each in plain]},
         torch_config=ProcessGroupConfig(timeout_s=int(operation.collective_timeout_s)),
         scaling_config=ScalingConfig(
@@ -141,15 +137,12 @@ def _trainer(assignments: Sequence[Assignment], plain: Sequence[Mapping[str, obj
             elastic_resize_monitor_interval_s=operation.resize_check_s,
         ),
         run_config=RunConfig(
-            name=f"{assignment.run}-{config.digest()[:8]}-{assignment.session.uuid[:8]}-{uuid4().hex[:8]}",
+            name=f"{assignment.run}-{config.digest()[:8]}-{session[:8]}-{uuid4().hex[:8]}",
             storage_path=RAY_PATH,
             storage_filesystem=ray_filesystem(),
-            failure_config=FailureConfig(
-                max_failures=operation.max_failures * len(assignments), controller_failure_limit=start_attempts - 1
-            ),
             callbacks=[
                 TuneReportCallback(),  # type: ignore[no-untyped-call]
-                EndObserver([RunStarts(each.session.uuid, each.run) for each in assignments]),
+                Members(),  # type: ignore[list-item]  # Ray takes its own kinds of callbacks here, too
             ],
             logging_config=LoggingConfig(log_level="WARNING"),
         ),

@@ -22,7 +22,7 @@ from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.openings import record_opening
 from ray_darts.artifacts.publish import publish_run
-from ray_darts.artifacts.records import Environment, Owner
+from ray_darts.artifacts.records import EndKind, Environment, Owner
 from ray_darts.artifacts.run_log import find_tip
 from ray_darts.artifacts.writer import RunWriter, claim_run
 from ray_darts.errors import ConfigError, DataError, RankFailed, RankLost, RunFailed, RunFinished
@@ -122,7 +122,7 @@ def _claim_on_rank_0(
     through_outages = _OutageWait(assignment.config.operation.give_up_s, hooks)
 
     def claim() -> RunWriter | RunOutcome:
-        start = partial(_claim, assignment, store, owner, environment, hooks.previous_ended)
+        start = partial(_claim, assignment, store, owner, environment, hooks.previous_end)
         try:
             return through_outages(start, "the claim of the run")
         except (RunFinished, RunFailed) as ended:
@@ -158,7 +158,7 @@ def _execute(assignment: Assignment, store: ObjectStore, writer: RunWriter | Non
             total_steps=task.total_steps,
             max_pending=config.operation.max_pending_commits,
             give_up_s=config.operation.give_up_s,
-            committed=lambda step, seconds: hooks.gauge("commit_seconds", seconds),
+            committed=hooks.committed,
         )
     operation = config.operation
     keys = RunKeys(assignment.experiment, assignment.run)
@@ -175,7 +175,7 @@ def _execute(assignment: Assignment, store: ObjectStore, writer: RunWriter | Non
 
 
 def _claim(
-    assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment, previous_ended: bool
+    assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment, previous_end: EndKind | None
 ) -> RunWriter:
     """Claim the run; publish what is missing if it has finished. Raises: as `claim_run`, ConfigError."""
     config = assignment.config
@@ -193,7 +193,7 @@ def _claim(
             task=assignment.task,
             retry_failed=assignment.retry_failed,
             keep_checkpoints=config.store.keep_checkpoints,
-            previous_ended=previous_ended,
+            previous_end=previous_end,
         )
     except RunFinished:
         publish_run(store, assignment.experiment, assignment.run)

@@ -13,6 +13,7 @@ from typing import Protocol, get_args
 
 from ray.exceptions import RayError
 
+from ray_darts.artifacts.records import EndKind
 from ray_darts.orchestration.ray_internals import kv_delete, kv_get, kv_put
 from ray_darts.protocols.task import StopReason
 
@@ -25,11 +26,11 @@ _POLL_S = 1.0
 class RuntimeHooks(Protocol):
     """One object per rank; the worker's speaks to Ray.
 
-    `previous_ended`: whether the start of this run before this one is known to have ended by itself.
+    `previous_end`: how the start of this run before this one ended, None where nobody knows.
     """
 
     @property
-    def previous_ended(self) -> bool: ...
+    def previous_end(self) -> EndKind | None: ...
 
     def stop_requested(self) -> StopReason | None:
         """Why the command wants to end; read from memory, called on every rank, an answer on any of them counts."""
@@ -47,11 +48,15 @@ class RuntimeHooks(Protocol):
         """Publish a number of this run for Prometheus; rank 0 only, any thread."""
         ...
 
+    def committed(self, step: int, seconds: float) -> None:
+        """Say that everything up to `step` is durable, after a commit of `seconds`; rank 0 only, any thread."""
+        ...
+
 
 class NoHooks:
     """Hooks of a process without Ray: nothing is asked and nothing is reported."""
 
-    previous_ended = False
+    previous_end: EndKind | None = None
 
     def stop_requested(self) -> StopReason | None:
         """Return None."""
@@ -65,6 +70,9 @@ class NoHooks:
         """Do nothing."""
 
     def gauge(self, name: str, value: float) -> None:
+        """Do nothing."""
+
+    def committed(self, step: int, seconds: float) -> None:
         """Do nothing."""
 
 

@@ -1,28 +1,29 @@
-"""How often a run was started by this command, and whether its last start is known to have ended by itself.
+"""How often a run was started by this command, how its last start ended, and how far it had come.
 
-Kept in the cluster's own key-value store: rank 0 of a start counts, Ray Train's controller reports how a start ended.
-A new cluster counts from one again. Knows no store.
+Kept in the cluster's own key-value store: rank 0 of a start counts and says what is durable, Ray Train's controller
+says how a start ended. A new cluster counts from one again. Knows no store.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from ray.exceptions import RayError
 
+from ray_darts.artifacts.records import EndKind
 from ray_darts.errors import RankLost
-from ray_darts.orchestration.losses import ended_by_itself
-from ray_darts.orchestration.ray_internals import UserCallback, cause_of, kv_delete, kv_get, kv_keys, kv_put
+from ray_darts.orchestration.ray_internals import kv_delete, kv_get, kv_keys, kv_put
 
 logger = logging.getLogger("ray_darts.orchestration")
 
 _NAMESPACE = b"ray_darts"
+_KINDS = ("start", "end", "step", "reason")
 _UNREACHABLE = (RayError, RuntimeError, ConnectionError)
 
 
 class RunStarts:
-    """The starts of one run by one session."""
+    """The starts of one run by one session. Nothing but `count` depends on an answer: a lost one is logged."""
 
     def __init__(self, session: str, run: str) -> None:
         self._name = f"{session}/{run}"
@@ -37,44 +38,56 @@ class RunStarts:
             raise RankLost(f"the cluster does not answer at the start of a run: {error}") from error
         return number
 
-    def report_end(self, by_itself: bool) -> None:
+    def report_end(self, kind: EndKind) -> None:
         """Keep how the last start ended, for the next one."""
-        try:
-            kv_put(self._end, b"1" if by_itself else b"0", overwrite=True, namespace=_NAMESPACE)
-        except _UNREACHABLE as error:
-            logger.info("how a start ended could not be kept: %s", error)
+        self._put("end", kind)
 
-    def take_end(self) -> bool:
-        """Whether the last start is known to have ended by itself; the answer is removed, each start asks once."""
+    def take_end(self) -> EndKind | None:
+        """How the last start ended, None where nobody knows; the answer is removed, each start asks once."""
+        told = self._get("end")
         try:
-            ended = kv_get(self._end, namespace=_NAMESPACE) == b"1"
-            kv_delete(self._end, namespace=_NAMESPACE)
+            kv_delete(self._key("end"), namespace=_NAMESPACE)
         except _UNREACHABLE as error:
-            logger.info("how the last start ended cannot be read: %s", error)
-            return False
-        return ended
+            logger.info("how the last start ended cannot be removed: %s", error)
+            return None
+        return next((kind for kind in get_args(EndKind) if kind == told), None)
 
-    @property
-    def _end(self) -> bytes:
-        return f"end/{self._name}".encode()
+    def report_step(self, step: int) -> None:
+        """Keep the last durable step."""
+        self._put("step", str(step))
+
+    def step(self) -> int:
+        """The last durable step that a start has reported, 0 before the first."""
+        return int(self._get("step") or 0)
+
+    def report_reason(self, reason: str) -> None:
+        """Keep why the run is not started again."""
+        self._put("reason", reason)
+
+    def reason(self) -> str | None:
+        """Why the run is not started again, None where nobody said so."""
+        return self._get("reason")
+
+    def _key(self, kind: str) -> bytes:
+        return f"{kind}/{self._name}".encode()
+
+    def _put(self, kind: str, value: str) -> None:
+        try:
+            kv_put(self._key(kind), value.encode(), overwrite=True, namespace=_NAMESPACE)
+        except _UNREACHABLE as error:
+            logger.info("the %s of a start could not be kept: %s", kind, error)
+
+    def _get(self, kind: str) -> str | None:
+        try:
+            value = kv_get(self._key(kind), namespace=_NAMESPACE)
+        except _UNREACHABLE as error:
+            logger.info("the %s of the last start cannot be read: %s", kind, error)
+            return None
+        return None if value is None else value.decode()
 
 
 def clear_starts(session: str) -> None:
     """Remove what is kept of a session; the last thing a command does. Raises what Ray raises."""
-    for kind in ("start", "end"):
+    for kind in _KINDS:
         for key in kv_keys(f"{kind}/{session}/".encode(), namespace=_NAMESPACE):
             kv_delete(key, namespace=_NAMESPACE)
-
-
-class EndObserver(UserCallback):
-    """Reports the end of each start; Ray Train calls it on its controller."""
-
-    def __init__(self, starts: Sequence[RunStarts]) -> None:
-        """`starts`: of each run of the worker group; only the one that was going on asks how its last start ended."""
-        self._starts = tuple(starts)
-
-    def after_exception(self, run_context: object, worker_exceptions: Mapping[int, Exception]) -> None:
-        """Called once some ranks have raised or died."""
-        by_itself = any(ended_by_itself(cause_of(error)) for error in worker_exceptions.values())
-        for starts in self._starts:
-            starts.report_end(by_itself)

@@ -126,9 +126,9 @@ class RayHooks:
     """The hooks of a run under Ray; only rank 0 counts starts, has a poller for stop requests and publishes gauges."""
 
     def __init__(self, assignment: Assignment, poller: StopPoller | None, is_rank_0: bool) -> None:
-        starts = RunStarts(assignment.session.uuid, assignment.run)
-        self.start = starts.count() if is_rank_0 else 0
-        self.previous_ended = starts.take_end() if is_rank_0 else False
+        self._starts = RunStarts(assignment.session.uuid, assignment.run)
+        self.start = self._starts.count() if is_rank_0 else 0
+        self.previous_end = self._starts.take_end() if is_rank_0 else None
         self._poller = poller
         self._gauges = RunGauges(assignment) if is_rank_0 else None
 
@@ -154,6 +154,11 @@ class RayHooks:
         """Publish for Prometheus."""
         if self._gauges is not None:
             self._gauges.set(name, value)
+
+    def committed(self, step: int, seconds: float) -> None:
+        """Tell Prometheus, and the controller, which counts lost machines without a commit."""
+        self.gauge("commit_seconds", seconds)
+        self._starts.report_step(step)
 
 
 def _node_labels(node: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from ray_darts.artifacts import collect, run_log, writer
 from ray_darts.artifacts.best import Best
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore
-from ray_darts.artifacts.records import Environment, Owner, Record
+from ray_darts.artifacts.records import EndKind, Environment, Owner, Record
 from ray_darts.artifacts.run_log import Entry
 from ray_darts.artifacts.superseded import SupersededCheckpoints
 from ray_darts.artifacts.writer import RunWriter
@@ -86,7 +86,7 @@ def claim_without_a_new_term(patch: Patch) -> None:
     make = run_log._claim_record
 
     def claim_record(
-        tip: Entry | None, owner: Owner, config_digest: str, environment: Environment, task: str, ended: bool
+        tip: Entry | None, owner: Owner, config_digest: str, environment: Environment, task: str, ended: EndKind | None
     ) -> Record:
         record = make(tip, owner, config_digest, environment, task, ended)
         return record if tip is None else record.model_copy(update={"term": tip.record.term})

@@ -16,7 +16,7 @@ from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.experiment import register_experiment, register_run
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import Environment, Owner
+from ray_darts.artifacts.records import EndKind, Environment, Owner
 from ray_darts.artifacts.writer import RunWriter, claim_run
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.methods.darts import Darts
@@ -54,7 +54,11 @@ def register(store: ObjectStore, *runs: tuple[str, int]) -> None:
 
 
 def claimed(
-    store: ObjectStore, session: str = "a", run: str = RUN, retry_failed: bool = False, previous_ended: bool = False
+    store: ObjectStore,
+    session: str = "a",
+    run: str = RUN,
+    retry_failed: bool = False,
+    previous_end: EndKind | None = None,
 ) -> RunWriter:
     """Claim a run for a new worker-group start of a session."""
     return claim_run(
@@ -65,7 +69,7 @@ def claimed(
         DIGEST,
         ENVIRONMENT,
         retry_failed=retry_failed,
-        previous_ended=previous_ended,
+        previous_end=previous_end,
     )
 
 

@@ -132,17 +132,17 @@ def test_starts_that_were_killed_between_others_neither_count_nor_forgive(store:
     claimed(store)
     for _ in range(MAX_IDLE_CLAIMS - 1):
         claimed(store)
-        claimed(store, previous_ended=True)
+        claimed(store, previous_end="itself")
     with pytest.raises(RunFailed, match="ended by themselves"):
-        claimed(store, previous_ended=True)
+        claimed(store, previous_end="itself")
 
 
 def test_five_starts_that_ended_by_themselves_end_the_run_and_a_retry_goes_on(store: MemoryStore) -> None:
     advance(claimed(store), 2)
     for _ in range(MAX_IDLE_CLAIMS):
-        claimed(store, previous_ended=True)
+        claimed(store, previous_end="itself")
     with pytest.raises(RunFailed) as raised:
-        claimed(store, previous_ended=True)
+        claimed(store, previous_end="itself")
     assert raised.value.kind == "no_progress"
     with pytest.raises(RunFailed):
         claimed(store, "b")
@@ -155,10 +155,10 @@ def test_five_starts_that_ended_by_themselves_end_the_run_and_a_retry_goes_on(st
 
 def test_an_advance_between_claims_forgives_them(store: MemoryStore) -> None:
     for step in range(1, 3 * MAX_IDLE_CLAIMS):
-        writer = claimed(store, previous_ended=True)
+        writer = claimed(store, previous_end="itself")
         if step % MAX_IDLE_CLAIMS == 0:
             advance(writer, step)
-    assert claimed(store, previous_ended=True).record.idle_claims == MAX_IDLE_CLAIMS
+    assert claimed(store, previous_end="itself").record.idle_claims == MAX_IDLE_CLAIMS
 
 
 def test_an_older_start_of_a_session_does_not_displace_a_newer_one(store: MemoryStore) -> None:

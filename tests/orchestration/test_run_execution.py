@@ -65,6 +65,7 @@ class Stopping(NoHooks):
         self.after, self.reason, self.losing = after, reason, losing
         self.gauges: dict[str, float] = {}
         self.reports: list[Mapping[str, object]] = []
+        self.durable = 0
 
     def stop_requested(self) -> StopReason | None:
         self.after -= 1
@@ -78,6 +79,9 @@ class Stopping(NoHooks):
 
     def gauge(self, name: str, value: float) -> None:
         self.gauges[name] = value
+
+    def committed(self, step: int, seconds: float) -> None:
+        self.durable = step
 
 
 def crash_at(point: str, visit: int) -> None:
@@ -182,7 +186,8 @@ def test_a_run_publishes_its_numbers_and_reports_at_most_as_often_as_asked(store
     other = LocalStore(Path(store.uri) / "other")
     search_here(assigned(other, tiny_config("operation.report_every_s=1000")), other, RankContext(hooks=seldom))
     assert (len(often.reports), len(seldom.reports)) == (3, 0)
-    assert {"validation_accuracy", "steps_per_s", "normal.entropy", "commit_seconds"} <= seldom.gauges.keys()
+    assert {"validation_accuracy", "steps_per_s", "normal.entropy"} <= seldom.gauges.keys()
+    assert seldom.durable == STEPS
 
 
 def test_nan_is_a_final_failure_with_its_reason_that_leaves_no_genotype(store: LocalStore) -> None:
@@ -217,7 +222,7 @@ def test_a_run_that_is_killed_before_its_first_commit_again_and_again_finishes(
 
 def test_a_run_whose_starts_end_by_themselves_before_a_commit_fails(store: LocalStore) -> None:
     class Ended(NoHooks):
-        previous_ended = True
+        previous_end = "itself"
 
     assignment = assigned(store, eager())
     for _ in range(MAX_IDLE_CLAIMS):
