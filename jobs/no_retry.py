@@ -1,6 +1,6 @@
 """Run a job's command for a scheduler that retries FAILED jobs without reading exit codes (a KubeRay RayJob).
 
-python jobs/no_retry.py --codes 2,76,130 -- python jobs/search.py jobs/cifar10.toml --store s3://bucket/prefix
+python jobs/no_retry.py --codes 2,76,77,130 -- python jobs/search.py jobs/cifar10.toml --store s3://bucket/prefix
 
 If the command ends with one of these codes, the job stops itself: STOPPED jobs are not retried.
 """

@@ -52,6 +52,7 @@ def search(
     max_concurrent: int | None = None,
     max_hours: float | None = None,
     max_worker_hours: float | None = None,
+    max_cost: float | None = None,
     select: bool = False,
     max_parameters: int | None = None,
     max_multiply_adds: int | None = None,
@@ -81,7 +82,7 @@ def search(
     Raises: ConfigError, before anything is written (every mistake at once; orders once the config is valid),
     DataError, ClusterError, StoreError.
     """
-    limits = {"max_concurrent": max_concurrent, "max_hours": max_hours, "max_worker_hours": max_worker_hours}
+    limits = {"max_hours": max_hours, "max_worker_hours": max_worker_hours, "max_cost": max_cost}
     request = read_request(
         preset_or_config,
         seeds=seeds,
@@ -90,7 +91,7 @@ def search(
         store=store,
         name=name,
         overrides=overrides,
-        operation={"workers": workers, **limits},
+        operation={"workers": workers, "max_concurrent": max_concurrent, **limits},
         select=select,
         max_parameters=max_parameters,
         max_multiply_adds=max_multiply_adds,

@@ -13,10 +13,12 @@ code  name            means                                                     
                       file with the details
 75    STORE_GIVEN_UP  the store did not answer for `give_up_s`; what was committed is safe     yes
 76    SUPERSEDED      a newer command holds the runs; a retry would displace it                no
-130   INTERRUPTED     a signal or a time limit; what was committed is safe                     yes
+77    BUDGET_SPENT    a budget of the experiment is spent (hours, worker-hours, cost); what    no
+                      was committed is safe, the same command with more of it continues
+130   INTERRUPTED     a signal; what was committed is safe                                     yes
 
-Of several runs with different codes the command reports the first of 130, 76, 75, 2, 1. The first three say that the
-command ended early, so its other runs are not final. 2 goes before 1: a refused run needs a person, and a 1, which
+Of several runs with different codes the command reports the first of 130, 77, 76, 75, 2, 1. The first four say that
+the command ended early, so its other runs are not final. 2 goes before 1: a refused run needs a person, and a 1, which
 some schedulers retry, must not hide it.
 """
 
@@ -39,7 +41,7 @@ from ray_darts.errors import (
     SweepCrashed,
 )
 
-DONE, FAILED, USAGE, BUG, STORE_GIVEN_UP, SUPERSEDED, INTERRUPTED = 0, 1, 2, 70, 75, 76, 130
+DONE, FAILED, USAGE, BUG, STORE_GIVEN_UP, SUPERSEDED, BUDGET_SPENT, INTERRUPTED = 0, 1, 2, 70, 75, 76, 77, 130
 
 _OF_ERRORS: tuple[tuple[type[RayDartsError], int], ...] = (
     (Superseded, SUPERSEDED),
@@ -57,7 +59,7 @@ _OF_ERRORS: tuple[tuple[type[RayDartsError], int], ...] = (
 
 _OF_OUTCOMES = {
     "interrupted": INTERRUPTED,
-    "time_limit": INTERRUPTED,
+    "budget_spent": BUDGET_SPENT,
     "superseded": SUPERSEDED,
     "store_given_up": STORE_GIVEN_UP,
     "refused": USAGE,
@@ -67,7 +69,7 @@ _OF_OUTCOMES = {
     "finished": DONE,
 }
 
-_PRECEDENCE = (INTERRUPTED, SUPERSEDED, STORE_GIVEN_UP, USAGE, FAILED)
+_PRECEDENCE = (INTERRUPTED, BUDGET_SPENT, SUPERSEDED, STORE_GIVEN_UP, USAGE, FAILED)
 
 
 def exit_code_of_error(error: Exception) -> int:

@@ -58,6 +58,7 @@ def train(
     max_concurrent: int | None = None,
     max_hours: float | None = None,
     max_worker_hours: float | None = None,
+    max_cost: float | None = None,
     max_parameters: int | None = None,
     max_multiply_adds: int | None = None,
     address: str | None = None,
@@ -75,7 +76,7 @@ def train(
 
     Raises: ConfigError, GenotypeError, DataError, ClusterError, StoreError.
     """
-    limits = {"max_concurrent": max_concurrent, "max_hours": max_hours, "max_worker_hours": max_worker_hours}
+    limits = {"max_hours": max_hours, "max_worker_hours": max_worker_hours, "max_cost": max_cost}
     request, budget = read_training_request(
         architectures,
         preset_or_config,
@@ -83,7 +84,7 @@ def train(
         store=store,
         name=name,
         overrides=overrides,
-        operation={"workers": workers, **limits},
+        operation={"workers": workers, "max_concurrent": max_concurrent, **limits},
         max_parameters=max_parameters,
         max_multiply_adds=max_multiply_adds,
         address=address,

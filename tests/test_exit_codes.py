@@ -31,10 +31,11 @@ EVERY = sorted(
         (["failed", "store_given_up"], 75),
         (["store_given_up", "superseded", "failed", "refused"], 76),
         (["superseded", "interrupted"], 130),
-        (["time_limit", "failed", "refused"], 130),
+        (["budget_spent", "superseded", "refused"], 77),
+        (["budget_spent", "interrupted"], 130),
     ],
 )
-def test_of_several_outcomes_the_first_of_130_76_75_2_1_is_reported(kinds: list[str], code: int) -> None:
+def test_of_several_outcomes_the_first_of_130_77_76_75_2_1_is_reported(kinds: list[str], code: int) -> None:
     assert exit_code_of_outcomes(kinds) == code
 
 
@@ -48,7 +49,7 @@ def test_every_kind_of_outcome_has_a_code() -> None:
         "store_given_up": 75,
         "superseded": 76,
         "interrupted": 130,
-        "time_limit": 130,
+        "budget_spent": 77,
     }
 
 

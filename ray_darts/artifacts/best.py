@@ -6,6 +6,7 @@ does not matter. Imports no pyarrow.
 
 from __future__ import annotations
 
+import json
 from typing import ClassVar
 
 from pydantic import JsonValue, field_validator
@@ -23,11 +24,15 @@ from ray_darts.genotype.genotype import Genotype
 from ray_darts.messages import shown_value
 from ray_darts.protocols.method import Order
 
+_RANKINGS = ("selected", "interim", "unfinished")
+"""Of searches, the better ones first."""
+
 
 class Best(Document):
-    """A finished run's genotype, the metric that ranks it, and the finish record that both come from.
+    """A run's genotype, the metric that ranks it, and the record that both come from: its finish, or where the ranking
+    is `unfinished` the one that holds the last sound epoch of a search that a budget has stopped.
 
-    `method`: the run's, where it is not the default one. `warning`: what the run's last epoch warned of.
+    `method`: the run's, where it is not the default one. `warning`: what the epoch in question warned of.
     """
 
     ADDED: ClassVar[frozenset[str]] = frozenset({"method", "warning"})
@@ -57,13 +62,13 @@ class Best(Document):
         return Genotype.from_data(self.genotype)
 
     def beats(self, other: Best) -> bool:
-        """The total order: selected before interim, then the metric (null last), then the lower run name."""
+        """The total order: selected, interim, unfinished; then the metric (null last), then the lower run name."""
         return self._rank() < other._rank()
 
-    def _rank(self) -> tuple[bool, bool, float, str]:
+    def _rank(self) -> tuple[int, bool, float, str]:
         value = self.metric.value
         signed = 0.0 if value is None else -value if self.metric.direction == "max" else value
-        return self.metric.ranking != "selected", value is None, signed, self.run
+        return _RANKINGS.index(self.metric.ranking), value is None, signed, self.run
 
 
 def candidate(keys: RunKeys, run: RunDescription, finish: Entry, metric: Metric | None = None) -> Best:
@@ -143,11 +148,9 @@ def check_best(store: ObjectStore, best: Best) -> None:
     if number is None:
         raise CorruptObject(f"best.json names {best.record_key!r}, no record of {best.run}", key=best.record_key)
     record = Record.from_bytes(get_checked(store, best.record_key, best.record_sha256), best.record_key)
-    if record.kind != "finish":
-        raise CorruptObject(f"{best.record_key} does not finish its run", key=best.record_key)
-    answer = SearchAnswer.of(record, best.record_key)
+    answer, warning = _said(record, best)
     same_metric = best.metric.ranking == "selected" or answer.metric == best.metric
-    same_warning = best.warning in (None, record.warning)  # release 0.1 wrote none
+    same_warning = best.warning in (None, warning)  # release 0.1 wrote none
     if answer.genotype != best.genotype or not same_metric or not same_warning:
         raise CorruptObject(f"{best.record_key} has another answer than best.json", key=best.record_key)
     described = read_run(store, best.experiment, best.run)
@@ -163,3 +166,21 @@ def check_best(store: ObjectStore, best: Best) -> None:
                 f"best.json has {name} {shown_value(seen)}, {best.run} has {shown_value(wanted)}", key=best.record_key
             )
     best.architecture()
+
+
+def _said(record: Record, best: Best) -> tuple[SearchAnswer, str | None]:
+    """The answer that a record gives, and its warning; of the epoch that `best` names where nothing has finished.
+
+    Raises: CorruptObject.
+    """
+    if best.metric.ranking != "unfinished":
+        if record.kind != "finish":
+            raise CorruptObject(f"{best.record_key} does not finish its run", key=best.record_key)
+        return SearchAnswer.of(record, best.record_key), record.warning
+    epoch = next((epoch for epoch in record.epochs if epoch.step == best.genotype_step), None)
+    name = best.metric.name.removeprefix("supernet_")
+    if epoch is None or epoch.genotype is None or name not in epoch.quality:
+        raise CorruptObject(f"{best.record_key} has no epoch that ended at {best.genotype_step}", key=best.record_key)
+    metric = best.metric.model_copy(update={"value": epoch.quality[name]})
+    genotype = json.loads(epoch.genotype)
+    return SearchAnswer(genotype=genotype, genotype_step=best.genotype_step, metric=metric), epoch.warning

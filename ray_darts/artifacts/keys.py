@@ -136,6 +136,14 @@ class ExperimentKeys:
         """What one typed command recorded of itself; `uuid` is that of its session."""
         return f"{self.sessions}{check_name(uuid, 'session')}.json"
 
+    @property
+    def hours(self) -> str:
+        return f"{self.experiment}/hours/"
+
+    def session_hours(self, uuid: str) -> str:
+        """How long one typed command has worked; `uuid` is that of its session."""
+        return f"{self.hours}{check_name(uuid, 'session')}.json"
+
 
 @dataclass(frozen=True)
 class RunKeys:

@@ -45,7 +45,12 @@ class Owner(Facts):
 
 
 class Environment(Facts):
-    """What a run's bits and cost depend on besides its identity; `operation` is that section of the config."""
+    """What a run's bits and cost depend on besides its identity; `operation` is that section of the config.
+
+    `price_per_hour`: of all workers together, by `operation.prices`; null where one has no price.
+    """
+
+    ADDED: ClassVar[frozenset[str]] = frozenset({"price_per_hour"})
 
     code: str
     world_size: int
@@ -53,6 +58,25 @@ class Environment(Facts):
     threads: int
     operation: dict[str, JsonValue] = Field(default_factory=dict)
     packages: dict[str, str] = Field(default_factory=dict)
+    price_per_hour: float | None = None
+
+
+class Spent(Facts):
+    """What all starts of a run have used, from each claim to the last record before the next one.
+
+    `worker_s`: seconds times workers; `cost`: in the currency of the prices, of workers that have one.
+    """
+
+    worker_s: float = 0.0
+    cost: float = 0.0
+
+    def plus(self, seconds: float, environment: Environment) -> Spent:
+        """With `seconds` more of the workers of `environment`."""
+        hours = max(seconds, 0.0) / 3600
+        return Spent(
+            worker_s=self.worker_s + max(seconds, 0.0) * environment.world_size,
+            cost=self.cost + hours * (environment.price_per_hour or 0.0),
+        )
 
 
 class ObjectRef(Facts):
@@ -81,14 +105,14 @@ class CheckpointRef(Facts):
 class Metric(Facts):
     """A number that ranks runs; null (not finite) ranks last.
 
-    `direction` says which values are better. `ranking`: "interim" is a supernet's own, "selected" that of a short
-    training from scratch, "trained" that of a whole one.
+    `direction` says which values are better. `ranking`: "unfinished" is that of a supernet whose search has not ended,
+    "interim" a supernet's own, "selected" that of a short training from scratch, "trained" that of a whole one.
     """
 
     name: str
     value: float | None
     direction: Direction
-    ranking: Literal["interim", "selected", "trained"] = "interim"
+    ranking: Literal["unfinished", "interim", "selected", "trained"] = "interim"
 
 
 class Failure(Facts):
@@ -109,15 +133,15 @@ class Record(Document):
     `previous_end`: how the start before it ended, null where nobody knows.
 
     `step`, `checkpoint`, `total_steps`, `latest`, `sessions`, `idle_claims`, `failures` (starts that ended by
-    themselves or with a process) and `preemptions` (starts that ended with a machine) are repeated in every record, so
-    that the last record is enough to resume from and to report on. `idle_claims` counts this claim and, before it and
-    since the last advance, those whose starts are known to have ended by themselves. `config_digest` is the
-    experiment's; it is a name, the configs themselves are compared in `experiment.json`. `written_at` is for people; no
-    decision depends on it.
+    themselves or with a process), `preemptions` (starts that ended with a machine) and `spent` are repeated in every
+    record, so that the last record is enough to resume from and to report on. `idle_claims` counts this claim and,
+    before it and since the last advance, those whose starts are known to have ended by themselves. `config_digest` is
+    the experiment's; it is a name, the configs themselves are compared in `experiment.json`. `written_at` is for
+    people; no decision depends on it.
     """
 
     VERSION: ClassVar[int] = 2
-    ADDED: ClassVar[frozenset[str]] = frozenset({"previous_end", "failures", "preemptions"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"previous_end", "failures", "preemptions", "spent"})
 
     schema_version: int = 2
     n: int
@@ -134,6 +158,7 @@ class Record(Document):
     idle_claims: int
     failures: int = 0
     preemptions: int = 0
+    spent: Spent = Spent()
     written_at: str
     config_digest: str
     environment: Environment

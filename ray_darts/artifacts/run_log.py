@@ -232,6 +232,7 @@ def _claim_record(
         "idle_claims": 1 if last.is_last else max(1, last.idle_claims + (previous_end == "itself")),
         "failures": last.failures + (previous_end in ("itself", "process")),
         "preemptions": last.preemptions + (previous_end == "node"),
+        "spent": last.spent,
         "step": last.step,
         "total_steps": last.total_steps,
         "checkpoint": last.checkpoint,

@@ -10,7 +10,7 @@ from ray_darts.artifacts.answer import metric_of
 from ray_darts.artifacts.experiment import list_runs
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import Environment, Failure, Metric, Owner, Record
+from ray_darts.artifacts.records import Environment, Failure, Metric, Owner, Record, Spent
 from ray_darts.artifacts.run_log import find_tip
 from ray_darts.tasks.metrics import Scalar, warning_of
 
@@ -19,7 +19,8 @@ RunState = Literal["waiting", "claimed", "searching", "training", "finished", "f
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run: `step` is the last durable one, `age_s` the age of the last record, `latest` the last epoch's numbers.
+    """One run: `step` is the last durable one, `age_s` the age of the last record, `latest` the last epoch's numbers;
+    `failures`, `preemptions` and `spent` as in a Record.
 
     `claimed`, `searching` and `training` describe the last record, not whether a process is still running: see `age_s`.
     """
@@ -36,6 +37,9 @@ class RunStatus:
     latest: Mapping[str, Scalar] = field(default_factory=dict)
     metric: Metric | None = None
     failure: Failure | None = None
+    failures: int = 0
+    preemptions: int = 0
+    spent: Spent = field(default_factory=Spent)
 
     @property
     def has_ended(self) -> bool:
@@ -92,6 +96,9 @@ def run_status(store: ObjectStore, experiment: str, run: str) -> RunStatus:
         latest=record.latest,
         metric=metric_of(record),
         failure=record.failure,
+        failures=record.failures,
+        preemptions=record.preemptions,
+        spent=record.spent,
     )
 
 

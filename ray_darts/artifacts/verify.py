@@ -238,7 +238,7 @@ def _best_problem(store: ObjectStore, key: str, finished: list[Best]) -> tuple[s
         check_best(store, holder)
     except (MissingObject, CorruptObject, GenotypeError) as error:
         return str(error), stored.etag
-    if holder.metric.ranking != "interim" and holder.metric not in [offer.metric for offer in finished]:
+    if holder.metric.ranking == "selected" and holder.metric not in [offer.metric for offer in finished]:
         return f"names {holder.run} with {holder.metric.name} {holder.metric.value}, which no training has", stored.etag
     better = [offer.run for offer in finished if offer.beats(holder)]
     return f"names {holder.run}, but {better[0]} is better" if better else None, stored.etag

@@ -8,8 +8,9 @@ Does not interpret rows or answers, which are the task's.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from uuid import uuid4
@@ -65,22 +66,31 @@ def claim_run(
     retry_failed: bool = False,
     keep_checkpoints: int = 2,
     previous_end: EndKind | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> RunWriter:
     """Claim a run and return its writer; called by rank 0 of each worker-group start, before it loads anything.
 
     `config_digest` is that of `experiment.json`, whose identity the caller has compared with its own;
-    `previous_end` as in `claim`.
+    `previous_end` as in `claim`; `clock`: seconds, for what the run has spent.
     Raises: Superseded, RunFinished, RunFailed, ConfigError, StoreUnavailable (calling again is safe).
     """
     keys = RunKeys(experiment, run)
     claimed = claim(store, keys, owner, config_digest, environment, retry_failed, task, previous_end)
-    return RunWriter(store, keys, claimed, keep_checkpoints)
+    return RunWriter(store, keys, claimed, keep_checkpoints, clock)
 
 
 class RunWriter:
     """Appends to the log of a claimed run until it ends or a newer claim fences it (Superseded). One thread only."""
 
-    def __init__(self, store: ObjectStore, keys: RunKeys, claimed: Entry, keep_checkpoints: int) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        keys: RunKeys,
+        claimed: Entry,
+        keep_checkpoints: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock, self._claimed_at, self._spent_before = clock, clock(), claimed.record.spent
         self._store = store
         self._keys = keys
         self._tip = claimed
@@ -228,6 +238,7 @@ class RunWriter:
                 "nonce": uuid4().hex,
                 "previous_sha256": self._tip.digest,
                 "kind": kind,
+                "spent": self._spent_before.plus(self._clock() - self._claimed_at, self.record.environment),
                 "written_at": now_text(),
                 **changed,
             }

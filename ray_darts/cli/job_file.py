@@ -27,6 +27,7 @@ KEYS = (
     "max_concurrent",
     "max_hours",
     "max_worker_hours",
+    "max_cost",
     "set",
 )
 

@@ -19,7 +19,17 @@ from urllib.parse import urlsplit
 from ray_darts import __version__
 from ray_darts.cli.output import report_line
 from ray_darts.errors import ConfigError, RayDartsError
-from ray_darts.exit_codes import BUG, DONE, FAILED, INTERRUPTED, STORE_GIVEN_UP, SUPERSEDED, USAGE, exit_code_of_error
+from ray_darts.exit_codes import (
+    BUDGET_SPENT,
+    BUG,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    STORE_GIVEN_UP,
+    SUPERSEDED,
+    USAGE,
+    exit_code_of_error,
+)
 from ray_darts.hosts import is_loopback
 from ray_darts.messages import shown_message
 
@@ -31,6 +41,7 @@ _WORDS = {
     BUG: "a bug of ray_darts ended it",
     STORE_GIVEN_UP: "the store does not answer; the same command continues",
     SUPERSEDED: "a newer command holds the runs",
+    BUDGET_SPENT: "the budget is spent; the same command continues once it is raised",
     INTERRUPTED: "stopped; the same command continues",
 }
 

@@ -52,11 +52,15 @@ Address = Annotated[
     str | None, typer.Option("--address", metavar="RAY", help="Address of a Ray cluster; absent: this machine.")
 ]
 MaxHours = Annotated[
-    float | None, typer.Option("--max-hours", help="Stop after this many hours; the same command continues.")
+    float | None, typer.Option("--max-hours", help="Budget of the experiment: hours in which commands work on it.")
 ]
 MaxWorkerHours = Annotated[
     float | None,
-    typer.Option("--max-worker-hours", help="Stop after this many hours of workers; the same command continues."),
+    typer.Option("--max-worker-hours", help="Budget of the experiment: hours times workers, over all commands."),
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option("--max-cost", help="Budget of the experiment, in the currency of operation.prices."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr: warnings and the result only.")]
 OnEnd = Annotated[

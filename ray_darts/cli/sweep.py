@@ -14,7 +14,7 @@ from ray_darts.cli.best import metric_text
 from ray_darts.cli.notification import EndNotification
 from ray_darts.cli.output import report_line
 from ray_darts.errors import GenotypeError
-from ray_darts.exit_codes import DONE, INTERRUPTED, STORE_GIVEN_UP
+from ray_darts.exit_codes import BUDGET_SPENT, DONE, INTERRUPTED, STORE_GIVEN_UP
 from ray_darts.messages import escaped
 from ray_darts.orchestration.assignment import RunOutcome
 from ray_darts.orchestration.requests import SearchRequest
@@ -56,6 +56,8 @@ def report_end(exit_code: int) -> None:
     """Say on stderr what an exit code other than 0 means."""
     if exit_code in (INTERRUPTED, STORE_GIVEN_UP):
         report_line(CONTINUES)
+    elif exit_code == BUDGET_SPENT:
+        report_line(f"the budget is spent; {CONTINUES} once it is raised")
     elif exit_code != DONE:
         report_line("not every run has finished; see the lines above")
 

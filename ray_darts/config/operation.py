@@ -42,8 +42,15 @@ class OperationSettings(Settings):
     max_idle_preemptions: int = Field(
         20, ge=1, description="lost machines in a row without a commit in between after which a run fails"
     )
-    max_hours: float | None = Field(None, gt=0)
-    max_worker_hours: float | None = Field(None, gt=0)
+    max_hours: float | None = Field(
+        None, gt=0, description="budget of the experiment: hours in which commands work on it"
+    )
+    max_worker_hours: float | None = Field(None, gt=0, description="budget of the experiment: hours times workers")
+    max_cost: float | None = Field(None, gt=0, description="budget of the experiment, in the currency of prices")
+    prices: dict[str, float] = Field(
+        default_factory=dict,
+        description="{instance type: price of an hour}; '<type>:spot' of a spot instance, '*' of every other one",
+    )
     collective_timeout_s: float = Field(120.0, gt=0)
     worker_start_timeout_s: float = Field(300.0, gt=0)
     start_attempts: int = Field(4, ge=1, description="worker starts that may time out before a run fails")
@@ -67,6 +74,20 @@ class OperationSettings(Settings):
     @classmethod
     def _workers_text(cls, workers: object) -> object:
         return str(workers) if isinstance(workers, int) and not isinstance(workers, bool) else workers
+
+    @field_validator("prices")
+    @classmethod
+    def _prices_are_possible(cls, prices: dict[str, float]) -> dict[str, float]:
+        for name, price in prices.items():
+            if not 0 <= price < float("inf"):
+                raise ValueError(f"the price of {shown_value(name)} is {price}: a number from 0 is wanted")
+        return prices
+
+    @model_validator(mode="after")
+    def _cost_needs_prices(self) -> OperationSettings:
+        if self.max_cost is not None and not self.prices:
+            raise ValueError("max_cost needs prices: {instance type: price of an hour}, '*' for all others")
+        return self
 
     @model_validator(mode="after")
     def _workers_range(self) -> OperationSettings:

@@ -26,7 +26,7 @@ from ray_darts.protocols.settings import Settings
 from ray_darts.protocols.task import RunCoordinates
 
 OutcomeKind = Literal[
-    "finished", "failed", "refused", "error", "lost", "superseded", "store_given_up", "interrupted", "time_limit"
+    "finished", "failed", "refused", "error", "lost", "superseded", "store_given_up", "interrupted", "budget_spent"
 ]
 
 _KINDS: dict[object, OutcomeKind] = {kind: kind for kind in get_args(OutcomeKind)}

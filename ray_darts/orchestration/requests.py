@@ -10,10 +10,12 @@ from functools import cached_property
 
 import ray_darts
 from ray_darts.artifacts.architecture import group_facts
+from ray_darts.artifacts.best import Best
 from ray_darts.artifacts.experiment import check_same, data_summary, layout_facts, register_experiment, register_run
 from ray_darts.artifacts.keys import check_experiment
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import ExperimentDescription
+from ray_darts.artifacts.unfinished import offer_unfinished
 from ray_darts.config import RunConfig, SearchConfig
 from ray_darts.errors import ConfigError
 from ray_darts.orchestration.assignment import run_name
@@ -108,6 +110,13 @@ class SweepRequest(abc.ABC):
     @abc.abstractmethod
     def _register_run(self, store: ObjectStore, config: RunConfig, run: RequestedRun) -> None: ...
 
+    def offer_unfinished(self, store: ObjectStore, run: str) -> Best | None:
+        """Offer what a run that was stopped has found so far as the best, where it has found anything; returns it.
+
+        Raises: StoreError.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class SearchRequest(SweepRequest):
@@ -181,6 +190,11 @@ class SearchRequest(SweepRequest):
     def orders_of(self, method: Method) -> tuple[Order | None, ...]:
         """The requested orders that a method defines; (None,) for a method without an order."""
         return tuple(order for order in self.orders if order in method.orders) if method.orders else (None,)
+
+    def offer_unfinished(self, store: ObjectStore, run: str) -> Best | None:
+        """The genotype of its last sound epoch. Raises: StoreError."""
+        ranking = self.config.space.ranking
+        return offer_unfinished(store, self.experiment, run, ranking.metric, ranking.direction)
 
     def _settings(self, method: Method) -> dict[str, object] | None:
         return None if method == self.config.method else method.model_dump(mode="json")

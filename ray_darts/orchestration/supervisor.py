@@ -1,4 +1,4 @@
-"""Runs a sweep in a thread, and meanwhile handles signals, time limits, the runs' status and the waiting demand.
+"""Runs a sweep in a thread, and meanwhile handles signals, budgets, the runs' status and the waiting demand.
 
 Never writes to a run's log. Knows no Ray: the sweep that it runs is an object with the methods of `Sweep`.
 """
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.status import RunStatus
 from ray_darts.errors import ClusterLost, SweepCrashed
 from ray_darts.orchestration.assignment import Assignment, RunOutcome
+from ray_darts.orchestration.spending import Budgets, Spending, SpendingWatch
 from ray_darts.orchestration.status_reader import StatusReader
 from ray_darts.protocols.task import StopReason
 
@@ -55,14 +56,15 @@ class Sweep(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """When a sweep is stopped, and how often the Supervisor looks; None is no limit.
+    """When a sweep is stopped, and how often the Supervisor looks.
 
+    `budgets`: of the experiment; `spent`: what was spent of them by other runs and other commands.
     `status_timeout_s`: how long it waits for the statuses in the store before it goes on with those that it knows.
     `stop_grace_s`: how long runs may take to commit and end after a stop before the command ends without them.
     """
 
-    max_hours: float | None = None
-    max_worker_hours: float | None = None
+    budgets: Budgets = field(default_factory=Budgets)
+    spent: Spending = field(default_factory=Spending)
     observe_s: float = 2.0
     status_timeout_s: float = 2.0
     log_waiting_s: float = 30.0
@@ -91,15 +93,14 @@ class Supervisor:
         self._stopped_at: float | None = None
         self._outcomes: Mapping[str, RunOutcome] = {}
         self._crash: BaseException | None = None
-        self._worker_s = 0.0
-        self._started_at = self._last_pass = self._last_waiting = time.monotonic()
+        self._spending = SpendingWatch(limits.budgets, limits.spent, self._session)
+        self._last_waiting = time.monotonic()
 
     def run(self) -> dict[str, RunOutcome]:
         """Return each assignment's outcome.
 
         Raises: ClusterLost; SweepCrashed with the type and text of any other exception of the sweep's thread.
         """
-        self._started_at = self._last_pass = time.monotonic()
         thread = threading.Thread(target=self._fit, daemon=True, name="ray_tune")  # it prints as Ray
         with self._signals():
             thread.start()
@@ -151,25 +152,14 @@ class Supervisor:
         return RunOutcome(self._reason, "ended before the run began or answered")
 
     def _observe(self) -> None:
-        """Refresh the status of the started runs, show all to the observer, and stop where a limit has passed."""
+        """Refresh the status of the started runs, show all to the observer, and stop where a budget is spent."""
         self._statuses.refresh(self._limits.status_timeout_s)
-        workers = sum(self._num_workers(self._statuses.of(run)) for run in self._runs)
-        now = time.monotonic()
-        self._worker_s += workers * (now - self._last_pass)
-        self._last_pass = now
         self._observer(self._statuses.all())
-        max_hours, max_worker_hours = self._limits.max_hours, self._limits.max_worker_hours
-        if max_hours is not None and (now - self._started_at) / 3600 >= max_hours:
-            self.stop("time_limit")
-        if max_worker_hours is not None and self._worker_s / 3600 >= max_worker_hours:
-            self.stop("time_limit")
+        spent = self._spending.observe(self._statuses.of(run) for run in self._runs)
+        if spent is not None and self._reason is None:
+            logger.warning("the budget is spent: %s; the runs commit and end", spent)
+            self.stop("budget_spent")
         self._log_waiting()
-
-    def _num_workers(self, status: RunStatus) -> int:
-        """Workers that search a run for this session now."""
-        if not status.has_owner or status.owner is None or status.environment is None:
-            return 0
-        return status.environment.world_size if status.owner.session == self._session else 0
 
     def _log_waiting(self) -> None:
         every_s = self._limits.log_waiting_s

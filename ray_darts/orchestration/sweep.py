@@ -39,6 +39,7 @@ from ray_darts.orchestration.plan import PlannedRun, SweepPlan, plan_sweep
 from ray_darts.orchestration.preflight import check_from_worker, check_here, check_store_is_shared
 from ray_darts.orchestration.requests import SweepRequest
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
+from ray_darts.orchestration.spending import Budgets, HoursKeeper, Spending, SpendingWatch, spent_before
 from ray_darts.orchestration.supervisor import Limits, Supervisor
 from ray_darts.orchestration.tune_sweep import TuneSweep, grouped
 from ray_darts.report.amounts import counted
@@ -96,8 +97,15 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
             statuses.update((run.run, run) for run in runs)
             observer(runs)
 
-        outcomes.update(_execute(plan, store, observe))
+        limits = _limits(plan, store)
+        spent = SpendingWatch(limits.budgets, limits.spent, "").observe(run.status for run in plan.to_do)
+        if spent is not None:
+            logger.warning("the budget is spent, nothing is started: %s", spent)
+            outcomes.update((run.run, RunOutcome("budget_spent", spent, run.status.step)) for run in plan.to_do)
+        else:
+            outcomes.update(_execute(plan, store, observe, limits))
         _read_ended(store, request.experiment, outcomes, statuses)
+        _offer_unfinished(request, store, outcomes)
     best = _best_so_far(store, request.experiment)
     runs = tuple(replace(run, status=statuses[run.run]) for run in plan.runs)
     return SweepResult({run.run: outcomes[run.run] for run in plan.runs}, best, runs)
@@ -142,13 +150,35 @@ def _best_so_far(store: ObjectStore, experiment: str) -> Best | None:
         return None
 
 
-def _execute(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[str, RunOutcome]:
+def _limits(plan: SweepPlan, store: ObjectStore) -> Limits:
+    """The limits of a sweep, with what others have spent of its budgets; says what is spent. Raises: StoreError."""
+    operation, experiment = plan.request.config.operation, plan.request.experiment
+    budgets, spent = Budgets.of(operation), Spending()
+    if budgets:
+        spent = spent_before(store, experiment, [run.run for run in plan.to_do])
+        watch = SpendingWatch(budgets, spent, session="")
+        text = budgets.text(watch.total(run.status for run in plan.to_do))
+        logger.info("budget: %s spent; where one is used up the runs commit and end, with exit code 77", text)
+    return Limits(budgets, spent, stop_grace_s=operation.stop_patience_s + _STOP_MARGIN_S)
+
+
+def _offer_unfinished(request: SweepRequest, store: ObjectStore, outcomes: Mapping[str, RunOutcome]) -> None:
+    """Offer what runs have found that a budget has stopped; a run that cannot be read is named and left out."""
+    for run, outcome in outcomes.items():
+        if outcome.kind == "budget_spent" and outcome.step:
+            try:
+                request.offer_unfinished(store, run)
+            except (StoreError, GenotypeError) as error:
+                logger.warning("what %s has found so far cannot be offered as the best: %s", run, error)
+
+
+def _execute(plan: SweepPlan, store: ObjectStore, observer: Observer, limits: Limits) -> dict[str, RunOutcome]:
     request = plan.request
     if named_cluster(request.address) is None and not ray.is_initialized():
         placement(request, machine_capacity(), len(plan.to_do))
     with ray_connection(request.address, request.config.plugins) as connection:
         capacity = cluster_capacity()
-        config, operation = with_absolute_path(request.config), request.config.operation
+        config = with_absolute_path(request.config)
         device, demand, num_concurrent = placement(request, capacity, len(plan.to_do))
         seed = plan.to_do[0].seed
         if connection.is_own:
@@ -170,18 +200,13 @@ def _execute(plan: SweepPlan, store: ObjectStore, observer: Observer) -> dict[st
             demand.describe(),
             capacity.describe(),
         )
-        outcomes = Supervisor(
-            TuneSweep(grouped(assignments, num_concurrent, short), num_concurrent),
-            assignments,
-            store,
-            [run.status for run in plan.runs],
-            observer,
-            Limits(
-                operation.max_hours,
-                operation.max_worker_hours,
-                stop_grace_s=operation.stop_patience_s + _STOP_MARGIN_S,
-            ),
-        ).run()
+        sweep = TuneSweep(grouped(assignments, num_concurrent, short), num_concurrent)
+        statuses = [run.status for run in plan.runs]
+        hours = HoursKeeper(store, request.experiment, session.uuid)
+        try:
+            outcomes = Supervisor(sweep, assignments, store, statuses, observer, limits).run()
+        finally:
+            hours.close()
         connection.keep_logs = any(outcome.kind in _EXPLAINED_BY_LOGS for outcome in outcomes.values())
         return outcomes
 

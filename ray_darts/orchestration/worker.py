@@ -27,8 +27,9 @@ from ray_darts.orchestration.assignment import Assignment, RunOutcome, owner_of
 from ray_darts.orchestration.crashes import install_crash_hook
 from ray_darts.orchestration.data_access import DataCache
 from ray_darts.orchestration.group import FailureMailbox, RankGroup
+from ray_darts.orchestration.prices import group_price, worker_price
 from ray_darts.orchestration.ray_internals import RayTrainError
-from ray_darts.orchestration.resources import living_nodes
+from ray_darts.orchestration.resources import living_nodes, run_demand
 from ray_darts.orchestration.run_execution import RankContext, execute_run, post_failure
 from ray_darts.orchestration.runtime_hooks import StopPoller
 from ray_darts.orchestration.starts import RunStarts
@@ -61,7 +62,7 @@ def run_worker(settings: dict[str, list[dict[str, object]]]) -> dict[str, object
     if isinstance(collectives, RankGroup):
         mailbox = FailureMailbox(collectives, os.environ["MASTER_ADDR"], device)
     node = ray.get_runtime_context().get_node_id()
-    labels = _node_labels(node)
+    labels, resources = _node_facts(node)
     poller: StopPoller | None = None
     outcomes: dict[str, RunOutcome] = {}
     cache = DataCache()
@@ -74,10 +75,20 @@ def run_worker(settings: dict[str, list[dict[str, object]]]) -> dict[str, object
                 poller = StopPoller(assignment.session.uuid)
             hooks = RayHooks(assignment, poller, is_rank_0)
             owner = owner_of(assignment.session, node, labels, hooks.start)
-            environment = environment_of(assignment, collectives.shard.world_size, device)
+            operation = assignment.config.operation
+            demand = run_demand(operation, assignment.device).worker
+            price = group_price(
+                worker_price(operation.prices, owner, demand, resources), operation, collectives, device
+            )
+            environment = environment_of(assignment, collectives.shard.world_size, device, price)
             store = open_store(assignment.store_uri, assignment.config.store)
-        except (torch.AcceleratorError, RankLost):
+        except torch.AcceleratorError:
             raise
+        except RankLost:
+            posted = None if mailbox is None else mailbox.read()
+            if posted is None:
+                raise
+            outcome = posted
         except Exception as error:  # noqa: BLE001 - Ray would repeat whatever is raised; a retry would fail alike
             outcome = post_failure(error, mailbox)
         else:
@@ -90,8 +101,10 @@ def run_worker(settings: dict[str, list[dict[str, object]]]) -> dict[str, object
     return {str(run["run"]): outcomes.get(str(run["run"]), not_begun).to_plain() for run in plain}
 
 
-def environment_of(assignment: Assignment, world_size: int, device: torch.device) -> Environment:
-    """What the bits of a run depend on beyond its config, on this machine."""
+def environment_of(
+    assignment: Assignment, world_size: int, device: torch.device, price_per_hour: float | None = None
+) -> Environment:
+    """What the bits and the cost of a run depend on beyond its config, on this machine."""
     return Environment(
         code=f"ray_darts {ray_darts.__version__}",
         world_size=world_size,
@@ -99,6 +112,7 @@ def environment_of(assignment: Assignment, world_size: int, device: torch.device
         threads=torch.get_num_threads(),
         operation=assignment.config.operation.model_dump(mode="json"),
         packages={name: importlib.metadata.version(name) for name in _PACKAGES} | _platform(device),
+        price_per_hour=price_per_hour,
     )
 
 
@@ -161,5 +175,7 @@ class RayHooks:
         self._starts.report_step(step)
 
 
-def _node_labels(node: str) -> dict[str, str]:
-    return next((dict(facts.get("Labels") or {}) for facts in living_nodes() if facts["NodeID"] == node), {})
+def _node_facts(node: str) -> tuple[dict[str, str], dict[str, float]]:
+    """(labels, resources) of a node; empty where Ray does not know it."""
+    known = next((facts for facts in living_nodes() if facts["NodeID"] == node), {})
+    return dict(known.get("Labels") or {}), dict(known.get("Resources") or {})

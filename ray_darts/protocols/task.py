@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-StopReason = Literal["interrupted", "time_limit", "superseded", "store_given_up"]
+StopReason = Literal["interrupted", "budget_spent", "superseded", "store_given_up"]
 
 
 class RunCoordinates(Settings):

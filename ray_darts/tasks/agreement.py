@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ray_darts.protocols.task import StopReason, Wants
 from ray_darts.tasks.collectives import Collectives
 
-_STOPS: tuple[StopReason, ...] = ("interrupted", "time_limit", "superseded", "store_given_up")
+_STOPS: tuple[StopReason, ...] = ("interrupted", "budget_spent", "superseded", "store_given_up")
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def test_wrong_token_is_refused_and_the_right_one_works(cluster: LocalCluster, t
 
 def test_verdict_that_must_not_be_retried_ends_a_job_as_stopped(cluster: LocalCluster) -> None:
     search = ["python", "jobs/search.py", "--store", "results"]  # refused with 2: the folder goes with the job
-    wrapped = ["python", "jobs/no_retry.py", "--codes", "2,76,130", "--", *search]
+    wrapped = ["python", "jobs/no_retry.py", "--codes", "2,76,77,130", "--", *search]
     for number, (command, status) in enumerate([(search, "FAILED"), (wrapped, "STOPPED")]):
         cluster.ray("job", "submit", "--submission-id", f"no-retry-{number}", "--working-dir", ".", "--", *command)
         assert cluster.job(f"no-retry-{number}")["status"] == status

@@ -103,7 +103,7 @@ def test_job_retries_continue_and_everything_is_taken_down() -> None:
     assert spec["backoffLimit"] >= 1
     assert spec["shutdownAfterJobFinishes"] is True
     assert "clusterSelector" not in spec  # with one, retries and shutdown are both ignored
-    assert "--codes 2,76,130" in spec["entrypoint"]
+    assert "--codes 2,76,77,130" in spec["entrypoint"]
 
 
 def test_cluster_starts_without_gpus_behind_a_token_and_an_identity() -> None:

@@ -58,7 +58,7 @@ def supervise(
 def until_stopped(sweep: ScriptedSweep) -> Mapping[str, RunOutcome]:
     """Every run ends when it is asked to."""
     assert sweep.stopped.wait(BOUND_S), "the sweep was not stopped"
-    return {run: RunOutcome("time_limit", "resumable after step 4", 4) for run in RUNS}
+    return {run: RunOutcome("budget_spent", "resumable after step 4", 4) for run in RUNS}
 
 
 def never_ends(sweep: ScriptedSweep) -> Mapping[str, RunOutcome]:

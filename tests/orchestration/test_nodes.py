@@ -164,3 +164,29 @@ def test_a_run_whose_node_is_cut_off_finishes_on_the_rest(
     assert len(claims) >= 2
     assert started[str(claims[-1].owner.node)] != cut
     assert is_clean(store)
+
+
+def test_machines_that_vanish_are_counted_apart_from_lost_processes(tmp_path: Path, start_job: StartJob) -> None:
+    """Two machines go without a notice where no lost process is forgiven."""
+    store = LocalStore(tmp_path / "store")
+    with Nodes(tmp_path) as nodes:
+        there = [nodes.add(), nodes.add()]
+        job = start_job(store, *LONG, "operation.max_failures=0", RAY_ADDRESS=nodes.gcs)
+        for number in (1, 2):
+            status = until(store, lambda s, number=number: s.claims == number and s.step > 0, job)  # type: ignore[misc]
+            assert status.owner is not None
+            doomed = next(node for node in there if node.node_id == status.owner.node)
+            nodes.kill(doomed)
+            there.remove(doomed)
+            there.append(nodes.add())
+        last = until(store, lambda s: s.claims == 3, job)
+        until(store, lambda s: s.step > last.step, job)
+        job.interrupt()
+        assert job.end()[0] == 130
+    claims = [record for record in records(store) if record.kind == "claim"]
+    assert [(claim.previous_end, claim.preemptions, claim.failures) for claim in claims] == [
+        (None, 0, 0),
+        ("node", 1, 0),
+        ("node", 2, 0),
+    ]
+    assert is_clean(store)

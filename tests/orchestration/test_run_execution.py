@@ -140,9 +140,9 @@ def test_a_stop_anywhere_loses_no_step_and_changes_nothing(
     assert published(store, RUN) == untouched
 
 
-def test_a_time_limit_is_reported_as_such(store: LocalStore) -> None:
-    hooks = Stopping(after=1, reason="time_limit")
-    assert search_here(assigned(store), store, RankContext(hooks=hooks)).kind == "time_limit"
+def test_a_budget_spent_is_reported_as_such(store: LocalStore) -> None:
+    hooks = Stopping(after=1, reason="budget_spent")
+    assert search_here(assigned(store), store, RankContext(hooks=hooks)).kind == "budget_spent"
 
 
 def test_a_newer_command_wins_and_the_older_ends_as_superseded(store: LocalStore, untouched: dict[str, object]) -> None:

@@ -17,6 +17,7 @@ from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.status import RunStatus
 from ray_darts.orchestration.assignment import Assignment
+from ray_darts.orchestration.spending import Budgets
 from ray_darts.orchestration.supervisor import Limits
 from tests.artifacts.buckets import settings
 from tests.orchestration.scripted import BOUND_S, HOUR_S, RUNS, ScriptedSweep, never_ends, supervise, until_stopped
@@ -38,14 +39,14 @@ def silent_store(aws: None) -> Iterator[ObjectStore]:
         yield open_store("s3://bucket/experiments", settings(f"http://{address}"))
 
 
-def test_a_store_that_never_answers_does_not_delay_a_time_limit(
+def test_a_store_that_never_answers_does_not_delay_a_budget_spent(
     silent_store: ObjectStore, assignments: list[Assignment]
 ) -> None:
     sweep = ScriptedSweep(until_stopped)
     began = time.monotonic()
-    supervise(sweep, assignments, silent_store, replace(OUTAGE, max_hours=0.05 / HOUR_S)).run()
+    supervise(sweep, assignments, silent_store, replace(OUTAGE, budgets=Budgets(hours=0.05 / HOUR_S))).run()
     assert time.monotonic() - began < BOUND_S / 2
-    assert sweep.reasons == ["time_limit"]
+    assert sweep.reasons == ["budget_spent"]
 
 
 def test_after_ctrl_c_a_store_that_never_answers_is_waited_for_as_long_as_stated(

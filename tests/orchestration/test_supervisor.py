@@ -17,6 +17,7 @@ from ray_darts.errors import ClusterLost, SweepCrashed
 from ray_darts.exit_codes import exit_code_of_error
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, owner_of
 from ray_darts.orchestration.run_execution import RankContext
+from ray_darts.orchestration.spending import Budgets
 from ray_darts.orchestration.supervisor import Limits
 from tests.orchestration.scripted import (
     BOUND_S,
@@ -52,6 +53,11 @@ def raises(error: BaseException) -> Callable[[ScriptedSweep], Mapping[str, RunOu
 QUICK = Limits(observe_s=0.001)
 
 
+def limited(**seconds: float) -> Limits:
+    """Budgets in seconds."""
+    return Limits(Budgets(**{name: amount / HOUR_S for name, amount in seconds.items()}), observe_s=0.001)
+
+
 def claim(store: LocalStore, assignment: Assignment, world_size: int) -> None:
     environment = ALONE.model_copy(update={"world_size": world_size})
     claim_run(store, EXPERIMENT, assignment.run, owner_of(assignment.session), "d" * 64, environment)
@@ -83,7 +89,7 @@ def test_a_crash_after_a_stop_is_a_crash_too(store: LocalStore, assignments: lis
         raise KeyError("run")
 
     with pytest.raises(SweepCrashed, match="KeyError"):
-        supervise(ScriptedSweep(act), assignments, store, Limits(max_hours=0.001 / HOUR_S, observe_s=0.001)).run()
+        supervise(ScriptedSweep(act), assignments, store, limited(hours=0.001)).run()
 
 
 def test_a_sweep_that_ends_returns_each_runs_outcome(store: LocalStore, assignments: list[Assignment]) -> None:
@@ -99,13 +105,13 @@ def test_a_run_without_a_result_is_an_error_unless_a_stop_was_asked_for(
     assert (outcomes[RUNS[0]].kind, outcomes[RUNS[1]].kind) == ("finished", "error")
 
 
-def test_max_hours_stops_the_sweep_as_a_time_limit(store: LocalStore, assignments: list[Assignment]) -> None:
+def test_max_hours_stops_the_sweep_as_a_budget_spent(store: LocalStore, assignments: list[Assignment]) -> None:
     sweep = ScriptedSweep(until_stopped)
     began = time.monotonic()
-    outcomes = supervise(sweep, assignments, store, Limits(max_hours=0.02 / HOUR_S, observe_s=0.001)).run()
+    outcomes = supervise(sweep, assignments, store, limited(hours=0.02)).run()
     assert time.monotonic() - began >= 0.02
-    assert sweep.reasons == ["time_limit"]
-    assert {outcome.kind for outcome in outcomes.values()} == {"time_limit"}
+    assert sweep.reasons == ["budget_spent"]
+    assert {outcome.kind for outcome in outcomes.values()} == {"budget_spent"}
 
 
 def test_max_worker_hours_counts_every_worker_of_this_session(store: LocalStore, assignments: list[Assignment]) -> None:
@@ -113,8 +119,8 @@ def test_max_worker_hours_counts_every_worker_of_this_session(store: LocalStore,
     claim(store, assignments[1], world_size=2)
     sweep = ScriptedSweep(until_stopped)
     began = time.monotonic()
-    supervise(sweep, assignments, store, Limits(max_worker_hours=0.5 / HOUR_S, observe_s=0.001)).run()
-    assert sweep.reasons == ["time_limit"]
+    supervise(sweep, assignments, store, limited(worker_hours=0.5)).run()
+    assert sweep.reasons == ["budget_spent"]
     assert time.monotonic() - began >= 0.5 / 5
 
 
@@ -126,7 +132,7 @@ def test_workers_of_another_session_cost_this_one_nothing(store: LocalStore, ass
         return {}
 
     sweep = ScriptedSweep(act)
-    supervise(sweep, assignments, store, Limits(max_worker_hours=0.01 / HOUR_S, observe_s=0.001)).run()
+    supervise(sweep, assignments, store, limited(worker_hours=0.01)).run()
     assert sweep.reasons == []
 
 
@@ -140,7 +146,7 @@ def test_the_time_of_a_slow_observer_counts_as_worker_hours(store: LocalStore, a
         time.sleep(0.1)
 
     sweep = ScriptedSweep(until_stopped)
-    supervise(sweep, assignments, store, Limits(max_worker_hours=0.25 / HOUR_S, observe_s=0.001), slow).run()
+    supervise(sweep, assignments, store, limited(worker_hours=0.25), slow).run()
     assert 4 <= passes <= 6, "0.25 s are two to three passes of 0.1 s, the one that sees the end, and the last look"
 
 
@@ -148,11 +154,11 @@ def test_after_the_grace_of_a_stop_every_unanswered_run_has_an_outcome(
     store: LocalStore, assignments: list[Assignment]
 ) -> None:
     sweep = ScriptedSweep(never_ends)
-    limits = Limits(max_hours=0.001 / HOUR_S, observe_s=0.001, stop_grace_s=0.03)
+    limits = Limits(budgets=Budgets(hours=0.001 / HOUR_S), observe_s=0.001, stop_grace_s=0.03)
     began = time.monotonic()
     outcomes = supervise(sweep, assignments, store, limits).run()
     assert 0.03 <= time.monotonic() - began < BOUND_S
-    assert outcomes == dict.fromkeys(RUNS, RunOutcome("time_limit", "ended before the run began or answered"))
+    assert outcomes == dict.fromkeys(RUNS, RunOutcome("budget_spent", "ended before the run began or answered"))
     assert sweep.cleared == 1
 
 
@@ -196,7 +202,7 @@ def test_waiting_demand_is_logged(
     store: LocalStore, assignments: list[Assignment], caplog: pytest.LogCaptureFixture
 ) -> None:
     sweep = ScriptedSweep(until_stopped)
-    limits = Limits(max_hours=1 / HOUR_S, observe_s=0.001, log_waiting_s=0.0)
+    limits = Limits(budgets=Budgets(hours=1 / HOUR_S), observe_s=0.001, log_waiting_s=0.0)
     with caplog.at_level("INFO", "ray_darts.orchestration"):
         supervise(sweep, assignments, store, limits).run()
     assert "waiting for 2 CPUs" in caplog.text

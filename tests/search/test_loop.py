@@ -105,7 +105,7 @@ def test_an_incomplete_checkpoint_is_refused() -> None:
         tiny_loop(config, "first", SingleRank()).load_state_dict(tensors, snapshot.state)
 
 
-@pytest.mark.parametrize("reason", ["interrupted", "time_limit"])
+@pytest.mark.parametrize("reason", ["interrupted", "budget_spent"])
 def test_a_stop_commits_and_is_resumable(reason: StopReason) -> None:
     sink = Remembering({1: Wants(stop=reason)})
     loop = tiny_loop(tiny_config(), "first", SingleRank())

@@ -19,6 +19,7 @@ from ray_darts.report.page.facts import PageFacts
 from ray_darts.report.stability import agreement_text, group_name
 
 _RANKINGS = {
+    "unfinished": "No search has finished: this is the cell of the last sound epoch of one that its budget stopped.",
     "interim": "Ranked by the supernet's own validation, which trained cells often do not follow: rank them by "
     "training (ray-darts search --select, ray-darts train).",
     "selected": "Ranked by a short training of each cell from scratch.",
