@@ -46,8 +46,10 @@ SETTINGS = {
     "spaces/genotypes.py": PLAIN,
     "spaces/operations.py": PLAIN,
     "tasks/metrics.py": PLAIN | {"ray_darts.artifacts"},
+    **{f"orchestration/{name}.py": {"torch"} for name in ("run", "restarts", "interfaces", "tune_sweep")},
 }
-"""Modules below a layer that refuse more than it does: a config and a genotype are read without torch."""
+"""Modules below a layer that refuse more than it does: a config and a genotype are read without torch, and a trial and
+its controller, one of each for every run at work, hold no PyTorch."""
 
 
 def modules_of(layer: str, root: Path = Path(ray_darts.__path__[0])) -> list[str]:

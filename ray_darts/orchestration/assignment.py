@@ -29,6 +29,9 @@ OutcomeKind = Literal[
     "finished", "failed", "refused", "error", "lost", "superseded", "store_given_up", "interrupted", "budget_spent"
 ]
 
+ASSIGNMENTS = "assignments"
+"""The key of a worker group's runs in what Ray carries: Assignments as plain data, in the order of their execution."""
+
 _KINDS: dict[object, OutcomeKind] = {kind: kind for kind in get_args(OutcomeKind)}
 _KIND_OF_CODE: dict[int, OutcomeKind] = {
     SUPERSEDED: "superseded",

@@ -6,9 +6,9 @@ Ray's own texts are pages of ids and statistics; they stay in the log.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 
-import torch
 from ray.exceptions import OutOfMemoryError
 
 from ray_darts.errors import RankLost
@@ -31,7 +31,8 @@ def ended_by_itself(cause: BaseException) -> bool:
 
     A process that died without a reason counts as killed: the system does not say by whom.
     """
-    return isinstance(cause, OutOfMemoryError | torch.AcceleratorError)
+    torch = sys.modules.get("torch")  # absent: the cause is none of PyTorch's
+    return isinstance(cause, OutOfMemoryError) or (torch is not None and isinstance(cause, torch.AcceleratorError))
 
 
 def describe_loss(error: BaseException | None) -> str:

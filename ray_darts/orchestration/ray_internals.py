@@ -1,6 +1,7 @@
 """Every use of a private module of Ray, in one place; no other file of the package imports one.
 
-Read in Ray 2.60. With another version, check here first: each name below may have moved or changed without notice.
+Imports no PyTorch: what needs it is imported by functions that workers call. Read in Ray 2.60. With another version,
+check here first: each name below may have moved or changed without notice.
 `ray.train.v2` is what `ray.train` exports at run time; its types are only seen through these paths.
 """
 
@@ -22,7 +23,8 @@ from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[a
 from ray.exceptions import RayTaskError
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
 from ray.train._internal.base_worker_group import BaseWorkerGroup
-from ray.train.torch.config import TorchConfig, _TorchBackend
+from ray.train._internal.utils import get_address_and_port
+from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.exceptions import (
     RayTrainError,
     UserExceptionWithTraceback,
@@ -33,8 +35,8 @@ from ray.train.v2._internal.execution.failure_handling import FailureDecision, F
 from ray.train.v2._internal.execution.failure_handling.default import RETRYABLE_CONTROLLER_ERRORS
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
-from ray.train.v2.torch.torch_trainer import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 RAY_VERSION = "2.60"
@@ -58,7 +60,6 @@ MAX_UPLOAD_BYTES: int = DASHBOARD_CLIENT_MAX_SIZE
 RETRYABLE_STARTS = RETRYABLE_CONTROLLER_ERRORS
 """What Ray raises where a worker group did not come up."""
 
-TorchBackend = _TorchBackend
 cluster_state = state
 kv_delete, kv_get, kv_keys, kv_put = _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
 
@@ -70,6 +71,8 @@ __all__ = [
     "RAY_THREADS",
     "RETRYABLE_STARTS",
     "SOCKET_PATH",
+    "Backend",
+    "BackendConfig",
     "BaseWorkerGroup",
     "ControllerError",
     "FailureConfig",
@@ -81,8 +84,6 @@ __all__ = [
     "RayTrainError",
     "RunConfig",
     "ScalingConfig",
-    "TorchBackend",
-    "TorchConfig",
     "TrainingFailedError",
     "TuneReportCallback",
     "WorkerGroup",
@@ -92,14 +93,19 @@ __all__ = [
     "cause_of",
     "cluster_state",
     "create_gcs_channel",
+    "get_address_and_port",
     "get_default_ray_temp_dir",
     "has_died",
+    "join_process_group",
     "kv_delete",
     "kv_get",
     "kv_keys",
     "kv_put",
+    "leave_process_group",
+    "own_device",
     "own_session_folder",
     "placement_groups_of_dead_actors",
+    "set_rank_variables",
     "visit_folder",
 ]
 
@@ -118,8 +124,8 @@ def placement_groups_of_dead_actors(job_id: str, class_name: str) -> list[str]:
     ]
 
 
-class PolicyTrainer(TorchTrainer):
-    """A TorchTrainer whose controller asks `policy` whether it starts a worker group again, instead of Ray's own."""
+class PolicyTrainer(DataParallelTrainer):
+    """A trainer whose controller asks `policy` whether it starts a worker group again, instead of Ray's own."""
 
     def __init__(self, policy: FailurePolicy, **settings: Any) -> None:
         super().__init__(**settings)
@@ -127,6 +133,40 @@ class PolicyTrainer(TorchTrainer):
 
     def _initialize_and_run_controller(self, **controller_init_kwargs: Any) -> Any:
         return super()._initialize_and_run_controller(**{**controller_init_kwargs, "failure_policy": self._policy})
+
+
+def set_rank_variables() -> None:
+    """Put rank, world size and so on into the environment of this worker, as PyTorch names them."""
+    from ray.train.torch.config import _set_torch_distributed_env_vars
+
+    _set_torch_distributed_env_vars()  # type: ignore[no-untyped-call]
+
+
+def join_process_group(backend: str, rank: int, world_size: int, timeout_s: int) -> None:
+    """Start the default process group in this worker; MASTER_ADDR and MASTER_PORT name rank 0."""
+    from ray.train.torch.config import _setup_torch_process_group
+
+    _setup_torch_process_group(backend, rank, world_size, "env://", timeout_s)
+
+
+def leave_process_group() -> None:
+    """End the default process group in this worker, and give back what its GPU's allocator keeps."""
+    import torch.distributed as dist
+    from ray.train.torch.config import _shutdown_torch
+
+    grouped = dist.is_initialized() and dist.get_world_size() > 1
+    _shutdown_torch(destroy_process_group=grouped)  # type: ignore[no-untyped-call]
+
+
+class own_device:
+    """Makes the GPU that Ray gave to this worker the current one while the block runs; nothing where there is none."""
+
+    def __enter__(self) -> None:
+        from ray.train.torch.config import TorchConfigContextManager
+
+        TorchConfigContextManager().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 def has_died(actor_id: str) -> bool:

@@ -16,7 +16,7 @@ import pyarrow.fs
 from ray.exceptions import RayError
 
 from ray_darts.config import OperationSettings
-from ray_darts.orchestration.assignment import Assignment, RunOutcome, outcome_of
+from ray_darts.orchestration.assignment import ASSIGNMENTS, Assignment, RunOutcome, outcome_of
 from ray_darts.orchestration.interfaces import ProcessGroupConfig
 from ray_darts.orchestration.losses import describe_loss
 from ray_darts.orchestration.ray_internals import (
@@ -32,7 +32,6 @@ from ray_darts.orchestration.restarts import Members, RestartLimits, RestartPoli
 from ray_darts.orchestration.runtime_hooks import read_stop_request
 from ray_darts.orchestration.starts import RunStarts
 from ray_darts.orchestration.telemetry import start_run_log
-from ray_darts.orchestration.worker import ASSIGNMENTS, run_worker
 
 logger = logging.getLogger("ray_darts.orchestration")
 
@@ -59,6 +58,13 @@ def run_trial(config: Mapping[str, Sequence[Mapping[str, object]]]) -> dict[str,
     if isinstance(returned, RunOutcome):
         return {OUTCOMES: {run["run"]: returned.to_plain() for run in plain}}
     return {OUTCOMES: dict(returned)}
+
+
+def start_worker(settings: dict[str, list[dict[str, object]]]) -> dict[str, object]:
+    """`run_worker`, imported on the worker alone: a trial and its controller need no PyTorch."""
+    from ray_darts.orchestration.worker import run_worker
+
+    return run_worker(settings)
 
 
 def _fit(plain: Sequence[Mapping[str, object]]) -> RunOutcome | Mapping[str, object]:
@@ -126,9 +132,9 @@ def _trainer(assignments: Sequence[Assignment], plain: Sequence[Mapping[str, obj
     limits = RestartLimits.of(operation, len(assignments), start_attempts - 1)
     return PolicyTrainer(
         RestartPolicy(limits, session, [RunStarts(session, each.run) for each in assignments]),
-        train_loop_per_worker=run_worker,
+        train_loop_per_worker=start_worker,
         train_loop_config={ASSIGNMENTS: [dict(each) for each in plain]},
-        torch_config=ProcessGroupConfig(timeout_s=int(operation.collective_timeout_s)),
+        backend_config=ProcessGroupConfig(timeout_s=int(operation.collective_timeout_s)),
         scaling_config=ScalingConfig(
             num_workers=(lowest, highest) if is_elastic(operation) else lowest,
             use_gpu=assignment.device == "cuda",

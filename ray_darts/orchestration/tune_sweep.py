@@ -17,7 +17,7 @@ from ray.tune import TuneError
 from ray.tune.search import Searcher
 
 from ray_darts.errors import ClusterLost
-from ray_darts.orchestration.assignment import Assignment, RunOutcome
+from ray_darts.orchestration.assignment import ASSIGNMENTS, Assignment, RunOutcome
 from ray_darts.orchestration.losses import describe_loss
 from ray_darts.orchestration.resources import (
     HEAD_RESOURCE,
@@ -28,7 +28,6 @@ from ray_darts.orchestration.resources import (
 from ray_darts.orchestration.run import OUTCOMES, RAY_PATH, ray_filesystem, run_trial
 from ray_darts.orchestration.runtime_hooks import clear_stop, request_stop
 from ray_darts.orchestration.starts import clear_starts
-from ray_darts.orchestration.worker import ASSIGNMENTS
 from ray_darts.protocols.task import StopReason
 
 logger = logging.getLogger("ray_darts.orchestration")

@@ -23,7 +23,7 @@ import ray_darts
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.records import Environment
 from ray_darts.errors import RankLost
-from ray_darts.orchestration.assignment import Assignment, RunOutcome, owner_of
+from ray_darts.orchestration.assignment import ASSIGNMENTS, Assignment, RunOutcome, owner_of
 from ray_darts.orchestration.crashes import install_crash_hook
 from ray_darts.orchestration.data_access import DataCache
 from ray_darts.orchestration.group import FailureMailbox, RankGroup
@@ -39,9 +39,6 @@ from ray_darts.tasks.collectives import SingleRank
 
 _PACKAGES = ("torch", "ray", "numpy")
 
-
-ASSIGNMENTS = "assignments"
-"""The key of a worker group's runs in what Ray carries: Assignments as plain data, in the order of their execution."""
 
 _GO_ON_AFTER = ("finished", "failed")
 

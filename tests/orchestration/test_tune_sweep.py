@@ -14,10 +14,9 @@ from ray.tune import TuneError
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.errors import ClusterLost
 from ray_darts.orchestration import tune_sweep
-from ray_darts.orchestration.assignment import Assignment
+from ray_darts.orchestration.assignment import ASSIGNMENTS, Assignment
 from ray_darts.orchestration.run import OUTCOMES, run_trial
 from ray_darts.orchestration.tune_sweep import RunQueue, TuneSweep, grouped
-from ray_darts.orchestration.worker import ASSIGNMENTS
 from tests.orchestration.tiny import assigned
 
 
