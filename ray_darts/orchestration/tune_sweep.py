@@ -173,6 +173,8 @@ def grouped(
 ) -> list[list[Assignment]]:
     """The runs of each worker group: `operation.runs_per_start` at most, and fewer where a place would stay empty.
 
+    Dealt out in turns: the assignments are sorted by length, so that no group gets the longest ones alone.
+
     `short`: names of runs that take no time; they are one group, whatever their number.
     """
     long = [assignment for assignment in assignments if assignment.run not in short]
@@ -180,5 +182,6 @@ def grouped(
     groups = []
     if long:
         size = min(long[0].config.operation.runs_per_start, -(-len(long) // num_concurrent))
-        groups = [long[first : first + size] for first in range(0, len(long), size)]
+        num_groups = -(-len(long) // size)
+        groups = [long[first::num_groups] for first in range(num_groups)]
     return [*groups, rest] if rest else groups
