@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from ray_darts.artifacts.hours import SessionHours, read_hours, seconds_at_work, write_hours
 from ray_darts.artifacts.keys import is_selection, selection_of
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import Spent
+from ray_darts.artifacts.records import Owner, Spent
 from ray_darts.artifacts.status import RunStatus, experiment_status
 from ray_darts.config import OperationSettings
 from ray_darts.errors import StoreError
@@ -93,7 +93,7 @@ class SpendingWatch:
     ) -> None:
         self._budgets, self._before, self._session, self._clock = budgets, before, session, clock
         self._began = clock()
-        self._seen: dict[str, tuple[Spent, float]] = {}
+        self._seen: dict[str, tuple[tuple[Spent, Owner | None], float]] = {}
         self._warned: set[str] = set()
 
     def observe(self, runs: Iterable[RunStatus]) -> str | None:
@@ -110,10 +110,11 @@ class SpendingWatch:
         """What is spent up to now: by the logs, and by the workers of this command since their last record."""
         now, worker_s, cost = self._clock(), 0.0, 0.0
         for run in runs:
+            known = run.spent, run.owner
             last, seen_at = self._seen.get(run.run, (None, now))
-            if last != run.spent:
+            if last != known:  # a new record, or the claim of a start: what was before it is not of its workers
                 seen_at = now
-                self._seen[run.run] = run.spent, now
+                self._seen[run.run] = known, now
             spent = run.spent
             is_ours = run.has_owner and run.owner is not None and run.owner.session == self._session
             if is_ours and run.environment is not None:

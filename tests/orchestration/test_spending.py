@@ -90,8 +90,11 @@ def test_commands_side_by_side_count_once() -> None:
     assert seconds_at_work([]) == 0
 
 
-def searching(spent: Spent, session: str = "own") -> RunStatus:
-    return RunStatus(RUN, "searching", owner=owner(session), environment=DEAR, spent=spent)
+OWN = owner("own")
+
+
+def searching(spent: Spent, of: Owner = OWN) -> RunStatus:
+    return RunStatus(RUN, "searching", owner=of, environment=DEAR, spent=spent)
 
 
 def test_the_time_since_the_last_record_counts_for_runs_of_this_command(clock: Clock) -> None:
@@ -106,7 +109,16 @@ def test_the_time_since_the_last_record_counts_for_runs_of_this_command(clock: C
     spent = watch.total([searching(logged)])
     assert (spent.worker_hours, spent.cost) == pytest.approx((0.2 + 120 / 3600 + 0.03, 0.3 + 0.08 + 0.072))
     assert spent.hours == pytest.approx(0.1 + 73 / 3600)
-    assert watch.total([searching(logged, "another")]).worker_hours == pytest.approx(0.2 + 120 / 3600)
+    assert watch.total([searching(logged, owner("another"))]).worker_hours == pytest.approx(0.2 + 120 / 3600)
+
+
+def test_the_time_before_a_start_has_claimed_its_run_does_not_count(clock: Clock) -> None:
+    watch, spent = SpendingWatch(ALL, Spending(), "own", clock), Spent(worker_s=36.0)
+    assert watch.total([searching(spent, owner("before"))]).worker_hours == pytest.approx(0.01)
+    clock.now += 3600
+    assert watch.total([searching(spent)]).worker_hours == pytest.approx(0.01)
+    clock.now += 12
+    assert watch.total([searching(spent)]).worker_hours == pytest.approx(0.02)
 
 
 def test_each_budget_warns_once_at_80_per_cent_and_is_named_when_it_is_spent(
