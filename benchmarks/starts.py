@@ -20,7 +20,7 @@ from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
 
-KINDS = {"driver": b"ray_darts.cli", "trial": b"ray::run_trial", "controller": b"ray::TrainController"}
+KINDS = {"driver": b"ray_darts.cli", "trial": b"ray::ImplicitFunc", "controller": b"ray::TrainController"}
 KINDS |= {"worker": b"ray::RayTrainWorker"}
 SEARCH = ("search", "--preset", "digits", "--seeds", "2", "--orders", "first,second", "--json")
 _LOOK_S = 0.5

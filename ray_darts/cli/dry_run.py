@@ -130,5 +130,5 @@ def _place(request: SearchRequest, num_runs: int) -> tuple[Literal["cpu", "cuda"
     else:
         with ray_connection(request.address):
             capacity = cluster_capacity()
-    device, _, concurrent = placement(request, capacity, num_runs)
-    return device, concurrent
+    device, _, concurrency = placement(request, capacity, num_runs)
+    return device, concurrency.runs

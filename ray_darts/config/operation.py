@@ -20,6 +20,11 @@ class OperationSettings(Settings):
     max_concurrent: int | None = Field(
         None, ge=1, le=1_000_000, description="runs at a time; absent: as many as fit the cluster"
     )
+    drivers: Literal["auto", "head", "workers"] = Field(
+        "auto",
+        description="where the two processes lie that drive a run (500 MB): on the head, on other nodes, or (auto) on "
+        "the head while those of all runs at a time fit there, else wherever there is memory",
+    )
     runs_per_start: int = Field(
         1, ge=1, description="runs that one worker group does one after the other: fewer starts of Ray for short runs"
     )

@@ -8,12 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ray_darts.errors import ClusterError
 from ray_darts.report.amounts import counted
 
-HEAD_BYTES_PER_RUN = 1_400_000_000
-"""Resident memory of a run's trial driver and controller, both on the head; measured: 690 MB each."""
+DRIVER_BYTES = 500_000_000
+"""Resident memory of a run's trial and controller, which lie on one node (benchmarks/starts.py)."""
+MEMORY = "memory"
+"""Ray's name of a node's memory, in bytes."""
+
+DriverPlace = Literal["head", "anywhere", "workers"]
+"""Where the drivers of runs lie: on the head; wherever there is memory for them; on any node but the head."""
 
 Resources = Mapping[str, float]
 
@@ -54,6 +60,21 @@ class Capacity:
         grown = sum(_fit(group.resources, worker) * group.max_nodes for group in self.groups)
         return max(self.places(worker), grown)
 
+    def driver_places(self, place: DriverPlace) -> float:
+        """Drivers that the nodes' memory holds once the autoscaler has added all it may.
+
+        A node or group without a stated memory holds any number, as does an autoscaler whose bounds are not known.
+        """
+        on_head = _drivers(self.head_memory_bytes)
+        if place == "head":
+            return on_head
+        present = sum(_drivers(node.get(MEMORY)) for node in self.nodes)
+        present -= min(on_head, present) if present < float("inf") else 0.0
+        groups = self.groups or ()
+        grown = sum(_drivers(group.resources.get(MEMORY)) * group.max_nodes for group in groups)
+        others = float("inf") if self.groups is None else max(present, grown)
+        return others + on_head if place == "anywhere" else others
+
     def describe(self) -> str:
         """One line for people: the present nodes and those that may be added."""
         cpus, gpus = counted(self.total("CPU"), "CPU"), counted(self.total("GPU"), "GPU")
@@ -83,10 +104,26 @@ def machine_capacity() -> Capacity:
     return Capacity(({"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())},))
 
 
-def concurrent_runs(capacity: Capacity, demand: Demand, num_runs: int, wanted: int | None) -> int:
-    """How many runs go at a time: what the grown cluster and the head's memory hold, at most `wanted`.
+@dataclass(frozen=True)
+class Concurrency:
+    """How many runs go at a time, where their drivers lie, and in words what sets the number."""
 
-    Raises: ClusterError when not even one run can ever be placed.
+    runs: int
+    drivers: DriverPlace
+    why: str
+
+
+def concurrent_runs(
+    capacity: Capacity,
+    demand: Demand,
+    num_runs: int,
+    wanted: int | None,
+    drivers: Literal["auto", "head", "workers"] = "auto",
+) -> Concurrency:
+    """What the grown cluster and the memory for drivers hold, at most `wanted`.
+
+    `drivers`: with "auto" they lie on the head while all of them fit there. Raises: ClusterError when not even one run
+    can ever be placed.
     """
     places = capacity.places_at_most(demand.worker)
     if places < demand.workers:
@@ -96,9 +133,20 @@ def concurrent_runs(capacity: Capacity, demand: Demand, num_runs: int, wanted: i
             wanted=demand.workers,
             places=int(places),
         )
-    by_memory = max(1, int(min(capacity.head_memory_bytes / HEAD_BYTES_PER_RUN, num_runs)))
-    by_places = int(min(places / demand.workers, num_runs))
-    return max(1, min(by_places, by_memory, num_runs if wanted is None else wanted))
+    bounds = [(float(num_runs), "all of them"), (places // demand.workers, "as many as there are places for")]
+    if wanted is not None:
+        bounds.append((float(wanted), "operation.max_concurrent"))
+    place: DriverPlace = "head" if drivers == "auto" else drivers
+    if drivers == "auto" and capacity.driver_places("head") < min(bound for bound, _ in bounds):
+        place = "anywhere"
+    bounds.append((capacity.driver_places(place), f"as many drivers as the memory holds ({place})"))
+    runs, why = min(bounds, key=lambda bound: bound[0])
+    return Concurrency(max(1, int(runs)), place, why)
+
+
+def _drivers(memory: float | None) -> float:
+    """Drivers that so many bytes hold; any number where they are not stated."""
+    return float("inf") if memory is None or memory == float("inf") else memory // DRIVER_BYTES
 
 
 def _fit(node: Resources, worker: Resources) -> int:

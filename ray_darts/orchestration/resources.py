@@ -20,7 +20,7 @@ from ray.util.placement_group import PlacementGroup
 
 from ray_darts.config import OperationSettings
 from ray_darts.errors import ConfigError
-from ray_darts.orchestration.capacity import Capacity, Demand, NodeGroup
+from ray_darts.orchestration.capacity import MEMORY, Capacity, Demand, NodeGroup
 from ray_darts.orchestration.ray_internals import CONTROLLER_CLASS, cluster_state, placement_groups_of_dead_actors
 
 HEAD_RESOURCE = "node:__internal_head__"
@@ -28,6 +28,7 @@ CLUSTER_FILE_VARIABLE = "RAY_DARTS_CLUSTER_FILE"
 _BOOTSTRAP_FILE = "~/ray_bootstrap_config.yaml"
 _KUBERAY_VARIABLE = "RAY_USAGE_STATS_KUBERAY_IN_USE"
 _COUNTED = ("CPU", "GPU")
+_OF_NODES = (*_COUNTED, MEMORY)
 
 
 def cluster_capacity() -> Capacity:
@@ -36,7 +37,7 @@ def cluster_capacity() -> Capacity:
     heads = [node for node in nodes if HEAD_RESOURCE in node]
     memory = heads[0].get("memory", float("inf")) if heads else float("inf")
     return Capacity(
-        nodes=tuple({name: node.get(name, 0.0) for name in _COUNTED} for node in nodes),
+        nodes=tuple({name: node[name] for name in _OF_NODES if name in node} for node in nodes),
         groups=_groups(),
         head_memory_bytes=memory,
     )

@@ -13,10 +13,12 @@ from uuid import uuid4
 
 import fsspec
 import pyarrow.fs
+import ray
 from ray.exceptions import RayError
 
 from ray_darts.config import OperationSettings
 from ray_darts.orchestration.assignment import ASSIGNMENTS, Assignment, RunOutcome, outcome_of
+from ray_darts.orchestration.attempts import begin_attempt, one_too_many
 from ray_darts.orchestration.interfaces import ProcessGroupConfig
 from ray_darts.orchestration.losses import describe_loss
 from ray_darts.orchestration.ray_internals import (
@@ -27,7 +29,7 @@ from ray_darts.orchestration.ray_internals import (
     TrainingFailedError,
     TuneReportCallback,
 )
-from ray_darts.orchestration.resources import run_demand
+from ray_darts.orchestration.resources import living_nodes, run_demand
 from ray_darts.orchestration.restarts import Members, RestartLimits, RestartPolicy
 from ray_darts.orchestration.runtime_hooks import read_stop_request
 from ray_darts.orchestration.starts import RunStarts
@@ -76,6 +78,9 @@ def _fit(plain: Sequence[Mapping[str, object]]) -> RunOutcome | Mapping[str, obj
     if reason is not None:
         return RunOutcome(reason, "ended before the run began")
     operation = assignment.config.operation
+    lost = _lost_too_often(assignments)
+    if lost is not None:
+        return RunOutcome("lost", lost)
     os.environ.update(train_environment(operation))
     try:
         returned: object = getattr(_trainer(assignments, plain).fit(), "return_value", None)
@@ -86,6 +91,15 @@ def _fit(plain: Sequence[Mapping[str, object]]) -> RunOutcome | Mapping[str, obj
     if not isinstance(returned, Mapping):
         return RunOutcome("error", f"Ray Train returned {returned!r} instead of the outcomes of rank 0")
     return returned
+
+
+def _lost_too_often(assignments: Sequence[Assignment]) -> str | None:
+    """Begin an attempt of this trial; why it is one too many, None where it is not. Raises: RayError."""
+    session, runs = assignments[0].session.uuid, [each.run for each in assignments]
+    living = {str(node["NodeID"]) for node in living_nodes()}
+    earlier = begin_attempt(session, runs, ray.get_runtime_context().get_node_id(), living)
+    step = sum(RunStarts(session, run).step() for run in runs)
+    return one_too_many(earlier, step, living, assignments[0].config.operation)
 
 
 def ray_filesystem() -> pyarrow.fs.FileSystem:

@@ -18,7 +18,7 @@ from ray_darts.orchestration.ray_internals import kv_delete, kv_get, kv_keys, kv
 logger = logging.getLogger("ray_darts.orchestration")
 
 _NAMESPACE = b"ray_darts"
-_KINDS = ("start", "end", "step", "reason")
+_KINDS = ("start", "end", "step", "reason", "attempt")
 _UNREACHABLE = (RayError, RuntimeError, ConnectionError)
 
 
@@ -84,6 +84,23 @@ class RunStarts:
             logger.info("the %s of the last start cannot be read: %s", kind, error)
             return None
         return None if value is None else value.decode()
+
+
+class KeptAttempts:
+    """Texts that the attempts of one trial leave for the next ones; named by the first run of its group."""
+
+    def __init__(self, session: str, run: str) -> None:
+        self._prefix = f"attempt/{session}/{run}/"
+
+    def all(self) -> list[str]:
+        """In the order of the attempts. Raises what Ray raises."""
+        keys = sorted(kv_keys(self._prefix.encode(), namespace=_NAMESPACE))
+        return [value.decode() for key in keys if (value := kv_get(key, namespace=_NAMESPACE)) is not None]
+
+    def add(self, text: str) -> None:
+        """Add one. Raises what Ray raises."""
+        number = len(kv_keys(self._prefix.encode(), namespace=_NAMESPACE))
+        kv_put(f"{self._prefix}{number:06d}".encode(), text.encode(), overwrite=True, namespace=_NAMESPACE)
 
 
 def clear_starts(session: str) -> None:

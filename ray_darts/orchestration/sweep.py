@@ -32,7 +32,7 @@ from ray_darts.errors import (
 )
 from ray_darts.exit_codes import exit_code_of_outcomes
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, Session, new_session
-from ray_darts.orchestration.capacity import Capacity, Demand, concurrent_runs, machine_capacity
+from ray_darts.orchestration.capacity import Capacity, Concurrency, Demand, concurrent_runs, machine_capacity
 from ray_darts.orchestration.connection import named_cluster, ray_connection
 from ray_darts.orchestration.data_access import log_data, with_absolute_path
 from ray_darts.orchestration.plan import PlannedRun, SweepPlan, plan_sweep
@@ -179,7 +179,7 @@ def _execute(plan: SweepPlan, store: ObjectStore, observer: Observer, limits: Li
     with ray_connection(request.address, request.config.plugins) as connection:
         capacity = cluster_capacity()
         config = with_absolute_path(request.config)
-        device, demand, num_concurrent = placement(request, capacity, len(plan.to_do))
+        device, demand, concurrency = placement(request, capacity, len(plan.to_do))
         seed = plan.to_do[0].seed
         if connection.is_own:
             data = check_here(config, seed, store)
@@ -194,13 +194,15 @@ def _execute(plan: SweepPlan, store: ObjectStore, observer: Observer, limits: Li
         facts = SessionFacts.of_this_process(session.uuid, sys.argv, config, data_summary(data.facts))
         register_session(store, request.experiment, facts)
         logger.info(
-            "%s to do, %d at a time, each %s; %s",
+            "%s to do, %d at a time (%s; drivers: %s), each %s; %s",
             counted(len(assignments), "run"),
-            num_concurrent,
+            concurrency.runs,
+            concurrency.why,
+            concurrency.drivers,
             demand.describe(),
             capacity.describe(),
         )
-        sweep = TuneSweep(grouped(assignments, num_concurrent, short), num_concurrent)
+        sweep = TuneSweep(grouped(assignments, concurrency.runs, short), concurrency.runs, concurrency.drivers)
         statuses = [run.status for run in plan.runs]
         hours = HoursKeeper(store, request.experiment, session.uuid)
         try:
@@ -211,12 +213,15 @@ def _execute(plan: SweepPlan, store: ObjectStore, observer: Observer, limits: Li
         return outcomes
 
 
-def placement(request: SweepRequest, capacity: Capacity, num_runs: int) -> tuple[Literal["cpu", "cuda"], Demand, int]:
+def placement(
+    request: SweepRequest, capacity: Capacity, num_runs: int
+) -> tuple[Literal["cpu", "cuda"], Demand, Concurrency]:
     """The device, what a run asks for, and the runs at a time. Raises: ClusterError for what can never be placed."""
     operation = request.config.operation
     device = worker_device(operation.device, capacity)
     demand = run_demand(operation, device)
-    return device, demand, concurrent_runs(capacity, demand, max(num_runs, 1), operation.max_concurrent)
+    wanted = operation.max_concurrent
+    return device, demand, concurrent_runs(capacity, demand, max(num_runs, 1), wanted, operation.drivers)
 
 
 def worker_device(wanted: Literal["auto", "cpu", "cuda"], capacity: Capacity) -> Literal["cpu", "cuda"]:

@@ -18,11 +18,14 @@ from ray.tune.search import Searcher
 
 from ray_darts.errors import ClusterLost
 from ray_darts.orchestration.assignment import ASSIGNMENTS, Assignment, RunOutcome
+from ray_darts.orchestration.attempts import UnstartedTrials
+from ray_darts.orchestration.capacity import DRIVER_BYTES, MEMORY, DriverPlace
 from ray_darts.orchestration.losses import describe_loss
 from ray_darts.orchestration.resources import (
     HEAD_RESOURCE,
     cluster_capacity,
     free_places_of_lost_controllers,
+    living_nodes,
     waiting_demand,
 )
 from ray_darts.orchestration.run import OUTCOMES, RAY_PATH, ray_filesystem, run_trial
@@ -33,6 +36,7 @@ from ray_darts.protocols.task import StopReason
 logger = logging.getLogger("ray_darts.orchestration")
 
 _DRIVER_SHARE = 0.001
+NODE_LABEL = "ray.io/node-id"
 _FREE_EVERY_S = 5.0
 _UNREACHABLE = (RayError, RuntimeError, ConnectionError)
 
@@ -71,8 +75,10 @@ class RunQueue(Searcher):
 class TuneSweep:
     """The groups of assignments of one session, `num_concurrent` worker groups at a time on the connected cluster."""
 
-    def __init__(self, groups: Sequence[Sequence[Assignment]], num_concurrent: int) -> None:
-        self._groups, self._num_concurrent = groups, num_concurrent
+    def __init__(
+        self, groups: Sequence[Sequence[Assignment]], num_concurrent: int, drivers: DriverPlace = "head"
+    ) -> None:
+        self._groups, self._num_concurrent, self._drivers = groups, num_concurrent, drivers
         self._session = groups[0][0].session.uuid
         self._max_failures = groups[0][0].config.operation.max_failures
         self._queue = RunQueue(groups)
@@ -144,7 +150,7 @@ class TuneSweep:
     def _tuner(self) -> tune.Tuner:
         first = self._groups[0][0]
         return tune.Tuner(
-            tune.with_resources(run_trial, {HEAD_RESOURCE: _DRIVER_SHARE}),
+            tune.with_resources(run_trial, driver_resources(self._drivers)),
             tune_config=tune.TuneConfig(
                 search_alg=self._queue,
                 num_samples=len(self._groups),
@@ -154,7 +160,8 @@ class TuneSweep:
                 name=f"sweep-{first.config.digest()[:8]}-{first.session.uuid[:8]}",
                 storage_path=RAY_PATH,
                 storage_filesystem=ray_filesystem(),
-                failure_config=tune.FailureConfig(max_failures=self._max_failures),
+                failure_config=tune.FailureConfig(max_failures=-1),  # an attempt decides whether it is one too many
+                callbacks=[UnstartedTrials(self._session, self._max_failures)],
                 verbose=0,
             ),
         )
@@ -164,8 +171,20 @@ class TuneSweep:
         if isinstance(plain, Mapping):
             return {run: RunOutcome.from_plain(plain[run]) for run in runs}
         last = describe_loss(result.error)
-        lost = RunOutcome("lost", f"its trial process died more than {self._max_failures} times, at last: {last}")
+        lost = RunOutcome("lost", f"its trial process could not be started {self._max_failures + 1} times: {last}")
         return dict.fromkeys(runs, lost)
+
+
+def driver_resources(place: DriverPlace) -> dict[str, float] | tune.PlacementGroupFactory:
+    """What a trial asks for, which Ray Train's controller follows to its node. Never CPUs: with them drivers and
+    workers would keep each other from starting."""
+    if place == "head":
+        return {HEAD_RESOURCE: _DRIVER_SHARE}
+    memory = {MEMORY: float(DRIVER_BYTES)}
+    if place == "anywhere":
+        return memory
+    heads = [node["NodeID"] for node in living_nodes() if HEAD_RESOURCE in node["Resources"]]
+    return tune.PlacementGroupFactory([memory], bundle_label_selector=[{NODE_LABEL: f"!{head}"} for head in heads[:1]])
 
 
 def grouped(

@@ -190,3 +190,40 @@ def test_machines_that_vanish_are_counted_apart_from_lost_processes(tmp_path: Pa
         ("node", 2, 0),
     ]
     assert is_clean(store)
+
+
+def node_of_the_trial(nodes: list[Node]) -> Node | None:
+    """The node on which the driver of the run lies, by the sessions of its processes."""
+    for process in Path("/proc").iterdir():
+        try:
+            if b"ray::ImplicitFunc" in (process / "cmdline").read_bytes():
+                session = os.getsid(int(process.name))
+                found = [node for node in nodes if node.process.pid == session]
+                if found:
+                    return found[0]
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def test_a_machine_that_vanishes_with_the_driver_of_a_run_is_a_lost_machine(
+    tmp_path: Path, start_job: StartJob
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    beside = ("operation.drivers=workers", "operation.workers=1", "operation.max_failures=0")
+    with Nodes(tmp_path) as nodes:
+        there = [nodes.add(), nodes.add()]
+        job = start_job(store, *LONG, *beside, RAY_ADDRESS=nodes.gcs)
+        first = until(store, lambda s: s.step > 0, job)
+        doomed = node_of_the_trial(there)
+        assert doomed is not None, "the driver lies on a node that is not the head"
+        nodes.kill(doomed)
+        until(store, lambda s: s.claims == 2 and s.step > first.step, job)
+        job.interrupt()
+        assert job.end()[0] == 130
+    claims = [record for record in records(store) if record.kind == "claim"]
+    assert [(claim.previous_end, claim.preemptions, claim.failures) for claim in claims] == [
+        (None, 0, 0),
+        ("node", 1, 0),
+    ]
+    assert is_clean(store)
