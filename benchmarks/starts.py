@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def demo(tree: Path) -> dict[str, object]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        held: dict[str, dict[int, tuple[float, ...]]] = defaultdict(dict)
+        held: dict[str, dict[int, tuple[float, ...]]] = {}
         while search.poll() is None:
             look(folder.encode(), held)
             time.sleep(_LOOK_S)
@@ -68,8 +67,9 @@ def look(store: bytes, held: dict[str, dict[int, tuple[float, ...]]]) -> None:
             continue
         amounts = {words[0]: 1024.0 * float(words[1]) for words in lines}
         own = amounts["Private_Clean:"] + amounts["Private_Dirty:"]
-        seen, before = (amounts["Rss:"], amounts["Pss:"], own), held[kind].get(int(entry.name), (0.0, 0.0, 0.0))
-        held[kind][int(entry.name)] = tuple(map(max, before, seen))
+        of_kind = held.setdefault(kind, {})
+        seen, before = (amounts["Rss:"], amounts["Pss:"], own), of_kind.get(int(entry.name), (0.0, 0.0, 0.0))
+        of_kind[int(entry.name)] = tuple(map(max, before, seen))
 
 
 def memory(held: dict[str, dict[int, tuple[float, ...]]]) -> dict[str, dict[str, float]]:
