@@ -83,8 +83,8 @@ def candidate(keys: RunKeys, run: RunDescription, finish: Entry, metric: Metric 
         metric=metric or answer.metric,
         step=record.step,
         genotype_step=answer.genotype_step,
-        record_key=keys.record(record.n),
-        record_sha256=finish.digest,
+        record_key=keys.record(finish.finish_n),
+        record_sha256=finish.finish_digest,
         method=run.method,
         warning=record.warning,
     )

@@ -1,15 +1,15 @@
 """The documents of a store: records of a run log, descriptions of runs and experiments, and their parts.
 
-Defines what they say, not when they are written. New records have schema 2; records of schema 1 are upgraded when
-read. Knows no task: the rows and the answer of a record are the task's own.
+Defines what they say, not when they are written. New records have schema 2, and 3 where they say what schema 2 cannot;
+records of schema 1 are upgraded when read. Knows no task: the rows and the answer of a record are the task's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from ray_darts.artifacts.documents import Document, Facts
 from ray_darts.artifacts.schema_1 import upgrade_record
@@ -61,7 +61,7 @@ class ObjectRef(Facts):
 
 
 class PartRef(ObjectRef):
-    """Rows of one stream for the steps `first`..`last`, one row per step."""
+    """Rows of one stream for the steps `first`..`last`; `log_rules.kept_steps` says of which of them."""
 
     first: int
     last: int
@@ -96,6 +96,29 @@ class Failure(Facts):
     facts: dict[str, JsonValue] = Field(default_factory=dict)
 
 
+class KeptDocument(Facts):
+    """A published document that nothing can make again."""
+
+    sha256: str
+    num_bytes: int
+
+
+class Released(Facts):
+    """What a finished run no longer keeps, and what stands for it.
+
+    `finish_n`, `finish_sha256`: number and hash of the record that finished the run. `streams`: those whose parts are
+    let go; `checkpoint`: whether the last checkpoint is. `documents`: {name: the document that cannot be made again
+    without them}. `at`: when, for people.
+    """
+
+    finish_n: int
+    finish_sha256: str
+    streams: tuple[str, ...]
+    checkpoint: bool
+    documents: dict[str, KeptDocument]
+    at: str
+
+
 class Record(Document):
     """One entry of a run log.
 
@@ -103,6 +126,8 @@ class Record(Document):
     maps the name of a row stream to the parts that this record adds to it. `answer` and `documents` belong to a
     finish: the task's result, and the names of the objects to publish from the log, in order. `displaced` and
     `displaced_age_s` belong to a claim: the owner it took over from, and the age of that owner's last record.
+    `trace_every_steps`: every how many steps the streams of this record have a row. `released` belongs to a finish that
+    repeats the one before it: what the run has let go since.
 
     `step`, `checkpoint`, `total_steps`, `latest`, `sessions` and `idle_claims` are repeated in every record, so that
     the last record is enough to resume from and to report on. `idle_claims` counts this claim and, before it and since
@@ -111,7 +136,8 @@ class Record(Document):
     on it.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
+    ADDED: ClassVar[frozenset[str]] = frozenset({"trace_every_steps", "released"})
 
     schema_version: int = 2
     n: int
@@ -138,6 +164,14 @@ class Record(Document):
     answer: dict[str, JsonValue] | None = None
     documents: tuple[str, ...] = ()
     failure: Failure | None = None
+    trace_every_steps: int = Field(1, ge=1)
+    released: Released | None = None
+
+    @model_validator(mode="after")
+    def _schema_3(self) -> Self:
+        if self.schema_version < 3 and (self.released is not None or self.trace_every_steps != 1):
+            raise ValueError("trace_every_steps and released: no fields of schema 2")
+        return self
 
     @property
     def is_last(self) -> bool:
@@ -156,7 +190,9 @@ class Record(Document):
 
     @classmethod
     def upgraded(cls, plain: Mapping[str, object], version: int) -> Mapping[str, object]:
-        """Schema 1 in the form of schema 2."""
+        """Schema 1 in the form of schema 2; schema 2 as it is."""
+        if version == 2:
+            return plain
         return upgrade_record(plain) if version == 1 else super().upgraded(plain, version)
 
 
