@@ -36,6 +36,7 @@ from ray_darts.artifacts.objects import Listed, ObjectStore, Stored
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.records import Environment, Owner
+from ray_darts.artifacts.superseded import BY_DEFAULT, Keeping
 from ray_darts.artifacts.writer import claim_run
 from ray_darts.config import StoreSettings
 from ray_darts.methods.darts import Darts
@@ -135,13 +136,13 @@ def epoch_metrics(epoch: int) -> EpochMetrics:
     )
 
 
-def whole_run(store: ObjectStore, seed: int, checkpoint: Checkpoint) -> list[float]:
+def whole_run(store: ObjectStore, seed: int, checkpoint: Checkpoint, keeping: Keeping = BY_DEFAULT) -> list[float]:
     """One run of the paper's length, two commits per epoch; returns seconds per commit."""
     run = f"second-order-seed-{seed}"
     register_run(store, EXPERIMENT, run, seed, "second")
     owner = Owner(session="bench", uuid=f"{seed}", host="bench", pid=os.getpid())
     environment = Environment(code="bench", world_size=1, device_kind="cpu", threads=1)
-    writer = claim_run(store, EXPERIMENT, run, owner, "0" * 64, environment)
+    writer = claim_run(store, EXPERIMENT, run, owner, "0" * 64, environment, keeping=keeping)
     alphas = walk(EPOCHS * STEPS_PER_EPOCH, seed)
     seconds = []
     for last in range(COMMIT_EVERY, len(alphas) + 1, COMMIT_EVERY):
@@ -202,10 +203,10 @@ def measure(inner: ObjectStore, runs: int) -> dict[str, object]:
 
 
 def scaled(of_one_run: dict[str, dict[str, int]], runs: int) -> dict[str, float]:
-    """Bytes stored at the end and total requests, scaled to many runs; a run keeps two checkpoints."""
+    """Bytes stored at the end and total requests, scaled to many runs; a run keeps one checkpoint."""
     stored = sum(size for kind, size in of_one_run["bytes"].items() if kind not in ("checkpoints", "head.json"))
     commits = EPOCHS * STEPS_PER_EPOCH // COMMIT_EVERY
-    kept = 2 * of_one_run["bytes"]["checkpoints"] / commits
+    kept = of_one_run["bytes"]["checkpoints"] / commits
     requests = {f"{kind}_requests": runs * count for kind, count in of_one_run["requests"].items()}
     return {"stored_gigabytes": runs * (stored + kept) / 1e9, **requests}
 

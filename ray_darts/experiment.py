@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import pyarrow.dataset
 
     from ray_darts.artifacts.best import Best
+    from ray_darts.artifacts.descriptions import DataSummary, RunDescription
     from ray_darts.artifacts.objects import ObjectStore
-    from ray_darts.artifacts.records import DataSummary, RunDescription
     from ray_darts.artifacts.status import RunStatus
 
 

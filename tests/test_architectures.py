@@ -9,10 +9,11 @@ import pytest
 
 from ray_darts.architectures import Architecture, check_fits, find_architecture
 from ray_darts.artifacts.best import Best, offer_best
+from ray_darts.artifacts.descriptions import DataSummary
 from ray_darts.artifacts.experiment import register_experiment
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
-from ray_darts.artifacts.records import DataSummary, Metric
+from ray_darts.artifacts.records import Metric
 from ray_darts.config import StoreSettings, load_config
 from ray_darts.errors import ConfigError, GenotypeError, MissingObject
 from ray_darts.spaces.genotypes import published, write_text

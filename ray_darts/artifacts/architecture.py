@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue, ValidationError
 
-from ray_darts.artifacts.records import GroupFacts, RunDescription
+from ray_darts.artifacts.descriptions import GroupFacts, RunDescription
 from ray_darts.config.kinds import read_method
 from ray_darts.errors import ConfigError, PluginError
 from ray_darts.genotype.layout import ALPHAS, ParameterGroup, SpaceLayout, num_parameters

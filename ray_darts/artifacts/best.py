@@ -13,11 +13,12 @@ from pydantic import JsonValue, field_validator
 
 from ray_darts.artifacts.answer import SearchAnswer
 from ray_darts.artifacts.contention import until_settled
+from ray_darts.artifacts.descriptions import RunDescription
 from ray_darts.artifacts.documents import Document
 from ray_darts.artifacts.experiment import read_run
 from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, is_name
 from ray_darts.artifacts.objects import Conflict, ObjectStore, get_checked
-from ray_darts.artifacts.records import Metric, Record, RunDescription
+from ray_darts.artifacts.records import Metric, Record
 from ray_darts.artifacts.run_log import Entry
 from ray_darts.errors import CorruptObject, MissingObject
 from ray_darts.genotype.genotype import Genotype
@@ -88,8 +89,8 @@ def candidate(keys: RunKeys, run: RunDescription, finish: Entry, metric: Metric 
         metric=metric or answer.metric,
         step=record.step,
         genotype_step=answer.genotype_step,
-        record_key=keys.record(record.n),
-        record_sha256=finish.digest,
+        record_key=keys.record(finish.finish_n),
+        record_sha256=finish.finish_digest,
         method=run.method,
         warning=record.warning,
     )

@@ -31,6 +31,9 @@ CRASH_POINTS = (
     "publish.after_best",
 )
 
+RELEASE_CRASH_POINTS = ("release.before_record", "release.after_record", "release.before_delete")
+"""Those of a finished run that lets go of its parts or of its last checkpoint."""
+
 TRAINING_CRASH_POINTS = (
     "publish.before_result",
     "publish.before_weights_last",
@@ -49,6 +52,6 @@ def set_crash_hook(hook: Callable[[str], None] | None) -> None:
 
 def crash_point(name: str) -> None:
     """Mark a moment. Raises: whatever the hook raises."""
-    assert name in CRASH_POINTS or name in TRAINING_CRASH_POINTS, name
+    assert name in CRASH_POINTS or name in TRAINING_CRASH_POINTS or name in RELEASE_CRASH_POINTS, name
     if _hook is not None:
         _hook(name)

@@ -67,8 +67,9 @@ class Document(Facts):
                 key=key,
             )
         try:
-            if version < cls.VERSION:
-                data = json.dumps(cls.upgraded(plain, version)).encode()
+            upgraded = plain if version == cls.VERSION else cls.upgraded(plain, version)
+            if upgraded is not plain:
+                data = json.dumps(upgraded).encode()
             return cls.model_validate_json(data)
         except ValidationError as error:
             mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))

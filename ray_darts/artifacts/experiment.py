@@ -11,9 +11,7 @@ from types import MappingProxyType
 
 from pydantic import JsonValue
 
-from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, is_name
-from ray_darts.artifacts.objects import ObjectStore, create
-from ray_darts.artifacts.records import (
+from ray_darts.artifacts.descriptions import (
     CellFacts,
     DataSummary,
     ExperimentDescription,
@@ -21,6 +19,8 @@ from ray_darts.artifacts.records import (
     LayoutFacts,
     RunDescription,
 )
+from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, is_name
+from ray_darts.artifacts.objects import ObjectStore, create
 from ray_darts.errors import ConfigError, CorruptObject, MissingObject
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.protocols.dataset import DataFacts

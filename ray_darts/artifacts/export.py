@@ -17,10 +17,10 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ray_darts.artifacts.architecture import RunArchitecture, architecture_of
+from ray_darts.artifacts.descriptions import RunDescription
 from ray_darts.artifacts.experiment import list_runs, read_experiment, read_run, space_layout
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import RunDescription
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.artifacts.trace_schema import METHOD_TRACE_SCHEMA, TRACE_SCHEMA, trace_schema, widened
 from ray_darts.artifacts.traces import read_rows, trace_table
@@ -30,8 +30,8 @@ from ray_darts.output_files import whole_file
 
 @dataclass(frozen=True)
 class History:
-    """One run's alphas in short: `rows` of the long table, mean entropy per cell after the first and last step, and
-    what the last epoch warned of."""
+    """One run's alphas in short: `steps` done, `rows` of the long table, mean entropy per cell after the first and last
+    kept step, and what the last epoch warned of."""
 
     run: str
     steps: int
@@ -113,17 +113,19 @@ def _export_run(
     log = read_log(store, keys)
     first: Sequence[float] | None = None
     last: Sequence[float] = ()
-    steps = 0
+    num_rows = 0
     for rows in read_rows(store, keys, log, architecture.width):
+        if not len(rows.steps):
+            continue
         first = rows.values[0].tolist() if first is None else first
         last = rows.values[-1].tolist()
-        steps += len(rows.steps)
+        num_rows += len(rows.values) * architecture.width
         if table is not None:
             table.write_table(trace_table(architecture, run, rows))
     if first is None:
         return History(keys.run, 0, 0, {}, {})
     entropies = _entropy(architecture, first), _entropy(architecture, last)
-    return History(keys.run, steps, steps * architecture.width, *entropies, log[-1].record.warning)
+    return History(keys.run, log[-1].record.step, num_rows, *entropies, log[-1].record.warning)
 
 
 def _entropy(architecture: RunArchitecture, flat: Sequence[float]) -> dict[str, float]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ray_darts.artifacts.answer import GENOTYPE, SearchAnswer, metric_of
+from ray_darts.artifacts.descriptions import RunDescription
 from ray_darts.artifacts.experiment import list_runs, read_run
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import Metric, Record, RunDescription
+from ray_darts.artifacts.records import Metric, Record
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.protocols.registry import DEFAULTS

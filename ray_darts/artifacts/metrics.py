@@ -16,7 +16,7 @@ from ray_darts.tasks.metrics import QUALITY_OF_EVERY_EPOCH, CellMetrics, EpochMe
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ray_darts.artifacts.records import RunDescription
+    from ray_darts.artifacts.descriptions import RunDescription
 
 
 def metrics_table(run: RunDescription, epochs: Sequence[EpochMetrics]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Parts: the rows of one stream for consecutive steps as one small Parquet object, one row per step.
+"""Parts: the rows of one stream for some steps as one small Parquet object, at most one row per step.
 
 A row is one float32 vector, in a column named after the stream; `traces` names the entries of the stream `alphas`.
 Every other schema is refused. Knows no run.
@@ -6,6 +6,7 @@ Every other schema is refused. Knows no run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ PART_SCHEMA_VERSION = "1"
 
 
 class Rows(NamedTuple):
-    """Values after each of some consecutive steps: steps and epochs int32 [n], values float32 [n, width]."""
+    """Values after each of some steps: steps and epochs int32 [n], values float32 [n, width]."""
 
     steps: NDArray[np.int32]
     epochs: NDArray[np.int32]
@@ -47,8 +48,19 @@ def encode_part(rows: Rows, stream: str = "alphas") -> bytes:
     return bytes(sink.getvalue())
 
 
-def decode_part(data: bytes, key: str, width: int, first: int, last: int, stream: str = "alphas") -> Rows:
-    """Read a part and check that it holds exactly the steps `first` to `last`. Raises: CorruptObject."""
+def decode_part(
+    data: bytes,
+    key: str,
+    width: int,
+    first: int,
+    last: int,
+    stream: str = "alphas",
+    kept: Sequence[int] | None = None,
+) -> Rows:
+    """Read a part and check that it holds exactly the steps `first` to `last`, or those of them that are `kept`.
+
+    Raises: CorruptObject.
+    """
     try:
         table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
@@ -57,8 +69,9 @@ def decode_part(data: bytes, key: str, width: int, first: int, last: int, stream
     if not table.schema.equals(wanted) or (table.schema.metadata or {}).get(b"schema_version") != b"1":
         raise CorruptObject(f"{key} has another schema than a part of {width} {stream}:\n{table.schema}", key=key)
     steps = table["step"].to_numpy()
-    if not np.array_equal(steps, np.arange(first, last + 1)):
-        raise CorruptObject(f"{key} does not hold the steps {first} to {last} once each", key=key)
+    if not np.array_equal(steps, range(first, last + 1) if kept is None else kept):
+        some = "" if kept is None else f"those {len(kept)} kept of "
+        raise CorruptObject(f"{key} does not hold {some}the steps {first} to {last} once each", key=key)
     values = table[stream].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return Rows(steps, table["epoch"].to_numpy(), values.reshape(len(steps), width))
 

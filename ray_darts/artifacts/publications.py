@@ -13,10 +13,11 @@ from functools import partial
 
 from ray_darts.artifacts.answer import ALPHAS, GENOTYPE, SearchAnswer
 from ray_darts.artifacts.architecture import RunArchitecture
+from ray_darts.artifacts.descriptions import RunDescription
 from ray_darts.artifacts.documents import canonical_json
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import Record, RunDescription
+from ray_darts.artifacts.records import Record
 from ray_darts.artifacts.run_log import Entry
 from ray_darts.artifacts.training_answer import accept_training, result_bytes, weights_bytes
 from ray_darts.errors import CorruptObject
@@ -34,13 +35,13 @@ class FinishedRun:
 
     @property
     def finish(self) -> Record:
-        """The finish record."""
+        """The last record: the finish, or one that repeats it and says what was let go."""
         return self.log[-1].record
 
     @property
     def finish_key(self) -> str:
-        """Where the finish record lies."""
-        return self.keys.record(self.finish.n)
+        """Where the record lies that finished the run."""
+        return self.keys.record(self.log[-1].finish_n)
 
 
 def _nothing(_: object) -> None:
@@ -52,12 +53,15 @@ class Publication:
     """One kind of document.
 
     `make` returns its bytes. `accept` refuses a finish record that cannot have it, with ValueError, before the record
-    is written; `check` reads the log and refuses, with CorruptObject, what the document would contradict.
+    is written; `check` reads the log and refuses, with CorruptObject, what the document would contradict. `streams`:
+    those of which it holds every value; `from_checkpoint`: whether it is made from the last checkpoint.
     """
 
     make: Callable[[FinishedRun], bytes]
     accept: Callable[[Record], None] = _nothing
     check: Callable[[FinishedRun], None] = _nothing
+    streams: tuple[str, ...] = ()
+    from_checkpoint: bool = False
 
 
 def genotype_bytes(finished: FinishedRun) -> bytes:
@@ -93,30 +97,30 @@ def accept_genotype(record: Record) -> None:
 
 def check_genotype(finished: FinishedRun) -> None:
     """Raise CorruptObject unless the alphas after `genotype_step` decode to the finish record's genotype."""
-    from ray_darts.artifacts.traces import read_part
+    from ray_darts.artifacts.traces import read_row
 
     key = finished.finish_key
     answer = SearchAnswer.of(finished.finish, key)
     architecture = finished.architecture
     genotype, step = answer.architecture(architecture.layout), answer.genotype_step
-    for entry in finished.log:
-        for part in entry.record.streams.get(ALPHAS, ()):
-            if part.first <= step <= part.last:
-                rows = read_part(finished.store, finished.keys, part, architecture.width)
-                flat = rows.values[step - part.first].tolist()
-                if architecture.decoder().decode(architecture.layout, flat).genotype != genotype:
-                    raise CorruptObject(f"{key} holds another genotype than the alphas after step {step}", key=key)
-                return
-    raise CorruptObject(f"{key} says its genotype is of step {step}, which no part holds", key=key)
+    flat = read_row(finished.store, finished.keys, finished.log, architecture.width, step)
+    if flat is None:
+        raise CorruptObject(f"{key} says its genotype is of step {step}, which no part holds", key=key)
+    if architecture.decoder().decode(architecture.layout, flat).genotype != genotype:
+        raise CorruptObject(f"{key} holds another genotype than the alphas after step {step}", key=key)
 
 
 PUBLICATIONS: Mapping[str, Publication] = {
     GENOTYPE: Publication(genotype_bytes, accept_genotype, check_genotype),
-    "alpha_trace.parquet": Publication(alpha_trace_bytes),
+    "alpha_trace.parquet": Publication(alpha_trace_bytes, streams=(ALPHAS,)),
     "metrics.parquet": Publication(metrics_bytes),
     "result.json": Publication(result_bytes, accept_training),
-    "weights_last.safetensors": Publication(partial(weights_bytes, which="last"), accept_training),
-    "weights_best.safetensors": Publication(partial(weights_bytes, which="best"), accept_training),
+    "weights_last.safetensors": Publication(
+        partial(weights_bytes, which="last"), accept_training, from_checkpoint=True
+    ),
+    "weights_best.safetensors": Publication(
+        partial(weights_bytes, which="best"), accept_training, from_checkpoint=True
+    ),
 }
 
 

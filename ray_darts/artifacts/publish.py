@@ -14,7 +14,8 @@ from ray_darts.artifacts.experiment import read_experiment, read_run, space_layo
 from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.publications import FinishedRun, publications_of
-from ray_darts.artifacts.run_log import find_tip, read_log
+from ray_darts.artifacts.released import refuse_only_copy
+from ray_darts.artifacts.run_log import Entry, find_tip, read_log
 from ray_darts.errors import StoreError
 
 
@@ -22,7 +23,8 @@ def publish_run(store: ObjectStore, experiment: str, run: str) -> list[str]:
     """Publish what is missing of a finished run and offer it as the best; returns the keys that were put.
 
     When nothing is missing, this reads the log's end, checks that each document exists, and reads `best.json`.
-    Raises: StoreError when the run has not finished, CorruptObject when the log contradicts its finish record.
+    Raises: StoreError when the run has not finished, CorruptObject when the log contradicts its finish record,
+    MissingObject when a document is missing that the log can no longer make.
     """
     keys = RunKeys(experiment, run)
     tip = find_tip(store, keys)
@@ -32,6 +34,8 @@ def publish_run(store: ObjectStore, experiment: str, run: str) -> list[str]:
     missing = [name for name in named if not store.exists(keys.document(name))]
     put = [keys.document(name) for name in missing]
     if missing:
+        for name in missing:
+            refuse_only_copy(keys, tip.record, name)
         finished = load_finished(store, keys)
         for name in missing:
             crash_point(f"publish.before_{name.partition('.')[0]}")
@@ -44,9 +48,9 @@ def publish_run(store: ObjectStore, experiment: str, run: str) -> list[str]:
     return put
 
 
-def load_finished(store: ObjectStore, keys: RunKeys) -> FinishedRun:
-    """Read a finished run's log and descriptions. Raises: StoreError when it has not finished."""
-    log = read_log(store, keys)
+def load_finished(store: ObjectStore, keys: RunKeys, log: list[Entry] | None = None) -> FinishedRun:
+    """Read a finished run's log, unless it is given, and descriptions. Raises: StoreError when it has not finished."""
+    log = read_log(store, keys) if log is None else log
     if not log or log[-1].record.kind != "finish":
         raise StoreError(f"{keys.run} has not finished: nothing of it is published", run=keys.run)
     layout = space_layout(read_experiment(store, keys.experiment))

@@ -202,7 +202,7 @@ def _read_run(store: ObjectStore, keys: RunKeys) -> tuple[dict[str, JsonValue], 
         validation=answer.validation.best if answer.weights == "best" else answer.validation.last,
         test=answer.test,
         parameters=answer.parameters,
-        record_sha256=tip.digest,
+        record_sha256=tip.finish_digest,
     )
     return described.genotype, result, answer.metric
 

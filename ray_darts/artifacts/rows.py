@@ -1,4 +1,5 @@
-"""The rows of a commit: whether they fill its steps, and which are new after a fallback to an older checkpoint.
+"""The rows of a commit: whether they fill its steps, which are kept, and which are new after a fallback to an older
+checkpoint.
 
 Steps that are computed again are compared with the rows in the store and never written twice. Writes nothing.
 """
@@ -8,14 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ray_darts.artifacts.checkpoints import Checkpoint, checkpoints_of, load_checkpoint
 from ray_darts.artifacts.keys import RunKeys
-from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import Record
+from ray_darts.artifacts.log_rules import steps_of
+from ray_darts.artifacts.objects import ObjectStore, sha256
+from ray_darts.artifacts.records import PartRef, Record
 from ray_darts.artifacts.run_log import read_log
 from ray_darts.errors import CorruptObject, MissingObject, NonFiniteAlphas
 from ray_darts.tasks.metrics import EpochMetrics
@@ -29,6 +32,27 @@ class StepRows(NamedTuple):
     streams: Mapping[str, NDArray[np.float32]]
     epochs: NDArray[np.int32]
     metrics: Sequence[EpochMetrics]
+
+
+def encode_rows(
+    keys: RunKeys, first: int, last: int, term: int, rows: StepRows, every: int, total_steps: int | None
+) -> tuple[dict[str, tuple[PartRef, ...]], list[tuple[str, bytes]]]:
+    """({stream: its part}, [(key, bytes)]) of the rows of `first`..`last` that are kept; none where last < first.
+
+    Those of each `every`-th step of the run, of the last step of an epoch, and of step `total_steps`.
+    """
+    from ray_darts.artifacts.parts import Rows, encode_part
+
+    ends = {total_steps, *(epoch.step for epoch in rows.metrics)}
+    kept = np.array(steps_of(first, last, every, ends), np.int32)
+    refs: dict[str, tuple[PartRef, ...]] = {}
+    objects: list[tuple[str, bytes]] = []
+    for stream, values in rows.streams.items() if first <= last else ():
+        data = encode_part(Rows(kept, rows.epochs[kept - first], values[kept - first]), stream)
+        key = keys.part(first, last, term, uuid4().hex)
+        refs[stream] = (PartRef(key=key, sha256=sha256(data), num_bytes=len(data), first=first, last=last),)
+        objects.append((key, data))
+    return refs, objects
 
 
 def check_rows(first: int, last: int, rows: StepRows) -> None:
@@ -102,14 +126,13 @@ class Replay:
         from ray_darts.artifacts.traces import read_part
 
         last = first + len(values) - 1
-        for part in (part for record in self._log for part in record.streams.get(stream, ())):
+        for record, part in ((each, part) for each in self._log for part in each.streams.get(stream, ())):
             start, stop = max(first, part.first), min(last, part.last)
             if start > stop:
                 continue
-            there = read_part(self._store, self._keys, part, values.shape[1], stream).cut(
-                start - part.first, stop - part.first + 1
-            )
-            ours = slice(start - first, stop - first + 1)
+            rows = read_part(self._store, self._keys, record, part, values.shape[1], stream)
+            there = rows.cut(*np.searchsorted(rows.steps, [start, stop + 1]).tolist())
+            ours = there.steps - first
             if (there.values.tobytes(), there.epochs.tolist()) != (values[ours].tobytes(), epochs[ours].tolist()):
                 raise CorruptObject(
                     f"the steps {start} to {stop}, computed again because the last checkpoint cannot be read, differ "

@@ -32,6 +32,18 @@ class Entry:
     digest: str
     age_s: float
 
+    @property
+    def finish_n(self) -> int:
+        """Of a finish: the number of the record that finished the run, which later ones repeat."""
+        released = self.record.released
+        return self.record.n if released is None else released.finish_n
+
+    @property
+    def finish_digest(self) -> str:
+        """Of a finish: the digest of record `finish_n`."""
+        released = self.record.released
+        return self.digest if released is None else released.finish_sha256
+
     @classmethod
     def read(cls, store: ObjectStore, keys: RunKeys, n: int) -> Entry | None:
         """Record n, None when there is none. Raises: CorruptObject."""
@@ -108,10 +120,11 @@ def _chained(entries: list[Entry | None], keys: RunKeys) -> Iterator[Entry]:
 def put_record(store: ObjectStore, keys: RunKeys, record: Record) -> Entry | None:
     """Append; None when another record got this number first. Safe to call again after StoreUnavailable."""
     data = record.to_bytes()
-    crash_point(f"{record.kind}.before_record")
+    name = record.kind if record.released is None else "release"
+    crash_point(f"{name}.before_record")
     if create(store, keys.record(record.n), data) is not None:
         return None
-    crash_point(f"{record.kind}.after_record")
+    crash_point(f"{name}.after_record")
     return Entry(record, sha256(data), 0.0)
 
 

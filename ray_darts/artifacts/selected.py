@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from ray_darts.artifacts.answer import SearchAnswer, is_ranked
 from ray_darts.artifacts.best import Best, candidate
+from ray_darts.artifacts.descriptions import RunDescription
 from ray_darts.artifacts.experiment import list_runs, read_run
 from ray_darts.artifacts.keys import RunKeys, selection_of
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import Metric, RunDescription
+from ray_darts.artifacts.records import Metric
 from ray_darts.artifacts.run_log import Entry, find_tip
 from ray_darts.artifacts.training_answer import TrainingAnswer
 from ray_darts.genotype.canonical import canonical

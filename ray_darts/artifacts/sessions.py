@@ -16,10 +16,10 @@ from typing import Self, cast
 from pydantic import BaseModel, JsonValue
 
 from ray_darts import __version__
+from ray_darts.artifacts.descriptions import DataSummary
 from ray_darts.artifacts.documents import Document
 from ray_darts.artifacts.keys import ExperimentKeys
 from ray_darts.artifacts.objects import ObjectStore, create
-from ray_darts.artifacts.records import DataSummary
 from ray_darts.artifacts.run_log import now_text
 from ray_darts.errors import ConfigError
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from dataclasses import dataclass
 
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import CheckpointRef
@@ -15,6 +16,26 @@ logger = logging.getLogger(__name__)
 
 _MOST_FAILURES = 3
 """After so many in a row nothing more is deleted: a commit would wait `store.retry_s` for each."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What a run keeps: its newest checkpoints, those of them once it has finished, rows of each so many-th step.
+
+    With `finished_checkpoints` 0 the last one is needed until the run is published: `conclude_run` deletes it.
+    """
+
+    checkpoints: int = 2
+    finished_checkpoints: int = 1
+    trace_every_steps: int = 1
+
+    @property
+    def checkpoints_after_finish(self) -> int:
+        """Until the run is published."""
+        return min(max(1, self.finished_checkpoints), self.checkpoints)
+
+
+BY_DEFAULT = Keeping()
 
 
 class SupersededCheckpoints:

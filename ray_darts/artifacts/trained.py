@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from ray_darts.artifacts.descriptions import ExperimentDescription, RunDescription
 from ray_darts.artifacts.experiment import list_runs, read_experiment, read_run
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.publications import PUBLICATIONS
 from ray_darts.artifacts.publish import load_finished
-from ray_darts.artifacts.records import ExperimentDescription, RunDescription
+from ray_darts.artifacts.released import refuse_only_copy
 from ray_darts.artifacts.results import training_results
 from ray_darts.artifacts.run_log import Entry, find_tip
 from ray_darts.artifacts.training_answer import TrainingAnswer
@@ -78,8 +79,8 @@ def read_trained(store: ObjectStore, experiment: str, run: str | None = None, wh
         experiment=described,
         run=read_run(store, experiment, name),
         answer=answer,
-        record_key=keys.record(finish.record.n),
-        record_sha256=finish.digest,
+        record_key=keys.record(finish.finish_n),
+        record_sha256=finish.finish_digest,
         which=which,
         epoch=answer.best_epoch if which == "best" else _last_epoch(finish),
         weights=arrays,
@@ -118,7 +119,9 @@ def _document(store: ObjectStore, keys: RunKeys, name: str) -> bytes:
     try:
         return store.get(keys.document(name)).data
     except MissingObject:
-        return PUBLICATIONS[name].make(load_finished(store, keys))
+        finished = load_finished(store, keys)
+        refuse_only_copy(keys, finished.finish, name)
+        return PUBLICATIONS[name].make(finished)
 
 
 def _vocabulary(store: ObjectStore, keys: RunKeys) -> str | None:

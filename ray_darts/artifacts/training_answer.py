@@ -71,7 +71,7 @@ def result_bytes(finished: FinishedRun) -> bytes:
             "run": finished.description.run,
             "seed": finished.description.seed,
             "record_key": finished.finish_key,
-            "record_sha256": finished.log[-1].digest,
+            "record_sha256": finished.log[-1].finish_digest,
             **answer.model_dump(mode="json"),
         }
     )

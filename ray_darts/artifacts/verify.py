@@ -1,7 +1,7 @@
 """Reads everything again and reports what is not as it was written; with repair, makes publications again.
 
-Objects that the log refers to cannot be repaired, only reported; documents made from the log can. Compares hashes and
-trusts no listing.
+Objects that the log refers to cannot be repaired, only reported; documents made from the log can, unless the run has
+let go of what they were made from. Compares hashes and trusts no listing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from ray_darts.artifacts.experiment import list_runs, read_experiment, read_run,
 from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.log_rules import broken_rules
 from ray_darts.artifacts.objects import Conflict, ObjectStore, get_checked
-from ray_darts.artifacts.publications import FinishedRun, publications_of
+from ray_darts.artifacts.publications import FinishedRun, Publication, publications_of
+from ray_darts.artifacts.released import is_only_copy, read_only_copy
 from ray_darts.artifacts.run_log import Entry, find_tip, read_log
 from ray_darts.artifacts.selected import selected_candidates
 from ray_darts.errors import CorruptObject, GenotypeError, MissingObject, PluginError
@@ -110,14 +111,22 @@ class _RunVerifier:
         if not self._log:
             return RunFacts(self._keys.run, "waiting", 0, 0, 0)
         tip = self._log[-1].record
-        num_bytes = sum(part.num_bytes for entry in self._log for part in entry.record.parts)
+        released = tip.released
+        gone, documents = ((), {}) if released is None else (released.streams, released.documents)
+        num_bytes = sum(document.num_bytes for document in documents.values())
+        for entry in self._log:
+            for stream, parts in entry.record.streams.items():
+                num_bytes += sum(part.num_bytes for part in parts if stream not in gone)
         state: Literal["finished", "failed", "unfinished"] = "unfinished"
         if tip.is_last:
             state = "finished" if tip.kind == "finish" else "failed"
         return RunFacts(self._keys.run, state, len(self._log), tip.step, num_bytes)
 
     def _read_rows(self) -> None:
-        """Read every part: alphas with their schema and steps, other streams by their hashes."""
+        """Read every part: alphas with their schema and steps, other streams by their hashes.
+
+        Of a compacted run the trace in place of the parts.
+        """
         from ray_darts.artifacts.traces import read_rows
 
         if any(ALPHAS in entry.record.streams for entry in self._log):
@@ -134,13 +143,15 @@ class _RunVerifier:
     def _read_checkpoint(self) -> None:
         tip: Entry | None = self._log[-1]
         while tip is not None and tip.record.checkpoint is not None:
+            if tip.record.released is not None and tip.record.released.checkpoint:
+                return
             try:
                 load_checkpoint(self._store, self._keys, tip.record.checkpoint)
             except MissingObject:
                 newer = find_tip(self._store, self._keys)
                 if newer is None or newer.record.n == tip.record.n:
                     raise
-                tip = newer  # a live writer went on, and deleted this checkpoint
+                tip = newer  # a live writer went on and deleted this checkpoint, or it was let go
             else:
                 return
 
@@ -159,7 +170,17 @@ class _RunVerifier:
         if is_ranked(finished.finish):
             self.offer = candidate(self._keys, description, self._log[-1])
         for name, publication in publications_of(finished.finish, finished.finish_key).items():
-            yield from self._publication(self._keys.document(name), partial(publication.make, finished))
+            if not is_only_copy(finished.finish, name):
+                yield from self._publication(self._keys.document(name), partial(publication.make, finished))
+            else:
+                yield from self._tried(partial(self._only_copy, finished, name, publication))
+
+    def _only_copy(self, finished: FinishedRun, name: str, publication: Publication) -> None:
+        """Compare a document with its record, and what it says of its own rows with them. Raises: CorruptObject."""
+        data = read_only_copy(self._store, self._keys, finished.finish, name)
+        if publication.streams and not same_table(data, publication.make(finished)):
+            key = self._keys.document(name)
+            raise CorruptObject(f"{key} names or mixes its alphas otherwise than the log says", key=key)
 
     def _publication(self, key: str, make: Callable[[], bytes]) -> Iterator[Problem]:
         wanted = make()
@@ -168,7 +189,7 @@ class _RunVerifier:
         except MissingObject:
             detail = "is missing"
         else:
-            if seen == wanted or (key.endswith(".parquet") and _same_table(seen, wanted)):
+            if seen == wanted or (key.endswith(".parquet") and same_table(seen, wanted)):
                 return
             detail = "differs from what the log says"
         if self._repair:
@@ -192,7 +213,7 @@ def _check_answer(finished: FinishedRun) -> None:
         publication.check(finished)
 
 
-def _same_table(seen: bytes, wanted: bytes) -> bool:
+def same_table(seen: bytes, wanted: bytes) -> bool:
     """Whether two Parquet files hold the same rows in the same order; one row group in memory at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -22,12 +22,12 @@ from pydantic import JsonValue
 from ray_darts.artifacts.checkpoints import Checkpoint, encode_checkpoint, load_checkpoint
 from ray_darts.artifacts.crash_points import crash_point
 from ray_darts.artifacts.keys import RunKeys
-from ray_darts.artifacts.objects import ObjectStore, create, sha256
+from ray_darts.artifacts.objects import ObjectStore, create
 from ray_darts.artifacts.publications import accept_finish
-from ray_darts.artifacts.records import EndKind, Environment, Failure, Owner, PartRef, Record
-from ray_darts.artifacts.rows import Replay, StepRows, check_rows, fall_back
+from ray_darts.artifacts.records import EndKind, Environment, Failure, Owner, Record
+from ray_darts.artifacts.rows import Replay, StepRows, check_rows, encode_rows, fall_back
 from ray_darts.artifacts.run_log import Entry, claim, ended, now_text, put_record, superseded, write_head
-from ray_darts.artifacts.superseded import SupersededCheckpoints
+from ray_darts.artifacts.superseded import BY_DEFAULT, Keeping, SupersededCheckpoints
 from ray_darts.errors import CorruptObject, MissingObject, RayDartsError, StoreUnavailable
 from ray_darts.tasks.metrics import EpochMetrics
 
@@ -43,6 +43,8 @@ _NOT_REPEATED = {
     "answer",
     "documents",
     "failure",
+    "schema_version",
+    "trace_every_steps",
 }
 
 
@@ -64,7 +66,7 @@ def claim_run(
     *,
     task: str = "search",
     retry_failed: bool = False,
-    keep_checkpoints: int = 2,
+    keeping: Keeping = BY_DEFAULT,
     previous_end: EndKind | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> RunWriter:
@@ -76,7 +78,7 @@ def claim_run(
     """
     keys = RunKeys(experiment, run)
     claimed = claim(store, keys, owner, config_digest, environment, retry_failed, task, previous_end)
-    return RunWriter(store, keys, claimed, keep_checkpoints, clock)
+    return RunWriter(store, keys, claimed, keeping, clock)
 
 
 class RunWriter:
@@ -87,7 +89,7 @@ class RunWriter:
         store: ObjectStore,
         keys: RunKeys,
         claimed: Entry,
-        keep_checkpoints: int,
+        keeping: Keeping,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock, self._claimed_at, self._spent_before = clock, clock(), claimed.record.spent
@@ -95,7 +97,8 @@ class RunWriter:
         self._keys = keys
         self._tip = claimed
         self._pending: _Pending | None = None
-        self._superseded = SupersededCheckpoints(store, keep_checkpoints)
+        self._keeping = keeping
+        self._superseded = SupersededCheckpoints(store, keeping.checkpoints)
         if claimed.record.checkpoint is not None:
             self._superseded.add(claimed.record.checkpoint)
         self._replay: Replay | None = None
@@ -144,9 +147,10 @@ class RunWriter:
         """Make everything up to `step` durable and visible at once.
 
         `rows` (stream name to float32 [n, width]) and `epochs` [n] are the rows of the n steps after the last durable
-        one; a search has the stream `alphas`. `metrics` are of the epochs that ended in these steps; `commit_seconds`
-        is how long the commit before took. After a fallback of `load_checkpoint` the rows are those after the older
-        checkpoint or the call before; what is durable already is compared, not written.
+        one; a search has the stream `alphas`. `encode_rows` says which of them are kept. `metrics` are of the epochs
+        that ended in these steps; `commit_seconds` is how long the commit before took. After a fallback of
+        `load_checkpoint` the rows are those after the older checkpoint or the call before; what is durable already is
+        compared, not written.
         Raises: Superseded, StoreUnavailable (call again with the same arguments), NonFiniteAlphas.
         """
         if self._pending is None:
@@ -174,6 +178,8 @@ class RunWriter:
             self._pending = _Pending(record)
         self._check_pending("finish", self.step)
         self._commit()
+        self._superseded.keep = self._keeping.checkpoints_after_finish
+        self._superseded.clear()
 
     def fail(self, kind: str, detail: str, facts: Mapping[str, JsonValue] | None = None) -> None:
         """End the run without an answer; only a retry that is asked for continues it. Raises: as advance."""
@@ -192,13 +198,10 @@ class RunWriter:
         total_steps: int | None,
     ) -> _Pending:
         check_rows(self.step + 1, step, rows)
-        streams: dict[str, tuple[PartRef, ...]] = {}
-        objects: deque[tuple[str, bytes, str]] = deque()
-        for stream, values in rows.streams.items():
-            if step > self.step:
-                part, data = self._encode_part(step, stream, values, rows.epochs)
-                streams[stream] = (part,)
-                objects.append((part.key, data, "advance.after_part"))
+        total_steps = self.record.total_steps if total_steps is None else total_steps
+        every = self._keeping.trace_every_steps
+        streams, parts = encode_rows(self._keys, self.step + 1, step, self.term, rows, every, total_steps)
+        objects = deque((key, data, "advance.after_part") for key, data in parts)
         keys = self._keys.checkpoint(step, self.term, uuid4().hex)
         encoded = encode_checkpoint(keys, step, checkpoint)
         objects.append((keys.tensors, encoded.tensors, "advance.between_checkpoint_files"))
@@ -212,19 +215,10 @@ class RunWriter:
             epochs=tuple(rows.metrics),
             latest=rows.metrics[-1].scalars() if rows.metrics else self.record.latest,
             commit_seconds=commit_seconds,
-            total_steps=self.record.total_steps if total_steps is None else total_steps,
+            total_steps=total_steps,
+            **({"trace_every_steps": every, "schema_version": 3} if streams and every > 1 else {}),
         )
         return _Pending(record, objects)
-
-    def _encode_part(
-        self, step: int, stream: str, values: NDArray[np.float32], epochs: NDArray[np.int32]
-    ) -> tuple[PartRef, bytes]:
-        from ray_darts.artifacts.parts import Rows, encode_part
-
-        first = self.step + 1
-        data = encode_part(Rows(np.arange(first, step + 1, dtype=np.int32), epochs, values), stream)
-        key = self._keys.part(first, step, self.term, uuid4().hex)
-        return PartRef(key=key, sha256=sha256(data), num_bytes=len(data), first=first, last=step), data
 
     def _next(self, kind: Literal["advance", "finish", "fail"], **changed: object) -> Record:
         """The next record: the repeated fields of the last one, and `changed`. Raises: RunFinished, RunFailed."""

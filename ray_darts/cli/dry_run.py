@@ -70,6 +70,8 @@ def estimate_request(request: SearchRequest) -> Estimate:
             device=device,
             threads=operation.threads,
             commit_every_s=operation.commit_every_s,
+            checkpoints_kept=min(config.store.keep_checkpoints, config.store.keep_finished_checkpoints),
+            trace_every_steps=operation.trace_every_steps,
             data_bytes=facts.description.memory_bytes,
             loading_bytes=facts.description.loading_bytes,
             selection_epochs=None if request.select is None else config.selection_config().training.epochs,

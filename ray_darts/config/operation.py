@@ -34,6 +34,9 @@ class OperationSettings(Settings):
     placement: Literal["PACK", "SPREAD"] = "PACK"
     agree_every_steps: int = Field(20, ge=1, description="ranks compare their state and decide together this often")
     commit_every_s: float = Field(60.0, ge=0)
+    trace_every_steps: int = Field(
+        1, ge=1, description="the trace keeps each k-th step, the last of each epoch and the last of the run"
+    )
     max_pending_commits: int = Field(2, ge=1, description="commits in flight before the ranks pause")
     report_every_s: float = Field(60.0, gt=0, description="metrics to Ray Tune at most this often")
     give_up_s: float = Field(1800.0, gt=0, description="a store outage longer than this ends the run")
@@ -130,7 +133,10 @@ class StoreSettings(Settings):
         "connect_timeout_s + read_timeout_s while no byte flows (two time-outs where retry_s is shorter than one)",
     )
     attempts: int | None = Field(None, ge=1, description="tries per request; absent: retry_s alone limits them")
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that a run keeps while it goes on")
+    keep_finished_checkpoints: int = Field(
+        1, ge=0, description="newest checkpoints that a finished run keeps, of those that it kept while it went on"
+    )
 
     @model_validator(mode="after")
     def _key_needs_kms(self) -> StoreSettings:

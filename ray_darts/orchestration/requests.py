@@ -11,10 +11,10 @@ from functools import cached_property
 import ray_darts
 from ray_darts.artifacts.architecture import group_facts
 from ray_darts.artifacts.best import Best
+from ray_darts.artifacts.descriptions import ExperimentDescription
 from ray_darts.artifacts.experiment import check_same, data_summary, layout_facts, register_experiment, register_run
 from ray_darts.artifacts.keys import check_experiment
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import ExperimentDescription
 from ray_darts.artifacts.unfinished import offer_unfinished
 from ray_darts.config import RunConfig, SearchConfig
 from ray_darts.errors import ConfigError

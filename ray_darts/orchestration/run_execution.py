@@ -17,13 +17,14 @@ import torch
 from safetensors.numpy import load, save
 
 from ray_darts.artifacts.checkpoints import Checkpoint
+from ray_darts.artifacts.compact import conclude_run
 from ray_darts.artifacts.experiment import read_experiment, register_documents
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.openings import record_opening
-from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.records import EndKind, Environment, Owner
 from ray_darts.artifacts.run_log import find_tip
+from ray_darts.artifacts.superseded import Keeping
 from ray_darts.artifacts.writer import RunWriter, claim_run
 from ray_darts.errors import ConfigError, DataError, RankFailed, RankLost, RunFailed, RunFinished
 from ray_darts.orchestration.assignment import Assignment, OutcomeKind, RunOutcome, outcome_of
@@ -178,7 +179,7 @@ def _claim(
     assignment: Assignment, store: ObjectStore, owner: Owner, environment: Environment, previous_end: EndKind | None
 ) -> RunWriter:
     """Claim the run; publish what is missing if it has finished. Raises: as `claim_run`, ConfigError."""
-    config = assignment.config
+    config, kept = assignment.config, assignment.config.store
     described = read_experiment(store, assignment.experiment)
     check_identity(described, config)
     _check_world_size(assignment, store, environment.world_size)
@@ -192,11 +193,11 @@ def _claim(
             environment,
             task=assignment.task,
             retry_failed=assignment.retry_failed,
-            keep_checkpoints=config.store.keep_checkpoints,
+            keeping=Keeping(kept.keep_checkpoints, kept.keep_finished_checkpoints, config.operation.trace_every_steps),
             previous_end=previous_end,
         )
     except RunFinished:
-        publish_run(store, assignment.experiment, assignment.run)
+        conclude_run(store, assignment.experiment, assignment.run, kept.keep_finished_checkpoints)
         raise
     if writer.displaced is not None:
         holder = writer.displaced
@@ -286,7 +287,8 @@ def _conclude(
         answer = verdict.answer
         assert answer is not None
         through_outages(lambda: writer.finish(answer, documents), "the last record")
-        through_outages(lambda: publish_run(store, assignment.experiment, assignment.run), "the publication")
+        keep = assignment.config.store.keep_finished_checkpoints
+        through_outages(lambda: conclude_run(store, assignment.experiment, assignment.run, keep), "the publication")
         return RunOutcome("finished", verdict.detail, writer.step)
     facts = json.loads(json.dumps(verdict.facts))
     through_outages(lambda: writer.fail(verdict.kind, verdict.detail, facts), "the last record")

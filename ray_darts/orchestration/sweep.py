@@ -15,10 +15,10 @@ from typing import Literal
 import ray
 
 from ray_darts.artifacts.best import Best, read_best
+from ray_darts.artifacts.compact import conclude_run
 from ray_darts.artifacts.experiment import data_summary
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
-from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.sessions import SessionFacts, register_session
 from ray_darts.artifacts.status import RunStatus, run_status
 from ray_darts.config import RunConfig
@@ -83,7 +83,7 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
     plan = plan_sweep(request, store)
     outcomes: dict[str, RunOutcome] = {}
     for run in plan.finished:
-        outcomes[run.run] = _publish_missing(store, request.experiment, run.run, run.status.step)
+        outcomes[run.run] = _publish_missing(store, request, run.run, run.status.step)
     for run in plan.failed:
         failure = run.status.failure
         detail = "" if failure is None else f"{failure.kind}: {failure.detail}"
@@ -123,13 +123,14 @@ def _read_ended(
                 logger.info("the status of %s cannot be read now: %s", run, error)
 
 
-def _publish_missing(store: ObjectStore, experiment: str, run: str, step: int) -> RunOutcome:
-    """Publish what is missing of a finished run; a damaged or denied one does not stop the others.
+def _publish_missing(store: ObjectStore, request: SweepRequest, run: str, step: int) -> RunOutcome:
+    """Publish what is missing of a finished run, and keep of it what the config says.
 
+    A damaged or denied one does not stop the others.
     Raises: StoreUnavailable, since without a store nothing can be searched.
     """
     try:
-        publish_run(store, experiment, run)
+        conclude_run(store, request.experiment, run, request.config.store.keep_finished_checkpoints)
     except StoreUnavailable:
         raise
     except StoreDenied as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from ray_darts.artifacts.descriptions import ExperimentDescription
 from ray_darts.artifacts.experiment import list_experiments, read_experiment
 from ray_darts.artifacts.histories import RunHistory, read_histories
 from ray_darts.artifacts.keys import is_name, openings_prefix, selection_of
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import ExperimentDescription
 from ray_darts.artifacts.results import TrainingResults, training_results
 from ray_darts.artifacts.sessions import SessionFacts, read_sessions
 from ray_darts.errors import ConfigError, MissingObject

@@ -25,7 +25,6 @@ PROCESS_BYTES = 690_000_000
 BYTES_PER_ALPHA = 3.7 + 5.7
 """In a part and in alpha_trace.parquet, measured on a random walk (benchmarks/README.md): a part has only alphas, the
 trace also probabilities; the other columns are dictionary-encoded."""
-CHECKPOINTS_KEPT = 2
 RECORD_BYTES = 3_000
 REQUESTS_PER_COMMIT = 8
 """Part, two files of the checkpoint, record, head; two deletes; one read of the part for the publication."""
@@ -68,6 +67,9 @@ class Plan:
     device: str
     threads: int
     commit_every_s: float
+    checkpoints_kept: int = 1
+    """Of a finished run."""
+    trace_every_steps: int = 1
     data_bytes: int = 0
     """What a worker holds of the data."""
     loading_bytes: int = 0
@@ -249,8 +251,9 @@ def _estimate_order(plan: Plan, order: str, size: StepSize) -> OrderEstimate:
     search_s = step_s * plan.total_steps
     by_time = math.floor(search_s / plan.commit_every_s) if plan.commit_every_s else plan.total_steps
     commits = plan.epochs + by_time
-    traces = plan.total_steps * plan.num_alphas * BYTES_PER_ALPHA
-    checkpoints = CHECKPOINTS_KEPT * checkpoint_bytes(plan.num_weights, plan.num_alphas)
+    rows = min(plan.total_steps, plan.total_steps / plan.trace_every_steps + plan.epochs)
+    traces = rows * plan.num_alphas * BYTES_PER_ALPHA
+    checkpoints = plan.checkpoints_kept * checkpoint_bytes(plan.num_weights, plan.num_alphas)
     network = VECTORS_PER_WEIGHT * 4 * plan.num_weights + size.activation_bytes / plan.workers
     requests = commits * REQUESTS_PER_COMMIT
     left = [1.0 - min(steps / plan.total_steps, 1.0) for steps in plan.steps_done[order]]

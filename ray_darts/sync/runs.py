@@ -13,10 +13,10 @@ from typing import NamedTuple, Protocol
 
 from pydantic import JsonValue
 
+from ray_darts.artifacts.descriptions import ExperimentDescription
 from ray_darts.artifacts.experiment import list_runs, read_experiment
 from ray_darts.artifacts.histories import RunHistory, method_of, read_history
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import ExperimentDescription
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.report.cells import cells_svg
 from ray_darts.report.comparison import flat

@@ -51,10 +51,10 @@ class FolderProtocol(Protocol):
                 self.act(process, lambda writer, step=step: advance(writer, step), [])  # type: ignore[misc]
         self.folder.at_flush, self.folder.refused_deletes = [], 0
 
-    def sweep(self) -> None:
+    def sweep(self, compact: bool | None = None, keep: int | None = None) -> None:
         """A collection of another process, whose own deletes may be refused."""
         with contextlib.suppress(StoreError):
-            super().sweep()
+            super().sweep(compact, keep)
 
     def acknowledge(self, process: Process) -> None:
         """Believe that the record, and what it and those before it refer to, survive a power cut."""

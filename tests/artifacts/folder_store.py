@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ray_darts.artifacts.local import LocalStore
+from ray_darts.artifacts.objects import Stored
 from ray_darts.errors import MissingObject, StoreError
 from tests.artifacts.memory_store import Killed, Scheduled
 
@@ -32,6 +33,10 @@ class FolderStore(Scheduled, LocalStore):
         self.at_flush: list[FlushFault | None] = []
         self.refused_deletes = 0
         self._names: dict[Path, set[str]] = {}
+
+    def get(self, key: str) -> Stored:
+        self.read()
+        return LocalStore.get(self, key)
 
     def put(self, key: str, data: bytes) -> None:
         self.write("PUT", key, lambda: LocalStore.put(self, key, data))

@@ -22,13 +22,15 @@ class Scheduled:
 
     `refused`: not carried out, unavailable; `lost`: carried out, unavailable; `retried`: carried out, its answer lost,
     and carried out again, as a client does that retries; `killed_*`: the process ends before or after it;
-    `overtaken`, `swept`: somebody else's doing, `overtake()` or `sweep()`, comes first.
+    `overtaken`, `swept`: somebody else's doing, `overtake()` or `sweep()`, comes first. After `sweep_after` further
+    reads `sweep()` comes before the next one.
     """
 
     def __init__(self) -> None:
         self.schedule: list[Fault | None] = []
         self.overtake: Callable[[], None] = lambda: None
         self.sweep: Callable[[], None] = lambda: None
+        self.sweep_after: int | None = None
         self.log: list[str] = []
 
     def meanwhile(self, act: Callable[[], None]) -> None:
@@ -36,6 +38,13 @@ class Scheduled:
         rest, self.schedule = self.schedule, []
         act()
         self.schedule = rest
+
+    def read(self) -> None:
+        """Let another collector act before this read, if it is its turn."""
+        if self.sweep_after is not None:
+            self.sweep_after = self.sweep_after - 1 if self.sweep_after else None
+            if self.sweep_after is None:
+                self.meanwhile(self.sweep)
 
     def write(self, verb: str, key: str, act: Callable[[], object]) -> None:
         """Carry out a write as the schedule says."""
@@ -71,6 +80,7 @@ class MemoryStore(Scheduled, ObjectStore):
 
     def get(self, key: str) -> Stored:
         self.log.append(f"GET {key}")
+        self.read()
         if key not in self.objects:
             raise MissingObject(f"there is no {key}", key=key)
         return Stored(self.objects[key], str(self._versions[key]), 0.0)
@@ -105,6 +115,7 @@ class MemoryStore(Scheduled, ObjectStore):
 
     def list_objects(self, prefix: str) -> Iterator[Listed]:
         self.log.append(f"LIST {prefix}")
+        self.read()
         for key in sorted(self.objects):
             if key.startswith(prefix):
                 yield Listed(key, len(self.objects[key]), 0.0)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from hypothesis import strategies as st
 
 from ray_darts.artifacts.writer import RunWriter
-from tests.artifacts.memory_store import FAULTS, Fault
+from ray_darts.errors import RunFailed, StoreError
+from tests.artifacts.folder_store import FolderStore
+from tests.artifacts.memory_store import FAULTS, Fault, Killed, MemoryStore
+from tests.artifacts.runs import claimed
+
+Answer = TypeVar("Answer")
+Store = MemoryStore | FolderStore
 
 RUNS = (("first-order-seed-0", 0), ("first-order-seed-1", 1))
 
@@ -18,6 +25,9 @@ schedules: st.SearchStrategy[list[Fault | None]] = st.one_of(
     st.lists(st.sampled_from((None, None, None, *FAULTS)), max_size=6),
 )
 works = st.sampled_from(["advance", "finish", "advance", "fail", "finish"])
+amounts_kept = st.sampled_from([0, 1, 2])
+pauses = st.one_of(st.none(), st.integers(0, 25))
+"""After so many reads another collector comes between; None: nobody does."""
 runs = st.sampled_from([run for run, _ in RUNS])
 
 
@@ -29,3 +39,26 @@ class Process:
     session: str
     writer: RunWriter
     owed: Callable[[RunWriter], None] | None = None
+
+
+def claim_at_last(store: Store, run: str) -> RunWriter:
+    """A new session that asks for a retry; a run that just ran out of idle claims is asked twice."""
+    for session in ("last", "very-last"):
+        try:
+            return claimed(store, session, run, retry_failed=True)
+        except RunFailed:
+            continue
+    raise AssertionError(f"{run} cannot be claimed")
+
+
+def with_faults(
+    store: Store, faults: list[Fault | None], act: Callable[[], Answer], pause: int | None = None
+) -> Answer | None:
+    """Run `act` under a schedule of faults; None when it does not come to its end. After `pause` reads `sweep` acts."""
+    store.schedule, store.sweep_after = list(faults), pause
+    try:
+        return act()
+    except (Killed, StoreError):
+        return None
+    finally:
+        store.schedule, store.sweep_after = [], None

@@ -8,6 +8,7 @@ import pytest
 
 from ray_darts.artifacts import collect, run_log, writer
 from ray_darts.artifacts.best import Best
+from ray_darts.artifacts.compact import Release
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import Conflict, Listed, ObjectStore
 from ray_darts.artifacts.records import EndKind, Environment, Owner, Record
@@ -122,16 +123,18 @@ def collect_without_the_term_rule(patch: Patch) -> None:
 def collect_records(patch: Patch) -> None:
     find = collect.run_garbage
 
-    def run_garbage(store: ObjectStore, keys: RunKeys) -> Iterator[Listed]:
-        yield from find(store, keys)
-        yield from list(store.list_objects(keys.log))[:-2]
+    def run_garbage(
+        store: ObjectStore, keys: RunKeys, log: list[Entry], planned: Release | None, keep: int
+    ) -> Iterator[tuple[str, Listed]]:
+        yield from find(store, keys, log, planned, keep)
+        yield from (("records", entry) for entry in list(store.list_objects(keys.log))[:-2])
 
     patch.setattr(collect, "run_garbage", run_garbage)
 
 
 def collect_parts_that_only_old_records_name(patch: Patch) -> None:
     kept = collect._kept_keys
-    patch.setattr(collect, "_kept_keys", lambda records, there: kept(records[-1:], there))
+    patch.setattr(collect, "_kept_keys", lambda records, *more: kept(records[-1:], *more))
 
 
 def let_the_last_to_finish_be_the_best(patch: Patch) -> None:

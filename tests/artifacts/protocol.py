@@ -10,7 +10,6 @@ import copy
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -22,17 +21,26 @@ from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.log_rules import broken_rules
 from ray_darts.artifacts.parts import decode_part
 from ray_darts.artifacts.records import ObjectRef, Record
+from ray_darts.artifacts.traces import trace_rows
 from ray_darts.artifacts.writer import RunWriter
-from ray_darts.errors import RunFailed, RunFinished, StoreError, StoreUnavailable, Superseded
-from tests.artifacts.folder_store import FolderStore
+from ray_darts.errors import RunFailed, RunFinished, StoreUnavailable, Superseded
 from tests.artifacts.memory_store import Fault, Killed, MemoryStore
-from tests.artifacts.moves import RUNS, Process, runs, schedules, works
-from tests.artifacts.runs import EXPERIMENT, LAYOUT, advance, alphas_after, claimed, finish, register
+from tests.artifacts.moves import (
+    RUNS,
+    Process,
+    Store,
+    amounts_kept,
+    claim_at_last,
+    pauses,
+    runs,
+    schedules,
+    with_faults,
+    works,
+)
+from tests.artifacts.runs import EXPERIMENT, LAYOUT, advance, check_alphas, claimed, finish, register
 
 MAX_STEP = 12
-
-Answer = TypeVar("Answer")
-Store = MemoryStore | FolderStore
+WIDTH = LAYOUT.num_alphas
 
 
 class Protocol(RuleBasedStateMachine):
@@ -44,7 +52,7 @@ class Protocol(RuleBasedStateMachine):
         self.store.sweep = self.sweep
         register(self.store, *RUNS)
         self.processes: list[Process] = []
-        self.sessions = 0
+        self.sessions = self.sweeps = 0
         self.seen: dict[str, bytes] = {}
         self.parsed: dict[str, Record] = {}
         self.checked: set[str] = set()
@@ -111,9 +119,10 @@ class Protocol(RuleBasedStateMachine):
     def publish(self, run: str, faults: list[Fault | None]) -> None:
         with_faults(self.store, faults, lambda: publish.publish_run(self.store, EXPERIMENT, run))
 
-    @rule(faults=schedules)
-    def collect(self, faults: list[Fault | None]) -> None:
-        with_faults(self.store, faults, self.sweep)
+    @rule(faults=schedules, compact=st.booleans(), keep=amounts_kept, pause=pauses)
+    def collect(self, faults: list[Fault | None], compact: bool, keep: int, pause: int | None) -> None:
+        """A collector; another one, which may want less or more, comes between its reads and writes."""
+        with_faults(self.store, faults, lambda: self.sweep(compact, keep), pause)
 
     def pick(self, index: int) -> Process:
         """The newest process for 0, older ones for larger numbers."""
@@ -134,9 +143,14 @@ class Protocol(RuleBasedStateMachine):
         self.sessions += 1
         self.start(run, f"session-{self.sessions}", [])
 
-    def sweep(self) -> None:
-        """A collection that waits for nothing, not even for age."""
-        collect.collect_experiment(self.store, EXPERIMENT, 0.0, delete=True)
+    def sweep(self, compact: bool | None = None, keep: int | None = None) -> None:
+        """A collection that waits for nothing, not even for age; what it lets go changes by turns."""
+        self.sweeps += 1
+        compact = self.sweeps % 2 == 0 if compact is None else compact
+        keep = self.sweeps % 3 if keep is None else keep
+        collect.collect_experiment(
+            self.store, EXPERIMENT, 0.0, delete=True, compact=compact, keep_finished_checkpoints=keep
+        )
 
     def act(self, process: Process, wanted: Callable[[RunWriter], None], faults: list[Fault | None]) -> None:
         """Let a process append; what it owes from an earlier try comes first."""
@@ -196,14 +210,21 @@ class Protocol(RuleBasedStateMachine):
     def what_a_log_refers_to_is_there(self) -> None:
         for run, keys in self.keys.items():
             log = self.log(run)
+            released = log[-1].released if log else None
+            for document, kept in ({} if released is None else released.documents).items():
+                data = self.store.objects.get(keys.document(document))
+                assert data is not None, f"{document} of {run} stands for its parts, but is gone"
+                assert (hashlib.sha256(data).hexdigest(), len(data)) == (kept.sha256, kept.num_bytes)
+                check_alphas(trace_rows(data, document, WIDTH), log[-1].step)
             for record in log:
-                for part in record.parts:
+                for part in record.parts if released is None or not released.streams else ():
                     name = keys.part_name(part.key)
                     assert name is not None
                     assert name.term == record.term
                     if self.check(part):
-                        self.check_rows(part.key, part.first, part.last)
-            if log and log[-1].checkpoint is not None:
+                        rows = decode_part(self.store.objects[part.key], part.key, WIDTH, part.first, part.last)
+                        check_alphas([rows], part.last, part.first)
+            if log and log[-1].checkpoint is not None and not (released is not None and released.checkpoint):
                 self.check(log[-1].checkpoint.tensors)
                 self.check(log[-1].checkpoint.state)
 
@@ -223,6 +244,9 @@ class Protocol(RuleBasedStateMachine):
         best = Best.from_bytes(self.store.objects[key], key)
         tip = self.log(best.run)[-1]
         assert tip.kind == "finish"
+        finish = self.parsed[best.record_key]
+        assert (finish.kind, finish.released) == ("finish", None)
+        assert hashlib.sha256(self.store.objects[best.record_key]).hexdigest() == best.record_sha256
         assert tip.answer is not None
         assert (tip.answer["genotype"], tip.answer["metric"]) == (best.genotype, best.metric.model_dump(mode="json"))
         if self.best is not None and best != self.best:
@@ -255,11 +279,6 @@ class Protocol(RuleBasedStateMachine):
             self.checked.add(ref.key)
         return fresh
 
-    def check_rows(self, key: str, first: int, last: int) -> None:
-        rows = decode_part(self.store.objects[key], key, LAYOUT.num_alphas, first, last)
-        for step, alphas in zip(rows.steps, rows.values, strict=True):
-            assert (alphas == alphas_after(int(step))).all()
-
     def teardown(self) -> None:
         """Whatever happened, a new session brings every run to its end, whole."""
         self.store.schedule = []
@@ -267,34 +286,14 @@ class Protocol(RuleBasedStateMachine):
             log = self.log(run)
             if not log or log[-1].kind != "finish":
                 writer = claim_at_last(self.store, run)
-                advance(writer, MAX_STEP + 1)
+                advance(writer, max(writer.step, MAX_STEP) + 1)
                 finish(writer)
             publish.publish_run(self.store, EXPERIMENT, run)
             assert self.store.objects[keys.genotype]
         self.sweep()
+        self.the_best_is_of_a_finished_run_and_never_gets_worse()
         self.every_log_keeps_its_rules()
         self.what_a_log_refers_to_is_there()
         if self.sessions % 4 == 0:
             report = verify.verify_experiment(self.store, EXPERIMENT)
             assert report.clean, report.problems
-
-
-def claim_at_last(store: Store, run: str) -> RunWriter:
-    """A new session that asks for a retry; a run that just ran out of idle claims is asked twice."""
-    for session in ("last", "very-last"):
-        try:
-            return claimed(store, session, run, retry_failed=True)
-        except RunFailed:
-            continue
-    raise AssertionError(f"{run} cannot be claimed")
-
-
-def with_faults(store: Store, faults: list[Fault | None], act: Callable[[], Answer]) -> Answer | None:
-    """Run `act` under a schedule of faults; None when it does not come to its end."""
-    store.schedule = list(faults)
-    try:
-        return act()
-    except (Killed, StoreError):
-        return None
-    finally:
-        store.schedule = []

@@ -5,6 +5,7 @@ Alphas are a function of the step alone, as those of a deterministic search are,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import uuid4
 
 import numpy as np
@@ -16,7 +17,9 @@ from ray_darts.artifacts.checkpoints import Checkpoint
 from ray_darts.artifacts.experiment import register_experiment, register_run
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
+from ray_darts.artifacts.parts import Rows
 from ray_darts.artifacts.records import EndKind, Environment, Owner
+from ray_darts.artifacts.superseded import BY_DEFAULT, Keeping
 from ray_darts.artifacts.writer import RunWriter, claim_run
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.methods.darts import Darts
@@ -59,6 +62,7 @@ def claimed(
     run: str = RUN,
     retry_failed: bool = False,
     previous_end: EndKind | None = None,
+    keeping: Keeping = BY_DEFAULT,
 ) -> RunWriter:
     """Claim a run for a new worker-group start of a session."""
     return claim_run(
@@ -69,13 +73,22 @@ def claimed(
         DIGEST,
         ENVIRONMENT,
         retry_failed=retry_failed,
+        keeping=keeping,
         previous_end=previous_end,
+        clock=lambda: 0.0,  # records differ in nothing that a test did not choose
     )
 
 
 def alphas_after(step: int) -> NDArray[np.float32]:
     """The alphas after a step, float32 [num_alphas]."""
     return np.random.default_rng(step).standard_normal(LAYOUT.num_alphas).astype(np.float32)
+
+
+def check_alphas(found: Iterable[Rows], last: int, first: int = 1) -> None:
+    """Assert that rows are those of the steps `first` to `last`, each once, bit for bit."""
+    rows = [(int(step), alphas) for each in found for step, alphas in zip(each.steps, each.values, strict=True)]
+    assert [step for step, _ in rows] == list(range(first, last + 1))
+    assert all(alphas.tobytes() == alphas_after(step).tobytes() for step, alphas in rows)
 
 
 def genotype_after(step: int) -> Genotype:

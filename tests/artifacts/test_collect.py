@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ray_darts.artifacts.collect import collect_experiment
+from ray_darts.artifacts.experiment import register_run
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.verify import verify_experiment
-from ray_darts.errors import CorruptObject
 from tests.artifacts.memory_store import Killed, MemoryStore
 from tests.artifacts.runs import EXPERIMENT, KEYS, RUN, advance, claimed, finish, register, whole_run
 
@@ -19,9 +19,12 @@ def store() -> MemoryStore:
     return store
 
 
-def killed_before_its_record(store: MemoryStore, session: str) -> list[str]:
+OTHER = "second-order-seed-4"
+
+
+def killed_before_its_record(store: MemoryStore, session: str, run: str = RUN) -> list[str]:
     """A commit that put everything but its record; returns what it left."""
-    writer = claimed(store, session)
+    writer = claimed(store, session, run)
     before = set(store.objects)
     store.schedule = [None, None, None, "killed_before"]
     with pytest.raises(Killed):
@@ -83,11 +86,14 @@ def test_records_descriptions_publications_and_foreign_objects_stay(store: Memor
     assert kept <= set(store.objects)
 
 
-def test_a_log_that_cannot_be_read_whole_stops_everything(store: MemoryStore) -> None:
-    killed_before_its_record(store, "a")
+def test_a_run_whose_log_cannot_be_read_whole_is_left_as_it_is(store: MemoryStore) -> None:
+    register_run(store, EXPERIMENT, OTHER, 4, "second")
+    left = killed_before_its_record(store, "a")
     advance(claimed(store, "b"), 2)
+    other = killed_before_its_record(store, "a", OTHER)
+    claimed(store, "b", OTHER)
     del store.objects[KEYS.record(1)]
-    before = dict(store.objects)
-    with pytest.raises(CorruptObject):
-        collect(store)
-    assert store.objects == before
+    found = collect_experiment(store, EXPERIMENT, 0.0, delete=True)
+    assert sorted(entry.key for entry in found.garbage) == other
+    assert list(found.problems) == [RUN]
+    assert set(left) <= set(store.objects)

@@ -50,7 +50,7 @@ def _with(data: bytes, **more: object) -> bytes:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: _with(data, schema_version=3), "schema version 3, this release reads up to 2"),
+        (lambda data: _with(data, schema_version=4), "schema version 4, this release reads up to 3"),
         (lambda data: _with(data, schema_version="1"), "schema version '1'"),
         (lambda data: _without(data, "schema_version"), "no JSON document with a schema_version"),
         (lambda data: _without(data, "nonce"), "nonce"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
+from ray_darts.artifacts.descriptions import DataSummary, ExperimentDescription
 from ray_darts.artifacts.experiment import (
     check_same,
     layout_facts,
@@ -23,7 +24,6 @@ from ray_darts.artifacts.experiment import (
 )
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
-from ray_darts.artifacts.records import DataSummary, ExperimentDescription
 from ray_darts.artifacts.status import experiment_status, run_status
 from ray_darts.config import SearchConfig, validate_config
 from ray_darts.errors import ConfigError, CorruptObject, MissingObject

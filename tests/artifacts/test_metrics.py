@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_darts.artifacts.descriptions import RunDescription
 from ray_darts.artifacts.metrics import metrics_schema, metrics_table
-from ray_darts.artifacts.records import RunDescription
 from ray_darts.tasks.metrics import EpochMetrics
 
 RUN = RunDescription(run="first-order-seed-0", seed=0, order="first")

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from ray_darts.artifacts import run_log, writer
+from ray_darts.artifacts import compact, run_log, writer
 from ray_darts.errors import RayDartsError
+from tests.artifacts.compaction_mutants import COMPACTION_MUTANTS
+from tests.artifacts.compaction_protocol import CompactionProtocol
 from tests.artifacts.folder_mutants import FOLDER_MUTANTS
 from tests.artifacts.folder_protocol import FolderProtocol
 from tests.artifacts.mutants import MUTANTS
@@ -52,7 +54,7 @@ def run_seeded(schedules: int, machine: type[Protocol], number: int) -> None:
 
 
 def stop_clocks(patch: pytest.MonkeyPatch) -> None:
-    for module in (run_log, writer):
+    for module in (compact, run_log, writer):
         patch.setattr(module, "now_text", lambda: INSTANT)
 
 
@@ -89,6 +91,25 @@ def test_a_broken_folder_is_caught(
     mutant(monkeypatch)
     with pytest.raises((AssertionError, RayDartsError)):
         run(40, FolderProtocol)
+
+
+def test_the_invariants_hold_in_100_schedules_of_compaction() -> None:
+    run_in_processes(100, CompactionProtocol)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_invariants_hold_in_2000_schedules_of_compaction() -> None:
+    run_in_processes(2000, CompactionProtocol)
+
+
+@pytest.mark.parametrize("mutant", COMPACTION_MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_broken_compaction_is_caught(
+    mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant(monkeypatch)
+    with pytest.raises((AssertionError, RayDartsError)):
+        run(200, CompactionProtocol)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)

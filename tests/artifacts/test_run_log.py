@@ -250,6 +250,6 @@ def test_a_record_under_another_number_is_refused(store: MemoryStore) -> None:
 
 
 def test_a_newer_schema_is_refused_and_says_what_to_do(store: MemoryStore) -> None:
-    store.put(KEYS.record(0), canonical_json({"schema_version": 3, "anything": 1}))
+    store.put(KEYS.record(0), canonical_json({"schema_version": 4, "anything": 1}))
     with pytest.raises(CorruptObject, match="use a newer one"):
         claimed(store)

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel
 
 from ray_darts import __version__
+from ray_darts.artifacts.descriptions import DataSummary
 from ray_darts.artifacts.experiment import list_experiments, list_runs
 from ray_darts.artifacts.keys import ExperimentKeys
-from ray_darts.artifacts.records import DataSummary
 from ray_darts.artifacts.sessions import SessionFacts, read_sessions, register_session
 from ray_darts.config import load_config
 from ray_darts.errors import ConfigError

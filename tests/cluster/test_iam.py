@@ -23,6 +23,7 @@ PART = f"{STORE}/{RUN.part(1, 120, 2, UUID)}"
 BEST = f"{STORE}/{EXPERIMENT.best}"
 PUBLISHED = [f"{STORE}/{key}" for key in (RUN.head, *map(RUN.document, SEARCH_DOCUMENTS))]
 CREATE = {"s3:if-none-match": "*"}
+HEAD = f"{STORE}/{RUN.head}"
 SWAP = {"s3:if-match": '"0123"'}
 NAMES = ["trainer", "reader", "collector", "autoscaler"]
 
@@ -124,13 +125,16 @@ def test_reader_reads_and_lists_its_prefix_and_changes_nothing() -> None:
         assert not allows(reader, "s3:DeleteObject", key)
 
 
-def test_collector_deletes_parts_and_checkpoints_and_writes_nothing() -> None:
+def test_collector_deletes_parts_and_checkpoints_and_creates_records_alone() -> None:
     collector = policy("collector")
     for key in (PART, CHECKPOINT):
         assert allows(collector, "s3:DeleteObject", key)
     for key in (LOG, BEST, *PUBLISHED):
         assert allows(collector, "s3:GetObject", key)
         assert not allows(collector, "s3:DeleteObject", key)
+        assert allows(collector, "s3:PutObject", key) == (key == HEAD)
+        assert allows(collector, "s3:PutObject", key, CREATE) == (key in (LOG, HEAD))
+    for key in (PART, CHECKPOINT):
         assert not allows(collector, "s3:PutObject", key, CREATE)
 
 

@@ -91,7 +91,7 @@ def test_a_run_that_ends_with_an_error_reports_its_last_step(tmp_path: Path, mon
     def mistaken(*_: object) -> None:
         raise ZeroDivisionError("a mistake")
 
-    monkeypatch.setattr("ray_darts.orchestration.run_execution.publish_run", mistaken)
+    monkeypatch.setattr("ray_darts.orchestration.run_execution.conclude_run", mistaken)
     outcome = search_here(assigned(store, config), store)
     assert (outcome.kind, outcome.step) == ("error", 9)
 

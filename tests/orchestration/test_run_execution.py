@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ray_darts.artifacts.best import read_best
+from ray_darts.artifacts.collect import collect_experiment
 from ray_darts.artifacts.crash_points import CRASH_POINTS, set_crash_hook
 from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.local import LocalStore
@@ -103,6 +106,27 @@ def test_a_run_leaves_a_genotype_its_history_and_the_best(store: LocalStore) -> 
     assert read_best(store, EXPERIMENT, verify=True).run == RUN
     status = run_status(store, EXPERIMENT, RUN)
     assert (status.state, status.step, status.total_steps) == ("finished", STEPS, STEPS)
+
+
+def test_what_a_run_keeps_changes_no_result(store: LocalStore, untouched: dict[str, object]) -> None:
+    config = eager("operation.trace_every_steps=4", "store.keep_finished_checkpoints=0")
+    assignment = assigned(store, config)
+    assert search_here(assignment, store, RankContext(hooks=Stopping(after=3))).kind == "interrupted"
+    assert search_here(assignment, store).kind == "finished"
+    keys = RunKeys(EXPERIMENT, RUN)
+    kept, every = published(store, RUN), pq.read_table(pa.BufferReader(store.get(keys.alpha_trace).data))
+    assert {name: kept[name] for name in kept if name != "trace"} == {
+        name: untouched[name] for name in untouched if name != "trace"
+    }
+    assert sorted(set(every["step"].to_pylist())) == [3, 4, 6, 8, 9]
+    last = read_log(store, keys)[-1].record.checkpoint
+    assert last is not None
+    assert not store.exists(last.tensors.key)
+    collect_experiment(store, EXPERIMENT, 0.0, delete=True)
+    assert list(store.list_objects(keys.checkpoints)) == []  # an earlier start had left one
+    assert is_clean(store)
+    assert search_here(assigned(store, config), store) == RunOutcome("finished", step=STEPS)
+    assert sum(entry.record.released is not None for entry in read_log(store, keys)) == 1
 
 
 def test_a_finished_run_is_not_searched_again(store: LocalStore) -> None:

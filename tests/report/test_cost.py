@@ -66,11 +66,13 @@ def test_a_checkpoint_is_weights_with_momentum_and_alphas_with_moments() -> None
     assert checkpoint_bytes(1_930_618, 224) == 4 * (2 * 1_930_618 + 3 * 224)
 
 
-def test_the_store_keeps_parts_the_trace_two_checkpoints_and_the_log_of_each_run() -> None:
-    (first,) = estimate(PLAN).orders
-    traces = 1000 * 224 * cost.BYTES_PER_ALPHA
-    wanted = traces + 2 * checkpoint_bytes(1_000_000, 224) + first.commits * cost.RECORD_BYTES
-    assert estimate(PLAN).store_bytes == pytest.approx(4 * wanted)
+@pytest.mark.parametrize(("kept", "every", "rows"), [(1, 1, 1000), (2, 1, 1000), (0, 10, 110)])
+def test_the_store_keeps_parts_the_trace_checkpoints_and_the_log_of_each_run(kept: int, every: int, rows: int) -> None:
+    plan = replace(PLAN, checkpoints_kept=kept, trace_every_steps=every)
+    (first,) = estimate(plan).orders
+    traces = rows * 224 * cost.BYTES_PER_ALPHA
+    wanted = traces + kept * checkpoint_bytes(1_000_000, 224) + first.commits * cost.RECORD_BYTES
+    assert estimate(plan).store_bytes == pytest.approx(4 * wanted)
 
 
 def test_workers_share_the_activations_and_not_the_weights() -> None:

@@ -21,7 +21,7 @@ from ray_darts.errors import CorruptObject, GenotypeError, MissingObject, Plugin
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import ALPHAS, SpaceLayout
 from ray_darts.report.cells import cells_svg, cells_text
-from ray_darts.report.page.alphas import ProbabilityReader
+from ray_darts.report.page.alphas import Probabilities, ProbabilityReader
 from ray_darts.report.page.facts import PageFacts
 from ray_darts.report.page.thinning import thinned
 from ray_darts.report.page.timeline import commits_of, terms_of
@@ -104,14 +104,14 @@ class Contents:
 
     def _alphas(
         self, history: RunHistory, layout: SpaceLayout, points: int
-    ) -> tuple[NDArray[np.float32] | None, Data | None]:
-        """(Probabilities [steps, width] after every step, the thinned ones of each edge for a drawing)."""
+    ) -> tuple[Probabilities | None, Data | None]:
+        """(Probabilities after the kept steps, the thinned ones of each edge for a drawing)."""
         architecture = architecture_of(layout, history.description)
         keys = RunKeys(history.experiment, history.run)
         read = self._probabilities.read(keys, history.records, architecture)
-        if not len(read):
+        if not len(read.steps):
             return None, None
-        shown = thinned(np.arange(1, len(read) + 1, dtype=np.int64), read, points)
+        shown = thinned(read.steps, read.values, points)
         names = row_names(architecture)
         is_alpha = names["parameter"] == parameter_kinds(architecture).index(ALPHAS)
         cells = []
@@ -126,7 +126,8 @@ class Contents:
                 for edge, own in zip(cell.edges, columns, strict=True)
             ]
             cells.append({"cell": cell.name, "operations": cell.operations, "inputs": cell.num_inputs, "edges": edges})
-        return read, {"steps": shown.steps.tolist(), "stride": shown.stride, "of": len(read), "cells": cells}
+        drawn = {"steps": shown.steps.tolist(), "stride": shown.stride, "cells": cells}
+        return read, {**drawn, "of": history.records[-1].step, "kept": len(read.steps)}
 
 
 class _Drawings:
@@ -166,7 +167,7 @@ def _kept(genotype: Genotype) -> list[list[object]]:
 def _slider(
     history: RunHistory,
     layout: SpaceLayout | None,
-    probabilities: NDArray[np.float32] | None,
+    probabilities: Probabilities | None,
     most: int,
     drawings: _Drawings,
 ) -> Data | None:
@@ -187,10 +188,11 @@ def _slider(
     weights: list[list[int | None] | None] = []
     for _, step, genotype_data in shown:
         kept = drawings.known(genotype_data)["kept"]
-        if probabilities is None or not 1 <= step <= len(probabilities):
+        values = None if probabilities is None else probabilities.after(step)
+        if values is None:
             weights.append(None)
             continue
-        row = _permille(probabilities[step - 1])
+        row = _permille(values)
         at = (places.get((cell, target, source, operation)) for cell, target, source, operation in kept)
         weights.append([None if number is None else row[number] for number in at])
     return {

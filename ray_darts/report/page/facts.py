@@ -13,11 +13,12 @@ from datetime import datetime
 from typing import TypeVar
 
 from ray_darts.artifacts.best import Best, read_best
+from ray_darts.artifacts.descriptions import ExperimentDescription
 from ray_darts.artifacts.experiment import list_runs, no_such_experiment, read_experiment, read_run
 from ray_darts.artifacts.histories import RunHistory
 from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, is_selection, selection_of
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.records import ExperimentDescription, Record
+from ray_darts.artifacts.records import Record
 from ray_darts.artifacts.results import TrainingResults, training_results
 from ray_darts.artifacts.run_log import Entry, find_tip, read_log
 from ray_darts.artifacts.sessions import SessionFacts, read_sessions

@@ -109,9 +109,9 @@ function cellPart(data, run) {
 
 async function alphaPart(place, run) {
   if (!run.alphas || !place.isConnected) return;
-  const { steps, cells, stride, of } = run.alphas;
+  const { steps, cells, stride, of, kept } = run.alphas;
   place.append(element("h3", {}, "Probabilities of operations, edge by edge"));
-  place.append(element("p", { class: "note" }, stride > 1 ? `${of.toLocaleString("en")} steps; each stretch of ${stride} is drawn by its least and its greatest value. An edge opens large.` : `Every one of ${of} steps. An edge opens large.`));
+  place.append(element("p", { class: "note" }, `${kept < of ? `${kept.toLocaleString("en")} of ${of.toLocaleString("en")} steps are kept` : `${of.toLocaleString("en")} steps`}; ${stride > 1 ? `each stretch of ${stride} is drawn by its least and its greatest value` : "every one is drawn"}. An edge opens large.`));
   for (const cell of cells) {
     const names = [...cell.operations];
     const grid = element("div", { class: "grid" });

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from ray_darts.artifacts.answer import SEARCH_DOCUMENTS, SearchAnswer
 from ray_darts.artifacts.checkpoints import Checkpoint
+from ray_darts.artifacts.descriptions import DataSummary
 from ray_darts.artifacts.experiment import register_experiment, register_run
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.publish import publish_run
-from ray_darts.artifacts.records import DataSummary, Environment, Owner
+from ray_darts.artifacts.records import Environment, Owner
+from ray_darts.artifacts.superseded import BY_DEFAULT, Keeping
 from ray_darts.artifacts.writer import RunWriter, claim_run
 from ray_darts.genotype.genotype import Genotype
 from ray_darts.genotype.layout import SpaceLayout
@@ -44,10 +46,12 @@ def register(
         register_run(store, EXPERIMENT, run, seed, "first" if run.startswith("first") else "second")
 
 
-def claimed(store: ObjectStore, run: str, host: str = "host", session: str = "5" * 32) -> RunWriter:
+def claimed(
+    store: ObjectStore, run: str, host: str = "host", session: str = "5" * 32, keeping: Keeping = BY_DEFAULT
+) -> RunWriter:
     """Claim a run for a new start of a session."""
     owner = Owner(session=session, uuid="6" * 32, host=host, pid=1, instance_type="m5.large", spot=True)
-    return claim_run(store, EXPERIMENT, run, owner, "0" * 64, ENVIRONMENT)
+    return claim_run(store, EXPERIMENT, run, owner, "0" * 64, ENVIRONMENT, keeping=keeping)
 
 
 def alphas_of(seed: int, steps: int, layout: SpaceLayout = LAYOUT) -> NDArray[np.float32]:
@@ -112,9 +116,11 @@ def whole_run(
     publish: bool = True,
     session: str = "5" * 32,
     layout: SpaceLayout = LAYOUT,
+    keeping: Keeping = BY_DEFAULT,
 ) -> None:
     """A run from its claim, or from where it was left, to its end, with a commit in each epoch."""
-    writer, alphas, each = claimed(store, run, session=session), alphas_of(seed, steps, layout), steps // epochs
+    writer, alphas = claimed(store, run, session=session, keeping=keeping), alphas_of(seed, steps, layout)
+    each = steps // epochs
     for end in range(writer.step // each * each + each, steps + 1, each):
         advance(writer, alphas, end, each, steps, layout)
     metric = {"name": "supernet_validation_accuracy", "value": 0.5 + seed / 1000, "direction": "max"}
