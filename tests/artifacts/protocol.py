@@ -146,7 +146,7 @@ class Protocol(RuleBasedStateMachine):
     def sweep(self, compact: bool | None = None, keep: int | None = None) -> None:
         """A collection that waits for nothing, not even for age; what it lets go changes by turns."""
         self.sweeps += 1
-        compact = self.sweeps % 2 == 0 if compact is None else compact
+        compact = self.sweeps % 4 == 0 if compact is None else compact
         keep = self.sweeps % 3 if keep is None else keep
         collect.collect_experiment(
             self.store, EXPERIMENT, 0.0, delete=True, compact=compact, keep_finished_checkpoints=keep

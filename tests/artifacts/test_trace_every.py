@@ -130,7 +130,7 @@ def test_a_part_without_a_row_of_its_own_is_whole(store: MemoryStore) -> None:
 def test_steps_computed_again_after_a_fallback_are_compared_where_they_are_kept(store: MemoryStore, every: int) -> None:
     keeping = Keeping(trace_every_steps=every)
     writer = claimed(store, "a", keeping=keeping)
-    advance(writer, 2)
+    advance(writer, 3)
     advance(writer, 7)
     checkpoint = writer.record.checkpoint
     assert checkpoint is not None
@@ -140,10 +140,10 @@ def test_steps_computed_again_after_a_fallback_are_compared_where_they_are_kept(
     before = dict(store.objects)
 
     def again(noise: float) -> None:
-        alphas = np.array([alphas_after(step) for step in range(3, 10)], np.float32)
-        alphas[3] += noise  # step 6
-        epochs = np.array([epoch_of(step) for step in range(3, 10)], np.int32)
-        ended = [epoch_metrics(epoch) for epoch in range(3)]
+        alphas = np.array([alphas_after(step) for step in range(4, 10)], np.float32)
+        alphas[2] += noise  # step 6
+        epochs = np.array([epoch_of(step) for step in range(4, 10)], np.int32)
+        ended = [epoch_metrics(epoch) for epoch in (1, 2)]
         writer.advance(9, {"alphas": alphas}, epochs, ended, checkpoint_after(9), total_steps=9)
 
     with pytest.raises(CorruptObject, match="differ from the rows"):
