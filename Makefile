@@ -74,7 +74,7 @@ fuzz: $(INSTALLED)
 
 bench: $(INSTALLED)
 	for script in benchmarks/*.py; do \
-		case $$script in benchmarks/measure.py|benchmarks/digits.py|benchmarks/text.py|benchmarks/lstm.py|benchmarks/collapse.py|benchmarks/loading.py|benchmarks/real_collections.py|benchmarks/report.py) continue;; esac; \
+		case $$script in benchmarks/measure.py|benchmarks/digits.py|benchmarks/text.py|benchmarks/lstm.py|benchmarks/collapse.py|benchmarks/loading.py|benchmarks/real_collections.py|benchmarks/report.py|benchmarks/scale.py) continue;; esac; \
 		$(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; \
 	done
 
