@@ -1,7 +1,7 @@
 """What the workers of one search exchange in a step: reductions and bytes, counted in the real step, and where scaling
 of one run ends by a plain model of a ring.
 
-python -m benchmarks.collective_bytes [--presets cifar10,ptb,...] [--milliseconds 50,200,1000]
+python -m benchmarks.collective_bytes [--presets cifar10,ptb,...] [--milliseconds 200,1700,4400]
 
 Counts `BilevelStep` on the meta device with a batch of two samples: sizes of what is reduced depend on neither the
 batch nor the number of workers. No data is read. Figures go to results/collective_bytes.json.
@@ -31,6 +31,7 @@ from ray_darts.tasks.precision import parameter_dtype
 
 META = torch.device("meta")
 _MIDDLE = Progress(step=1, total_steps=2, epoch=1, epochs=2)
+_MOST_WORKERS = 4096
 PRESETS = {
     "cifar10": DataFacts(10, 3, 32),
     "imagenet": DataFacts(1000, 3, 224),
@@ -128,18 +129,17 @@ def efficiency(exchange: Exchange, link: Link, workers: int, compute_s: float) -
     return compute_s / (compute_s + exchange_s(exchange, link, workers))
 
 
-def most_workers(exchange: Exchange, link: Link, compute_s: float, least: float) -> int:
-    """The largest number of workers, 4096 at most, whose efficiency is at least `least`."""
-    workers = 1
-    while workers < 4096 and efficiency(exchange, link, workers + 1, compute_s) >= least:
-        workers += 1
-    return workers
+def most_workers(exchange: Exchange, link: Link, compute_s: float, least: float, batch: int | None = None) -> int:
+    """The largest number of workers, 4096 at most, whose efficiency is at least `least`.
 
-
-def strong_most_workers(exchange: Exchange, link: Link, compute_s: float, least: float) -> int:
-    """The same where the global batch stays: `compute_s` is that of the whole batch, divided by the workers."""
+    `batch`: of all workers together; `compute_s` is then that of the whole batch on one worker, and there are no more
+    workers than samples. None: each worker has a batch of its own, which takes `compute_s`.
+    """
     workers = 1
-    while workers < 4096 and efficiency(exchange, link, workers + 1, compute_s / (workers + 1)) >= least:
+    while workers < (batch or _MOST_WORKERS):
+        share_s = compute_s if batch is None else compute_s / (workers + 1)
+        if efficiency(exchange, link, workers + 1, share_s) < least:
+            break
         workers += 1
     return workers
 
@@ -148,22 +148,22 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", default=",".join(PRESETS))
-    parser.add_argument("--milliseconds", default="50,200,1000", help="of computing a step, for the tables")
+    parser.add_argument("--milliseconds", default="200,1700,4400", help="of computing a step, for the tables")
     parser.add_argument("--of", default="cifar10", help="the preset of the second table")
     arguments = parser.parse_args()
     found = list(exchanges(arguments.presets.split(",")))
     rows = ["| preset | order | batch norm | reductions | bytes |", "|---|---|---|---|---|"]
     rows += [f"| {e.preset} | {e.order} | {e.batch_norm} | {e.reductions:,} | {e.num_bytes:,} |" for e in found]
     compute = [float(each) / 1000 for each in arguments.milliseconds.split(",")]
-    for name, most in (("the batch grows with the workers", most_workers), ("the batch stays", strong_most_workers)):
+    whole = load_config(arguments.of).search.batch_size
+    for name, batch in (("the batch grows with the workers", None), (f"the batch stays {whole}", whole)):
         rows += ["", f"{arguments.of}, {name}: workers at 80 % / 50 %", ""]
         rows += ["| order, batch norm | link | " + " | ".join(f"{each * 1000:g} ms" for each in compute) + " |"]
         rows += [f"|{'---|' * (2 + len(compute))}"]
         for exchange in (each for each in found if each.preset == arguments.of):
             for link in LINKS:
-                cells = [
-                    " / ".join(f"{most(exchange, link, each, share):,}" for share in (0.8, 0.5)) for each in compute
-                ]
+                both = ([most_workers(exchange, link, each, share, batch) for share in (0.8, 0.5)] for each in compute)
+                cells = [f"{at_80:,} / {at_50:,}" for at_80, at_50 in both]
                 rows.append(f"| {exchange.order}, {exchange.batch_norm} | {link.name} | {' | '.join(cells)} |")
     report("collective_bytes", vars(arguments), {f"{e.preset} {e.order} {e.batch_norm}": asdict(e) for e in found})
     print("\n".join(rows))

@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--losses", default="us-west-2c", help="us-west-2c, us-east-2a, none or exponential:HOURS")
     parser.add_argument("--notice-s", type=float, default=0.0, help="how long before its loss a worker is warned")
     parser.add_argument("--head-gb", type=float, default=128.0, help="memory of the head's machine")
+    parser.add_argument("--node-gb", type=float, default=16.0, help="memory of a machine")
     parser.add_argument("--no-head-loss", action="store_true")
     parser.add_argument("--partitions", type=int, default=1, help="prefixes into which S3 has divided the experiment")
     parser.add_argument("--status-passes", type=int, default=200)
@@ -125,6 +126,7 @@ def _play(arguments: argparse.Namespace) -> dict[str, object]:
         ),
         behaviour=Behaviour(partitions=arguments.partitions),
         head_bytes=arguments.head_gb * 1e9,
+        node_bytes=arguments.node_gb * 1e9,
         head_loss=None if arguments.no_head_loss else 0.5,
         status_passes=arguments.status_passes,
         overrides=tuple(arguments.set),
@@ -162,7 +164,7 @@ def _played_by(revision: str, words: list[str]) -> dict[str, object]:
                 (place / name).symlink_to(ROOT / name)
             command = [sys.executable, "-m", "benchmarks.scale", *_without_beside(words), "--json"]
             played = subprocess.run(
-                command, cwd=place, env={**os.environ, "PYTHONPATH": str(place)}, check=True, capture_output=True
+                command, cwd=place, env={**os.environ, "PYTHONPATH": str(place)}, check=True, stdout=subprocess.PIPE
             )
         finally:
             subprocess.run([*git, "remove", "--force", str(checkout)], check=True)

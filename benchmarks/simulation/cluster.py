@@ -215,18 +215,20 @@ class Cluster:
 
 class SimulatedThread:
     """The Supervisor's thread: `join` lets virtual time pass until the sweep ends, and loses the head when it is
-    time. `cluster` and `head_loss_at` are set by `bound`."""
+    time. `cluster`, `head_loss_at` and `observe_s`, the time between two looks, are set by `bound`."""
 
     cluster: Cluster
     head_loss_at: float
+    observe_s: Callable[[], float]
 
     def __init__(self, target: Callable[[], None], name: str = "", daemon: bool = True) -> None:
         self._target, self._has_ended = target, False
 
     @classmethod
-    def bound(cls, cluster: Cluster, head_loss_at: float) -> type[SimulatedThread]:
+    def bound(cls, cluster: Cluster, head_loss_at: float, observe_s: Callable[[], float]) -> type[SimulatedThread]:
         """A class whose threads play this cluster."""
-        return type("BoundThread", (cls,), {"cluster": cluster, "head_loss_at": head_loss_at})
+        facts = {"cluster": cluster, "head_loss_at": head_loss_at, "observe_s": staticmethod(observe_s)}
+        return type("BoundThread", (cls,), facts)
 
     def start(self) -> None:
         """Start the first groups."""
@@ -239,9 +241,9 @@ class SimulatedThread:
         return not self._has_ended
 
     def join(self, timeout: float) -> None:
-        """Let time pass. Raises: HeadLost."""
+        """Let time pass, `timeout` or longer: not every look of a Supervisor is played. Raises: HeadLost."""
         clock, cluster = self.cluster.clock, self.cluster
-        until = clock.now + timeout
+        until = clock.now + max(timeout, self.observe_s())
         cluster.store.who = "workers"
         reached = clock.play(min(until, self.head_loss_at), lambda: cluster.is_working)
         clock.begin(reached)

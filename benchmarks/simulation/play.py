@@ -33,6 +33,7 @@ class Settings:
     plan: Plan
     behaviour: Behaviour = field(default_factory=Behaviour)
     head_bytes: float = 128e9
+    node_bytes: float = 16e9
     head_loss: float | None = 0.5
     status_passes: int = 200
     overrides: tuple[str, ...] = ()
@@ -73,7 +74,7 @@ class Play:
         self.problems: list[str] = []
         self.steps: dict[str, int] = {}
         self.garbage_bytes = 0
-        self.concurrent = 0
+        self.concurrent, self.drivers = 0, "head"
         self.until_start: list[tuple[float, int]] = []
         self.outcomes: Mapping[str, product.RunOutcome] = {}
         self.figures: dict[str, object] = {}
@@ -102,15 +103,17 @@ class Play:
         return self.figures
 
     def _type_command(self, head_loss_at: float) -> Mapping[str, product.RunOutcome]:
-        plan, play = self.settings.plan, self
+        play = self
         self._typed_at, self._requests_before = self.clock.now, self.store.requests.total()
 
         class SimulatedSweep(TuneSweep):
             """The package's queue, executed by the simulated cluster."""
 
-            def __init__(self, groups: Sequence[Sequence[product.Assignment]], num_concurrent: int) -> None:
-                super().__init__(groups, num_concurrent)
-                play.concurrent = num_concurrent
+            def __init__(
+                self, groups: Sequence[Sequence[product.Assignment]], num_concurrent: int, *drivers: str
+            ) -> None:
+                super().__init__(groups, num_concurrent, *drivers)
+                play.concurrent, play.drivers = num_concurrent, drivers[0] if drivers else "head"
                 spent = play.clock.now - play._typed_at, play.store.requests.total() - play._requests_before
                 play.until_start.append(spent)
                 of = {assignment.run: assignment for group in groups for assignment in group}
@@ -131,15 +134,30 @@ class Play:
         command = Command(
             self.request,
             self.store,
-            Capacity(nodes=tuple({"CPU": 1.0} for _ in range(plan.nodes)), head_memory_bytes=self.settings.head_bytes),
+            self._capacity(),
             SimulatedSweep,
-            SimulatedThread.bound(self.cluster, head_loss_at),
+            SimulatedThread.bound(
+                self.cluster,
+                head_loss_at,
+                lambda: self._expected_s(self.concurrent) / self.settings.status_passes,
+            ),
             lambda: self.clock.now,
             self.clock.spend,
-            lambda: max(2.0, self._expected_s(self.concurrent) / self.settings.status_passes),
             self._status_pass,
         )
         return command.run()
+
+    def _capacity(self) -> Capacity:
+        """The head, which takes no workers, and the machines."""
+        machine = {"CPU": 1.0, "memory": self.settings.node_bytes}
+        head = {"CPU": 0.0, "memory": self.settings.head_bytes}
+        return Capacity(nodes=(head, *[machine] * self.settings.plan.nodes), head_memory_bytes=self.settings.head_bytes)
+
+    def _head_bytes(self) -> int:
+        """What trials and controllers hold on the head, at most; those placed anywhere fill it first."""
+        on_head = 0 if self.drivers == "workers" else self.concurrent
+        most = self.settings.head_bytes // max(1, self.features.driver_bytes)
+        return int(min(on_head, most)) * self.features.driver_bytes
 
     def _given(
         self, suggested: object, assignments: Mapping[str, product.Assignment]
@@ -186,7 +204,7 @@ class Play:
             return
         self.garbage_bytes += run.garbage_bytes(inner)
         if is_finished:
-            self.store.drop(run.keys.root, run.kept_for_status(inner))
+            self.store.drop(run.keys.root, run.still_read)
 
     def _check_rest(self) -> None:
         for name, run in self._runs.items():
@@ -244,7 +262,8 @@ class Play:
             "status": self.passes.figures(),
             "head: bytes of the process before the experiment": process_bytes,
             "head: bytes of plan, assignments and queue": driver_bytes,
-            "head: bytes of trials and controllers (model)": self.concurrent * self.features.head_bytes_per_run,
+            "head: bytes of trials and controllers (model)": self._head_bytes(),
+            "trials and controllers are placed": self.drivers,
             "features": asdict(self.features),
             "lost or doubled": len(self.problems),
             "problems": self.problems[:5],

@@ -23,7 +23,7 @@ from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.config.operation import OperationSettings
 from ray_darts.errors import RayDartsError, RunFinished, Superseded
-from ray_darts.orchestration import capacity, supervisor, sweep
+from ray_darts.orchestration import capacity, supervisor, sweep, tune_sweep
 from ray_darts.orchestration.assignment import Assignment, OutcomeKind, RunOutcome, new_session
 from ray_darts.orchestration.capacity import Capacity
 from ray_darts.orchestration.plan import plan_sweep
@@ -31,10 +31,12 @@ from ray_darts.orchestration.preflight import OpenedData
 from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.orchestration.status_reader import StatusReader
 from ray_darts.orchestration.tune_sweep import TuneSweep
-from ray_darts.orchestration.worker import ASSIGNMENTS
 from ray_darts.protocols.dataset import DataFacts
 
 EXPERIMENT = "scale"
+ASSIGNMENTS: str = vars(tune_sweep)["ASSIGNMENTS"]
+"""The key of a group's runs in what its queue gives."""
+
 _SPACE = (
     "space.nodes=1",
     'space.operations=["none","skip_connect","dil_conv_3x3"]',
@@ -57,19 +59,22 @@ __all__ = [
 class Features:
     """What a revision has, asked from its own code.
 
-    `preemptions_apart`: a reclaimed machine is no failure. `head_bytes_per_run`: what a run holds on the head.
+    `preemptions_apart`: a reclaimed machine is no failure. `driver_bytes`: what the trial and the controller of a run
+    hold, wherever they are placed.
     """
 
     preemptions_apart: bool
     max_preemptions: int | None
-    head_bytes_per_run: int
+    driver_bytes: int
 
     @classmethod
     def of(cls, config: SearchConfig) -> Features:
         """Ask."""
-        fields = [name for name in OperationSettings.model_fields if "preempt" in name]
-        most = getattr(config.operation, fields[0]) if fields else None
-        return cls(bool(fields), most if isinstance(most, int) else None, getattr(capacity, "HEAD_BYTES_PER_RUN", 0))
+        return cls(
+            preemptions_apart="max_preemptions" in OperationSettings.model_fields,
+            max_preemptions=getattr(config.operation, "max_preemptions", None),
+            driver_bytes=int(getattr(capacity, "DRIVER_BYTES", getattr(capacity, "HEAD_BYTES_PER_RUN", 0))),
+        )
 
 
 def request_of(num_runs: int, workers: int, store_uri: str, overrides: Sequence[str] = ()) -> SearchRequest:
@@ -89,7 +94,6 @@ class Command:
     thread_type: type
     now: Callable[[], float]
     slept: Callable[[float], None]
-    observe_s: Callable[[], float]
     status_pass: Callable[[Callable[[], bool]], bool]
 
     def run(self) -> Mapping[str, RunOutcome]:
@@ -107,7 +111,7 @@ class Command:
 
         def limits(*words: object, **more: object) -> object:
             made = supervisor.Limits(*words, **more)  # type: ignore[arg-type]
-            return replace(made, observe_s=self.observe_s(), status_timeout_s=3600.0)
+            return replace(made, status_timeout_s=3600.0)
 
         status_pass = self.status_pass
 
@@ -125,6 +129,7 @@ class Command:
             (sweep, "ray", SimpleNamespace(get_runtime_context=lambda: context, is_initialized=lambda: True)),
             (sweep, "TuneSweep", self.sweep_type),
             (sweep, "Limits", limits),
+            (sweep, "HoursKeeper", lambda *words: SimpleNamespace(close=lambda: None)),
             (supervisor, "StatusReader", MeasuredReader),
             (supervisor, "time", clock),
             (supervisor, "threading", _Threads(self.thread_type)),

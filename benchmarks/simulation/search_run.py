@@ -7,6 +7,7 @@ and step, so that every value can be checked.
 from __future__ import annotations
 
 from functools import cache
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ from ray_darts.orchestration.assignment import Assignment, owner_of
 from ray_darts.tasks.metrics import CellMetrics, EpochMetrics
 
 EPOCH_STEPS = 16
+_NO_WORD: Any = None if "previous_end" in signature(run_execution._claim).parameters else False
+"""How a start says that it does not know how the last one ended, in the words of the revision."""
 
 
 class SearchRun:
@@ -44,12 +47,13 @@ class SearchRun:
         self.config: SearchConfig = assignment.config
         self.layout = self.config.space.layout()
         self.keys = RunKeys(assignment.experiment, assignment.run)
+        self.num_records = 0
 
     def claim(self, store: ObjectStore, start: int, node: str, world_size: int) -> RunWriter:
         """As a worker-group start does. Raises: RunFinished, Superseded, and what a claim raises."""
         owner = owner_of(self.assignment.session, node, {"ray.io/market-type": "spot"}, start)
         environment = _environment(self.config.operation, world_size)
-        writer = run_execution._claim(self.assignment, store, owner, environment, False)
+        writer = run_execution._claim(self.assignment, store, owner, environment, _NO_WORD)
         writer.load_checkpoint()
         return writer
 
@@ -103,6 +107,7 @@ class SearchRun:
 
     def _problems(self, store: ObjectStore, is_finished: bool, acknowledged: int) -> list[str]:
         records = [entry.record for entry in read_log(store, self.keys)]
+        self.num_records = len(records)
         found = list(broken_rules(records))
         parts = [part for record in records for part in record.streams.get(ALPHAS, ())]
         steps = [step for part in parts for step in range(part.first, part.last + 1)]
@@ -126,10 +131,10 @@ class SearchRun:
         """Bytes that `gc` would remove once they are old enough."""
         return sum(entry.num_bytes for entry in collect.run_garbage(store, self.keys))
 
-    def kept_for_status(self, store: ObjectStore) -> set[str]:
-        """Objects that are read of an ended run: its description, the hint, the last record."""
-        last = read_log(store, self.keys)[-1].record.n
-        return {self.keys.description, self.keys.head, self.keys.record(last)}
+    @property
+    def still_read(self) -> set[str]:
+        """Objects that are read of an ended run: its description, the hint, the last record; after `problems`."""
+        return {self.keys.description, self.keys.head, self.keys.record(self.num_records - 1)}
 
     def step_in_store(self, store: ObjectStore) -> int:
         """The last durable step."""
