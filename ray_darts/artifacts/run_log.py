@@ -8,11 +8,11 @@ run computes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from ray_darts.artifacts.concurrent_reads import read_concurrently
 from ray_darts.artifacts.contention import until_settled
 from ray_darts.artifacts.crash_points import crash_point
 from ray_darts.artifacts.keys import RunKeys
@@ -21,7 +21,6 @@ from ray_darts.artifacts.records import Environment, Failure, Head, Owner, Recor
 from ray_darts.errors import ConfigError, CorruptObject, MissingObject, RunFailed, RunFinished, Superseded
 
 MAX_IDLE_CLAIMS = 5
-_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,7 @@ def read_log(store: ObjectStore, keys: RunKeys) -> list[Entry]:
         if any(True for _ in store.list_objects(keys.parts)):
             raise CorruptObject(f"{keys.log} is missing, although {keys.parts} is there", key=keys.log)
         return []
-    before = range(tip.record.n)
-    if len(before) < _READERS:
-        entries = [Entry.read(store, keys, n) for n in before]
-    else:
-        with ThreadPoolExecutor(_READERS) as readers:
-            entries = list(readers.map(lambda n: Entry.read(store, keys, n), before))
+    entries = read_concurrently(lambda n: Entry.read(store, keys, n), range(tip.record.n))
     return list(_chained([*entries, tip], keys))
 
 

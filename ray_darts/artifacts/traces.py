@@ -7,7 +7,6 @@ parts. Takes the parts from the log, never from a listing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from ray_darts.artifacts.answer import ALPHAS
 from ray_darts.artifacts.architecture import RunArchitecture
+from ray_darts.artifacts.concurrent_reads import read_concurrently
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore, get_checked
 from ray_darts.artifacts.parts import Rows, decode_part
@@ -33,7 +33,7 @@ from ray_darts.errors import CorruptObject
 from ray_darts.protocols.registry import DEFAULTS
 
 _ROWS_PER_GROUP = 1 << 18
-_READERS = 8
+_READERS = 4
 
 
 def read_rows(store: ObjectStore, keys: RunKeys, log: Sequence[Entry], width: int) -> Iterator[Rows]:
@@ -42,13 +42,7 @@ def read_rows(store: ObjectStore, keys: RunKeys, log: Sequence[Entry], width: in
     Raises: MissingObject, CorruptObject.
     """
     parts = list(_consecutive(keys, log))
-    if len(parts) <= _READERS:
-        yield from (read_part(store, keys, part, width) for part in parts)
-        return
-    with ThreadPoolExecutor(_READERS) as readers:
-        for start in range(0, len(parts), _READERS):
-            few = parts[start : start + _READERS]
-            yield from readers.map(lambda part: read_part(store, keys, part, width), few)
+    yield from read_concurrently(lambda part: read_part(store, keys, part, width), parts, _READERS)
 
 
 def _consecutive(keys: RunKeys, log: Sequence[Entry]) -> Iterator[PartRef]:
