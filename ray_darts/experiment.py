@@ -27,7 +27,7 @@ class Experiment:
 
     def status(self) -> list[RunStatus]:
         """How far each run is, from the last record of its log, by name. Raises: StoreError."""
-        from ray_darts.artifacts.status import experiment_status
+        from ray_darts.artifacts.statuses import experiment_status
 
         return experiment_status(self.store, self.name)
 

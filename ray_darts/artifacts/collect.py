@@ -15,6 +15,8 @@ from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import Listed, ObjectStore
 from ray_darts.artifacts.records import Record
 from ray_darts.artifacts.run_log import read_log
+from ray_darts.artifacts.status_index import try_update_index
+from ray_darts.artifacts.statuses import experiment_status
 
 DEFAULT_MIN_AGE_S = 24 * 3600.0
 
@@ -37,6 +39,8 @@ def collect_experiment(
 ) -> Collection:
     """Find garbage at least `min_age_s` old by the store's clock, and remove it if `delete`.
 
+    With `delete` the index of `status` is brought up to date, too.
+
     Raises: CorruptObject when a log cannot be read whole: nothing of the experiment is removed then.
     """
     garbage: list[Listed] = []
@@ -48,6 +52,7 @@ def collect_experiment(
     if delete:
         for entry in garbage:
             store.delete(entry.key)
+        try_update_index(store, experiment, experiment_status(store, experiment))
     return Collection(experiment, garbage, delete)
 
 

@@ -48,8 +48,34 @@ class Entry:
 def find_tip(store: ObjectStore, keys: RunKeys) -> Entry | None:
     """The last record, None for an empty log: from the head's hint, galloping, then bisecting; never a LIST."""
     low = _hinted(store, keys) or Entry.read(store, keys, 0)
-    if low is None:
-        return None
+    return None if low is None else _last_from(store, keys, low)
+
+
+def find_newer(store: ObjectStore, keys: RunKeys, known: int | None) -> Entry | None:
+    """The last record after record `known`; None when there is none. For readers alone, with fewer requests.
+
+    `known`: a record that was once the last one; -1 for an empty log, None where nothing is known. One request when
+    nothing follows it, two when one record does. A finish is taken for the end: of a finished run this misses a record
+    that repeats the finish, and nothing else that `find_tip` would find.
+    """
+    if known is None:
+        low = _hinted(store, keys) or Entry.read(store, keys, 0)
+    else:
+        low = Entry.read(store, keys, known + 1)
+        if low is None or low.record.kind == "finish":
+            return low
+        later = Entry.read(store, keys, known + 2)
+        if later is None:
+            return low
+        hinted = None if later.record.kind == "finish" else _hinted(store, keys)
+        low = later if hinted is None or hinted.record.n < later.record.n else hinted
+    if low is None or low.record.kind == "finish":
+        return low
+    return _last_from(store, keys, low)
+
+
+def _last_from(store: ObjectStore, keys: RunKeys, low: Entry) -> Entry:
+    """The last record, from one that is there: galloping, then bisecting."""
     stride = 1
     while (entry := Entry.read(store, keys, low.record.n + stride)) is not None:
         low = entry

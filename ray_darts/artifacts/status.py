@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ray_darts.artifacts.answer import metric_of
-from ray_darts.artifacts.experiment import list_runs
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import Environment, Failure, Metric, Owner, Record
-from ray_darts.artifacts.run_log import find_tip
+from ray_darts.artifacts.run_log import Entry, find_tip
 from ray_darts.tasks.metrics import Scalar, warning_of
 
 RunState = Literal["waiting", "claimed", "searching", "training", "finished", "failed"]
@@ -21,6 +20,7 @@ RunState = Literal["waiting", "claimed", "searching", "training", "finished", "f
 class RunStatus:
     """One run: `step` is the last durable one, `age_s` the age of the last record, `latest` the last epoch's numbers.
 
+    `record` and `record_sha256` are the number and the digest of that record; None while the log is empty.
     `claimed`, `searching` and `training` describe the last record, not whether a process is still running: see `age_s`.
     """
 
@@ -36,6 +36,8 @@ class RunStatus:
     latest: Mapping[str, Scalar] = field(default_factory=dict)
     metric: Metric | None = None
     failure: Failure | None = None
+    record: int | None = None
+    record_sha256: str | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -76,8 +78,11 @@ def run_status(store: ObjectStore, experiment: str, run: str) -> RunStatus:
     """Three requests in the usual case: the head, the record it names, and the one that is not there yet."""
     keys = RunKeys(experiment, run)
     tip = find_tip(store, keys)
-    if tip is None:
-        return RunStatus(run, "waiting")
+    return RunStatus(run, "waiting") if tip is None else status_after(run, tip)
+
+
+def status_after(run: str, tip: Entry) -> RunStatus:
+    """The status of a run whose last record this is."""
     record = tip.record
     return RunStatus(
         run=run,
@@ -92,9 +97,6 @@ def run_status(store: ObjectStore, experiment: str, run: str) -> RunStatus:
         latest=record.latest,
         metric=metric_of(record),
         failure=record.failure,
+        record=record.n,
+        record_sha256=tip.digest,
     )
-
-
-def experiment_status(store: ObjectStore, experiment: str) -> list[RunStatus]:
-    """All runs of an experiment, by name."""
-    return [run_status(store, experiment, run) for run in list_runs(store, experiment)]
