@@ -75,9 +75,15 @@ class RunStatuses:
         """`read` of each run, several at a time. Raises: StoreError."""
         return list(read_concurrently(self.read, runs, readers))
 
+    def read_listed(self) -> list[RunStatus]:
+        """The status of all runs of the experiment now, by name; what the index knows is asked of it first.
+
+        Raises: StoreError.
+        """
+        self.read_index()
+        return self.read_all(list_runs(self._store, self._experiment))
+
 
 def experiment_status(store: ObjectStore, experiment: str) -> list[RunStatus]:
     """All runs of an experiment, by name. Raises: StoreError."""
-    statuses = RunStatuses(store, experiment)
-    statuses.read_index()
-    return statuses.read_all(list_runs(store, experiment))
+    return RunStatuses(store, experiment).read_listed()
