@@ -10,99 +10,71 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import NamedTuple
 
-from pydantic import Field
+from pydantic import JsonValue, TypeAdapter
 
 from ray_darts.artifacts.contention import until_settled
-from ray_darts.artifacts.documents import Document, Facts
+from ray_darts.artifacts.documents import Document
 from ray_darts.artifacts.keys import ExperimentKeys
 from ray_darts.artifacts.objects import Conflict, ObjectStore
-from ray_darts.artifacts.records import Environment, Failure, Metric, Owner
+from ray_darts.artifacts.records import Environment
 from ray_darts.artifacts.run_log import Entry
-from ray_darts.artifacts.status import RunState, RunStatus, status_after
+from ray_darts.artifacts.status import RunStatus, status_after
 from ray_darts.errors import CorruptObject, MissingObject, StoreError
-from ray_darts.tasks.metrics import Scalar
+from ray_darts.messages import shown_value
 
 logger = logging.getLogger(__name__)
 
 
-class KnownStatus(Facts):
-    """A RunStatus as data. `environment`: its place among the index's; `age_s`: when the index was written, by the
-    store's clock."""
-
-    record: int = Field(ge=0)
-    record_sha256: str
-    state: RunState
-    step: int
-    total_steps: int | None
-    claims: int
-    owner: Owner
-    environment: int = Field(ge=0)
-    age_s: float
-    commit_seconds: float | None
-    latest: dict[str, Scalar]
-    metric: Metric | None
-    failure: Failure | None
+_STATUS: TypeAdapter[RunStatus] = TypeAdapter(RunStatus)
+_FIELDS = {field.name for field in fields(RunStatus)}
 
 
 class StatusIndex(Document):
-    """status.json. `environments`: each once, since most runs have the same."""
+    """status.json. `runs`: each a RunStatus with all its fields; `age_s` is of the time when the index was written, by
+    the store's clock, and `environment` a place among `environments`, since most runs have the same."""
 
     experiment: str
     environments: tuple[Environment, ...]
-    runs: dict[str, KnownStatus]
+    runs: dict[str, dict[str, JsonValue]]
 
     @classmethod
     def of(cls, experiment: str, statuses: Iterable[RunStatus]) -> StatusIndex:
         """The index of the runs that have a log."""
         places: dict[str, int] = {}
         environments: list[Environment] = []
-        runs: dict[str, KnownStatus] = {}
+        runs: dict[str, dict[str, JsonValue]] = {}
         for status in statuses:
-            if status.record is None or status.record_sha256 is None or status.owner is None:
+            if status.record is None:
                 continue
             assert status.environment is not None
             place = places.setdefault(status.environment.model_dump_json(), len(places))
             if place == len(environments):
                 environments.append(status.environment)
-            runs[status.run] = KnownStatus(
-                record=status.record,
-                record_sha256=status.record_sha256,
-                state=status.state,
-                step=status.step,
-                total_steps=status.total_steps,
-                claims=status.claims,
-                owner=status.owner,
-                environment=place,
-                age_s=status.age_s or 0.0,
-                commit_seconds=status.commit_seconds,
-                latest=dict(status.latest),
-                metric=status.metric,
-                failure=status.failure,
-            )
+            plain = _STATUS.dump_python(replace(status, environment=None, age_s=status.age_s or 0.0), mode="json")
+            runs[status.run] = {**plain, "environment": place}
         return cls(experiment=experiment, environments=tuple(environments), runs=runs)
 
-    def statuses(self, age_s: float) -> Iterator[RunStatus]:
-        """The status of each run, `age_s` after the index was written. Raises: IndexError in a damaged index."""
-        for run, known in self.runs.items():
-            yield RunStatus(
-                run=run,
-                state=known.state,
-                step=known.step,
-                total_steps=known.total_steps,
-                claims=known.claims,
-                owner=known.owner,
-                environment=self.environments[known.environment],
-                age_s=known.age_s + age_s,
-                commit_seconds=known.commit_seconds,
-                latest=known.latest,
-                metric=known.metric,
-                failure=known.failure,
-                record=known.record,
-                record_sha256=known.record_sha256,
-            )
+    def statuses(self, key: str, age_s: float) -> Iterator[RunStatus]:
+        """The status of each run, `age_s` after the index was written.
+
+        Raises: CorruptObject, also for an index of a release whose statuses have other fields.
+        """
+        for run, plain in self.runs.items():
+            try:
+                if plain.keys() != _FIELDS:
+                    raise ValueError(f"other fields than {', '.join(sorted(_FIELDS))}")
+                status = _STATUS.validate_python({**plain, "environment": None})
+                if status.run != run or status.record is None or status.age_s is None:
+                    raise ValueError("another run, or no record")
+                place = plain["environment"]
+                if not isinstance(place, int) or not 0 <= place < len(self.environments):
+                    raise ValueError("an environment that is not there")
+            except ValueError as error:
+                raise CorruptObject(f"{key} has no status of {shown_value(run)}: {error}", key=key) from error
+            yield replace(status, environment=self.environments[place], age_s=status.age_s + age_s)
 
 
 class StoredIndex(NamedTuple):
@@ -125,9 +97,7 @@ def read_index(store: ObjectStore, experiment: str) -> StoredIndex:
         index = StatusIndex.from_bytes(stored.data, key)
         if index.experiment != experiment:
             raise CorruptObject(f"{key} is of experiment {index.experiment!r}", key=key)
-        return StoredIndex(stored.etag, {status.run: status for status in index.statuses(stored.age_s)})
-    except IndexError:
-        return StoredIndex(stored.etag, {}, f"{key} names an environment that it does not have")
+        return StoredIndex(stored.etag, {status.run: status for status in index.statuses(key, stored.age_s)})
     except CorruptObject as error:
         return StoredIndex(stored.etag, {}, str(error))
 

@@ -28,6 +28,7 @@ from ray_darts.orchestration.crashes import install_crash_hook
 from ray_darts.orchestration.data_access import DataCache
 from ray_darts.orchestration.group import FailureMailbox, RankGroup
 from ray_darts.orchestration.ray_internals import RayTrainError
+from ray_darts.orchestration.reports import REPORT, report_text
 from ray_darts.orchestration.resources import living_nodes
 from ray_darts.orchestration.run_execution import RankContext, execute_run, post_failure
 from ray_darts.orchestration.runtime_hooks import StopPoller
@@ -129,7 +130,7 @@ class RayHooks:
         starts = RunStarts(assignment.session.uuid, assignment.run)
         self.start = starts.count() if is_rank_0 else 0
         self.previous_ended = starts.take_end() if is_rank_0 else False
-        self._poller = poller
+        self._run, self._poller = assignment.run, poller
         self._gauges = RunGauges(assignment) if is_rank_0 else None
 
     def stop_requested(self) -> StopReason | None:
@@ -146,7 +147,7 @@ class RayHooks:
     def report(self, metrics: Mapping[str, object]) -> None:
         """Report through Ray Train to Ray Tune; up to two seconds. Raises: RankLost."""
         try:
-            ray.train.report(dict(metrics))
+            ray.train.report({**metrics, REPORT: report_text(self._run, metrics)})
         except (RayError, RayTrainError) as error:
             raise RankLost(f"a rank is lost: the barrier of a report broke: {error}") from error
 

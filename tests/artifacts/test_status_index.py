@@ -128,7 +128,7 @@ def test_a_repair_writes_an_absent_or_old_index(store: MemoryStore) -> None:
 def _set(run: str, field: str, value: object) -> Callable[[MemoryStore], None]:
     def damage(store: MemoryStore) -> None:
         index = plain(store)
-        index["runs"].setdefault(run, dict(index["runs"][RUN]))[field] = value
+        index["runs"].setdefault(run, {**index["runs"][RUN], "run": run})[field] = value
         store.objects[INDEX] = json.dumps(index).encode()
 
     return damage
@@ -148,6 +148,9 @@ def _cut(store: MemoryStore) -> None:
         (_set(IDLE, "step", 9), f"says of {IDLE} what record 6"),
         (_set("second-order-seed-9", "step", 9), "names second-order-seed-9, which has no log"),
         (_cut, "is no JSON document"),
+        (_set(RUN, "run", OTHER), f"has no status of '{RUN}': another run, or no record"),
+        (_set(RUN, "record", None), f"has no status of '{RUN}': another run, or no record"),
+        (_set(RUN, "mood", "good"), f"has no status of '{RUN}': other fields than age_s, "),
     ],
 )
 def test_an_index_that_contradicts_a_log_is_found_and_repaired(
