@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.starts import look, memory
 from ray_darts.artifacts.local import LocalStore
-from ray_darts.artifacts.status import experiment_status
+from ray_darts.artifacts.statuses import experiment_status
 from ray_darts.artifacts.verify import verify_experiment
 from tests.cluster.local_cluster import processes
 

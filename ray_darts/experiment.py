@@ -5,6 +5,7 @@ Imports neither torch nor Ray; pyarrow only for traces and metrics.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,18 @@ class Experiment:
 
     def status(self) -> list[RunStatus]:
         """How far each run is, from the last record of its log, by name. Raises: StoreError."""
-        from ray_darts.artifacts.status import experiment_status
+        from ray_darts.artifacts.statuses import experiment_status
 
         return experiment_status(self.store, self.name)
+
+    def watch(self) -> Callable[[], list[RunStatus]]:
+        """A function that reads the status again: each call asks only what may have changed since the one before.
+
+        Raises: StoreError, from each call.
+        """
+        from ray_darts.artifacts.statuses import RunStatuses
+
+        return RunStatuses(self.store, self.name).read_listed
 
     def data(self) -> DataSummary | None:
         """Classes, size, mean and deviation of the data; None for text, and where 0.1 began it. Raises: StoreError."""

@@ -112,7 +112,7 @@ class Play:
             def __init__(
                 self, groups: Sequence[Sequence[product.Assignment]], num_concurrent: int, *drivers: str
             ) -> None:
-                super().__init__(groups, num_concurrent, *drivers)
+                super().__init__(groups, num_concurrent, *drivers)  # type: ignore[arg-type]
                 play.concurrent, play.drivers = num_concurrent, drivers[0] if drivers else "head"
                 spent = play.clock.now - play._typed_at, play.store.requests.total() - play._requests_before
                 play.until_start.append(spent)

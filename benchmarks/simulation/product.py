@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 from ray_darts.artifacts import contention
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.config import SearchConfig, load_config
 from ray_darts.config.operation import OperationSettings
 from ray_darts.errors import RayDartsError, RunFinished, Superseded
-from ray_darts.orchestration import capacity, supervisor, sweep, tune_sweep
+from ray_darts.orchestration import capacity, status_reader, supervisor, sweep, tune_sweep
 from ray_darts.orchestration.assignment import Assignment, OutcomeKind, RunOutcome, new_session
 from ray_darts.orchestration.capacity import Capacity
 from ray_darts.orchestration.plan import plan_sweep
@@ -116,8 +117,8 @@ class Command:
         status_pass = self.status_pass
 
         class MeasuredReader(StatusReader):
-            def refresh(self, timeout_s: float) -> bool:
-                return status_pass(partial(super().refresh, timeout_s))
+            def refresh(self, *words: Any, **more: Any) -> bool:
+                return status_pass(partial(super().refresh, *words, **more))
 
         values: list[tuple[ModuleType, str, object]] = [
             (sweep, "open_store", lambda *words: self.store),
@@ -134,6 +135,7 @@ class Command:
             (supervisor, "time", clock),
             (supervisor, "threading", _Threads(self.thread_type)),
             (contention, "time", clock),
+            (status_reader, "time", clock),
         ]
         before = [(module, name, getattr(module, name)) for module, name, _ in values if hasattr(module, name)]
         try:

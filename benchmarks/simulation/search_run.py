@@ -129,7 +129,9 @@ class SearchRun:
 
     def garbage_bytes(self, store: ObjectStore) -> int:
         """Bytes that `gc` would remove once they are old enough."""
-        return sum(entry.num_bytes for entry in collect.run_garbage(store, self.keys))
+        if not hasattr(collect, "REPEATED"):  # a revision that takes no log
+            return sum(entry.num_bytes for entry in collect.run_garbage(store, self.keys))  # type: ignore
+        return sum(entry.num_bytes for _, entry in collect.run_garbage(store, self.keys, read_log(store, self.keys)))
 
     @property
     def still_read(self) -> set[str]:

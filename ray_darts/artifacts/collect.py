@@ -19,6 +19,8 @@ from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import Listed, ObjectStore
 from ray_darts.artifacts.records import Record
 from ray_darts.artifacts.run_log import Entry, read_log
+from ray_darts.artifacts.status_index import try_update_index
+from ray_darts.artifacts.statuses import experiment_status
 from ray_darts.errors import CorruptObject, GenotypeError, MissingObject, PluginError
 
 DEFAULT_MIN_AGE_S = 24 * 3600.0
@@ -89,9 +91,9 @@ def collect_experiment(
 ) -> Collection:
     """Find garbage at least `min_age_s` old by the store's clock, and remove it if `delete`; one run at a time.
 
-    `compact`: finished runs let go of the parts that their published traces repeat. Of a finished run the newest
-    `keep_finished_checkpoints` checkpoints stay. A run whose log or documents are not as written is left as it is, and
-    named in `problems`. Raises: StoreError.
+    With `delete` the index of `status` is brought up to date, too. `compact`: finished runs let go of the parts that
+    their published traces repeat. Of a finished run the newest `keep_finished_checkpoints` checkpoints stay. A run
+    whose log or documents are not as written is left as it is, and named in `problems`. Raises: StoreError.
     """
     found = Collection(experiment, delete)
     with ThreadPoolExecutor(_DELETERS) as deleters:
@@ -114,6 +116,8 @@ def collect_experiment(
             found.add(LEFTOVERS, entry)
             if delete:
                 store.delete(entry.key)
+    if delete:
+        try_update_index(store, experiment, experiment_status(store, experiment))
     return found
 
 

@@ -116,6 +116,11 @@ class ExperimentKeys:
         return f"{self.experiment}/result.json"
 
     @property
+    def status(self) -> str:
+        """What was last known of each started run; a hint."""
+        return f"{self.experiment}/status.json"
+
+    @property
     def report(self) -> str:
         """The page that a sweep publishes when it ends."""
         return f"{self.experiment}/report.html"

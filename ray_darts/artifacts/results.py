@@ -8,11 +8,11 @@ a mean over the seeds that happened to finish is seen as such. Imports no pyarro
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from pydantic import JsonValue
 
+from ray_darts.artifacts.concurrent_reads import read_concurrently
 from ray_darts.artifacts.contention import until_settled
 from ray_darts.artifacts.documents import Document, Facts
 from ray_darts.artifacts.experiment import list_runs, read_experiment, read_run
@@ -30,7 +30,6 @@ PROTOCOL = ("network", "data", "weights", "training")
 
 _SEED = "-seed-"
 _RANKINGS = ("interim", "selected", "trained")
-_READERS = 8
 
 
 class RunResult(Facts):
@@ -111,8 +110,7 @@ def training_results(store: ObjectStore, experiment: str) -> TrainingResults:
     """
     described = read_experiment(store, experiment)
     runs = list_runs(store, experiment)
-    with ThreadPoolExecutor(_READERS) as readers:
-        read = list(readers.map(lambda run: _read_run(store, RunKeys(experiment, run)), runs))
+    read = list(read_concurrently(lambda run: _read_run(store, RunKeys(experiment, run)), runs))
     metrics = {ResultMetric.model_validate(metric.model_dump(exclude={"value"})) for _, _, metric in read if metric}
     if len(metrics) > 1:  # of runs before and after a test set was named
         strongest = max((metric.ranking for metric in metrics), key=_RANKINGS.index)

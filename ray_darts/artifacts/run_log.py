@@ -8,11 +8,11 @@ run computes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from ray_darts.artifacts.concurrent_reads import read_concurrently
 from ray_darts.artifacts.contention import until_settled
 from ray_darts.artifacts.crash_points import crash_point
 from ray_darts.artifacts.keys import RunKeys
@@ -21,7 +21,6 @@ from ray_darts.artifacts.records import EndKind, Environment, Failure, Head, Own
 from ray_darts.errors import ConfigError, CorruptObject, MissingObject, RunFailed, RunFinished, Superseded
 
 MAX_IDLE_CLAIMS = 5
-_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,34 @@ class Entry:
 def find_tip(store: ObjectStore, keys: RunKeys) -> Entry | None:
     """The last record, None for an empty log: from the head's hint, galloping, then bisecting; never a LIST."""
     low = _hinted(store, keys) or Entry.read(store, keys, 0)
-    if low is None:
-        return None
+    return None if low is None else _last_from(store, keys, low)
+
+
+def find_newer(store: ObjectStore, keys: RunKeys, known: int | None) -> Entry | None:
+    """The last record after record `known`; None when there is none. For readers alone, with fewer requests.
+
+    `known`: a record that was once the last one; -1 for an empty log, None where nothing is known. One request when
+    nothing follows it, two when one record does. A finish is taken for the end: of a finished run this misses a record
+    that repeats the finish, and nothing else that `find_tip` would find.
+    """
+    if known is None:
+        low = _hinted(store, keys) or Entry.read(store, keys, 0)
+    else:
+        low = Entry.read(store, keys, known + 1)
+        if low is None or low.record.kind == "finish":
+            return low
+        later = Entry.read(store, keys, known + 2)
+        if later is None:
+            return low
+        hinted = None if later.record.kind == "finish" else _hinted(store, keys)
+        low = later if hinted is None or hinted.record.n < later.record.n else hinted
+    if low is None or low.record.kind == "finish":
+        return low
+    return _last_from(store, keys, low)
+
+
+def _last_from(store: ObjectStore, keys: RunKeys, low: Entry) -> Entry:
+    """The last record, from one that is there: galloping, then bisecting."""
     stride = 1
     while (entry := Entry.read(store, keys, low.record.n + stride)) is not None:
         low = entry
@@ -96,12 +121,7 @@ def read_log(store: ObjectStore, keys: RunKeys) -> list[Entry]:
         if any(True for _ in store.list_objects(keys.parts)):
             raise CorruptObject(f"{keys.log} is missing, although {keys.parts} is there", key=keys.log)
         return []
-    before = range(tip.record.n)
-    if len(before) < _READERS:
-        entries = [Entry.read(store, keys, n) for n in before]
-    else:
-        with ThreadPoolExecutor(_READERS) as readers:
-            entries = list(readers.map(lambda n: Entry.read(store, keys, n), before))
+    entries = read_concurrently(lambda n: Entry.read(store, keys, n), range(tip.record.n))
     return list(_chained([*entries, tip], keys))
 
 

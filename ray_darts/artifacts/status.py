@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ray_darts.artifacts.answer import metric_of
-from ray_darts.artifacts.experiment import list_runs
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import Environment, Failure, Metric, Owner, Record, Spent
-from ray_darts.artifacts.run_log import find_tip
+from ray_darts.artifacts.run_log import Entry, find_tip
 from ray_darts.tasks.metrics import Scalar, warning_of
 
 RunState = Literal["waiting", "claimed", "searching", "training", "finished", "failed"]
@@ -22,6 +21,7 @@ class RunStatus:
     """One run: `step` is the last durable one, `age_s` the age of the last record, `latest` the last epoch's numbers;
     `failures`, `preemptions` and `spent` as in a Record.
 
+    `record` and `record_sha256` are the number and the digest of that record; None while the log is empty.
     `claimed`, `searching` and `training` describe the last record, not whether a process is still running: see `age_s`.
     """
 
@@ -40,6 +40,8 @@ class RunStatus:
     failures: int = 0
     preemptions: int = 0
     spent: Spent = field(default_factory=Spent)
+    record: int | None = None
+    record_sha256: str | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -80,8 +82,11 @@ def run_status(store: ObjectStore, experiment: str, run: str) -> RunStatus:
     """Three requests in the usual case: the head, the record it names, and the one that is not there yet."""
     keys = RunKeys(experiment, run)
     tip = find_tip(store, keys)
-    if tip is None:
-        return RunStatus(run, "waiting")
+    return RunStatus(run, "waiting") if tip is None else status_after(run, tip)
+
+
+def status_after(run: str, tip: Entry) -> RunStatus:
+    """The status of a run whose last record this is."""
     record = tip.record
     return RunStatus(
         run=run,
@@ -99,9 +104,6 @@ def run_status(store: ObjectStore, experiment: str, run: str) -> RunStatus:
         failures=record.failures,
         preemptions=record.preemptions,
         spent=record.spent,
+        record=record.n,
+        record_sha256=tip.digest,
     )
-
-
-def experiment_status(store: ObjectStore, experiment: str) -> list[RunStatus]:
-    """All runs of an experiment, by name."""
-    return [run_status(store, experiment, run) for run in list_runs(store, experiment)]

@@ -7,7 +7,6 @@ parts. Takes the parts from the log, never from a listing; where the log says th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from ray_darts.artifacts.answer import ALPHAS
 from ray_darts.artifacts.architecture import RunArchitecture
+from ray_darts.artifacts.concurrent_reads import read_concurrently
 from ray_darts.artifacts.descriptions import RunDescription
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.log_rules import kept_steps
@@ -37,7 +37,7 @@ from ray_darts.protocols.registry import DEFAULTS
 
 TRACE = "alpha_trace.parquet"
 _ROWS_PER_GROUP = 1 << 18
-_READERS = 8
+_READERS = 4
 
 
 def read_rows(store: ObjectStore, keys: RunKeys, log: Sequence[Entry], width: int) -> Iterator[Rows]:
@@ -95,13 +95,10 @@ def _compacted_since(store: ObjectStore, keys: RunKeys, missing: MissingObject) 
 def _from_parts(
     store: ObjectStore, keys: RunKeys, parts: Sequence[tuple[Record, PartRef]], width: int
 ) -> Iterator[Rows]:
-    if len(parts) <= _READERS:
-        yield from (read_part(store, keys, record, part, width) for record, part in parts)
-        return
-    with ThreadPoolExecutor(_READERS) as readers:
-        for start in range(0, len(parts), _READERS):
-            few = parts[start : start + _READERS]
-            yield from readers.map(lambda each: read_part(store, keys, each[0], each[1], width), few)
+    def read(part: tuple[Record, PartRef]) -> Rows:
+        return read_part(store, keys, *part, width)
+
+    yield from read_concurrently(read, parts, _READERS)
 
 
 def _from_trace(

@@ -23,6 +23,7 @@ from ray_darts.artifacts.publications import FinishedRun, Publication, publicati
 from ray_darts.artifacts.released import is_only_copy, read_only_copy
 from ray_darts.artifacts.run_log import Entry, find_tip, read_log
 from ray_darts.artifacts.selected import selected_candidates
+from ray_darts.artifacts.status_index import IndexCheck
 from ray_darts.errors import CorruptObject, GenotypeError, MissingObject, PluginError
 from ray_darts.genotype.layout import SpaceLayout
 
@@ -68,14 +69,18 @@ def verify_experiment(store: ObjectStore, experiment: str, repair: bool = False)
     runs: list[RunFacts] = []
     problems: list[Problem] = []
     finished: list[Best] = []
+    index = IndexCheck(store, experiment)
     for run in list_runs(store, experiment):
         verifier = _RunVerifier(store, RunKeys(experiment, run), layout, repair)
         problems += verifier.problems()
         runs.append(verifier.facts())
+        index.add(run, verifier.log)
         if verifier.offer is not None:
             finished.append(verifier.offer)
     selected = selected_candidates(store, experiment) if layout.cells else []  # trainings have no selection
     problems += _best_problems(store, experiment, finished, selected, repair)
+    wrong, repaired = index.result(repair)
+    problems += [Problem(None, ExperimentKeys(experiment).status, detail, repaired) for detail in wrong]
     return VerifyReport(experiment, runs, problems)
 
 
@@ -88,6 +93,7 @@ class _RunVerifier:
         self._layout = layout
         self._repair = repair
         self._log: list[Entry] = []
+        self.log: list[Entry] | None = None  # None where it cannot be read, or breaks a rule
         self.offer: Best | None = None
 
     def problems(self) -> Iterator[Problem]:
@@ -99,7 +105,10 @@ class _RunVerifier:
             return
         broken = [Problem(self._keys.run, self._keys.log, rule) for rule in broken_rules([e.record for e in self._log])]
         yield from broken
-        if not self._log or broken:
+        if broken:
+            return
+        self.log = self._log
+        if not self._log:
             return
         referenced = [*self._tried(self._read_rows), *self._tried(self._read_checkpoint)]
         yield from referenced

@@ -20,7 +20,7 @@ def verify(
     experiment: ExperimentName,
     store: Store = DEFAULT_STORE,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Write publications and best.json again from the log.")
+        bool, typer.Option("--repair", help="Write publications, best.json and status.json again from the log.")
     ] = False,
     overrides: StoreOverrides = None,
     plugins: Plugins = None,
@@ -29,7 +29,7 @@ def verify(
     """Read every object of an experiment again and check it.
 
     Checks hashes, that each step from 1 to the last is there once, that genotypes are those decoded from the traces,
-    and best.json. Exit 1 when something is wrong.
+    best.json and status.json. Exit 1 when something is wrong.
     """
     from ray_darts.artifacts.verify import verify_experiment
     from ray_darts.cli.stores import open_named_experiment

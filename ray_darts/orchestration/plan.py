@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from ray_darts.artifacts.experiment import read_experiment
 from ray_darts.artifacts.objects import ObjectStore
-from ray_darts.artifacts.status import RunStatus, run_status
+from ray_darts.artifacts.status import RunStatus
+from ray_darts.artifacts.statuses import RunStatuses
 from ray_darts.errors import MissingObject
 from ray_darts.orchestration.requests import RequestedRun, SweepRequest, check_identity
 from ray_darts.protocols.method import Order
@@ -71,9 +72,10 @@ def plan_sweep(request: SweepRequest, store: ObjectStore) -> SweepPlan:
     """
     request.check()
     _check_identity(request, store)
-    return SweepPlan(
-        request, tuple(PlannedRun(run, run_status(store, request.experiment, run.run)) for run in request.runs)
-    )
+    known = RunStatuses(store, request.experiment)
+    known.read_index()
+    statuses = known.read_all([run.run for run in request.runs])
+    return SweepPlan(request, tuple(map(PlannedRun, request.runs, statuses)))
 
 
 def _check_identity(request: SweepRequest, store: ObjectStore) -> None:

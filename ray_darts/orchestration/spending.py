@@ -17,7 +17,8 @@ from ray_darts.artifacts.hours import SessionHours, read_hours, seconds_at_work,
 from ray_darts.artifacts.keys import is_selection, selection_of
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import Owner, Spent
-from ray_darts.artifacts.status import RunStatus, experiment_status
+from ray_darts.artifacts.status import RunStatus
+from ray_darts.artifacts.statuses import experiment_status
 from ray_darts.config import OperationSettings
 from ray_darts.errors import StoreError
 

@@ -19,6 +19,7 @@ from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.status import RunStatus
 from ray_darts.errors import ClusterLost, SweepCrashed
 from ray_darts.orchestration.assignment import Assignment, RunOutcome
+from ray_darts.orchestration.reports import RunReport
 from ray_darts.orchestration.spending import Budgets, Spending, SpendingWatch
 from ray_darts.orchestration.status_reader import StatusReader
 from ray_darts.protocols.task import StopReason
@@ -35,6 +36,11 @@ class Sweep(Protocol):
     @property
     def started(self) -> Collection[str]:
         """Names of the runs that have been started."""
+        ...
+
+    @property
+    def reports(self) -> Mapping[str, RunReport]:
+        """What each run has last said of itself, and whether it has ended; runs that have said nothing are absent."""
         ...
 
     def fit(self) -> Mapping[str, RunOutcome]:
@@ -86,8 +92,16 @@ class Supervisor:
         self._sweep, self._observer, self._limits = sweep, observer, limits
         self._runs = [assignment.run for assignment in assignments]
         self._session = assignments[0].session.uuid
+        operation = assignments[0].config.operation
         self._statuses = StatusReader(
-            store, assignments[0].experiment, statuses, self._runs, lambda: self._sweep.started
+            store,
+            assignments[0].experiment,
+            statuses,
+            self._runs,
+            lambda: self._sweep.started,
+            lambda: self._sweep.reports,
+            self._session,
+            max(operation.commit_every_s, operation.report_every_s),
         )
         self._reason: StopReason | None = None
         self._stopped_at: float | None = None
@@ -108,7 +122,7 @@ class Supervisor:
                 while thread.is_alive() and not self._grace_is_over():
                     thread.join(self._limits.observe_s)
                     self._observe()
-                self._statuses.refresh(self._limits.status_timeout_s)
+                self._statuses.refresh(self._limits.status_timeout_s, everything=True)
                 self._observer(self._statuses.all())
             finally:
                 self._statuses.close()

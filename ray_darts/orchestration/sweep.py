@@ -16,11 +16,13 @@ import ray
 
 from ray_darts.artifacts.best import Best, read_best
 from ray_darts.artifacts.compact import conclude_run
+from ray_darts.artifacts.concurrent_reads import read_concurrently
 from ray_darts.artifacts.experiment import data_summary
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.sessions import SessionFacts, register_session
 from ray_darts.artifacts.status import RunStatus, run_status
+from ray_darts.artifacts.status_index import try_update_index
 from ray_darts.config import RunConfig
 from ray_darts.errors import (
     ClusterError,
@@ -106,6 +108,7 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
             outcomes.update(_execute(plan, store, observe, limits))
         _read_ended(store, request.experiment, outcomes, statuses)
         _offer_unfinished(request, store, outcomes)
+        try_update_index(store, request.experiment, statuses.values())
     best = _best_so_far(store, request.experiment)
     runs = tuple(replace(run, status=statuses[run.run]) for run in plan.runs)
     return SweepResult({run.run: outcomes[run.run] for run in plan.runs}, best, runs)
@@ -115,12 +118,16 @@ def _read_ended(
     store: ObjectStore, experiment: str, outcomes: Mapping[str, RunOutcome], statuses: dict[str, RunStatus]
 ) -> None:
     """Read the status of runs that have finished since they were last observed, however long the store takes."""
-    for run, outcome in outcomes.items():
-        if outcome.kind == "finished" and statuses[run].state != "finished":
-            try:
-                statuses[run] = run_status(store, experiment, run)
-            except StoreError as error:  # a status is only shown
-                logger.info("the status of %s cannot be read now: %s", run, error)
+
+    def read(run: str) -> None:
+        try:
+            statuses[run] = run_status(store, experiment, run)
+        except StoreError as error:  # a status is only shown
+            logger.info("the status of %s cannot be read now: %s", run, error)
+
+    unread = [run for run, end in outcomes.items() if end.kind == "finished" and statuses[run].state != "finished"]
+    for _ in read_concurrently(read, unread):
+        pass
 
 
 def _publish_missing(store: ObjectStore, request: SweepRequest, run: str, step: int) -> RunOutcome:

@@ -21,6 +21,7 @@ from ray_darts.orchestration.assignment import ASSIGNMENTS, Assignment, RunOutco
 from ray_darts.orchestration.attempts import UnstartedTrials
 from ray_darts.orchestration.capacity import DRIVER_BYTES, MEMORY, DriverPlace
 from ray_darts.orchestration.losses import describe_loss
+from ray_darts.orchestration.reports import REPORT, RunReports
 from ray_darts.orchestration.resources import (
     HEAD_RESOURCE,
     cluster_capacity,
@@ -42,13 +43,17 @@ _UNREACHABLE = (RayError, RuntimeError, ConnectionError)
 
 
 class RunQueue(Searcher):
-    """Gives each group of assignments to Ray Tune once, first come, first served. `started`: the runs given so far."""
+    """Gives each group of assignments to Ray Tune once, first come, first served. `started`: the runs given so far;
+    `reports`: what they have said since, which Ray Tune hands over in its own thread."""
 
     def __init__(self, groups: Sequence[Sequence[Assignment]]) -> None:
         super().__init__()
         self._waiting = deque(groups)
         self._closed = False
+        self._given: dict[str, list[str]] = {}
+        self._reporting: dict[str, str] = {}
         self.started: set[str] = set()
+        self.reports = RunReports()
 
     def close(self) -> None:
         """Give out no further run; called from another thread than Ray Tune's, which may be pickling this object."""
@@ -59,11 +64,23 @@ class RunQueue(Searcher):
         if self._closed or not self._waiting:
             return Searcher.FINISHED  # type: ignore[return-value]  # a text, as Searcher documents it
         group = self._waiting.popleft()
-        self.started.update(assignment.run for assignment in group)
+        self._given[trial_id] = [assignment.run for assignment in group]
+        self.started.update(self._given[trial_id])
         return {ASSIGNMENTS: [assignment.to_plain() for assignment in group]}
 
+    def on_trial_result(self, trial_id: str, result: dict[str, object]) -> None:
+        """Note what a run of the group reports; the one that reported before it has probably ended."""
+        text = result.get(REPORT)
+        if not isinstance(text, str):
+            return
+        before, run = self._reporting.get(trial_id), self.reports.add(text)
+        self._reporting[trial_id] = run
+        if before is not None and before != run:
+            self.reports.mark(before)
+
     def on_trial_complete(self, trial_id: str, result: dict[str, object] | None = None, error: bool = False) -> None:
-        """Do nothing: no run depends on the result of another."""
+        """Note that the runs of the group have ended; no run depends on the result of another."""
+        self.reports.end(self._given.get(trial_id, ()))
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: Ray's own resume is never used."""
@@ -88,6 +105,11 @@ class TuneSweep:
     def started(self) -> set[str]:
         """Names of the runs that Ray Tune has taken from the queue."""
         return self._queue.started
+
+    @property
+    def reports(self) -> RunReports:
+        """What runs have said of themselves through Ray Tune, and which have ended."""
+        return self._queue.reports
 
     def fit(self) -> dict[str, RunOutcome]:
         """Run Tune until every started run has ended; the outcome of each. Raises: ClusterLost."""

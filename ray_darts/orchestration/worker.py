@@ -29,6 +29,7 @@ from ray_darts.orchestration.data_access import DataCache
 from ray_darts.orchestration.group import FailureMailbox, RankGroup
 from ray_darts.orchestration.prices import group_price, worker_price
 from ray_darts.orchestration.ray_internals import RayTrainError
+from ray_darts.orchestration.reports import REPORT, report_text
 from ray_darts.orchestration.resources import living_nodes, run_demand
 from ray_darts.orchestration.run_execution import RankContext, execute_run, post_failure
 from ray_darts.orchestration.runtime_hooks import StopPoller
@@ -140,7 +141,7 @@ class RayHooks:
         self._starts = RunStarts(assignment.session.uuid, assignment.run)
         self.start = self._starts.count() if is_rank_0 else 0
         self.previous_end = self._starts.take_end() if is_rank_0 else None
-        self._poller = poller
+        self._run, self._poller = assignment.run, poller
         self._gauges = RunGauges(assignment) if is_rank_0 else None
 
     def stop_requested(self) -> StopReason | None:
@@ -157,7 +158,7 @@ class RayHooks:
     def report(self, metrics: Mapping[str, object]) -> None:
         """Report through Ray Train to Ray Tune; up to two seconds. Raises: RankLost."""
         try:
-            ray.train.report(dict(metrics))
+            ray.train.report({**metrics, REPORT: report_text(self._run, metrics)})
         except (RayError, RayTrainError) as error:
             raise RankLost(f"a rank is lost: the barrier of a report broke: {error}") from error
 

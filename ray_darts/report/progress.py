@@ -45,6 +45,14 @@ def seconds_left(runs: Sequence[RunStatus]) -> float | None:
     return max(sum(lefts) / at_a_time, max(lefts))
 
 
+def run_seconds_left(run: RunStatus) -> float | None:
+    """Seconds until a run that is at work has done all its steps, at its present rate; None while that is not known."""
+    rate = _rate(run)
+    if run.state not in ("searching", "training") or not run.total_steps or rate is None:
+        return None
+    return (run.total_steps - run.step) / rate
+
+
 def _rate(run: RunStatus) -> float | None:
     rate = run.latest.get("steps_per_s")
     return float(rate) if isinstance(rate, int | float) and rate > 0 else None

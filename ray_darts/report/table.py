@@ -6,21 +6,22 @@ or epoch has changed. Knows no store, and no metric by name: it shows the qualit
 
 from __future__ import annotations
 
-import io
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 from ray_darts.messages import escaped
 from ray_darts.report.amounts import duration_text
-from ray_darts.report.progress import sweep_line
+from ray_darts.report.plain_table import table_lines
+from ray_darts.report.progress import run_seconds_left, sweep_line
+from ray_darts.report.summary import STATES, counts_text
 from ray_darts.report.terminal import buffered, keep_output, signals_after
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
-    from rich.table import Table
 
     from ray_darts.artifacts.status import RunStatus
 
@@ -30,7 +31,13 @@ _DROPPED = ("owner", "age", "skips", "entropy", "loss", "epoch", "left", "qualit
 _VALIDATION = "validation_"
 _STYLES = {"finished": "green", "failed": "red", "searching": "cyan", "training": "cyan"}
 _PLAIN_WIDTH = 240
-_UNBOUNDED = 10_000
+_LEAST_ROWS = 8
+_BESIDE_ROWS = 8
+"""Lines of a terminal that the live table leaves to its head, the summary, and the log above it."""
+_MOST_LINES = 20
+_MANY_RUNS = 50
+"""With more runs than this a log has no line for each epoch of each, but a summary every `_SUMMARY_EVERY_S`."""
+_SUMMARY_EVERY_S = 60.0
 
 
 def row_cells(run: RunStatus) -> dict[str, str]:
@@ -66,54 +73,26 @@ def quality_name(run: RunStatus) -> str:
 
 def status_text(runs: Sequence[RunStatus], width: int | None = None) -> str:
     """The table as plain text, `width` columns wide at most, and a line for each run that failed or has a warning."""
-    from rich.console import Console
-
     if not runs:
         return "no run has been started yet"
-    width = _PLAIN_WIDTH if width is None else width
-    console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
-    console.print(status_table(runs, width))
-    table = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+    head, rows = status_table(runs, _PLAIN_WIDTH if width is None else width)
     failures = [f"{run.run} failed: {run.failure.detail}" for run in runs if run.failure is not None]
-    return "\n".join([table, *failures, *(line for line in map(warning_line, runs) if line)])
+    lines = [line for row in rows for line in row]
+    return "\n".join([*head, *lines, *failures, *(line for line in map(warning_line, runs) if line)])
 
 
-def status_table(runs: Sequence[RunStatus], width: int = _PLAIN_WIDTH) -> Table:
-    """A rich table of at most `width` columns of text: what does not fit is left out, the less important first.
-
-    Columns that are empty for all runs are left out too. No name is shortened: where the names of runs alone are too
-    wide, they are folded.
-    """
-    from rich.console import Console
-
-    rows = [row_cells(run) for run in runs]
+def status_table(runs: Sequence[RunStatus], width: int) -> tuple[list[str], list[list[str]]]:
+    """(Lines of the head, lines of each run), at most `width` wide: what does not fit is left out, the less important
+    first. No name is shortened: where the names of runs alone are too wide, they are folded."""
     qualities = list(dict.fromkeys(name for name in map(quality_name, runs) if name))
-    columns = [name for name in _COLUMNS if any(row[name] for row in rows)]
-    titles = {"quality": " or ".join(qualities)}
-    measuring = Console(file=io.StringIO(), width=_UNBOUNDED)
-    for dropped in ("", *_DROPPED):
-        columns = [name for name in columns if name != dropped]
-        table = _table(columns, titles, rows)
-        if measuring.measure(table).maximum <= width:
-            break
-    return table
-
-
-def _table(columns: Sequence[str], titles: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in columns:
-        justify: Literal["left", "right"] = "left" if name in ("run", "state", "owner") else "right"
-        title = titles.get(name, name)
-        table.add_column(
-            title, justify=justify, no_wrap=name != "run", overflow="fold" if name == "run" else "ellipsis"
-        )
-    for row in rows:
-        table.add_row(*(Text(row[name]) for name in columns), style=_STYLES.get(row["state"]))
-    return table
+    return table_lines(
+        [row_cells(run) for run in runs],
+        _COLUMNS,
+        dropped=_DROPPED,
+        left=("run", "state", "owner"),
+        titles={"quality": " or ".join(qualities)},
+        width=width,
+    )
 
 
 def status_line(run: RunStatus) -> str:
@@ -142,6 +121,7 @@ class LiveTable:
         self._shown: dict[str, tuple[str, int | None]] = {}
         self._warned: set[str] = set()
         self._ended = 0
+        self._summed_at = time.monotonic()
 
     def __enter__(self) -> Self:
         from rich.console import Console
@@ -179,39 +159,87 @@ class LiveTable:
         session = f" session={run.owner.session[:8]}" if run.owner else ""
         return f"experiment={self._experiment}{session}"
 
-    def show(self, runs: Sequence[RunStatus]) -> None:
-        """Show the current state of all runs; without a terminal, a line for each whose state or epoch has changed."""
+    def show(self, runs: Sequence[RunStatus], all_runs: Sequence[RunStatus] | None = None) -> None:
+        """Show the current state of runs; without a terminal, a line for each whose state or epoch has changed.
+
+        `all_runs`: those of the whole sweep, where `runs` are a choice of them. Of many runs only some are shown, the
+        others are counted.
+        """
         if self._console is None:
             return
         with signals_after():
-            self._show(runs, self._console)
+            self._show(runs, runs if all_runs is None else all_runs, self._console)
 
-    def _show(self, runs: Sequence[RunStatus], console: Console) -> None:
-        for run in runs:
-            line = warning_line(run)
-            if line and line not in self._warned:
-                self._warned.add(line)
-                text = line if self._live is not None else f"{line} {self._place(run)}"
-                console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    def _show(self, runs: Sequence[RunStatus], all_runs: Sequence[RunStatus], console: Console) -> None:
+        self._warn(runs, console)
         if self._quiet:
             return
-        progress = sweep_line(runs)
         if self._live is not None:
-            from rich.console import Group
-            from rich.text import Text
+            self._live.update(_live_text(runs, all_runs, console.width, console.height), refresh=True)
+        else:
+            self._log(runs, all_runs)
 
-            shown = Group(status_table(runs, console.width), Text(progress if len(runs) > 1 else ""))
-            self._live.update(shown, refresh=True)
-            return
-        ended = sum(run.has_ended for run in runs)
-        if len(runs) > 1 and ended not in (0, self._ended):
-            self._ended = ended
-            print(f"{progress} experiment={self._experiment}", file=sys.stderr, flush=True)
+    def _warn(self, runs: Sequence[RunStatus], console: Console) -> None:
+        """Print what is newly warned of, once."""
+        new = [(line, run) for run in runs if (line := warning_line(run)) and line not in self._warned]
+        self._warned.update(line for line, _ in new)
+        lines = [line if self._live is not None else f"{line} {self._place(run)}" for line, run in new[:_MOST_LINES]]
+        if len(new) > _MOST_LINES:
+            lines.append(f"{len(new) - _MOST_LINES} more runs have warnings: ray-darts status {self._experiment}")
+        for text in lines:
+            console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def _log(self, runs: Sequence[RunStatus], all_runs: Sequence[RunStatus]) -> None:
+        """Print how far the sweep is when more runs have ended, and a line for each run that has changed; no more lines
+        than `_MOST_LINES` for runs."""
+        ended = sum(run.has_ended for run in all_runs)
+        many = len(runs) > _MANY_RUNS
+        due = many and time.monotonic() - self._summed_at >= _SUMMARY_EVERY_S
+        if due or (len(all_runs) > 1 and ended not in (0, self._ended)):
+            self._ended, self._summed_at = ended, time.monotonic()
+            counts = f"; {counts_text(all_runs)}" if many else ""
+            self._print(f"{sweep_line(all_runs)}{counts} experiment={self._experiment}")
+        changed = []
         for run in runs:
-            now = run.state, run.epoch
+            now = run.state, None if many else run.epoch
             if self._shown.get(run.run) != now:
                 self._shown[run.run] = now
-                print(f"{status_line(run)} {self._place(run)}", file=sys.stderr, flush=True)
+                changed.append(run)
+        shown = _first_shown(changed, _MOST_LINES)
+        for run in shown:
+            self._print(f"{status_line(run)} {self._place(run)}")
+        if len(changed) > len(shown):
+            names = {run.run for run in shown}
+            rest = [run for run in changed if run.run not in names]
+            self._print(f"{len(rest)} more runs have changed: {counts_text(rest)} experiment={self._experiment}")
+
+    def _print(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _first_shown(runs: Sequence[RunStatus], most: int) -> list[RunStatus]:
+    """All runs in their order; where they are more than `most`, those in the states to know of first."""
+    return list(runs) if len(runs) <= most else sorted(runs, key=lambda run: STATES.index(run.state))[:most]
+
+
+def _live_text(runs: Sequence[RunStatus], all_runs: Sequence[RunStatus], width: int, height: int) -> Group:
+    """As many runs as a terminal of this size has room for, and the sweep as a whole below them."""
+    from rich.console import Group
+    from rich.text import Text
+
+    shown = _first_shown(runs, max(_LEAST_ROWS, height - _BESIDE_ROWS))
+    text = Text(no_wrap=True)
+    if shown:
+        head, rows = status_table(shown, width)
+        text.append("\n".join(head) + "\n")
+        for run, lines in zip(shown, rows, strict=True):
+            text.append("\n".join(lines) + "\n", style=_STYLES.get(run.state))
+    text.rstrip()
+    names = {run.run for run in shown}
+    rest = [run for run in all_runs if run.run not in names]
+    below = [f"and {len(rest)} more runs: {counts_text(rest)}"] if rest else []
+    below += [sweep_line(all_runs)] if len(all_runs) > 1 else []
+    return Group(text, *map(Text, below))
 
 
 def _number(latest: Mapping[str, object], name: str, form: str) -> str:
@@ -226,7 +254,5 @@ def _per_cell(latest: Mapping[str, object], fact: str, form: str) -> str:
 
 
 def _time_left(run: RunStatus) -> str:
-    rate = run.latest.get("steps_per_s")
-    if run.state not in ("searching", "training") or not run.total_steps or not isinstance(rate, float) or rate <= 0:
-        return ""
-    return duration_text((run.total_steps - run.step) / rate)
+    left = run_seconds_left(run)
+    return "" if left is None else duration_text(left)

@@ -24,7 +24,8 @@ from ray_darts.artifacts.experiment import (
 )
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
-from ray_darts.artifacts.status import experiment_status, run_status
+from ray_darts.artifacts.status import run_status
+from ray_darts.artifacts.statuses import experiment_status
 from ray_darts.config import SearchConfig, validate_config
 from ray_darts.errors import ConfigError, CorruptObject, MissingObject
 from tests.artifacts.runs import EXPERIMENT, RUN, advance, claimed, finish, register

@@ -22,7 +22,7 @@ from ray_darts.artifacts.log_rules import broken_rules
 from ray_darts.artifacts.publish import publish_run
 from ray_darts.artifacts.records import Record
 from ray_darts.artifacts.run_log import read_log
-from ray_darts.artifacts.status import experiment_status
+from ray_darts.artifacts.statuses import experiment_status
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.errors import CorruptObject
 

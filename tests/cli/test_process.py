@@ -95,7 +95,7 @@ def test_an_interrupted_watch_exits_130(tmp_path: Path) -> None:
     words = ["status", EXPERIMENT, "--store", str(tmp_path), "--watch", "--json"]
     with subprocess.Popen([*program, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
-        assert json.loads(watching.stdout.readline())[0]["state"] == "waiting"
+        assert json.loads(watching.stdout.readline())["runs"][0]["state"] == "waiting"
         time.sleep(0.2)
         watching.send_signal(signal.SIGINT)
         assert watching.wait(timeout=60) == 130

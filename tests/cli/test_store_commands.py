@@ -61,7 +61,7 @@ def test_status_shows_the_classes_and_the_form_of_the_pictures(folder: Path) -> 
 
 
 def test_status_as_json_has_owner_and_age(folder: Path) -> None:
-    runs = json.loads(ray_darts("status", EXPERIMENT, "--store", str(folder), "--json").stdout)
+    runs = json.loads(ray_darts("status", EXPERIMENT, "--store", str(folder), "--json").stdout)["runs"]
     half = next(run for run in runs if run["run"] == HALF)
     assert (half["state"], half["step"], half["total_steps"], half["epoch"], half["claims"]) == (
         "searching",
@@ -80,7 +80,7 @@ def test_a_watched_status_ends_when_all_runs_have(tmp_path: Path) -> None:
     register(store, (GOOD, 0))
     whole_run(store, GOOD)
     ran = ray_darts("status", EXPERIMENT, "--store", str(tmp_path), "--watch", "--json")
-    assert [run["state"] for run in json.loads(ran.stdout)] == ["finished"]
+    assert [run["state"] for run in json.loads(ran.stdout)["runs"]] == ["finished"]
 
 
 def test_best_prints_the_genotype_and_its_run_on_stderr(folder: Path) -> None:

@@ -22,7 +22,7 @@ from ray_darts.orchestration.requests import SearchRequest
 from ray_darts.orchestration.supervisor import Limits, Supervisor
 
 class Endless:
-    started = ()
+    started, reports = (), {{}}
     def fit(self): time.sleep(600)
     def request_stop(self, reason): sys.stderr.write("the runs are asked\\n")
     def clear_stop(self): pass

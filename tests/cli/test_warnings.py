@@ -45,7 +45,8 @@ def test_status_best_and_trace_repeat_a_warning(store: str) -> None:
     assert f"{RUN}: warning: {WARNING}" in trace.stdout.splitlines()
     assert f"warning: {RUN}: {WARNING}" in best.stderr.splitlines()
     for command in ("status", "trace"):
-        runs = json.loads(ray_darts(command, "done", "--store", store, "--json").stdout)
+        printed = json.loads(ray_darts(command, "done", "--store", store, "--json").stdout)
+        runs = printed["runs"] if command == "status" else printed
         assert {run["warning"] for run in runs} == {WARNING}
     assert json.loads(ray_darts("best", "done", "--store", store, "--json").stdout)["warning"] == WARNING
 

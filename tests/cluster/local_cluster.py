@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
-from ray_darts.artifacts.status import RunStatus, experiment_status
+from ray_darts.artifacts.status import RunStatus
+from ray_darts.artifacts.statuses import experiment_status
 from ray_darts.artifacts.verify import verify_experiment
 from ray_darts.config import StoreSettings
 from tests.cluster.files import CLUSTER, ROOT, load_script

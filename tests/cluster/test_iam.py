@@ -94,11 +94,12 @@ def test_trainer_creates_what_is_written_once_and_never_replaces_it() -> None:
         assert not allows(trainer, "s3:PutObject", key, SWAP)
 
 
-def test_trainer_creates_or_swaps_the_best_pointer_and_never_overwrites_it() -> None:
+def test_trainer_creates_or_swaps_the_best_pointer_and_the_status_and_never_overwrites_them() -> None:
     trainer = policy("trainer")
-    assert allows(trainer, "s3:PutObject", BEST, CREATE)
-    assert allows(trainer, "s3:PutObject", BEST, SWAP)
-    assert not allows(trainer, "s3:PutObject", BEST)
+    for key in (BEST, f"{STORE}/{EXPERIMENT.status}"):
+        assert allows(trainer, "s3:PutObject", key, CREATE)
+        assert allows(trainer, "s3:PutObject", key, SWAP)
+        assert not allows(trainer, "s3:PutObject", key)
 
 
 def test_trainer_publishes_and_deletes_nothing_but_checkpoints_and_probes() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.status import RunStatus
 from ray_darts.orchestration.assignment import Assignment, RunOutcome
+from ray_darts.orchestration.reports import RunReports
 from ray_darts.orchestration.supervisor import Limits, Supervisor
 from ray_darts.protocols.task import StopReason
 
@@ -21,6 +22,7 @@ class ScriptedSweep:
 
     def __init__(self, act: Callable[[ScriptedSweep], Mapping[str, RunOutcome]]) -> None:
         self.started = set(RUNS)
+        self.reports = RunReports()
         self.stopped = threading.Event()
         self.reasons: list[StopReason] = []
         self.cleared = 0

@@ -12,7 +12,7 @@ from ray_darts.artifacts.export import export_traces
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.local import LocalStore
 from ray_darts.artifacts.records import Environment
-from ray_darts.artifacts.status import experiment_status
+from ray_darts.artifacts.statuses import experiment_status
 from ray_darts.config.kinds import read_method
 from ray_darts.methods.random import RandomSearch
 from ray_darts.orchestration.assignment import Assignment, RunOutcome, new_session, owner_of

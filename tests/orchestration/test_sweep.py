@@ -98,7 +98,7 @@ def test_two_workers_through_ray_match_one_alone(
 def test_ray_keeps_nothing_in_the_store(swept: tuple[LocalStore, SweepResult, list[int]]) -> None:
     store, _, _ = swept
     names = {listed.key.removeprefix(f"{EXPERIMENT}/").split("/")[0] for listed in store.list_objects("")}
-    assert names == {"experiment.json", "best.json", "runs", "sessions", "hours"}
+    assert names == {"experiment.json", "best.json", "status.json", "runs", "sessions", "hours"}
 
 
 def test_a_failing_run_costs_one_attempt_and_stops_no_other(swept: tuple[LocalStore, SweepResult, list[int]]) -> None:

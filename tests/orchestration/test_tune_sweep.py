@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ from ray_darts.artifacts.local import LocalStore
 from ray_darts.errors import ClusterLost
 from ray_darts.orchestration import tune_sweep
 from ray_darts.orchestration.assignment import ASSIGNMENTS, Assignment
+from ray_darts.orchestration.reports import REPORT, RunReport, report_text
 from ray_darts.orchestration.run import OUTCOMES, run_trial
 from ray_darts.orchestration.tune_sweep import RunQueue, TuneSweep, grouped
 from tests.orchestration.tiny import assigned
@@ -130,3 +133,31 @@ def test_no_look_starts_ray(assignments: list[Assignment], monkeypatch: pytest.M
     monkeypatch.setattr(tune_sweep, "free_places_of_lost_controllers", look)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     TuneSweep([assignments], 1)._free_lost_places()
+
+
+def test_the_queue_knows_what_runs_have_reported_and_which_have_ended(assignments: list[Assignment]) -> None:
+    queue = RunQueue([assignments[:2], assignments[2:]])
+    first, second, third = (assignment.run for assignment in assignments)
+    queue.suggest("a")
+    queue.suggest("b")
+    queue.on_trial_result("a", {"training_iteration": 1})
+    assert queue.reports == {}, "a result of Ray alone says nothing of a run"
+    queue.on_trial_result("a", {REPORT: report_text(first, {"epoch": 0}), "pid": 7})
+    queue.on_trial_result("b", {REPORT: report_text(third, {"epoch": 4})})
+    assert queue.reports[first] == RunReport(1, {"epoch": 0})
+    queue.on_trial_result("a", {REPORT: report_text(second, {"epoch": 1})})
+    assert queue.reports[first] == RunReport(2, {"epoch": 0}), "the run before it has probably ended"
+    queue.on_trial_complete("a", {OUTCOMES: {}})
+    assert queue.reports[first] == RunReport(3, {"epoch": 0}, is_over=True)
+    assert queue.reports[second] == RunReport(2, {"epoch": 1}, is_over=True)
+    assert not queue.reports[third].is_over
+    queue.on_trial_complete("b", error=True)
+    assert queue.reports[third].is_over
+    queue.on_trial_complete("unknown")
+
+
+def test_reports_travel_with_the_queue_as_ray_tune_pickles_it(assignments: list[Assignment]) -> None:
+    queue = RunQueue([assignments])
+    queue.reports.add(report_text("run", {"epoch": 0}))
+    assert copy.deepcopy(queue).reports == {"run": RunReport(1, {"epoch": 0})}
+    assert pickle.dumps(queue)

@@ -143,7 +143,7 @@ def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_table_has_a_row_for_each_run() -> None:
-    assert status_table([SEARCHING, WAITING, TEXT]).row_count == 3
+    assert len(status_table([SEARCHING, WAITING, TEXT], 80)[1]) == 3
 
 
 @pytest.mark.parametrize("terminal", [False, True])

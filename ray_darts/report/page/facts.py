@@ -7,12 +7,12 @@ not changed are not read again. Writes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
 from ray_darts.artifacts.best import Best, read_best
+from ray_darts.artifacts.concurrent_reads import read_concurrently
 from ray_darts.artifacts.descriptions import ExperimentDescription
 from ray_darts.artifacts.experiment import list_runs, no_such_experiment, read_experiment, read_run
 from ray_darts.artifacts.histories import RunHistory
@@ -28,7 +28,6 @@ from ray_darts.report.card_facts import CardFacts, Trainings
 from ray_darts.report.costs import PhaseCost, phase_cost
 from ray_darts.report.stability import Stability, stability_of
 
-_READERS = 8
 _DAMAGED = (ConfigError, CorruptObject, GenotypeError, MissingObject, PluginError)
 
 _Found = TypeVar("_Found")
@@ -151,8 +150,7 @@ class FactsReader:
                 return str(error)
 
         names = list_runs(self._store, experiment)
-        with ThreadPoolExecutor(_READERS) as readers:
-            found = dict(zip(names, readers.map(read, names), strict=True))
+        found = dict(zip(names, read_concurrently(read, names), strict=True))
         unread = {run: each for run, each in found.items() if isinstance(each, str)}
         self._problems += [f"{run}: {why}" for run, why in unread.items()]
         return [each for each in found.values() if isinstance(each, RunHistory)], unread
