@@ -241,3 +241,29 @@ def test_gc_lists_first_and_deletes_on_request(folder: Path) -> None:
     assert deleted["deleted"] is True
     assert not orphan.exists()
     assert ray_darts("verify", EXPERIMENT, "--store", str(folder)).code == 0
+
+
+def test_gc_compacts_finished_runs_and_shows_first_what_is_saved(folder: Path) -> None:
+    words = ("gc", EXPERIMENT, "--store", str(folder), "--min-age-hours", "0", "--compact")
+    saved = (*words, "--keep-finished-checkpoints", "0")
+    before = sorted(folder.rglob("*"))
+    shown = ray_darts(*saved)
+    assert "10 objects  parts that a published trace repeats" in shown.stdout
+    assert "4 objects  last checkpoints of finished runs" in shown.stdout
+    assert "the logs of 2 finished runs would say that something is let go" in shown.stdout
+    assert sorted(folder.rglob("*")) == before
+    planned, done = (json.loads(ray_darts(*saved, *more, "--json").stdout) for more in ((), ("--delete",)))
+    assert {**planned, "deleted": True} == {**done, "garbage": planned["garbage"]}
+    assert not list((folder / EXPERIMENT / "runs" / GOOD / "parts").glob("*.parquet"))
+    assert ray_darts("verify", EXPERIMENT, "--store", str(folder)).code == 0
+    assert "9 steps" in ray_darts("trace", EXPERIMENT, "--run", GOOD, "--store", str(folder)).stdout
+
+
+def test_gc_names_runs_that_it_leaves_as_they_are(folder: Path) -> None:
+    (folder / EXPERIMENT / "runs" / POOR / "alpha_trace.parquet").unlink()
+    words = ("gc", EXPERIMENT, "--store", str(folder), "--min-age-hours", "0", "--compact", "--delete")
+    ran = ray_darts(*words)
+    assert ran.code == 1
+    assert f"{POOR}: left as it is" in ran.stdout
+    assert list((folder / EXPERIMENT / "runs" / POOR / "parts").glob("*.parquet"))
+    assert not list((folder / EXPERIMENT / "runs" / GOOD / "parts").glob("*.parquet"))
