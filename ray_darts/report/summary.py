@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ray_darts.errors import ConfigError
 from ray_darts.messages import escaped
+from ray_darts.report.amounts import counted
 from ray_darts.report.progress import run_seconds_left, seconds_left, sweep_line
 
 if TYPE_CHECKING:
@@ -95,16 +96,47 @@ def best_metric(runs: Iterable[RunStatus]) -> tuple[str, Metric] | None:
 
 
 def summary_lines(runs: Sequence[RunStatus], best: Best | None, num_shown: int) -> list[str]:
-    """How many runs there are, in which states, how far they are, and the best; one to three lines."""
+    """How many runs there are, in which states, how far they are, what they have used, and the best; a few lines."""
     lines = [f"{len(runs)} runs: {counts_text(runs)}; {sweep_line(runs)}" if len(runs) != 1 else sweep_line(runs)]
     found = _best(runs, best)
     if found is not None:
         run, metric = found
         value = "not finite" if metric.value is None else f"{metric.value:.6g}"
         lines.append(escaped(f"best so far: {run}, {metric.name} {value} ({metric.ranking} ranking)"))
+    used = summary_used(runs)
+    if used:
+        lines.append(used)
     if num_shown != len(runs):
         lines.append(f"shown: {num_shown} of {len(runs)} runs")
     return lines
+
+
+def summary_used(runs: Sequence[RunStatus]) -> str:
+    """`12.3 worker-hours, 4.56 of cost; lost: 3 machines, 1 process`; empty where nothing was used."""
+    used = used_data(runs)
+    if not used["worker_hours"]:
+        return ""
+    cost = f", {used['cost']:.4g} of cost" if used["cost"] else ""
+    lost = losses_text(int(used["preemptions"]), int(used["failures"]))
+    return f"{used['worker_hours']:.3g} worker-hours{cost}{lost and f'; lost: {lost}'}"
+
+
+def losses_text(machines: int, processes: int) -> str:
+    """`3 machines, 1 process`; empty where nothing was lost."""
+    counts = [counted(machines, "machine")] if machines else []
+    if processes:
+        counts.append("1 process" if processes == 1 else f"{processes} processes")
+    return ", ".join(counts)
+
+
+def used_data(runs: Sequence[RunStatus]) -> dict[str, float]:
+    """Worker-hours, cost, and lost machines and processes of all starts of the runs."""
+    return {
+        "worker_hours": sum(run.spent.worker_s for run in runs) / 3600,
+        "cost": sum(run.spent.cost for run in runs),
+        "preemptions": sum(run.preemptions for run in runs),
+        "failures": sum(run.failures for run in runs),
+    }
 
 
 def summary_data(runs: Sequence[RunStatus], best: Best | None) -> dict[str, object]:
@@ -119,6 +151,7 @@ def summary_data(runs: Sequence[RunStatus], best: Best | None) -> dict[str, obje
         "at_work": len(working),
         "workers": sum(working),
         "seconds_left": seconds_left(runs),
+        **used_data(runs),
         "best": None if found is None else {"run": found[0], "metric": found[1].model_dump(mode="json")},
     }
 

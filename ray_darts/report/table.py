@@ -16,7 +16,7 @@ from ray_darts.messages import escaped
 from ray_darts.report.amounts import duration_text
 from ray_darts.report.plain_table import table_lines
 from ray_darts.report.progress import run_seconds_left, sweep_line
-from ray_darts.report.summary import STATES, counts_text
+from ray_darts.report.summary import STATES, counts_text, losses_text
 from ray_darts.report.terminal import buffered, keep_output, signals_after
 
 if TYPE_CHECKING:
@@ -78,7 +78,15 @@ def status_text(runs: Sequence[RunStatus], width: int | None = None) -> str:
     head, rows = status_table(runs, _PLAIN_WIDTH if width is None else width)
     failures = [f"{run.run} failed: {run.failure.detail}" for run in runs if run.failure is not None]
     lines = [line for row in rows for line in row]
-    return "\n".join([*head, *lines, *failures, *(line for line in map(warning_line, runs) if line)])
+    return "\n".join(
+        [
+            *head,
+            *lines,
+            *failures,
+            *filter(None, map(losses_line, runs)),
+            *(line for line in map(warning_line, runs) if line),
+        ]
+    )
 
 
 def status_table(runs: Sequence[RunStatus], width: int) -> tuple[list[str], list[list[str]]]:
@@ -102,6 +110,12 @@ def status_line(run: RunStatus) -> str:
     numbers += [(quality_name(run), row["quality"]), ("entropy", row["entropy"]), ("skips", row["skips"])]
     numbers.append(("left", row["left"]))
     return " ".join([f"{row['run']}: {row['state']}", *(f"{name} {value}" for name, value in numbers if value)])
+
+
+def losses_line(run: RunStatus) -> str:
+    """What was lost under a run, such as reclaimed machines; empty where nothing was."""
+    lost = losses_text(run.preemptions, run.failures)
+    return f"{run.run}: lost {lost}" if lost else ""
 
 
 def warning_line(run: RunStatus) -> str:

@@ -123,5 +123,9 @@ def test_an_experiment_without_a_finished_run_has_no_best(tmp_path: Path) -> Non
         "at_work": 0,
         "workers": 0,
         "seconds_left": None,
+        "worker_hours": 0.0,
+        "cost": 0.0,
+        "preemptions": 0,
+        "failures": 0,
         "best": None,
     }

@@ -1,7 +1,7 @@
 // Draws what the page's data hold: the table's order, one run with its cells, probabilities and curves, and times.
 // Text from the data is only ever set as text; drawings are SVG that ray_darts made and escaped itself.
 
-const ENDINGS = ["finished", "in progress", "lost or stopped", "failed"];
+const ENDINGS = ["finished", "in progress", "lost or stopped", "machine lost", "process lost", "ended by itself", "failed"];
 const MEMORY = `ray_darts ${location.pathname} ${document.title}`;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -200,7 +200,7 @@ function timeline(data) {
     encoding: {
       y: { field: "run", type: "nominal", sort: runs, title: null, axis: runs.length > 60 ? null : { labelLimit: Math.min(240, innerWidth / 3) } },
       x: { field: "began", type: "temporal", title: "time", axis: { grid: false, tickCount: 5 } }, x2: { field: "ended" },
-      color: { field: "ending", type: "nominal", scale: { domain: ENDINGS, range: ["#009e73", "#56b4e9", "#e69f00", "#d55e00"] }, legend: { title: "how a start ended", columns: 2 } },
+      color: { field: "ending", type: "nominal", scale: { domain: ENDINGS, range: ["#009e73", "#56b4e9", "#e69f00", "#cc79a7", "#a65628", "#666666", "#d55e00"] }, legend: { title: "how a start ended", columns: 2 } },
       stroke: { value: style("--paper") },
       tooltip: ["run", "term", "host", "command", "instance_type", "first_step", "last_step", "ending"].map((field) => ({ field })),
     },

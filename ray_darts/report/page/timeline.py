@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ray_darts.artifacts.records import Record
+from ray_darts.artifacts.records import EndKind, Record
 from ray_darts.report.costs import terms
 
-Ending = Literal["finished", "failed", "lost or stopped", "in progress"]
+Ending = Literal[
+    "finished", "failed", "machine lost", "process lost", "ended by itself", "lost or stopped", "in progress"
+]
+
+_ENDS: Mapping[EndKind, Ending] = {"node": "machine lost", "process": "process lost", "itself": "ended by itself"}
 
 
 class Term(NamedTuple):
     """One start of a worker group: the time from its claim to its last record, by the clock of its machine.
 
-    `displaced`: the host whose hold it took over. `ending`: "lost or stopped" where another start claimed the run
-    after it, which the log cannot tell apart.
+    `displaced`: the host whose hold it took over. `ending`: what the claim after it says; "lost or stopped" where that
+    says nothing.
     """
 
     term: int
@@ -38,8 +43,8 @@ class Term(NamedTuple):
 
 def terms_of(records: Sequence[Record]) -> Iterator[Term]:
     """All starts of a run, in order."""
-    last_term = records[-1].term if records else 0
-    for own in terms(records):
+    starts = list(terms(records))
+    for own, after in zip_longest(starts, starts[1:]):
         first, last, owner = own[0], own[-1], own[0].owner
         yield Term(
             term=first.term,
@@ -55,14 +60,17 @@ def terms_of(records: Sequence[Record]) -> Iterator[Term]:
             world_size=first.environment.world_size,
             device=first.environment.device_kind,
             displaced=None if first.displaced is None else first.displaced.host,
-            ending=_ending(last, is_last=first.term == last_term),
+            ending=_ending(last, None if after is None else after[0]),
         )
 
 
-def _ending(last: Record, *, is_last: bool) -> Ending:
+def _ending(last: Record, claim: Record | None) -> Ending:
+    """What became of the start that wrote `last`; `claim`: of the start after it."""
     if last.is_last:
         return "finished" if last.kind == "finish" else "failed"
-    return "in progress" if is_last else "lost or stopped"
+    if claim is None:
+        return "in progress"
+    return "lost or stopped" if claim.previous_end is None else _ENDS[claim.previous_end]
 
 
 class Commits(NamedTuple):
