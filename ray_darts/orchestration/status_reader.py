@@ -174,9 +174,13 @@ class StatusReader:
         self._looks[run] = _Look(now, now if before is None else before.first_at, number, claims)
 
     def _write_index(self) -> None:
-        """At most every INDEX_EVERY_S, and never again where the right is missing."""
+        """At most every INDEX_EVERY_S, not before a run has started, and never again where the right is missing."""
         now = time.monotonic()
-        if not self._may_index or (self._index_at is not None and now - self._index_at < INDEX_EVERY_S):
+        if (
+            not self._may_index
+            or not self._started()
+            or (self._index_at is not None and now - self._index_at < INDEX_EVERY_S)
+        ):
             return
         self._index_at = now
         try:
