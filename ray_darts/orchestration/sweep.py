@@ -84,8 +84,11 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
     store = open_store(request.store_uri, request.config.store)
     plan = plan_sweep(request, store)
     outcomes: dict[str, RunOutcome] = {}
-    for run in plan.finished:
-        outcomes[run.run] = _publish_missing(store, request, run.run, run.status.step)
+
+    def publish(run: PlannedRun) -> tuple[str, RunOutcome]:
+        return run.run, _publish_missing(store, request, run.run, run.status.step)
+
+    outcomes.update(read_concurrently(publish, plan.finished))
     for run in plan.failed:
         failure = run.status.failure
         detail = "" if failure is None else f"{failure.kind}: {failure.detail}"
