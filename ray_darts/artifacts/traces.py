@@ -98,6 +98,9 @@ def _from_parts(
     def read(part: tuple[Record, PartRef]) -> Rows:
         return read_part(store, keys, *part, width)
 
+    if len(parts) <= 2 * _READERS:  # threads would cost more than they save
+        yield from map(read, parts)
+        return
     yield from read_concurrently(read, parts, _READERS)
 
 

@@ -124,6 +124,7 @@ def test_without_delete_nothing_changes_and_the_amounts_are_those_of_the_deletio
 def test_what_is_too_young_is_not_let_go(store: MemoryStore) -> None:
     before = dict(store.objects)
     assert collect(store, min_age_s=1.0).compacted == 0
+    assert store.objects.pop(ExperimentKeys(EXPERIMENT).status), "the index of status is no part of a run"
     assert store.objects == before
 
 
