@@ -11,6 +11,7 @@ from ray_darts.artifacts.best import read_best
 from ray_darts.artifacts.collect import REPEATED, Collection, collect_experiment
 from ray_darts.artifacts.compact import release
 from ray_darts.artifacts.export import export_traces
+from ray_darts.artifacts.keys import ExperimentKeys
 from ray_darts.artifacts.log_rules import broken_rules
 from ray_darts.artifacts.objects import sha256
 from ray_darts.artifacts.publish import load_finished, publish_run
