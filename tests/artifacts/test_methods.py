@@ -130,6 +130,7 @@ def test_verify_reports_a_run_whose_method_is_not_installed_and_reads_it_all_the
     assert "install its package, or name its module (--plugin)" in problem.detail
     assert [(run.run, run.state, run.step) for run in report.runs] == [(RUN, "finished", STEPS)]
     assert report.runs[0].num_bytes > 0
+    assert store.objects.pop(ExperimentKeys(EXPERIMENT).status), "what a repair writes for status is no part of a run"
     assert store.objects == before
 
 
