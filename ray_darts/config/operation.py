@@ -11,6 +11,13 @@ from ray_darts.messages import shown_value
 from ray_darts.protocols.settings import Settings
 
 
+class Prices(dict[str, float]):
+    """Prices that can be hashed, as every setting can; nobody changes them."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+
 class OperationSettings(Settings):
     """Workers, devices, commits and limits. Times are seconds."""
 
@@ -56,7 +63,7 @@ class OperationSettings(Settings):
     max_worker_hours: float | None = Field(None, gt=0, description="budget of the experiment: hours times workers")
     max_cost: float | None = Field(None, gt=0, description="budget of the experiment, in the currency of prices")
     prices: dict[str, float] = Field(
-        default_factory=dict,
+        default_factory=lambda: Prices(),
         description="{instance type: price of an hour}; '<type>:spot' of a spot instance, '*' of every other one",
     )
     collective_timeout_s: float = Field(120.0, gt=0)
@@ -89,7 +96,7 @@ class OperationSettings(Settings):
         for name, price in prices.items():
             if not 0 <= price < float("inf"):
                 raise ValueError(f"the price of {shown_value(name)} is {price}: a number from 0 is wanted")
-        return prices
+        return Prices(prices)
 
     @model_validator(mode="after")
     def _cost_needs_prices(self) -> OperationSettings:

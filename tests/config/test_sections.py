@@ -86,3 +86,9 @@ def test_spaces_know_their_layouts() -> None:
 def test_the_store_section_has_no_place_for_a_credential() -> None:
     words = ("secret", "password", "token", "access")
     assert not [name for name in StoreSettings.model_fields if any(word in name for word in words)]
+
+
+def test_settings_with_prices_can_be_hashed() -> None:
+    first, same = (OperationSettings.model_validate({"prices": {"g5.xlarge": 1.0, "*": 2}}) for _ in range(2))
+    assert (first, hash(first)) == (same, hash(same))
+    assert hash(OperationSettings()) == hash(OperationSettings())
