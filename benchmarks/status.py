@@ -29,7 +29,7 @@ import boto3
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ray_darts.artifacts.concurrent_reads import read_concurrently
+from ray_darts.artifacts.concurrent_calls import call_concurrently
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
 from ray_darts.artifacts.publish import publish_run
@@ -115,7 +115,7 @@ def write_runs(store: ObjectStore, number: int) -> list[str]:
                     data = data.replace(f'"run":"{state}"'.encode(), f'"run":"{run}"'.encode())
                 objects.append((f"{prefix}{run}/{name}", data))
     objects += [(key, data) for key, data in model.objects.items() if not key.startswith(prefix)]
-    for _ in read_concurrently(lambda pair: store.put(*pair), objects):
+    for _ in call_concurrently(lambda pair: store.put(*pair), objects):
         pass
     return sorted(runs)
 

@@ -17,7 +17,7 @@ from ray_darts.artifacts.descriptions import RunDescription
 from ray_darts.artifacts.documents import Document
 from ray_darts.artifacts.experiment import read_run
 from ray_darts.artifacts.keys import ExperimentKeys, RunKeys, is_name
-from ray_darts.artifacts.objects import Conflict, ObjectStore, get_checked
+from ray_darts.artifacts.objects import ObjectStore, get_checked, swap
 from ray_darts.artifacts.records import Metric, Record
 from ray_darts.artifacts.run_log import Entry
 from ray_darts.errors import CorruptObject, MissingObject
@@ -25,8 +25,8 @@ from ray_darts.genotype.genotype import Genotype
 from ray_darts.messages import shown_value
 from ray_darts.protocols.method import Order
 
-_RANKINGS = ("selected", "interim", "unfinished")
-"""Of searches, the better ones first."""
+_PLACES = {"selected": 0, "interim": 1, "unfinished": 2}
+"""Of the rankings that a search can have, the better ones first."""
 
 
 class Best(Document):
@@ -69,7 +69,7 @@ class Best(Document):
     def _rank(self) -> tuple[int, bool, float, str]:
         value = self.metric.value
         signed = 0.0 if value is None else -value if self.metric.direction == "max" else value
-        return _RANKINGS.index(self.metric.ranking), value is None, signed, self.run
+        return _PLACES.get(self.metric.ranking, len(_PLACES)), value is None, signed, self.run
 
 
 def candidate(keys: RunKeys, run: RunDescription, finish: Entry, metric: Metric | None = None) -> Best:
@@ -110,14 +110,7 @@ def offer_best(store: ObjectStore, offered: Best) -> bool:
             there = None
         if there is not None and not offered.beats(Best.from_bytes(there.data, key)):
             return False
-        try:
-            if there is None:
-                store.put_if_absent(key, offered.to_bytes())
-            else:
-                store.compare_and_swap(key, offered.to_bytes(), there.etag)
-        except (Conflict, MissingObject):  # another writer was first, or the reply to our put was lost: read again
-            return None
-        return True
+        return swap(store, key, offered.to_bytes(), None if there is None else there.etag) or None
 
     return until_settled(store, key, offer, "must accept If-Match with the ETag that it sends")
 

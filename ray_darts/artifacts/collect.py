@@ -7,13 +7,12 @@ records that it lets go of parts or of its last checkpoint (`compact`), so that 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ray_darts.artifacts.checkpoints import checkpoints_of
 from ray_darts.artifacts.compact import Release, releasable, release
+from ray_darts.artifacts.concurrent_calls import do_concurrently
 from ray_darts.artifacts.experiment import list_runs
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import Listed, ObjectStore
@@ -96,21 +95,20 @@ def collect_experiment(
     whose log or documents are not as written is left as it is, and named in `problems`. Raises: StoreError.
     """
     found = Collection(experiment, delete)
-    with ThreadPoolExecutor(_DELETERS) as deleters:
-        for run in list_runs(store, experiment):
-            keys = RunKeys(experiment, run)
-            try:
-                log, planned = _let_go(store, keys, found, min_age_s, compact, keep_finished_checkpoints)
-            except CorruptObject as error:
-                found.problems[run] = str(error)
-                continue
-            everything = run_garbage(store, keys, log, planned, keep_finished_checkpoints)
-            garbage = [(kind, entry) for kind, entry in everything if entry.age_s >= min_age_s]
-            for kind, entry in garbage:
-                found.add(kind, entry)
-            if delete:
-                each = map if len(garbage) < _SIDE_BY_SIDE else deleters.map
-                deque(each(store.delete, [entry.key for _, entry in garbage]), maxlen=0)
+    for run in list_runs(store, experiment):
+        keys = RunKeys(experiment, run)
+        try:
+            log, planned = _let_go(store, keys, found, min_age_s, compact, keep_finished_checkpoints)
+        except CorruptObject as error:
+            found.problems[run] = str(error)
+            continue
+        everything = run_garbage(store, keys, log, planned, keep_finished_checkpoints)
+        garbage = [(kind, entry) for kind, entry in everything if entry.age_s >= min_age_s]
+        for kind, entry in garbage:
+            found.add(kind, entry)
+        if delete:
+            threads = 1 if len(garbage) < _SIDE_BY_SIDE else _DELETERS
+            do_concurrently(store.delete, [entry.key for _, entry in garbage], threads)
     for entry in store.list_leftovers(f"{experiment}/"):
         if entry.age_s >= min_age_s:
             found.add(LEFTOVERS, entry)
@@ -135,7 +133,7 @@ def _let_go(
         except (CorruptObject, MissingObject, GenotypeError, PluginError) as error:
             found.problems[keys.run] = str(error)
             return log, None
-        planned = _released(log[-1].record)
+        planned = Release.of(log[-1].record)
     found.compacted += planned is not None
     return log, planned
 
@@ -153,7 +151,7 @@ def run_garbage(
     tip = records[-1]
     fenced = tip.term + 1 if tip.kind == "finish" else tip.term
     there = [entry for prefix in (keys.parts, keys.checkpoints) for entry in store.list_objects(prefix)]
-    gone = planned or _released(tip)
+    gone = planned or Release.of(tip)
     kept = _kept_keys(records, {entry.key for entry in there}, gone, keep)
     named = {part.key for record in records for part in record.parts}
     last, older = _checkpoint_keys(records)
@@ -167,10 +165,6 @@ def run_garbage(
             yield LAST, entry
         else:
             yield SUPERSEDED if any(entry.key in files for files in older) else UNREFERENCED, entry
-
-
-def _released(tip: Record) -> Release:
-    return Release() if tip.released is None else Release(tip.released.streams, tip.released.checkpoint)
 
 
 def _checkpoint_keys(records: Sequence[Record]) -> tuple[set[str], list[set[str]]]:

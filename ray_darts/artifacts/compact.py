@@ -34,6 +34,12 @@ class Release:
     streams: tuple[str, ...] = ()
     checkpoint: bool = False
 
+    @classmethod
+    def of(cls, record: Record) -> Release:
+        """What the run whose last record this is has let go already."""
+        released = record.released
+        return cls() if released is None else cls(released.streams, released.checkpoint)
+
 
 def releasable(log: Sequence[Entry], keys: RunKeys, *, parts: bool, checkpoint: bool) -> Release | None:
     """All that a run lets go, once it lets go of its parts or its last checkpoint too; None where that is no more than
@@ -41,7 +47,7 @@ def releasable(log: Sequence[Entry], keys: RunKeys, *, parts: bool, checkpoint: 
     if not log or log[-1].record.kind != "finish":
         return None
     record = log[-1].record
-    before = Release() if record.released is None else Release(record.released.streams, record.released.checkpoint)
+    before = Release.of(record)
     streams = set(before.streams)
     if parts:
         there = {name for entry in log for name in entry.record.streams}

@@ -38,13 +38,18 @@ def check_name(name: str, what: str) -> str:
 
 def check_experiment(name: str) -> str:
     """Return `name` if it names an experiment, or the selection of one (`name/selection`). Raises: ConfigError."""
-    check_name(name.removesuffix(_SELECTION), "experiment")
+    check_name(search_of(name), "experiment")
     return name
 
 
 def selection_of(experiment: str) -> str:
     """The name of the experiment of short trainings that ranks the cells of `experiment`."""
     return f"{experiment}{_SELECTION}"
+
+
+def search_of(experiment: str) -> str:
+    """The name of the search that a selection ranks the cells of; of any other experiment its own."""
+    return experiment.removesuffix(_SELECTION)
 
 
 def is_selection(experiment: str) -> bool:
@@ -75,7 +80,7 @@ def is_name(name: str) -> bool:
 
 def is_experiment(name: str) -> bool:
     """Whether `name` can name an experiment, or the selection of one."""
-    return is_name(name.removesuffix(_SELECTION))
+    return is_name(search_of(name))
 
 
 class PartName(NamedTuple):

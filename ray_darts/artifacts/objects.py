@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from ray_darts.errors import CorruptObject, StoreError
+from ray_darts.errors import CorruptObject, MissingObject, StoreError
 
 
 class Conflict(StoreError):
@@ -112,6 +112,19 @@ def create(store: ObjectStore, key: str, data: bytes) -> bytes | None:
         there = store.get(key).data
         return None if there == data else there
     return None
+
+
+def swap(store: ObjectStore, key: str, data: bytes, etag: str | None) -> bool:
+    """Replace the object that has this ETag, None: that is not there yet; False where another writer was first, or the
+    answer to the first try was lost: read again, then."""
+    try:
+        if etag is None:
+            store.put_if_absent(key, data)
+        else:
+            store.compare_and_swap(key, data, etag)
+    except (Conflict, MissingObject):
+        return False
+    return True
 
 
 def sha256(data: bytes) -> str:

@@ -12,12 +12,12 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from ray_darts.artifacts.concurrent_reads import read_concurrently
+from ray_darts.artifacts.concurrent_calls import call_concurrently
 from ray_darts.artifacts.contention import until_settled
 from ray_darts.artifacts.documents import Document, Facts
 from ray_darts.artifacts.experiment import list_runs, read_experiment, read_run
 from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
-from ray_darts.artifacts.objects import Conflict, ObjectStore
+from ray_darts.artifacts.objects import ObjectStore, swap
 from ray_darts.artifacts.records import Direction, Failure, Metric
 from ray_darts.artifacts.run_log import find_tip
 from ray_darts.artifacts.spread import Spread
@@ -110,7 +110,7 @@ def training_results(store: ObjectStore, experiment: str) -> TrainingResults:
     """
     described = read_experiment(store, experiment)
     runs = list_runs(store, experiment)
-    read = list(read_concurrently(lambda run: _read_run(store, RunKeys(experiment, run)), runs))
+    read = list(call_concurrently(lambda run: _read_run(store, RunKeys(experiment, run)), runs))
     metrics = {ResultMetric.model_validate(metric.model_dump(exclude={"value"})) for _, _, metric in read if metric}
     if len(metrics) > 1:  # of runs before and after a test set was named
         strongest = max((metric.ranking for metric in metrics), key=_RANKINGS.index)
@@ -158,12 +158,8 @@ def publish_results(store: ObjectStore, experiment: str) -> TrainingResults:
             there = None
         results = training_results(store, experiment)
         data = results.to_bytes()
-        try:
-            if there is None:
-                store.put_if_absent(key, data)
-            elif there.data != data:
-                store.compare_and_swap(key, data, there.etag)
-        except (Conflict, MissingObject):  # another writer was first, or the reply to our put was lost: read again
+        same = there is not None and there.data == data
+        if not same and not swap(store, key, data, None if there is None else there.etag):
             return None
         return results
 

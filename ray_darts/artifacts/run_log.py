@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from ray_darts.artifacts.concurrent_reads import read_concurrently
+from ray_darts.artifacts.concurrent_calls import THREADS, call_concurrently
 from ray_darts.artifacts.contention import until_settled
 from ray_darts.artifacts.crash_points import crash_point
 from ray_darts.artifacts.keys import RunKeys
@@ -121,7 +121,8 @@ def read_log(store: ObjectStore, keys: RunKeys) -> list[Entry]:
         if any(True for _ in store.list_objects(keys.parts)):
             raise CorruptObject(f"{keys.log} is missing, although {keys.parts} is there", key=keys.log)
         return []
-    entries = read_concurrently(lambda n: Entry.read(store, keys, n), range(tip.record.n))
+    threads = 1 if tip.record.n < THREADS else THREADS  # of few, threads would cost more than they save
+    entries = call_concurrently(lambda n: Entry.read(store, keys, n), range(tip.record.n), threads)
     return list(_chained([*entries, tip], keys))
 
 

@@ -18,7 +18,7 @@ from pydantic import JsonValue, TypeAdapter
 from ray_darts.artifacts.contention import until_settled
 from ray_darts.artifacts.documents import Document
 from ray_darts.artifacts.keys import ExperimentKeys
-from ray_darts.artifacts.objects import Conflict, ObjectStore
+from ray_darts.artifacts.objects import ObjectStore, swap
 from ray_darts.artifacts.records import Environment
 from ray_darts.artifacts.run_log import Entry
 from ray_darts.artifacts.status import RunStatus, status_after
@@ -117,7 +117,7 @@ def update_index(store: ObjectStore, experiment: str, statuses: Iterable[RunStat
         if not newer and there.etag is not None and there.damage is None:
             return False
         merged = there.statuses | {status.run: status for status in newer}
-        return True if _swap(store, key, StatusIndex.of(experiment, merged.values()), there.etag) else None
+        return swap(store, key, StatusIndex.of(experiment, merged.values()).to_bytes(), there.etag) or None
 
     return until_settled(store, key, write, "must accept If-Match with the ETag that it sends")
 
@@ -136,18 +136,6 @@ def _adds(status: RunStatus, known: RunStatus | None) -> bool:
     return status.record > known.record or (
         status.record == known.record and status.record_sha256 != known.record_sha256
     )
-
-
-def _swap(store: ObjectStore, key: str, index: StatusIndex, etag: str | None) -> bool:
-    """False when another writer was first, or the answer to our first try was lost."""
-    try:
-        if etag is None:
-            store.put_if_absent(key, index.to_bytes())
-        else:
-            store.compare_and_swap(key, index.to_bytes(), etag)
-    except (Conflict, MissingObject):
-        return False
-    return True
 
 
 class IndexCheck:
@@ -184,4 +172,5 @@ class IndexCheck:
             update_index(self._store, self._experiment, self._of_logs)
             return wrong, False
         index = StatusIndex.of(self._experiment, self._of_logs)
-        return wrong, _swap(self._store, ExperimentKeys(self._experiment).status, index, self._there.etag)
+        key = ExperimentKeys(self._experiment).status
+        return wrong, swap(self._store, key, index.to_bytes(), self._there.etag)

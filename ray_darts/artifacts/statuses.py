@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ray_darts.artifacts.concurrent_reads import read_concurrently
+from ray_darts.artifacts.concurrent_calls import call_concurrently
 from ray_darts.artifacts.experiment import list_runs
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.objects import ObjectStore
@@ -73,7 +73,7 @@ class RunStatuses:
 
     def read_all(self, runs: Iterable[str], readers: int = READERS) -> list[RunStatus]:
         """`read` of each run, several at a time. Raises: StoreError."""
-        return list(read_concurrently(self.read, runs, readers))
+        return list(call_concurrently(self.read, runs, readers))
 
     def read_listed(self) -> list[RunStatus]:
         """The status of all runs of the experiment now, by name; what the index knows is asked of it first.

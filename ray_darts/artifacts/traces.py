@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ray_darts.artifacts.answer import ALPHAS
 from ray_darts.artifacts.architecture import RunArchitecture
-from ray_darts.artifacts.concurrent_reads import read_concurrently
+from ray_darts.artifacts.concurrent_calls import call_concurrently
 from ray_darts.artifacts.descriptions import RunDescription
 from ray_darts.artifacts.keys import RunKeys
 from ray_darts.artifacts.log_rules import kept_steps
@@ -98,10 +98,8 @@ def _from_parts(
     def read(part: tuple[Record, PartRef]) -> Rows:
         return read_part(store, keys, *part, width)
 
-    if len(parts) <= 2 * _READERS:  # threads would cost more than they save
-        yield from map(read, parts)
-        return
-    yield from read_concurrently(read, parts, _READERS)
+    threads = 1 if len(parts) <= 2 * _READERS else _READERS  # of few, threads would cost more than they save
+    yield from call_concurrently(read, parts, threads)
 
 
 def _from_trace(

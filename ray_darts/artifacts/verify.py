@@ -18,7 +18,7 @@ from ray_darts.artifacts.checkpoints import load_checkpoint
 from ray_darts.artifacts.experiment import list_runs, read_experiment, read_run, space_layout
 from ray_darts.artifacts.keys import ExperimentKeys, RunKeys
 from ray_darts.artifacts.log_rules import broken_rules
-from ray_darts.artifacts.objects import Conflict, ObjectStore, get_checked
+from ray_darts.artifacts.objects import ObjectStore, get_checked, swap
 from ray_darts.artifacts.publications import FinishedRun, Publication, publications_of
 from ray_darts.artifacts.released import is_only_copy, read_only_copy
 from ray_darts.artifacts.run_log import Entry, find_tip, read_log
@@ -253,7 +253,7 @@ def _best_problems(
         winner = finished[0]
         for offer in finished[1:]:
             winner = offer if offer.beats(winner) else winner
-        repaired = _replace(store, key, etag, winner.to_bytes()) or _best_problem(store, key, finished)[0] is None
+        repaired = swap(store, key, winner.to_bytes(), etag) or _best_problem(store, key, finished)[0] is None
     yield Problem(None, key, detail, repaired)
 
 
@@ -272,15 +272,3 @@ def _best_problem(store: ObjectStore, key: str, finished: list[Best]) -> tuple[s
         return f"names {holder.run} with {holder.metric.name} {holder.metric.value}, which no training has", stored.etag
     better = [offer.run for offer in finished if offer.beats(holder)]
     return f"names {holder.run}, but {better[0]} is better" if better else None, stored.etag
-
-
-def _replace(store: ObjectStore, key: str, etag: str | None, data: bytes) -> bool:
-    """Replace best.json; False when another writer has just done so, or the answer to the first try was lost."""
-    try:
-        if etag is None:
-            store.put_if_absent(key, data)
-        else:
-            store.compare_and_swap(key, data, etag)
-    except (Conflict, MissingObject):
-        return False
-    return True

@@ -11,7 +11,7 @@ from functools import cached_property
 import ray_darts
 from ray_darts.artifacts.architecture import group_facts
 from ray_darts.artifacts.best import Best
-from ray_darts.artifacts.concurrent_reads import read_concurrently
+from ray_darts.artifacts.concurrent_calls import do_concurrently
 from ray_darts.artifacts.descriptions import ExperimentDescription
 from ray_darts.artifacts.experiment import check_same, data_summary, layout_facts, register_experiment, register_run
 from ray_darts.artifacts.keys import check_experiment
@@ -105,8 +105,7 @@ class SweepRequest(abc.ABC):
             defaults=config.identity_defaults(),
             data=data_summary(facts),
         )
-        for _ in read_concurrently(lambda run: self._register_run(store, config, run), runs):
-            pass
+        do_concurrently(lambda run: self._register_run(store, config, run), runs)
 
     @abc.abstractmethod
     def _register_run(self, store: ObjectStore, config: RunConfig, run: RequestedRun) -> None: ...

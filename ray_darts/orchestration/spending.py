@@ -10,11 +10,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ray_darts.artifacts.hours import SessionHours, read_hours, seconds_at_work, write_hours
-from ray_darts.artifacts.keys import is_selection, selection_of
+from ray_darts.artifacts.keys import search_of, selection_of
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.records import Owner, Spent
 from ray_darts.artifacts.status import RunStatus
@@ -36,6 +36,12 @@ class Spending:
     hours: float = 0.0
     worker_hours: float = 0.0
     cost: float = 0.0
+
+    def plus(self, runs: Iterable[Spent]) -> Spending:
+        """With what runs have spent besides."""
+        spent = list(runs)
+        worker_hours = self.worker_hours + sum(each.worker_s for each in spent) / 3600
+        return replace(self, worker_hours=worker_hours, cost=self.cost + sum(each.cost for each in spent))
 
 
 @dataclass(frozen=True)
@@ -76,14 +82,13 @@ class Budgets:
 
 def spent_before(store: ObjectStore, experiment: str, runs: Iterable[str]) -> Spending:
     """What is spent of the budgets of an experiment and its selection, without the runs named. Raises: StoreError."""
-    search = experiment.removesuffix("/selection") if is_selection(experiment) else experiment
-    left_out, spent, hours = set(runs), Spent(), list[SessionHours]()
+    search = search_of(experiment)
+    left_out, spent, hours = set(runs), list[Spent](), list[SessionHours]()
     for each in (search, selection_of(search)):
         hours += read_hours(store, each)
-        for status in experiment_status(store, each):
-            if each != experiment or status.run not in left_out:
-                spent = Spent(worker_s=spent.worker_s + status.spent.worker_s, cost=spent.cost + status.spent.cost)
-    return Spending(seconds_at_work(hours) / 3600, spent.worker_s / 3600, spent.cost)
+        statuses = experiment_status(store, each)
+        spent += [status.spent for status in statuses if each != experiment or status.run not in left_out]
+    return Spending(seconds_at_work(hours) / 3600).plus(spent)
 
 
 class SpendingWatch:
@@ -109,7 +114,7 @@ class SpendingWatch:
 
     def total(self, runs: Iterable[RunStatus]) -> Spending:
         """What is spent up to now: by the logs, and by the workers of this command since their last record."""
-        now, worker_s, cost = self._clock(), 0.0, 0.0
+        now, total = self._clock(), list[Spent]()
         for run in runs:
             known = run.spent, run.owner
             last, seen_at = self._seen.get(run.run, (None, now))
@@ -120,10 +125,8 @@ class SpendingWatch:
             is_ours = run.has_owner and run.owner is not None and run.owner.session == self._session
             if is_ours and run.environment is not None:
                 spent = spent.plus(now - seen_at, run.environment)
-            worker_s, cost = worker_s + spent.worker_s, cost + spent.cost
-        before = self._before
-        hours = before.hours + (now - self._began) / 3600
-        return Spending(hours, before.worker_hours + worker_s / 3600, before.cost + cost)
+            total.append(spent)
+        return replace(self._before, hours=self._before.hours + (now - self._began) / 3600).plus(total)
 
 
 class HoursKeeper:

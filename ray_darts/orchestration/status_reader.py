@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ray_darts.artifacts.concurrent_reads import read_concurrently
+from ray_darts.artifacts.concurrent_calls import do_concurrently
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.status import RunStatus
 from ray_darts.artifacts.status_index import update_index
@@ -130,8 +130,7 @@ class StatusReader:
                 if self._closed:
                     return
                 asked, everything = self._asked, self._everything > self._answered
-            for _ in read_concurrently(self._read, self._due(everything), READERS):
-                pass
+            do_concurrently(self._read, self._due(everything), READERS)
             with self._changed:
                 self._answered = asked
                 self._changed.notify_all()

@@ -16,7 +16,7 @@ import ray
 
 from ray_darts.artifacts.best import Best, read_best
 from ray_darts.artifacts.compact import conclude_run
-from ray_darts.artifacts.concurrent_reads import read_concurrently
+from ray_darts.artifacts.concurrent_calls import call_concurrently, do_concurrently
 from ray_darts.artifacts.experiment import data_summary
 from ray_darts.artifacts.objects import ObjectStore
 from ray_darts.artifacts.open import open_store
@@ -41,7 +41,7 @@ from ray_darts.orchestration.plan import PlannedRun, SweepPlan, plan_sweep
 from ray_darts.orchestration.preflight import check_from_worker, check_here, check_store_is_shared
 from ray_darts.orchestration.requests import SweepRequest
 from ray_darts.orchestration.resources import cluster_capacity, run_demand
-from ray_darts.orchestration.spending import Budgets, HoursKeeper, Spending, SpendingWatch, spent_before
+from ray_darts.orchestration.spending import Budgets, HoursKeeper, Spending, spent_before
 from ray_darts.orchestration.supervisor import Limits, Supervisor
 from ray_darts.orchestration.tune_sweep import TuneSweep, grouped
 from ray_darts.report.amounts import counted
@@ -88,7 +88,7 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
     def publish(run: PlannedRun) -> tuple[str, RunOutcome]:
         return run.run, _publish_missing(store, request, run.run, run.status.step)
 
-    outcomes.update(read_concurrently(publish, plan.finished))
+    outcomes.update(call_concurrently(publish, plan.finished))
     for run in plan.failed:
         failure = run.status.failure
         detail = "" if failure is None else f"{failure.kind}: {failure.detail}"
@@ -103,7 +103,7 @@ def run_sweep(request: SweepRequest, observer: Observer) -> SweepResult:
             observer(runs)
 
         limits = _limits(plan, store)
-        spent = SpendingWatch(limits.budgets, limits.spent, "").observe(run.status for run in plan.to_do)
+        spent = limits.budgets.exceeded(limits.spent.plus(run.status.spent for run in plan.to_do))
         if spent is not None:
             logger.warning("the budget is spent, nothing is started: %s", spent)
             outcomes.update((run.run, RunOutcome("budget_spent", spent, run.status.step)) for run in plan.to_do)
@@ -129,8 +129,7 @@ def _read_ended(
             logger.info("the status of %s cannot be read now: %s", run, error)
 
     unread = [run for run, end in outcomes.items() if end.kind == "finished" and statuses[run].state != "finished"]
-    for _ in read_concurrently(read, unread):
-        pass
+    do_concurrently(read, unread)
 
 
 def _publish_missing(store: ObjectStore, request: SweepRequest, run: str, step: int) -> RunOutcome:
@@ -167,20 +166,21 @@ def _limits(plan: SweepPlan, store: ObjectStore) -> Limits:
     budgets, spent = Budgets.of(operation), Spending()
     if budgets:
         spent = spent_before(store, experiment, [run.run for run in plan.to_do])
-        watch = SpendingWatch(budgets, spent, session="")
-        text = budgets.text(watch.total(run.status for run in plan.to_do))
+        text = budgets.text(spent.plus(run.status.spent for run in plan.to_do))
         logger.info("budget: %s spent; where one is used up the runs commit and end, with exit code 77", text)
     return Limits(budgets, spent, stop_grace_s=operation.stop_patience_s + _STOP_MARGIN_S)
 
 
 def _offer_unfinished(request: SweepRequest, store: ObjectStore, outcomes: Mapping[str, RunOutcome]) -> None:
     """Offer what runs have found that a budget has stopped; a run that cannot be read is named and left out."""
-    for run, outcome in outcomes.items():
-        if outcome.kind == "budget_spent" and outcome.step:
-            try:
-                request.offer_unfinished(store, run)
-            except (StoreError, GenotypeError) as error:
-                logger.warning("what %s has found so far cannot be offered as the best: %s", run, error)
+
+    def offer(run: str) -> None:
+        try:
+            request.offer_unfinished(store, run)
+        except (StoreError, GenotypeError) as error:
+            logger.warning("what %s has found so far cannot be offered as the best: %s", run, error)
+
+    do_concurrently(offer, [run for run, end in outcomes.items() if end.kind == "budget_spent" and end.step])
 
 
 def _execute(plan: SweepPlan, store: ObjectStore, observer: Observer, limits: Limits) -> dict[str, RunOutcome]:

@@ -84,15 +84,6 @@ def test_the_invariants_hold_in_500_schedules_on_a_folder() -> None:
     run_in_processes(500, FolderProtocol)
 
 
-@pytest.mark.parametrize("mutant", FOLDER_MUTANTS, ids=lambda mutant: mutant.__name__)
-def test_a_broken_folder_is_caught(
-    mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mutant(monkeypatch)
-    with pytest.raises((AssertionError, RayDartsError)):
-        run(40, FolderProtocol)
-
-
 def test_the_invariants_hold_in_100_schedules_of_compaction() -> None:
     run_in_processes(100, CompactionProtocol)
 
@@ -103,19 +94,20 @@ def test_the_invariants_hold_in_2000_schedules_of_compaction() -> None:
     run_in_processes(2000, CompactionProtocol)
 
 
-@pytest.mark.parametrize("mutant", COMPACTION_MUTANTS, ids=lambda mutant: mutant.__name__)
-def test_a_broken_compaction_is_caught(
-    mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+BROKEN = [
+    *((mutant, FolderProtocol, 40) for mutant in FOLDER_MUTANTS),
+    *((mutant, CompactionProtocol, 200) for mutant in COMPACTION_MUTANTS),
+    *((mutant, Protocol, 500) for mutant in MUTANTS),
+]
+
+
+@pytest.mark.parametrize(("mutant", "machine", "schedules"), BROKEN, ids=[mutant.__name__ for mutant, *_ in BROKEN])
+def test_what_is_broken_is_caught(
+    mutant: Callable[[pytest.MonkeyPatch], None],
+    machine: type[Protocol],
+    schedules: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mutant(monkeypatch)
     with pytest.raises((AssertionError, RayDartsError)):
-        run(200, CompactionProtocol)
-
-
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
-def test_a_broken_protocol_is_caught(
-    mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mutant(monkeypatch)
-    with pytest.raises((AssertionError, RayDartsError)):
-        run(500)
+        run(schedules, machine)

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from ray_darts.artifacts.best import Best, read_best
-from ray_darts.artifacts.concurrent_reads import read_concurrently
+from ray_darts.artifacts.concurrent_calls import call_concurrently
 from ray_darts.artifacts.descriptions import ExperimentDescription
 from ray_darts.artifacts.experiment import list_runs, no_such_experiment, read_experiment, read_run
 from ray_darts.artifacts.histories import RunHistory
@@ -150,7 +150,7 @@ class FactsReader:
                 return str(error)
 
         names = list_runs(self._store, experiment)
-        found = dict(zip(names, read_concurrently(read, names), strict=True))
+        found = dict(zip(names, call_concurrently(read, names), strict=True))
         unread = {run: each for run, each in found.items() if isinstance(each, str)}
         self._problems += [f"{run}: {why}" for run, why in unread.items()]
         return [each for each in found.values() if isinstance(each, RunHistory)], unread

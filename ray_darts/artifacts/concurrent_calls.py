@@ -1,4 +1,5 @@
-"""Reads many things at a time from a store, in threads: a bounded number of them, and a bounded number read ahead.
+"""Calls a function for many things at a time, such as a request to a store: in a bounded number of threads, with a
+bounded number of results ahead.
 
 The threads are daemons, unlike those of concurrent.futures, which are joined when the process ends: a request that is
 never answered must not keep a command from ending. Knows no store.
@@ -11,15 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-READERS = 8
-"""Requests at a time where nothing else is said."""
+THREADS = 8
+"""Calls at a time where nothing else is said."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
 class _Answer(Generic[_Result]):
-    """What one call of `read` returned or raised, once `ready` is set."""
+    """What one call returned or raised, once `ready` is set."""
 
     def __init__(self) -> None:
         self.ready = threading.Event()
@@ -33,17 +34,23 @@ class _Answer(Generic[_Result]):
         return self.results[0]
 
 
-def read_concurrently(
-    read: Callable[[_Item], _Result], items: Iterable[_Item], readers: int = READERS
-) -> Iterator[_Result]:
-    """Yield `read(item)` of each item, in their order; `readers` calls at a time, and at most twice as many results
-    that were not taken yet. A single item is read in the calling thread.
+def do_concurrently(call: Callable[[_Item], object], items: Iterable[_Item], threads: int = THREADS) -> None:
+    """`call_concurrently` for what the calls do, not for what they return."""
+    for _ in call_concurrently(call, items, threads):
+        pass
 
-    Raises: the error of the first item, in their order, whose `read` raised; items after it may not be read.
+
+def call_concurrently(
+    call: Callable[[_Item], _Result], items: Iterable[_Item], threads: int = THREADS
+) -> Iterator[_Result]:
+    """Yield `call(item)` of each item, in their order; `threads` calls at a time, and at most twice as many results
+    that were not taken yet. A single item, and with one thread all, are done in the calling thread.
+
+    Raises: the error of the first item, in their order, whose call raised; items after it may not be done.
     """
     waiting = list(items)
-    if len(waiting) < 2:
-        yield from map(read, waiting)
+    if len(waiting) < 2 or threads == 1:
+        yield from map(call, waiting)
         return
     tasks: SimpleQueue[tuple[_Item, _Answer[_Result]] | None] = SimpleQueue()
     stopped = threading.Event()
@@ -52,18 +59,18 @@ def read_concurrently(
         while (task := tasks.get()) is not None and not stopped.is_set():
             item, answer = task
             try:
-                answer.results.append(read(item))
+                answer.results.append(call(item))
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
                 answer.error = error
             answer.ready.set()
 
-    num_threads = min(readers, len(waiting))
+    num_threads = min(threads, len(waiting))
     for number in range(num_threads):
         threading.Thread(target=work, daemon=True, name=f"reader {number}").start()
     answers: list[_Answer[_Result]] = []
     try:
         for position in range(len(waiting)):
-            while len(answers) < min(len(waiting), position + 2 * readers):
+            while len(answers) < min(len(waiting), position + 2 * threads):
                 answers.append(_Answer())
                 tasks.put((waiting[len(answers) - 1], answers[-1]))
             yield answers[position].wait()
