@@ -130,7 +130,7 @@ class SearchRun:
     def garbage_bytes(self, store: ObjectStore) -> int:
         """Bytes that `gc` would remove once they are old enough."""
         if not hasattr(collect, "REPEATED"):  # a revision that takes no log
-            return sum(entry.num_bytes for entry in collect.run_garbage(store, self.keys))  # type: ignore
+            return sum(entry.num_bytes for entry in collect.run_garbage(store, self.keys))  # type: ignore[attr-defined, call-arg]
         return sum(entry.num_bytes for _, entry in collect.run_garbage(store, self.keys, read_log(store, self.keys)))
 
     @property
