@@ -99,9 +99,14 @@ class Command:
 
     def run(self) -> Mapping[str, RunOutcome]:
         """Type it. Raises: what the driver raises, and what the thread type raises when the head is lost."""
-        logging.getLogger("ray_darts").setLevel(logging.ERROR)
-        with self._replaced():
-            return sweep.run_sweep(self.request, lambda runs: None).outcomes
+        log = logging.getLogger("ray_darts")
+        level = log.level
+        log.setLevel(logging.ERROR)
+        try:
+            with self._replaced():
+                return sweep.run_sweep(self.request, lambda runs: None).outcomes
+        finally:
+            log.setLevel(level)
 
     @contextmanager
     def _replaced(self) -> Iterator[None]:

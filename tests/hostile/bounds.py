@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import tracemalloc
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ def bounded(seconds: float, num_bytes: int = 200_000_000) -> Iterator[None]:
         raise TimeoutError(f"took more than {seconds} s")
 
     before = signal.signal(signal.SIGPROF, too_long)
+    gc.freeze()  # what earlier tests of this process have left is not collected at this one's expense
     signal.setitimer(signal.ITIMER_PROF, seconds)
     tracemalloc.start()
     try:
@@ -26,3 +28,4 @@ def bounded(seconds: float, num_bytes: int = 200_000_000) -> Iterator[None]:
         tracemalloc.stop()
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
+        gc.unfreeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -30,8 +31,9 @@ SETTINGS = Settings(RUNS, PLAN, Behaviour(get_s=0.5, put_s=10.0), status_passes=
 
 @pytest.fixture(scope="module")
 def play() -> Play:
-    played = Play(SETTINGS)
+    played, level = Play(SETTINGS), logging.getLogger("ray_darts").level
     played.run()
+    assert logging.getLogger("ray_darts").level == level, "the simulation leaves the log of this process as it was"
     return played
 
 
