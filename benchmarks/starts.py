@@ -22,7 +22,7 @@ from pathlib import Path
 KINDS = {"driver": b"ray_darts.cli", "trial": b"ray::ImplicitFunc", "controller": b"ray::TrainController"}
 KINDS |= {"worker": b"ray::RayTrainWorker"}
 SEARCH = ("search", "--preset", "digits", "--seeds", "2", "--orders", "first,second", "--json")
-_LOOK_S = 0.5
+_LOOK_S = 5.0  # a look at all processes costs some tenths of a second
 _MEGABYTE = 2**20
 
 
