@@ -1,4 +1,6 @@
-"""Broken compactions, each with one line of thought replaced; the schedules of `compaction_protocol` must catch all."""
+"""Broken compactions, each with one line of thought replaced; the schedules of `compaction_protocol` must catch those
+of the list, and its meetings of two collectors the one beside it.
+"""
 
 from __future__ import annotations
 
@@ -79,6 +81,5 @@ COMPACTION_MUTANTS: list[Callable[[Patch], None]] = [
     compact_before_publish,
     delete_parts_before_the_record_that_lets_them_go,
     compact_under_a_claim,
-    delete_though_another_collector_was_first,
     read_parts_and_never_the_log_again,
 ]

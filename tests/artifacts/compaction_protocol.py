@@ -4,6 +4,8 @@ and readers that have read a log before.
 
 from __future__ import annotations
 
+from itertools import count
+
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
@@ -44,3 +46,24 @@ class CompactionProtocol(Protocol):
         rows = with_faults(self.store, [], lambda: list(read_rows(self.store, self.keys[run], log, WIDTH)), pause)
         assert rows is not None, "a reader was left without rows"
         check_alphas(rows, log[-1].record.step if log else 0)
+
+
+def let_two_collectors_meet_at_every_read() -> int:
+    """One lets parts go, the other the last checkpoint and no parts: it comes before each read of the first, in turn.
+    Returns the number of reads."""
+    for pause in count():
+        machine = CompactionProtocol()
+        machine.begin(("published", "published"))
+        came: list[int] = []
+
+        def another(machine: CompactionProtocol = machine, came: list[int] = came) -> None:
+            came.append(1)
+            machine.sweep(compact=False, keep=0)
+
+        machine.store.sweep = another
+        with_faults(machine.store, [], lambda machine=machine: machine.sweep(compact=True, keep=1), pause)  # type: ignore[misc]
+        machine.every_log_keeps_its_rules()
+        machine.what_a_log_refers_to_is_there()
+        if not came:
+            return pause
+    raise AssertionError("no end of reads")
