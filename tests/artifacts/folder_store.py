@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,10 @@ from tests.artifacts.memory_store import Killed, Scheduled
 
 FlushFault = Literal["failed", "swept", "killed"]
 FLUSH_FAULTS: tuple[FlushFault, ...] = ("failed", "swept", "killed")
+
+
+class _WouldWait(BaseException):
+    """A process that acts while another one holds a lock would wait for it. Nothing in the package may catch it."""
 
 
 class FolderStore(Scheduled, LocalStore):
@@ -33,6 +38,23 @@ class FolderStore(Scheduled, LocalStore):
         self.at_flush: list[FlushFault | None] = []
         self.refused_deletes = 0
         self._names: dict[Path, set[str]] = {}
+        self._held: set[str] = set()
+
+    def meanwhile(self, act: Callable[[], None]) -> None:
+        """Somebody else acts, up to where it would wait for a lock that is held here."""
+        with suppress(_WouldWait):
+            super().meanwhile(act)
+
+    @contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
+        if key in self._held:
+            raise _WouldWait
+        self._held.add(key)
+        try:
+            with super()._locked(key):
+                yield
+        finally:
+            self._held.discard(key)
 
     def get(self, key: str) -> Stored:
         self.read()
@@ -69,8 +91,10 @@ class FolderStore(Scheduled, LocalStore):
             raise Killed
         if fault == "swept":
             rest, self.at_flush = self.at_flush, []
-            self.meanwhile(self.sweep)
-            self.at_flush = rest
+            try:
+                self.meanwhile(self.sweep)
+            finally:
+                self.at_flush = rest
         super()._flush(folder)
         self._names[folder] = {entry.name for entry in os.scandir(folder)}
 

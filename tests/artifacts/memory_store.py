@@ -36,8 +36,10 @@ class Scheduled:
     def meanwhile(self, act: Callable[[], None]) -> None:
         """Let somebody else act, without faults."""
         rest, self.schedule = self.schedule, []
-        act()
-        self.schedule = rest
+        try:
+            act()
+        finally:
+            self.schedule = rest
 
     def read(self) -> None:
         """Let another collector act before this read, if it is its turn."""
