@@ -17,7 +17,7 @@ IMITATED := without-list or bare-tags
 STORE ?= results
 EXPERIMENT ?= digits-4ad6e9f2
 # Benchmarks that are called by themselves: they take long, need data, or measure several processes.
-OWN_BENCHMARKS := measure digits text lstm collapse loading real_collections report scale starts spot many_runs status
+OWN_BENCHMARKS := measure digits text lstm collapse loading real_collections report scale starts spot many_runs status on_gpu
 FAST := not slow and not browser and not loggers
 
 .PHONY: demo test test-slow test-browser test-loggers screenshots test-oldest test-radosgw check docs fuzz bench benchmark-digits clean

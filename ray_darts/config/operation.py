@@ -83,6 +83,11 @@ class OperationSettings(Settings):
         (), description="passes of a step to compile, each as one graph; changes results in the last bits"
     )
     compile_backend: str = Field("inductor", description="backend of torch.compile")
+    cuda_graph: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="capture each pass of a step once as a CUDA graph and replay it: one launch in place of thousands; "
+        "auto is off until it has been proven on a GPU",
+    )
     publish_report: bool = Field(True, description="write EXP/report.html when a search ends (extra report)")
 
     @field_validator("workers", mode="before")
@@ -111,6 +116,12 @@ class OperationSettings(Settings):
         lowest, highest = self.worker_range
         if not 1 <= lowest <= highest:
             raise ValueError(f"workers {self.workers!r}: at least 1, and MIN at most MAX")
+        return self
+
+    @model_validator(mode="after")
+    def _compiled_or_captured(self) -> OperationSettings:
+        if self.cuda_graph == "on" and self.compile:
+            raise ValueError("cuda_graph 'on' and compile exclude one another")
         return self
 
     @property

@@ -136,6 +136,11 @@ class Composed(Method):
                 "a fixed number of edges, of which none is `none`; set method.relaxation.keep_above = 0"
             )
         yield from self.relaxation.mistakes(alphas.weight_decay)
+        if operation.cuda_graph == "on" and self.supernet_options.skips_zeros:
+            yield (
+                f"operation.cuda_graph on beside the method {self.kind}, whose passes the host reads to compute the "
+                "chosen operations only: set operation.cuda_graph = auto"
+            )
         if operation.compile and self.supernet_options.skips_zeros:
             yield (
                 f"operation.compile beside the method {self.kind}, whose passes the host reads to compute the chosen "

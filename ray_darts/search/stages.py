@@ -18,6 +18,7 @@ from ray_darts.config.stages import schedule_span, span
 from ray_darts.genotype.layout import CellLayout, SpaceLayout
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order, Rows
+from ray_darts.search.replay import capture_for
 from ray_darts.search.step import BilevelStep
 from ray_darts.spaces.batch_norm import synchronise
 from ray_darts.spaces.build import build_supernet
@@ -122,9 +123,12 @@ def build_step(
     supernet = build_supernet(config, facts, seed, device)
     if stages.drops:
         supernet.layout = stages.layout
-    if config.search.batch_norm == "sync" and collectives.shard.world_size > 1:
+    synchronised = config.search.batch_norm == "sync" and collectives.shard.world_size > 1
+    if synchronised:
         synchronise(supernet, moments_reducer(collectives))
-    return BilevelStep(config, order, supernet, seed, collectives, device)
+    reads = config.method.supernet_options.skips_zeros
+    capture = capture_for(config.operation, device, reads=reads, has_collectives=synchronised)
+    return BilevelStep(config, order, supernet, seed, collectives, device, capture)
 
 
 def _moments(step: BilevelStep) -> tuple[Tensor, Tensor, Tensor]:

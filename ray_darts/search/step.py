@@ -19,13 +19,14 @@ from ray_darts.protocols.method import Order, Progress
 from ray_darts.search.adam import Adam
 from ray_darts.search.alignment import alignment_gradient
 from ray_darts.search.architecture import Architecture
-from ray_darts.search.compiling import compiled_losses
+from ray_darts.search.compiling import Loss, compiled_losses
 from ray_darts.search.hypergradient import (
     AlphaGradient,
     VirtualStep,
     first_order,
     second_order,
 )
+from ray_darts.search.replay import Capture, ReplayedLoss
 from ray_darts.spaces.supernet import LossOutput, Pass, Supernet
 from ray_darts.tasks.collectives import Collectives
 from ray_darts.tasks.flat import FlatVector
@@ -54,14 +55,22 @@ class BilevelStep:
         seed: int,
         collectives: Collectives,
         device: torch.device,
+        capture: Capture | None = None,
     ) -> None:
+        """`capture`: what captures passes, once each, to be replayed; None computes them plainly."""
         self.config, self.order, self.collectives, self.device = config, order, collectives, device
         dtype = parameter_dtype(config.search)
         self.supernet = supernet.to(device=device, dtype=dtype).train()
-        self._compiled = compiled_losses(config.operation, supernet)
         self.weight_step = WeightStep(supernet, config.weights, collectives)
         self.weights, self.statistics = self.weight_step.weights, self.weight_step.statistics
         self.sgd = self.weight_step.sgd
+        self._losses: dict[str, Loss] = dict(compiled_losses(config.operation, supernet).items())
+        if capture is not None:
+            replayed = ReplayedLoss(supernet, self.weights, self.statistics, capture)
+            # The exact product differentiates a gradient, which a replay has no derivative of.
+            once = ("training", "validation", "disturbance")
+            both = once if config.search.hessian == "exact" else (*once, "alpha_training")
+            self._losses |= dict.fromkeys(both, replayed)
         self.architecture = Architecture(config.method, supernet.layout, config.alphas, seed, device, dtype)
         self.alphas = self.architecture.parameters
         self.adam = Adam(config.alphas, self.alphas.vector)
@@ -154,7 +163,7 @@ class BilevelStep:
             mixing = self.architecture.mixing(purpose.value, progress.step, progress)
             if disturbance is not None:
                 mixing = self.architecture.method.disturbed(mixing, disturbance)
-            compute = self._compiled.get("alpha_training" if full else half, self.supernet.loss)
+            compute = self._losses.get("alpha_training" if full else half, self.supernet.loss)
             output = compute(micro, part, purpose, mixing)
             penalty = self.architecture.penalty(progress) if half == "validation" else None
             return output if penalty is None else replace(output, loss=output.loss + penalty)
@@ -168,7 +177,8 @@ class BilevelStep:
             tables = FlatVector({name: nn.Parameter(table.detach().clone()) for name, table in mixing.items()})
 
             def loss_of(micro: Batch, part: Tensor | None, full: bool) -> LossOutput:
-                return self.supernet.loss(micro, part, Pass.DISTURBANCE, tables.tensors)
+                compute = self._losses.get("disturbance", self.supernet.loss)
+                return compute(micro, part, Pass.DISTURBANCE, tables.tensors)
 
             objective = batch_objective(self.config.search, train, self.train_carry, self.device, loss_of)
             num_extras = 1 + len(self.supernet.sum_names)
