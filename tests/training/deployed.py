@@ -46,7 +46,7 @@ def training_config(kind: str) -> TrainingConfig:
         sections: dict[str, dict[str, object]] = {
             "network": {"kind": "recurrent", "size": 6},
             "data": {"kind": "text", "source": "sotu", "bptt": 6, "evaluation_batch_size": 4},
-            "training": {"epochs": 1, "batch_size": 4, "average_after": 1},
+            "training": {"epochs": 1, "batch_size": 4, "average_after": 1, "test": False},
         }
         return load_training_config(settings=sections)
     if kind == "nasbench201":
