@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from ray_darts.spaces import tangents
 from ray_darts.spaces.kernel import Kernel
+from ray_darts.spaces.moving_norm import moved, normalise_moving
 
 MomentsReducer = Callable[[Tensor], Tensor]
 """Sum of a flat vector over ranks, differentiable as often as the loss is; every rank calls it in the same order."""
@@ -123,6 +125,8 @@ def _normalise_alone(norm: Norm, inputs: Tensor, batch_statistics: bool, update:
     if batch_statistics and kernel is not None and kernel.fits(inputs) and inputs.numel() > inputs.shape[1]:
         normalised: Tensor = _Compiled.apply(inputs, norm.gain, norm.bias, norm, update, kernel)
         return normalised
+    if batch_statistics and not update and tangents.are_carried() and inputs.dtype not in _REDUCED:
+        return normalise_moving(inputs, norm.gain, norm.bias, norm.module.epsilon)
     mean: Tensor | None = None
     var: Tensor | None = None
     if update or not batch_statistics:
@@ -151,8 +155,17 @@ class _Compiled(torch.autograd.Function):
         momentum, epsilon = norm.module.momentum, norm.module.epsilon
         output, mean, scale = kernel.batch_norm(inputs, gain, bias, running, momentum, epsilon)
         ctx.save_for_backward(inputs, gain, mean, scale)  # type: ignore[arg-type]
+        if tangents.are_carried():
+            ctx.save_for_forward(inputs, gain, mean, scale)  # type: ignore[arg-type]
+        ctx.set_materialize_grads(False)
         ctx.kernel, ctx.epsilon = kernel, epsilon  # type: ignore[attr-defined]
         return output
+
+    @staticmethod
+    def jvp(ctx: FunctionCtx, *given: Tensor | None) -> Tensor | None:
+        inputs, gain, mean, scale = ctx.saved_tensors  # type: ignore[attr-defined]
+        kernel, epsilon = ctx.kernel, ctx.epsilon  # type: ignore[attr-defined]
+        return moved(inputs, gain, (mean, scale), epsilon, (given[0], given[1], given[2]), kernel.project)
 
     @staticmethod
     def backward(

@@ -10,7 +10,7 @@ Suffixes: N samples, C channels, H W pixels, E edges sorted by source, K operati
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ray_darts.genotype.layout import CellLayout
 from ray_darts.protocols.registry import find_operation
+from ray_darts.spaces import tangents
 from ray_darts.spaces.batch_norm import BatchNorm, Norm, Normalise, normalise
 from ray_darts.spaces.convolutional.active import ActiveOperations
 from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normed, group_branches
@@ -55,12 +56,16 @@ class CellShape:
 
 class _Recomputing(AbstractContextManager[None]):
     def __init__(self, cell: SearchCell) -> None:
-        self._cell = cell
+        self._cell, self._moves = cell, tangents.are_carried()
+        self._inside = ExitStack()
 
     def __enter__(self) -> None:
         self._cell.is_recomputing = True
+        if self._moves:
+            self._inside.enter_context(tangents.resumed())
 
     def __exit__(self, *_: object) -> None:
+        self._inside.close()
         self._cell.is_recomputing = False
 
 
@@ -167,7 +172,8 @@ class SearchCell(nn.Module):
         return [module for module in self.preprocess if isinstance(module, ReluConvBn)]
 
     def recomputing(self) -> AbstractContextManager[None]:
-        """Inside, only copies of running statistics are updated, as activation checkpointing repeats the forward pass.
+        """Inside, only copies of running statistics are updated, as activation checkpointing repeats the forward pass,
+        with tangents where the current pass has them.
 
         May be entered several times: two backward passes through one graph recompute it twice.
         """

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from ray_darts.spaces import tangents
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.planned_device import is_for_cpu
 
@@ -74,7 +75,21 @@ class _Separable(torch.autograd.Function):
             output = _maps(torch.mm(_rows(filtered), mixing.view(mixing.shape[:2]).t()), filtered)
         kept = (inputs if needs[1] else None, filtered if needs[2] else None, weight, mixing)
         ctx.save_for_backward(*kept)  # type: ignore[arg-type]
+        if tangents.are_carried():
+            ctx.set_materialize_grads(False)
+            ctx.save_for_forward(inputs, weight, mixing)
         return output
+
+    @staticmethod
+    def jvp(ctx: FunctionCtx, *given: Tensor | None) -> Tensor | None:
+        """Linear in each of its tensors: the sum of as many convolutions as have a tangent."""
+        values = ctx.saved_tensors  # type: ignore[attr-defined]
+        terms = []
+        for index, tangent in enumerate(given[:3]):
+            if tangent is not None:
+                tensors = *values[:index], tangent, *values[index + 1 :]
+                terms.append(_Separable.apply(*tensors, ctx.dilation, ctx.kernel))  # type: ignore[attr-defined]
+        return sum(terms[1:], start=terms[0]) if terms else None
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
