@@ -18,11 +18,14 @@ from torch.autograd.function import FunctionCtx
 from ray_darts.spaces import tangents
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.moving_norm import moved, normalise_moving
+from ray_darts.spaces.pointwise import Pointwise
 
 MomentsReducer = Callable[[Tensor], Tensor]
 """Sum of a flat vector over ranks, differentiable as often as the loss is; every rank calls it in the same order."""
 
-Normalise = Callable[[Sequence["Norm"], Sequence[Tensor]], list[Tensor]]
+Maps = Tensor | Pointwise
+
+Normalise = Callable[[Sequence["Norm"], Sequence[Maps]], list[Tensor]]
 """`normalise` with its policy bound."""
 
 _REDUCED = (torch.bfloat16, torch.float16)
@@ -88,6 +91,11 @@ class BatchNorm(nn.Module):
             weight, bias = weight * gain, bias * gain
         return Norm(self, start, stop, weight, bias)
 
+    @property
+    def takes_pointwise(self) -> bool:
+        """Whether it can compute the convolution before it, too: with the statistics of this shard, by PyTorch."""
+        return self.moments_reducer is None and self.kernel is None
+
     def extra_repr(self) -> str:
         """Settings that `print(module)` shows."""
         return f"{self.num_features}, momentum={self.momentum}, affine={self.weight is not None}"
@@ -108,7 +116,7 @@ def use_kernel(network: nn.Module, kernel: Kernel) -> None:
 
 
 def normalise(
-    norms: Sequence[Norm], inputs: Sequence[Tensor], *, batch_statistics: bool, update: bool = False
+    norms: Sequence[Norm], inputs: Sequence[Maps], *, batch_statistics: bool, update: bool = False
 ) -> list[Tensor]:
     """Apply norms of equal depth to their inputs; with synchronised statistics, in one collective.
 
@@ -116,12 +124,18 @@ def normalise(
     """
     reducer = norms[0].module.moments_reducer if norms else None
     if batch_statistics and reducer is not None:
-        return _normalise_globally(norms, inputs, reducer, update)
+        maps = [x.computed() if isinstance(x, Pointwise) else x for x in inputs]
+        return _normalise_globally(norms, maps, reducer, update)
     return [_normalise_alone(norm, x, batch_statistics, update) for norm, x in zip(norms, inputs, strict=True)]
 
 
-def _normalise_alone(norm: Norm, inputs: Tensor, batch_statistics: bool, update: bool) -> Tensor:
+def _normalise_alone(norm: Norm, inputs: Maps, batch_statistics: bool, update: bool) -> Tensor:
     kernel = norm.module.kernel
+    if isinstance(inputs, Pointwise):
+        if batch_statistics and inputs.num_values > 1:
+            running = norm.running() if update else None
+            return inputs.normalised(norm.gain, norm.bias, running, norm.module.momentum, norm.module.epsilon)
+        inputs = inputs.computed()
     if batch_statistics and kernel is not None and kernel.fits(inputs) and inputs.numel() > inputs.shape[1]:
         normalised: Tensor = _Compiled.apply(inputs, norm.gain, norm.bias, norm, update, kernel)
         return normalised

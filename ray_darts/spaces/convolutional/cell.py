@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ray_darts.genotype.layout import CellLayout
 from ray_darts.protocols.registry import find_operation
 from ray_darts.spaces import tangents
-from ray_darts.spaces.batch_norm import BatchNorm, Norm, Normalise, normalise
+from ray_darts.spaces.batch_norm import BatchNorm, Maps, Norm, Normalise, normalise
 from ray_darts.spaces.convolutional.active import ActiveOperations
 from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normed, group_branches
 from ray_darts.spaces.convolutional.operations import (
@@ -115,7 +115,7 @@ class SearchCell(nn.Module):
         self.policy.batch_statistics, self.policy.update = batch_statistics, update
         self.policy.on_copies = self.is_recomputing
 
-        def apply(norms: Sequence[Norm], tensors: Sequence[Tensor]) -> list[Tensor]:
+        def apply(norms: Sequence[Norm], tensors: Sequence[Maps]) -> list[Tensor]:
             if self.is_recomputing:
                 norms = [replace(norm, on_copies=True) for norm in norms]
             return normalise(norms, tensors, batch_statistics=batch_statistics, update=update)
