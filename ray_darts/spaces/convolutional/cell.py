@@ -10,7 +10,6 @@ Suffixes: N samples, C channels, H W pixels, E edges sorted by source, K operati
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,7 +19,6 @@ from torch import Tensor, nn
 
 from ray_darts.genotype.layout import CellLayout
 from ray_darts.protocols.registry import find_operation
-from ray_darts.spaces import tangents
 from ray_darts.spaces.batch_norm import BatchNorm, Maps, Norm, Normalise, normalise
 from ray_darts.spaces.convolutional.active import ActiveOperations
 from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normed, group_branches
@@ -34,6 +32,7 @@ from ray_darts.spaces.convolutional.space import KNOWN, NOISE, SKIP
 from ray_darts.spaces.layers import POOLS, pool
 from ray_darts.spaces.mixing import CellMixture, EdgeGroup, add_up, bypass, edge_groups, mix, shuffle
 from ray_darts.spaces.own_operations import PassPolicy, build_operation
+from ray_darts.spaces.recomputing import RecomputableCell
 
 
 @dataclass(frozen=True)
@@ -54,29 +53,14 @@ class CellShape:
     layer: int
 
 
-class _Recomputing(AbstractContextManager[None]):
-    def __init__(self, cell: SearchCell) -> None:
-        self._cell, self._moves = cell, tangents.are_carried()
-        self._inside = ExitStack()
-
-    def __enter__(self) -> None:
-        self._cell.is_recomputing = True
-        if self._moves:
-            self._inside.enter_context(tangents.resumed())
-
-    def __exit__(self, *_: object) -> None:
-        self._inside.close()
-        self._cell.is_recomputing = False
-
-
-class SearchCell(nn.Module):
+class SearchCell(RecomputableCell):
     """Maps two input states to the concatenation of all nodes."""
 
     def __init__(self, layout: CellLayout, shape: CellShape, formulation: Formulation) -> None:
         super().__init__()
         self.kind, self.shape = layout.name, shape
         self.groups, self.operations = edge_groups(layout), layout.operations
-        self._formulation, self.is_recomputing = formulation, False
+        self._formulation = formulation
         edges, channels, momentum = len(layout.edges), shape.mixed, shape.momentum
         before, previous = shape.inputs
         self.preprocess = nn.ModuleList(
@@ -171,14 +155,6 @@ class SearchCell(nn.Module):
     def _preprocessing(self) -> list[ReluConvBn]:
         return [module for module in self.preprocess if isinstance(module, ReluConvBn)]
 
-    def recomputing(self) -> AbstractContextManager[None]:
-        """Inside, only copies of running statistics are updated, as activation checkpointing repeats the forward pass,
-        with tangents where the current pass has them.
-
-        May be entered several times: two backward passes through one graph recompute it twice.
-        """
-        return _Recomputing(self)
-
     def _group_terms(
         self,
         mixture: CellMixture,
@@ -251,7 +227,8 @@ class SearchCell(nn.Module):
 
     def _pooled(self, group: EdgeGroup, sources: list[Tensor], stride: int) -> Normed:
         """Pools of the sources, ordered by pool, with their batch norms."""
-        norms, tensors = [], []
+        norms: list[Norm] = []
+        tensors: list[Maps] = []
         for name, module in self.pools.items():
             assert isinstance(module, BatchNorm)
             for index, source in zip(group.sources, sources, strict=True):
