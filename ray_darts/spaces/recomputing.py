@@ -27,6 +27,8 @@ def recomputed(cell: RecomputableCell, *inputs: object) -> Tensor:
     """
     if not torch.is_grad_enabled():
         return cell(*inputs)  # type: ignore[no-any-return]
+    if torch.compiler.is_compiling():  # a compiler repeats operators, and none that writes to a buffer
+        return checkpoint(cell, *inputs, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
     again = _Again(cell)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

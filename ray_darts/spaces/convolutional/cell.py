@@ -96,8 +96,9 @@ class SearchCell(RecomputableCell):
         The flags are `normalise`'s.
         """
 
-        self.policy.batch_statistics, self.policy.update = batch_statistics, update
-        self.policy.on_copies = self.is_recomputing
+        if self.own:  # a compiler cannot repeat a cell that sets attributes
+            self.policy.batch_statistics, self.policy.update = batch_statistics, update
+            self.policy.on_copies = self.is_recomputing
 
         def apply(norms: Sequence[Norm], tensors: Sequence[Maps]) -> list[Tensor]:
             if self.is_recomputing:
@@ -121,7 +122,7 @@ class SearchCell(RecomputableCell):
                     bypassed[node].append(rest)
                 sources = [source[:, :mixed].contiguous(memory_format=torch.channels_last) for source in sources]
             for node, addends in zip(group.nodes, terms_of(group, sources), strict=True):
-                terms[node] += addends
+                terms[node] = [add_up([*terms[node], *addends])] if addends else terms[node]  # one map, not one a term
             node = group.nodes[0]
             state = add_up(terms[node])
             if mixed < channels:
