@@ -86,6 +86,7 @@ def second_order(
         if coefficient is not None:
             gradient_w = gradient_w * coefficient
         weights.vector.sub_(step.direction(kept, gradient_w), alpha=step.rate)
+        del gradient_w
         outer = reduced_gradient(validation, [alphas, weights], num_extras, sum_)
         gradient_alpha, v = outer.gradients
         if hessian == "exact":

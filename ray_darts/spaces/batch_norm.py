@@ -18,6 +18,7 @@ from torch.autograd.function import FunctionCtx
 from ray_darts.spaces import tangents
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.moving_norm import moved, normalise_moving
+from ray_darts.spaces.planned_device import uses_plain_operators
 from ray_darts.spaces.pointwise import Pointwise
 
 MomentsReducer = Callable[[Tensor], Tensor]
@@ -91,11 +92,6 @@ class BatchNorm(nn.Module):
             weight, bias = weight * gain, bias * gain
         return Norm(self, start, stop, weight, bias)
 
-    @property
-    def takes_pointwise(self) -> bool:
-        """Whether it can compute the convolution before it, too: with the statistics of this shard, by PyTorch."""
-        return self.moments_reducer is None and self.kernel is None
-
     def extra_repr(self) -> str:
         """Settings that `print(module)` shows."""
         return f"{self.num_features}, momentum={self.momentum}, affine={self.weight is not None}"
@@ -113,6 +109,16 @@ def use_kernel(network: nn.Module, kernel: Kernel) -> None:
     for module in network.modules():
         if isinstance(module, BatchNorm):
             module.kernel = kernel
+
+
+def takes_pointwise(module: BatchNorm, inputs: Tensor, weight: Tensor) -> bool:
+    """Whether `module` is to compute the pointwise convolution of `inputs` by `weight` before it, too.
+
+    It does where that saves memory, on a CPU, with the statistics of this shard by PyTorch's operators.
+    """
+    saves = torch.is_grad_enabled() and weight.requires_grad
+    local = module.moments_reducer is None and module.kernel is None
+    return saves and local and not uses_plain_operators(inputs)
 
 
 def normalise(

@@ -64,9 +64,9 @@ class _PointwiseNorm(torch.autograd.Function):
         momentum: float,
         epsilon: float,
     ) -> Tensor:
-        mixed = _mixed(maps, weight, by_rows=by_rows)
-        means, variances = running or (None, None)
-        output, *statistics = torch.native_batch_norm(mixed, gain, bias, means, variances, True, momentum, epsilon)
+        output, *statistics = _normalised_(
+            _mixed(maps, weight, by_rows=by_rows), gain, bias, running, momentum, epsilon
+        )
         ctx.save_for_backward(maps, weight, gain, *statistics)  # type: ignore[arg-type]
         ctx.by_rows, ctx.epsilon = by_rows, epsilon  # type: ignore[attr-defined]
         return output
@@ -90,13 +90,37 @@ class _PointwiseNorm(torch.autograd.Function):
         return of_maps, of_weight, of_gain if needs[2] else None, of_bias if needs[3] else None, None, None, None, None
 
 
+def _normalised_(
+    mixed_NDHW: Tensor,
+    gain: Tensor | None,
+    bias: Tensor | None,
+    running: tuple[Tensor, Tensor] | None,
+    momentum: float,
+    epsilon: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(normalised, mean, 1 / deviation) of maps that nobody else reads: on a CPU in their place."""
+    means, variances = running or (None, None)
+    arguments = mixed_NDHW, gain, bias, means, variances, True, momentum, epsilon
+    found: tuple[Tensor, Tensor, Tensor]
+    if mixed_NDHW.device.type == "cpu":  # each value is read once, after the statistics, and then written
+        mean, scale = mixed_NDHW.new_empty(2, mixed_NDHW.shape[1]).unbind()
+        found = torch.ops.aten.native_batch_norm.out(*arguments, out=mixed_NDHW, save_mean=mean, save_invstd=scale)
+    else:
+        found = torch.native_batch_norm(*arguments)
+    return found
+
+
 def _mixed(maps_NCHW: Tensor, weight: Tensor, *, by_rows: bool) -> Tensor:
     return product(maps_NCHW, weight) if by_rows else F.conv2d(maps_NCHW, weight)
 
 
 def product(maps_NCHW: Tensor, weight: Tensor) -> Tensor:
-    """The pointwise convolution by `weight` [D, C, 1, 1] as a product of rows."""
-    return maps_of(torch.mm(rows(maps_NCHW), weight.view(weight.shape[:2]).t()), maps_NCHW)
+    """The pointwise convolution by `weight` [D, C, 1, 1] as a product of rows, without a gradient; not a view."""
+    samples, _, height, width = maps_NCHW.shape
+    shape = samples, len(weight), height, width
+    mixed = torch.empty(shape, dtype=maps_NCHW.dtype, device=maps_NCHW.device, memory_format=torch.channels_last)
+    torch.mm(rows(maps_NCHW), weight.view(weight.shape[:2]).t(), out=rows(mixed))
+    return mixed
 
 
 def rows(maps_NCHW: Tensor) -> Tensor:

@@ -104,7 +104,8 @@ class _Cube(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
         (inputs,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return 3 * gradient * inputs.square()
+        slope: Tensor = 3 * gradient * inputs.square()
+        return slope
 
 
 def cube(inputs: Tensor) -> Tensor:

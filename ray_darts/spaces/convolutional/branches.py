@@ -129,7 +129,8 @@ def separate(
     beside_normed, normed = normed[: len(beside.norms)], normed[len(beside.norms) :]
     outputs = [normed[start : start + edges] for start in range(0, len(normed), edges)]
     if branches.second is not None:
-        work = _convolve_each(branches.second, [[F.relu(x) for x in outputs[i]] for i in branches.repeated], 1, kernel)
+        again = [[F.relu_(x) for x in outputs[index]] for index in branches.repeated]
+        work = _convolve_each(branches.second, again, 1, kernel)
         normed = normalise(work.norms, work.tensors)
         for position, index in enumerate(branches.repeated):
             outputs[index] = normed[position * edges : (position + 1) * edges]
@@ -168,7 +169,7 @@ def by_source(
     beside_normed, normed = normed[: len(beside.norms)], normed[len(beside.norms) :]
     outputs = [normed[start : start + count] for start in range(0, len(normed), count)]
     if branches.second is not None:
-        again = [[F.relu(x) for x in outputs[index]] for index in branches.repeated]
+        again = [[F.relu_(x) for x in outputs[index]] for index in branches.repeated]
         work = _convolve_merged(branches.second, again, 1, targets, groups=targets)
         normed = normalise(work.norms, work.tensors)
         for position, index in enumerate(branches.repeated):

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from ray_darts.spaces import tangents
-from ray_darts.spaces.batch_norm import BatchNorm
+from ray_darts.spaces.batch_norm import BatchNorm, takes_pointwise
 from ray_darts.spaces.kernel import Kernel
-from ray_darts.spaces.planned_device import is_for_cpu
+from ray_darts.spaces.planned_device import uses_plain_operators
 from ray_darts.spaces.pointwise import Pointwise, convolution_backward, maps_of, product, rows
 
 
@@ -42,7 +42,7 @@ def separable(
     `kernel`: computes both for the maps that it supports.
     """
     inputs_NCHW, stride, dilation = _undilated(inputs_NCHW, stride, dilation)
-    if stride != 1 or _is_plain(inputs_NCHW):
+    if stride != 1 or uses_plain_operators(inputs_NCHW):
         return F.conv2d(depthwise(inputs_NCHW, weight, stride, dilation), mixing)
     output: Tensor = _Separable.apply(inputs_NCHW, weight, mixing, dilation, kernel)
     return output
@@ -58,18 +58,12 @@ def separable_before(
     kernel: Kernel | None = None,
 ) -> Tensor | Pointwise:
     """`separable`, of which `batch_norm` computes the second convolution where that saves memory."""
-    kept = mixing.requires_grad and torch.is_grad_enabled()
-    if not kept or not batch_norm.takes_pointwise or _is_plain(inputs_NCHW):
+    if not takes_pointwise(batch_norm, inputs_NCHW, mixing):
         return separable(inputs_NCHW, weight, mixing, stride, dilation, kernel)
     inputs_NCHW, stride, dilation = _undilated(inputs_NCHW, stride, dilation)
     if stride != 1:
         return Pointwise(depthwise(inputs_NCHW, weight, stride, dilation), mixing, by_rows=False)
     return Pointwise(_Depthwise.apply(inputs_NCHW, weight, dilation), mixing, by_rows=True)
-
-
-def _is_plain(inputs_NCHW: Tensor) -> bool:
-    """Whether PyTorch's own convolutions are used."""
-    return torch.compiler.is_compiling() or not is_for_cpu(inputs_NCHW) or torch.is_autocast_enabled("cpu")
 
 
 def _undilated(inputs_NCHW: Tensor, stride: int, dilation: int) -> tuple[Tensor, int, int]:
