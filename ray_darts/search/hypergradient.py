@@ -7,24 +7,35 @@ optimiser only the direction of its virtual step.
 Phases of the second order (three averages; averaging only the last line is wrong):
   1. gw = avg(d/dw L_train(w, alpha));        w' = w - xi * direction(w, c * gw)
   2. (ga, v) = avg(d/d(alpha, w') L_val(w', alpha))
-  3. h = avg(d2/dalpha dw L_train(w, alpha) . v), by central difference at w +- eps v or by autograd
+  3. h = avg(d2/dalpha dw L_train(w, alpha) . v), by central difference at w +- eps v or exactly
   g = ga - xi * c * h
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
+from ray_darts.spaces import tangents
 from ray_darts.tasks.flat import FlatVector, ReductionBuffer
 from ray_darts.tasks.gradient import Objective, Sum, local_gradient, reduced_gradient
 from ray_darts.tasks.sgd import clip_coefficient
 
+logger = logging.getLogger(__name__)
+
 Hessian = Literal["finite_difference", "exact"]
+
+_REFUSALS = ("modified by an inplace operation", "is not implemented")
+"""What PyTorch says where its formula for a tangent cannot be differentiated."""
+
+_without_tangents: WeakSet[FlatVector] = WeakSet()
+"""Weights of networks with an operation that has none."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,7 @@ def second_order(
         if coefficient is not None:
             gradient_w = gradient_w * coefficient
         weights.vector.sub_(step.direction(kept, gradient_w), alpha=step.rate)
+        del gradient_w
         outer = reduced_gradient(validation, [alphas, weights], num_extras, sum_)
         gradient_alpha, v = outer.gradients
         if hessian == "exact":
@@ -108,7 +120,40 @@ def _difference_product(
 
 
 def _exact_product(weights: FlatVector, alphas: FlatVector, training: Objective, v: Tensor, sum_: Sum) -> Tensor:
-    """d/dalpha (d/dw L_train(w, alpha) . v) by double backward."""
+    """d/dalpha (d/dw L_train(w, alpha) . v), without a gradient of a weight.
+
+    A pass whose weights carry the tangent v computes the slope of L_train along v, and a backward pass its gradient.
+    Where an operation of a plugin cannot do that, on every rank alike, L_train is differentiated backwards twice.
+    """
+    if weights not in _without_tangents:
+        try:
+            buffer = _slope_gradient(weights, alphas, training, v)
+        except RuntimeError as error:
+            if not isinstance(error, NotImplementedError) and not any(words in str(error) for words in _REFUSALS):
+                raise
+            logger.warning("the exact Hessian product takes twice as long, as an operation has no tangent: %s", error)
+            _without_tangents.add(weights)
+    if weights in _without_tangents:
+        buffer = _double_backward(weights, alphas, training, v)
+    sum_(buffer.vector)
+    return buffer.gradients[0]
+
+
+def _slope_gradient(weights: FlatVector, alphas: FlatVector, training: Objective, v: Tensor) -> ReductionBuffer:
+    buffer = ReductionBuffer([alphas], 0)
+    with weights.held(), tangents.carried():
+        for tensor, direction in zip(weights.tensors.values(), weights.views(v), strict=True):
+            tangents.give_(tensor, direction)
+        for loss, _ in training(True):
+            slope = tangents.of(loss)
+            # A loss without a mixed derivative (no path from alpha through any weight's gradient) has a zero product.
+            if slope is not None and slope.requires_grad:
+                with tangents.paused():
+                    buffer.add_(torch.autograd.grad(slope, list(alphas.tensors.values()), allow_unused=True))
+    return buffer
+
+
+def _double_backward(weights: FlatVector, alphas: FlatVector, training: Objective, v: Tensor) -> ReductionBuffer:
     buffer = ReductionBuffer([alphas], 0)
     names = list(weights.tensors)
     directions = dict(zip(names, weights.views(v), strict=True))
@@ -116,8 +161,6 @@ def _exact_product(weights: FlatVector, alphas: FlatVector, training: Objective,
         inner = torch.autograd.grad(loss, list(weights.tensors.values()), create_graph=True, allow_unused=True)
         terms = [(g * directions[name]).sum() for name, g in zip(names, inner, strict=True) if g is not None]
         product = torch.stack(terms).sum()
-        # A loss without a mixed derivative (no path from alpha through any weight's gradient) has a zero product.
         if product.requires_grad:
             buffer.add_(torch.autograd.grad(product, list(alphas.tensors.values()), allow_unused=True))
-    sum_(buffer.vector)
-    return buffer.gradients[0]
+    return buffer

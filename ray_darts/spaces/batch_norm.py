@@ -15,12 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from ray_darts.spaces import tangents
 from ray_darts.spaces.kernel import Kernel
+from ray_darts.spaces.moving_norm import moved, normalise_moving
+from ray_darts.spaces.planned_device import uses_plain_operators
+from ray_darts.spaces.pointwise import Pointwise
 
 MomentsReducer = Callable[[Tensor], Tensor]
 """Sum of a flat vector over ranks, differentiable as often as the loss is; every rank calls it in the same order."""
 
-Normalise = Callable[[Sequence["Norm"], Sequence[Tensor]], list[Tensor]]
+Maps = Tensor | Pointwise
+
+Normalise = Callable[[Sequence["Norm"], Sequence[Maps]], list[Tensor]]
 """`normalise` with its policy bound."""
 
 _REDUCED = (torch.bfloat16, torch.float16)
@@ -105,8 +111,18 @@ def use_kernel(network: nn.Module, kernel: Kernel) -> None:
             module.kernel = kernel
 
 
+def takes_pointwise(module: BatchNorm, inputs: Tensor, weight: Tensor) -> bool:
+    """Whether `module` is to compute the pointwise convolution of `inputs` by `weight` before it, too.
+
+    It does where that saves memory, on a CPU, with the statistics of this shard by PyTorch's operators.
+    """
+    saves = torch.is_grad_enabled() and weight.requires_grad
+    local = module.moments_reducer is None and module.kernel is None
+    return saves and local and not uses_plain_operators(inputs)
+
+
 def normalise(
-    norms: Sequence[Norm], inputs: Sequence[Tensor], *, batch_statistics: bool, update: bool = False
+    norms: Sequence[Norm], inputs: Sequence[Maps], *, batch_statistics: bool, update: bool = False
 ) -> list[Tensor]:
     """Apply norms of equal depth to their inputs; with synchronised statistics, in one collective.
 
@@ -114,15 +130,23 @@ def normalise(
     """
     reducer = norms[0].module.moments_reducer if norms else None
     if batch_statistics and reducer is not None:
-        return _normalise_globally(norms, inputs, reducer, update)
+        maps = [x.computed() if isinstance(x, Pointwise) else x for x in inputs]
+        return _normalise_globally(norms, maps, reducer, update)
     return [_normalise_alone(norm, x, batch_statistics, update) for norm, x in zip(norms, inputs, strict=True)]
 
 
-def _normalise_alone(norm: Norm, inputs: Tensor, batch_statistics: bool, update: bool) -> Tensor:
+def _normalise_alone(norm: Norm, inputs: Maps, batch_statistics: bool, update: bool) -> Tensor:
     kernel = norm.module.kernel
+    if isinstance(inputs, Pointwise):
+        if batch_statistics and inputs.num_values > 1:
+            running = norm.running() if update else None
+            return inputs.normalised(norm.gain, norm.bias, running, norm.module.momentum, norm.module.epsilon)
+        inputs = inputs.computed()
     if batch_statistics and kernel is not None and kernel.fits(inputs) and inputs.numel() > inputs.shape[1]:
         normalised: Tensor = _Compiled.apply(inputs, norm.gain, norm.bias, norm, update, kernel)
         return normalised
+    if batch_statistics and not update and tangents.are_carried() and inputs.dtype not in _REDUCED:
+        return normalise_moving(inputs, norm.gain, norm.bias, norm.module.epsilon)
     mean: Tensor | None = None
     var: Tensor | None = None
     if update or not batch_statistics:
@@ -151,8 +175,17 @@ class _Compiled(torch.autograd.Function):
         momentum, epsilon = norm.module.momentum, norm.module.epsilon
         output, mean, scale = kernel.batch_norm(inputs, gain, bias, running, momentum, epsilon)
         ctx.save_for_backward(inputs, gain, mean, scale)  # type: ignore[arg-type]
+        if tangents.are_carried():
+            ctx.save_for_forward(inputs, gain, mean, scale)  # type: ignore[arg-type]
+        ctx.set_materialize_grads(False)
         ctx.kernel, ctx.epsilon = kernel, epsilon  # type: ignore[attr-defined]
         return output
+
+    @staticmethod
+    def jvp(ctx: FunctionCtx, *given: Tensor | None) -> Tensor | None:
+        inputs, gain, mean, scale = ctx.saved_tensors  # type: ignore[attr-defined]
+        kernel, epsilon = ctx.kernel, ctx.epsilon  # type: ignore[attr-defined]
+        return moved(inputs, gain, (mean, scale), epsilon, (given[0], given[1], given[2]), kernel.project)
 
     @staticmethod
     def backward(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.protocols.method import SKIP_DROPOUT
+from ray_darts.spaces import tangents
 from ray_darts.spaces.derived import DerivedNetwork, LossSettings
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
 
@@ -66,9 +67,9 @@ class ClassifyingSupernet(Supernet, abc.ABC):
         self.draws = batch.draws
         scores = _wide(self.logits(batch.inputs, mixing, batch_statistics=batch_statistics, update=update))
         if batch.weights is None:
-            loss_sum = plain = F.cross_entropy(scores, batch.targets, reduction="sum")
+            loss_sum = plain = tangents.cross_entropy(scores, batch.targets, reduction="sum")
         else:
-            losses = F.cross_entropy(scores, batch.targets, reduction="none")
+            losses = tangents.cross_entropy(scores, batch.targets, reduction="none")
             loss_sum, plain = (losses * batch.weights.to(losses.dtype)).sum(), losses.sum()
         return LossOutput(loss_sum / max(batch.num_samples, 1), None, _sums(scores, batch, plain))
 

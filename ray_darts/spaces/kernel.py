@@ -147,6 +147,15 @@ class Kernel:
         self._call("batch_norm_gradient", tensors, *_rows_and_channels(maps))
         return of_input, of_gains, of_biases
 
+    def project(
+        self, u_NCHW: Tensor, maps_NCHW: Tensor, gain: Tensor | None, mean: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """All gradients of `batch_norm`: `moving_norm.Projection`."""
+        found = self.batch_norm_gradient(u_NCHW, maps_NCHW, gain, mean, scale, of_gain=True, of_bias=True)
+        assert found[1] is not None
+        assert found[2] is not None
+        return found[0], found[1], found[2]
+
     def _call(self, name: str, tensors: tuple[Tensor | None, ...], *numbers: float) -> None:
         dtype = next(tensor.dtype for tensor in tensors if tensor is not None)
         pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor
 
 _planned: ContextVar[str | None] = ContextVar("planned", default=None)
@@ -19,6 +20,12 @@ def is_for_cpu(tensor: Tensor) -> bool:
     """Whether to choose the formulation for CPUs."""
     kind = tensor.device.type
     return kind == "cpu" or (kind == "meta" and _planned.get() == "cpu")
+
+
+def uses_plain_operators(tensor: Tensor) -> bool:
+    """Whether PyTorch's own operators are to be used in place of the formulation for CPUs: also under a compiler and
+    under autocast, which know no other."""
+    return torch.compiler.is_compiling() or not is_for_cpu(tensor) or torch.is_autocast_enabled("cpu")
 
 
 @contextmanager

@@ -31,6 +31,11 @@ class _SumOverRanks(torch.autograd.Function):
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[None, Tensor]:
         return None, _SumOverRanks.apply(ctx.collectives, gradient)  # type: ignore[attr-defined]
 
+    @staticmethod
+    def jvp(ctx: torch.autograd.function.FunctionCtx, _: None, tangent: Tensor) -> Tensor:
+        total: Tensor = _SumOverRanks.apply(ctx.collectives, tangent)  # type: ignore[attr-defined]
+        return total
+
 
 def moments_reducer(collectives: Collectives) -> Callable[[Tensor], Tensor]:
     """Return a differentiable sum over ranks for `spaces.batch_norm`; all ranks call it in the same order."""

@@ -1,4 +1,4 @@
-"""Recomputed cells and the exact Hessian product together: a search moves as it does without recomputing."""
+"""A search with recomputed cells moves as it does without, whatever else is set."""
 
 from __future__ import annotations
 
@@ -10,16 +10,37 @@ from ray_darts.protocols.method import Order
 from ray_darts.search.loop import SearchLoop
 from ray_darts.tasks.collectives import SingleRank
 from tests.search.searches import CPU, tiny_config, tiny_data, tiny_loop
+from tests.search.test_named_methods import METHODS, MIDDLE, config_of
+from tests.spaces.test_kernel import needs_compiler
+
+SETTINGS = {
+    "synchronised batch norm": ("search.batch_norm=sync",),
+    "micro-batches": ("search.accumulate=2",),
+    "grouped": ("operation.formulation=grouped",),
+    "bfloat16": ("search.precision=bfloat16",),
+}
 
 CHECKPOINT = "operation.checkpoint_cells=true"
 ORDERS: list[tuple[Order, str]] = [("first", "exact"), ("second", "exact"), ("second", "finite_difference")]
 
 
-def loops(order: Order, hessian: str) -> tuple[SearchLoop, SearchLoop]:
+def loops(order: Order, hessian: str, *overrides: str) -> tuple[SearchLoop, SearchLoop]:
     """The same search without and with recomputed cells."""
-    plain = tiny_config(f"search.hessian={hessian}")
-    recomputed = tiny_config(f"search.hessian={hessian}", CHECKPOINT)
+    plain = tiny_config(f"search.hessian={hessian}", *overrides)
+    recomputed = tiny_config(f"search.hessian={hessian}", CHECKPOINT, *overrides)
     return tiny_loop(plain, order, SingleRank()), tiny_loop(recomputed, order, SingleRank())
+
+
+def check_a_step(plain: SearchLoop, recomputed: SearchLoop) -> None:
+    """One step of both, in the middle of a search, changes everything alike."""
+    start = [tensor.clone() for tensor in state(plain)]
+    for loop in (plain, recomputed):
+        batches = tiny_data(loop.config).bilevel_batches(0, 0, SingleRank().shard, CPU)
+        loop.bilevel.step_(*batches, 0.1, progress=MIDDLE)
+        assert bool(loop.bilevel.healthy)
+    for before, wanted, got in zip(start, state(plain), state(recomputed), strict=True):
+        assert not torch.equal(before, wanted)
+        torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
 
 
 def state(loop: SearchLoop) -> list[Tensor]:
@@ -50,3 +71,22 @@ def test_whole_steps_are_those_of_kept_cells(order: Order, hessian: str) -> None
     for before, wanted, got in zip(start, state(plain), state(recomputed), strict=True):
         assert not torch.equal(before, wanted)
         torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("hessian", ["exact", "finite_difference"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_step_with_other_settings_is_that_of_kept_cells(setting: str, hessian: str) -> None:
+    check_a_step(*loops("second", hessian, *SETTINGS[setting]))
+
+
+@needs_compiler
+@pytest.mark.parametrize("hessian", ["exact", "finite_difference"])
+def test_a_step_with_the_compiled_kernel_is_that_of_kept_cells(hessian: str) -> None:
+    check_a_step(*loops("second", hessian, "space.channels=8", "operation.kernel=compiled"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_of_each_method_is_that_of_kept_cells(name: str) -> None:
+    plain, recomputed = config_of(name, "search.hessian=exact"), config_of(name, "search.hessian=exact", CHECKPOINT)
+    order = plain.method.orders[-1]
+    check_a_step(tiny_loop(plain, order, SingleRank()), tiny_loop(recomputed, order, SingleRank()))

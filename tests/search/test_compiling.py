@@ -38,3 +38,15 @@ def test_a_compiled_search_moves_as_one_that_is_not() -> None:
     for name, array in plain.snapshots[-1].tensors.items():
         got, wanted = (np.asarray(values, np.float64) for values in (compiled.snapshots[-1].tensors[name], array))
         np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_pass_with_recomputed_cells_is_one_graph() -> None:
+    plain, compiled = Remembering(), Remembering()
+    tiny_loop(tiny_config(*SMALL), "first", SingleRank()).run(plain)
+    compile_it = ("operation.compile=['training']", "operation.checkpoint_cells=true")
+    tiny_loop(tiny_config(*SMALL, *compile_it), "first", SingleRank()).run(compiled)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
+    np.testing.assert_allclose(compiled.trace, plain.trace, rtol=0, atol=1e-6)

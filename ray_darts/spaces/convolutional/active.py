@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ray_darts.genotype.genotype import NONE
-from ray_darts.spaces.batch_norm import BatchNorm, Norm, Normalise
+from ray_darts.spaces.batch_norm import BatchNorm, Maps, Norm, Normalise
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, StackedReduce, StackedStage, halve
-from ray_darts.spaces.convolutional.separable import separable
+from ray_darts.spaces.convolutional.separable import separable_before
 from ray_darts.spaces.convolutional.space import NOISE, SKIP
 from ray_darts.spaces.layers import POOLS, pool
 from ray_darts.spaces.mixing import CellMixture, EdgeGroup
@@ -105,9 +105,9 @@ class _Work:
         self._terms = terms
         self._targets: list[int | None] = []
         self.norms: list[Norm] = []
-        self.tensors: list[Tensor] = []
+        self.tensors: list[Maps] = []
 
-    def add(self, target: int | None, norm: Norm, tensor: Tensor) -> None:
+    def add(self, target: int | None, norm: Norm, tensor: Maps) -> None:
         """Keep one."""
         self._targets.append(target)
         self.norms.append(norm)
@@ -132,12 +132,12 @@ class _SplitStage:
 
     def convolve(
         self, group: EdgeGroup, name: str, edge: int, positive: Tensor, stride: int, weight: Tensor | None
-    ) -> tuple[Norm, Tensor]:
+    ) -> tuple[Norm, Maps]:
         """One depthwise and pointwise convolution, before its batch norm, which multiplies by `weight`."""
         size = group.stop - group.start
         row = len(self._names) * group.start + self._names.index(name) * size + edge - group.start
         kernel, dilation = self._depthwise[name][edge], CONVOLUTIONS[name].dilation
-        convolved = separable(positive, kernel, self._pointwise[row], stride, dilation)
+        convolved = separable_before(self._batch_norm, positive, kernel, self._pointwise[row], stride, dilation)
         return _norm(self._batch_norm, row, self._channels, weight), convolved
 
 

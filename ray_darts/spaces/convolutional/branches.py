@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ray_darts.spaces.batch_norm import BatchNorm, Norm, Normalise
+from ray_darts.spaces.batch_norm import BatchNorm, Maps, Norm, Normalise
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, StackedStage
-from ray_darts.spaces.convolutional.separable import depthwise, separable
+from ray_darts.spaces.convolutional.separable import depthwise, separable_before
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.mixing import EdgeGroup, add_up
 
@@ -59,7 +59,7 @@ class Normed:
     """Tensors and the batch norms still to be applied to them."""
 
     norms: list[Norm]
-    tensors: list[Tensor]
+    tensors: list[Maps]
 
 
 Formulation = Callable[[list[Tensor], Branches, int, Normalise, Normed], tuple[list[list[Tensor]], list[Tensor]]]
@@ -129,7 +129,8 @@ def separate(
     beside_normed, normed = normed[: len(beside.norms)], normed[len(beside.norms) :]
     outputs = [normed[start : start + edges] for start in range(0, len(normed), edges)]
     if branches.second is not None:
-        work = _convolve_each(branches.second, [[F.relu(x) for x in outputs[i]] for i in branches.repeated], 1, kernel)
+        again = [[F.relu_(x) for x in outputs[index]] for index in branches.repeated]
+        work = _convolve_each(branches.second, again, 1, kernel)
         normed = normalise(work.norms, work.tensors)
         for position, index in enumerate(branches.repeated):
             outputs[index] = normed[position * edges : (position + 1) * edges]
@@ -142,13 +143,14 @@ def _convolve_each(stage: Stage, positives: list[list[Tensor]], stride: int, ker
     channels = stage.pointwise.shape[1]
     pointwise, gains = torch.split(stage.pointwise, channels), torch.split(stage.gains, channels)
     norms: list[Norm] = []
-    tensors: list[Tensor] = []
+    tensors: list[Maps] = []
     for (kernels, dilation), sources in zip(stage.kernels, positives, strict=True):
         for positive, weight in zip(sources, torch.split(kernels, channels), strict=True):
             row = len(tensors)
             start = stage.start + row * channels
-            tensors.append(separable(positive, weight, pointwise[row], stride, dilation, kernel))
-            norms.append(stage.batch_norm.norm(start, start + channels, gain=gains[row]))
+            norm = stage.batch_norm
+            tensors.append(separable_before(norm, positive, weight, pointwise[row], stride, dilation, kernel))
+            norms.append(norm.norm(start, start + channels, gain=gains[row]))
     return Normed(norms, tensors)
 
 
@@ -167,7 +169,7 @@ def by_source(
     beside_normed, normed = normed[: len(beside.norms)], normed[len(beside.norms) :]
     outputs = [normed[start : start + count] for start in range(0, len(normed), count)]
     if branches.second is not None:
-        again = [[F.relu(x) for x in outputs[index]] for index in branches.repeated]
+        again = [[F.relu_(x) for x in outputs[index]] for index in branches.repeated]
         work = _convolve_merged(branches.second, again, 1, targets, groups=targets)
         normed = normalise(work.norms, work.tensors)
         for position, index in enumerate(branches.repeated):
@@ -182,7 +184,7 @@ def _convolve_merged(stage: Stage, inputs: list[list[Tensor]], stride: int, targ
     width = targets * channels
     pointwise, gains = iter(torch.split(stage.pointwise, width)), torch.split(stage.gains, width)
     norms: list[Norm] = []
-    tensors: list[Tensor] = []
+    tensors: list[Maps] = []
     for (kernels, dilation), sources in zip(stage.kernels, inputs, strict=True):
         padding = dilation * (kernels.shape[-1] - 1) // 2
         for source, kernel in zip(sources, torch.split(kernels, width), strict=True):

@@ -10,7 +10,6 @@ Suffixes: N samples, C channels, H W pixels, E edges sorted by source, K operati
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from ray_darts.genotype.layout import CellLayout
 from ray_darts.protocols.registry import find_operation
-from ray_darts.spaces.batch_norm import BatchNorm, Norm, Normalise, normalise
+from ray_darts.spaces.batch_norm import BatchNorm, Maps, Norm, Normalise, normalise
 from ray_darts.spaces.convolutional.active import ActiveOperations
 from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normed, group_branches
 from ray_darts.spaces.convolutional.operations import (
@@ -33,6 +32,7 @@ from ray_darts.spaces.convolutional.space import KNOWN, NOISE, SKIP
 from ray_darts.spaces.layers import POOLS, pool
 from ray_darts.spaces.mixing import CellMixture, EdgeGroup, add_up, bypass, edge_groups, mix, shuffle
 from ray_darts.spaces.own_operations import PassPolicy, build_operation
+from ray_darts.spaces.recomputing import RecomputableCell
 
 
 @dataclass(frozen=True)
@@ -53,25 +53,14 @@ class CellShape:
     layer: int
 
 
-class _Recomputing(AbstractContextManager[None]):
-    def __init__(self, cell: SearchCell) -> None:
-        self._cell = cell
-
-    def __enter__(self) -> None:
-        self._cell.is_recomputing = True
-
-    def __exit__(self, *_: object) -> None:
-        self._cell.is_recomputing = False
-
-
-class SearchCell(nn.Module):
+class SearchCell(RecomputableCell):
     """Maps two input states to the concatenation of all nodes."""
 
     def __init__(self, layout: CellLayout, shape: CellShape, formulation: Formulation) -> None:
         super().__init__()
         self.kind, self.shape = layout.name, shape
         self.groups, self.operations = edge_groups(layout), layout.operations
-        self._formulation, self.is_recomputing = formulation, False
+        self._formulation = formulation
         edges, channels, momentum = len(layout.edges), shape.mixed, shape.momentum
         before, previous = shape.inputs
         self.preprocess = nn.ModuleList(
@@ -107,10 +96,11 @@ class SearchCell(nn.Module):
         The flags are `normalise`'s.
         """
 
-        self.policy.batch_statistics, self.policy.update = batch_statistics, update
-        self.policy.on_copies = self.is_recomputing
+        if self.own:  # a compiler cannot repeat a cell that sets attributes
+            self.policy.batch_statistics, self.policy.update = batch_statistics, update
+            self.policy.on_copies = self.is_recomputing
 
-        def apply(norms: Sequence[Norm], tensors: Sequence[Tensor]) -> list[Tensor]:
+        def apply(norms: Sequence[Norm], tensors: Sequence[Maps]) -> list[Tensor]:
             if self.is_recomputing:
                 norms = [replace(norm, on_copies=True) for norm in norms]
             return normalise(norms, tensors, batch_statistics=batch_statistics, update=update)
@@ -132,7 +122,7 @@ class SearchCell(nn.Module):
                     bypassed[node].append(rest)
                 sources = [source[:, :mixed].contiguous(memory_format=torch.channels_last) for source in sources]
             for node, addends in zip(group.nodes, terms_of(group, sources), strict=True):
-                terms[node] += addends
+                terms[node] = [add_up([*terms[node], *addends])] if addends else terms[node]  # one map, not one a term
             node = group.nodes[0]
             state = add_up(terms[node])
             if mixed < channels:
@@ -165,13 +155,6 @@ class SearchCell(nn.Module):
 
     def _preprocessing(self) -> list[ReluConvBn]:
         return [module for module in self.preprocess if isinstance(module, ReluConvBn)]
-
-    def recomputing(self) -> AbstractContextManager[None]:
-        """Inside, only copies of running statistics are updated, as activation checkpointing repeats the forward pass.
-
-        May be entered several times: two backward passes through one graph recompute it twice.
-        """
-        return _Recomputing(self)
 
     def _group_terms(
         self,
@@ -245,7 +228,8 @@ class SearchCell(nn.Module):
 
     def _pooled(self, group: EdgeGroup, sources: list[Tensor], stride: int) -> Normed:
         """Pools of the sources, ordered by pool, with their batch norms."""
-        norms, tensors = [], []
+        norms: list[Norm] = []
+        tensors: list[Maps] = []
         for name, module in self.pools.items():
             assert isinstance(module, BatchNorm)
             for index, source in zip(group.sources, sources, strict=True):

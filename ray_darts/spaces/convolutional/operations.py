@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ray_darts.spaces.batch_norm import BatchNorm
+from ray_darts.spaces.batch_norm import BatchNorm, Maps, takes_pointwise
 from ray_darts.spaces.layers import convolution_weight
+from ray_darts.spaces.pointwise import Pointwise
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,13 @@ class ReluConvBn(nn.Module):
         self.weights = nn.ParameterList([convolution_weight(*shape) for shape in shapes])
         self.batch_norm = BatchNorm(outputs, momentum=momentum)
 
-    def forward(self, states_NCHW: Tensor) -> Tensor:
+    def forward(self, states_NCHW: Tensor) -> Maps:
         """[N, inputs, H, W] to [N, outputs, H, W], or half the height and width, rounded up."""
         positive = F.relu(states_NCHW)
         if len(self.weights) == 2:
             return torch.cat(halve(positive, self.weights[0], self.weights[1]), dim=1)
+        if takes_pointwise(self.batch_norm, positive, self.weights[0]):
+            return Pointwise(positive, self.weights[0], by_rows=False)
         return F.conv2d(positive, self.weights[0])
 
 

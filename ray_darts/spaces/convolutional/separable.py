@@ -3,18 +3,23 @@
 Under autocast, under a compiler, on other devices and for second derivatives, PyTorch's own convolutions compute the
 same function. Measurements: benchmarks/README.md.
 
-Suffixes: N samples, C channels, H W pixels; R = N H W rows.
+Suffixes: N samples, C channels, H W pixels.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from ray_darts.spaces import tangents
+from ray_darts.spaces.batch_norm import BatchNorm, takes_pointwise
 from ray_darts.spaces.kernel import Kernel
-from ray_darts.spaces.planned_device import is_for_cpu
+from ray_darts.spaces.planned_device import uses_plain_operators
+from ray_darts.spaces.pointwise import Pointwise, convolution_backward, maps_of, product, rows
 
 
 def depthwise(inputs_NCHW: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
@@ -37,11 +42,28 @@ def separable(
     `kernel`: computes both for the maps that it supports.
     """
     inputs_NCHW, stride, dilation = _undilated(inputs_NCHW, stride, dilation)
-    plain = torch.compiler.is_compiling() or not is_for_cpu(inputs_NCHW) or torch.is_autocast_enabled("cpu")
-    if plain or stride != 1:
+    if stride != 1 or uses_plain_operators(inputs_NCHW):
         return F.conv2d(depthwise(inputs_NCHW, weight, stride, dilation), mixing)
     output: Tensor = _Separable.apply(inputs_NCHW, weight, mixing, dilation, kernel)
     return output
+
+
+def separable_before(
+    batch_norm: BatchNorm,
+    inputs_NCHW: Tensor,
+    weight: Tensor,
+    mixing: Tensor,
+    stride: int,
+    dilation: int,
+    kernel: Kernel | None = None,
+) -> Tensor | Pointwise:
+    """`separable`, of which `batch_norm` computes the second convolution where that saves memory."""
+    if not takes_pointwise(batch_norm, inputs_NCHW, mixing):
+        return separable(inputs_NCHW, weight, mixing, stride, dilation, kernel)
+    inputs_NCHW, stride, dilation = _undilated(inputs_NCHW, stride, dilation)
+    if stride != 1:
+        return Pointwise(depthwise(inputs_NCHW, weight, stride, dilation), mixing, by_rows=False)
+    return Pointwise(_Depthwise.apply(inputs_NCHW, weight, dilation), mixing, by_rows=True)
 
 
 def _undilated(inputs_NCHW: Tensor, stride: int, dilation: int) -> tuple[Tensor, int, int]:
@@ -71,10 +93,24 @@ class _Separable(torch.autograd.Function):
             output, filtered = kernel.separable(inputs, weight, mixing, dilation, keep=needs[2])
         else:
             filtered = depthwise(inputs, weight, 1, dilation)
-            output = _maps(torch.mm(_rows(filtered), mixing.view(mixing.shape[:2]).t()), filtered)
+            output = product(filtered, mixing)
         kept = (inputs if needs[1] else None, filtered if needs[2] else None, weight, mixing)
         ctx.save_for_backward(*kept)  # type: ignore[arg-type]
+        if tangents.are_carried():
+            ctx.set_materialize_grads(False)
+            ctx.save_for_forward(inputs, weight, mixing)
         return output
+
+    @staticmethod
+    def jvp(ctx: FunctionCtx, *given: Tensor | None) -> Tensor | None:
+        """Linear in each of its tensors: the sum of as many convolutions as have a tangent."""
+        values = ctx.saved_tensors  # type: ignore[attr-defined]
+        terms = []
+        for index, tangent in enumerate(given[:3]):
+            if tangent is not None:
+                tensors = *values[:index], tangent, *values[index + 1 :]
+                terms.append(_Separable.apply(*tensors, ctx.dilation, ctx.kernel))  # type: ignore[attr-defined]
+        return sum(terms[1:], start=terms[0]) if terms else None
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
@@ -86,26 +122,32 @@ class _Separable(torch.autograd.Function):
         if kernel is not None:
             found = kernel.separable_gradient(gradient, inputs, filtered, weight, mixing, dilation, of_maps=needs[0])
             return *found, None, None
-        rows = _rows(gradient)
+        above = rows(gradient)
         mixing_gradient = weight_gradient = input_gradient = None
         if needs[2]:
-            mixing_gradient = torch.mm(rows.t(), _rows(filtered)).view(mixing.shape)
+            mixing_gradient = torch.mm(above.t(), rows(filtered)).view(mixing.shape)
         if needs[0] or needs[1]:
-            inner = _maps(torch.mm(rows, mixing.view(mixing.shape[:2])), gradient)
-            if needs[0]:
-                input_gradient = depthwise(inner, weight.flip(2, 3), 1, dilation)
-            if needs[1]:
-                weight_gradient = _weight_gradient(inner, inputs, weight, dilation)
+            inner = maps_of(torch.mm(above, mixing.view(mixing.shape[:2])), gradient)
+            input_gradient, weight_gradient = _depthwise_gradients(inner, inputs, weight, dilation, needs)
         return input_gradient, weight_gradient, mixing_gradient, None, None
 
 
-def _rows(maps_NCHW: Tensor) -> Tensor:
-    return maps_NCHW.permute(0, 2, 3, 1).reshape(-1, maps_NCHW.shape[1])
+class _Depthwise(torch.autograd.Function):
+    """The first half of `_Separable`, before a pointwise convolution that the batch norm computes."""
 
+    @staticmethod
+    def forward(ctx: FunctionCtx, inputs: Tensor, weight: Tensor, dilation: int) -> Tensor:
+        ctx.save_for_backward(inputs, weight)
+        ctx.dilation = dilation  # type: ignore[attr-defined]
+        return depthwise(inputs, weight, 1, dilation)
 
-def _maps(rows_RC: Tensor, like_NCHW: Tensor) -> Tensor:
-    samples, _, height, width = like_NCHW.shape
-    return rows_RC.view(samples, height, width, rows_RC.shape[1]).permute(0, 3, 1, 2)
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        inputs, weight = ctx.saved_tensors  # type: ignore[attr-defined]
+        needs, dilation = ctx.needs_input_grad, ctx.dilation  # type: ignore[attr-defined]
+        if torch.is_grad_enabled():
+            return *convolution_backward(gradient, inputs, weight, dilation, groups=weight.shape[0]), None
+        return *_depthwise_gradients(gradient, inputs, weight, dilation, needs), None
 
 
 def _differentiable_gradients(
@@ -116,16 +158,26 @@ def _differentiable_gradients(
         inner = F.conv2d(gradient, mixing.transpose(0, 1))
         return depthwise(inner, weight.flip(2, 3), 1, dilation), None, None
     filtered = depthwise(inputs, weight, 1, dilation)
-    inner, mixing_gradient = _convolution_backward(gradient, filtered, mixing, 1, groups=1)
-    input_gradient, weight_gradient = _convolution_backward(inner, inputs, weight, dilation, groups=weight.shape[0])
+    inner, mixing_gradient = convolution_backward(gradient, filtered, mixing)
+    input_gradient, weight_gradient = convolution_backward(inner, inputs, weight, dilation, groups=weight.shape[0])
     return input_gradient, weight_gradient, mixing_gradient
+
+
+def _depthwise_gradients(
+    gradient: Tensor, inputs: Tensor | None, weight: Tensor, dilation: int, needs: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients in the inputs and in the weight, each where it is needed."""
+    input_gradient = depthwise(gradient, weight.flip(2, 3), 1, dilation) if needs[0] else None
+    if not needs[1] or inputs is None:
+        return input_gradient, None
+    return input_gradient, _weight_gradient(gradient, inputs, weight, dilation)
 
 
 def _weight_gradient(gradient: Tensor, inputs: Tensor, weight: Tensor, dilation: int) -> Tensor:
     if dilation == 2:
         gradient, inputs = _phases(gradient), _phases(inputs)
     groups = weight.shape[0]
-    return _convolution_backward(gradient, inputs, weight, 1, groups=groups, mask=(False, True))[1]
+    return convolution_backward(gradient, inputs, weight, 1, groups=groups, mask=(False, True))[1]
 
 
 def _phases(maps_NCHW: Tensor) -> Tensor:
@@ -140,21 +192,3 @@ def _phases(maps_NCHW: Tensor) -> Tensor:
     split = maps_NCHW.permute(0, 2, 3, 1).reshape(samples, height // 2, 2, width // 2, 2, channels)
     phases = split.permute(2, 4, 0, 1, 3, 5).reshape(4 * samples, height // 2, width // 2, channels)
     return phases.permute(0, 3, 1, 2)
-
-
-def _convolution_backward(
-    gradient: Tensor,
-    inputs: Tensor,
-    weight: Tensor,
-    dilation: int,
-    *,
-    groups: int,
-    mask: tuple[bool, bool] = (True, True),
-) -> tuple[Tensor, Tensor]:
-    """PyTorch's input and weight gradients of a convolution that keeps the size at stride 1."""
-    padding = dilation * (weight.shape[-1] - 1) // 2
-    pairs = [1, 1], [padding, padding], [dilation, dilation]
-    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
-        gradient, inputs, weight, None, *pairs, False, [0, 0], groups, [*mask, False]
-    )
-    return gradients[0], gradients[1]

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import NO_OPTIONS, SupernetOptions
@@ -25,6 +23,7 @@ from ray_darts.spaces.convolutional.space import ConvolutionalSpace, kind_of_cel
 from ray_darts.spaces.convolutional.stem import Stem
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.mixing import cell_mixtures
+from ray_darts.spaces.recomputing import recomputed
 from ray_darts.spaces.supernet import MixingWeights
 
 
@@ -80,20 +79,10 @@ class ConvolutionalSupernet(ClassifyingSupernet):
         images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
         before, previous = self.stem(images_NCHW, batch_statistics=batch_statistics, update=update)
         mixtures = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros, draws=self.draws)
+        run = recomputed if self._checkpoint_cells else SearchCell.__call__
         for cell in self.cells:
             assert isinstance(cell, SearchCell)
             mixture = next(mixtures[cell.kind])
-            before, previous = previous, self._run(cell, before, previous, mixture, batch_statistics, update)
+            before, previous = previous, run(cell, before, previous, mixture, batch_statistics, update)
         scores: Tensor = self.classifier(previous.mean((2, 3)))
         return scores
-
-    def _run(self, cell: SearchCell, *inputs: object) -> Tensor:
-        if not (self._checkpoint_cells and torch.is_grad_enabled()):
-            return cell(*inputs)  # type: ignore[no-any-return]
-
-        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), cell.recomputing()
-
-        return checkpoint(  # type: ignore[no-any-return]
-            cell, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
-        )

@@ -57,7 +57,7 @@ class NasBench201Space(Space):
     data_forms: ClassVar[tuple[str, ...]] = ("images",)
     ranking: ClassVar[Ranking] = Ranking("accuracy", "max")
     words: ClassVar[CellWords] = CellWords(("c[k-1]",), "state", "c[k]")
-    runtime_fields: ClassVar[frozenset[str]] = frozenset({"kernel", "compile", "compile_backend"})
+    runtime_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_cells", "kernel", "compile", "compile_backend"})
     network_settings: ClassVar[type[NetworkSettings]] = NetworkOptions
     supernet_options: ClassVar[frozenset[str]] = frozenset(
         {"edge_weights", "partial_channels", "auxiliary_skip", "skips_zeros", "layer_mixing", "skip_dropout"}
@@ -100,7 +100,9 @@ class NasBench201Space(Space):
         from ray_darts.spaces.nasbench201.supernet import NasBench201Supernet
 
         kernel = Kernel() if runtime.kernel == "compiled" else None
-        return NasBench201Supernet(self, facts, kernel=kernel, options=options)
+        return NasBench201Supernet(
+            self, facts, checkpoint_cells=runtime.checkpoint_cells, kernel=kernel, options=options
+        )
 
     @classmethod
     def network(cls, genotype: Genotype, facts: DataFacts, **options: object) -> NasBench201Network:

@@ -10,7 +10,7 @@ Suffixes: N samples, C channels, H W pixels, E edges sorted by source, K operati
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import count
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ray_darts.genotype.layout import CellLayout
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import NO_OPTIONS, SupernetOptions
-from ray_darts.spaces.batch_norm import BatchNorm, Norm, Normalise, normalise, use_kernel
+from ray_darts.spaces.batch_norm import BatchNorm, Maps, Norm, Normalise, normalise, use_kernel
 from ray_darts.spaces.classification import ClassifyingSupernet
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.layers import convolution_weight, pool
@@ -38,6 +38,7 @@ from ray_darts.spaces.mixing import (
 from ray_darts.spaces.nasbench201.operations import AVERAGE_POOL, CONVOLUTIONS
 from ray_darts.spaces.nasbench201.skeleton import Skeleton
 from ray_darts.spaces.nasbench201.space import SKIP, NasBench201Space
+from ray_darts.spaces.recomputing import RecomputableCell, recomputed
 from ray_darts.spaces.supernet import MixingWeights
 
 
@@ -60,7 +61,7 @@ class _Branch:
     norm: Norm
 
 
-class SearchCell(nn.Module):
+class SearchCell(RecomputableCell):
     """Maps one input state to the last node."""
 
     def __init__(
@@ -82,7 +83,9 @@ class SearchCell(nn.Module):
         """[N, C, H, W] to the same."""
         columns = dict(zip(self.operations, mixture.operations.unbind(1), strict=True))
 
-        def apply(norms: Sequence[Norm], tensors: Sequence[Tensor]) -> list[Tensor]:
+        def apply(norms: Sequence[Norm], tensors: Sequence[Maps]) -> list[Tensor]:
+            if self.is_recomputing:
+                norms = [replace(norm, on_copies=True) for norm in norms]
             return normalise(norms, tensors, batch_statistics=batch_statistics, update=update)
 
         auxiliary, dropped = mixture.auxiliary, None
@@ -200,18 +203,24 @@ class SearchCell(nn.Module):
 
 
 class NasBench201Supernet(ClassifyingSupernet):
-    """All cells share one mixture. `kernel`: computes batch norms for the maps that it supports."""
+    """All cells share one mixture.
+
+    `checkpoint_cells`: keep only each cell's input and recompute the cell in the backward pass. `kernel`: computes
+    batch norms for the maps that it supports.
+    """
 
     def __init__(
         self,
         space: NasBench201Space,
         facts: DataFacts,
         *,
+        checkpoint_cells: bool = False,
         kernel: Kernel | None = None,
         options: SupernetOptions = NO_OPTIONS,
     ) -> None:
         super().__init__()
         self.layout, self._skips_zeros = space.layout(), options.skips_zeros
+        self._checkpoint_cells = checkpoint_cells
         (cell,) = self.layout.cells
         self._name, momentum = cell.name, space.batch_norm_momentum
 
@@ -235,8 +244,11 @@ class NasBench201Supernet(ClassifyingSupernet):
         """Class scores [N, classes]."""
         mixtures = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros, draws=self.draws)[self._name]
 
+        call = recomputed if self._checkpoint_cells else SearchCell.__call__
+
         def run(cell: nn.Module, state: Tensor) -> Tensor:
-            return cell(state, next(mixtures), batch_statistics, update)  # type: ignore[no-any-return]
+            assert isinstance(cell, SearchCell)
+            return call(cell, state, next(mixtures), batch_statistics, update)
 
         scores: Tensor = self.skeleton(images_NCHW, run, batch_statistics=batch_statistics, update=update)
         return scores

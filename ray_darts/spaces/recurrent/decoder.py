@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
-from torch.nn import functional
 
+from ray_darts.spaces import tangents
 from ray_darts.spaces.planned_device import is_for_cpu
 from ray_darts.spaces.recurrent.operations import wants_gradient
 
@@ -25,13 +25,15 @@ def decoder_loss(rows_RH: Tensor, embedding_VH: Tensor, bias_V: Tensor, targets_
     weight_HV, bias_1V = embedding_VH.t(), bias_V.unsqueeze(0)
     if not torch.is_grad_enabled():
         return _totals(rows_RH, weight_HV, bias_1V, targets_R, None)
+    if tangents.are_carried():
+        return _plain_decoder_loss(rows_RH, weight_HV, bias_1V, targets_R)
     loss: Tensor = _DecoderLoss.apply(rows_RH, weight_HV, bias_1V, targets_R)
     return loss
 
 
 def _plain_decoder_loss(rows_RH: Tensor, weight_HV: Tensor, bias_1V: Tensor, targets_R: Tensor) -> Tensor:
     logits = torch.addmm(bias_1V, rows_RH, weight_HV)
-    return functional.cross_entropy(logits, targets_R, reduction="sum")
+    return tangents.cross_entropy(logits, targets_R, "sum")
 
 
 def _totals(rows_RH: Tensor, weight_HV: Tensor, bias_1V: Tensor, targets_R: Tensor, excess_RV: Tensor | None) -> Tensor:

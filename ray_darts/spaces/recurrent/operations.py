@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from ray_darts.spaces import tangents
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -50,6 +52,8 @@ def mixed_highway(
     P_j s_j + c_j (sum_k p_jk f_k(h_j) - P_j s_j): one gate and one blend per source for any number of operations.
     First derivatives are explicit; autograd computes second derivatives.
     """
+    if tangents.are_carried():
+        return _plain_mixed_highway(states_JNH, gated_JN2H, probabilities_JK, operations)
     node: Tensor = _MixedHighway.apply(states_JNH, gated_JN2H, probabilities_JK, operations)
     return node
 
