@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ray_darts.spaces.recurrent import decoder
 from ray_darts.spaces.recurrent.decoder import decoder_loss
@@ -20,6 +19,7 @@ from ray_darts.spaces.recurrent.operations import (
     mixed_highway_gradients,
     mixture_gradients,
 )
+from tests.spaces.test_cost import Calls
 
 OPERATIONS = ("none", "tanh", "relu", "sigmoid", "identity")
 
@@ -116,28 +116,21 @@ def test_a_word_thought_impossible_costs_much_and_not_infinitely() -> None:
     assert decoder_loss(rows, embedding, torch.zeros(2), torch.tensor([1])).item() == 2000.0
 
 
-class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """The names of the operators that are called."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        self.names.append(func.name())
-        return func(*args, **(kwargs or {}))
-
-
 def test_the_decoder_keeps_no_logits_and_computes_no_gradient_of_held_weights() -> None:
     rows, embedding, bias, targets = decoder_inputs()
     kept: list[Tensor] = []
     products = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
     for held in (False, True):
         embedding.requires_grad_(not held)
         bias.requires_grad_(not held)
-        with saved_tensors_hooks(kept.append, lambda tensor: tensor), Calls() as calls:
+        with saved_tensors_hooks(keep, lambda tensor: tensor), Calls() as calls:
             loss = decoder_loss(rows, embedding, bias, targets)
-        products.append(sum("mm" in name for name in calls.names))
+        products.append(sum(count for name, count in calls.names.items() if "mm" in name))
         assert max(tensor.numel() for tensor in kept) < rows.shape[0] * embedding.shape[0]
     assert products == [3, 2]
     assert loss.requires_grad

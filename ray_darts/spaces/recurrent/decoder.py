@@ -74,16 +74,18 @@ class _DecoderLoss(torch.autograd.Function):
             if into_rows is not None:
                 into_rows[rows] = torch.mm(excess, embedding_VH)
             if into_embedding is not None:
-                into_embedding.addmm_(excess.t(), rows_RH[rows])
+                torch.addmm(into_embedding, excess.t(), rows_RH[rows], out=into_embedding)
             if into_bias is not None:
                 into_bias.add_(excess.sum(0))
-        ctx.save_for_backward(*inputs, targets_R, *gradients)  # type: ignore[arg-type]
+        ctx.save_for_backward(*inputs, targets_R, into_rows)  # type: ignore[arg-type]
+        ctx.of_weights = into_embedding, into_bias  # type: ignore[attr-defined]  # no activations: of any batch's size
         return -_total(rows_RH, parts)
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, embedding, bias, targets, *gradients = ctx.saved_tensors  # type: ignore[attr-defined]
+        rows, embedding, bias, targets, into_rows = ctx.saved_tensors  # type: ignore[attr-defined]
         if torch.is_grad_enabled():
             function = partial(_plain_decoder_loss, targets_R=targets)
             return *differentiable_gradients(function, [rows, embedding, bias], gradient), None
+        gradients = into_rows, *ctx.of_weights  # type: ignore[attr-defined]
         return *(None if found is None else found * gradient for found in gradients), None

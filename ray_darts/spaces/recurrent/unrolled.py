@@ -104,9 +104,14 @@ def _unroll_plainly(
 class _Tape:
     """What a forward pass keeps of each state, read in reverse order by the backward pass."""
 
-    def __init__(self, tensors: Sequence[Tensor | None] = (), graphs: Sequence[tuple[Tensor, Tensor]] = ()) -> None:
-        self.tensors, self.graphs = list(tensors), list(graphs)
-        self.keeps = True
+    def __init__(
+        self,
+        tensors: Sequence[Tensor | None] = (),
+        graphs: Sequence[tuple[Tensor, Tensor]] = (),
+        *,
+        keeps: bool = True,
+    ) -> None:
+        self.tensors, self.graphs, self.keeps = list(tensors), list(graphs), keeps
 
     def push(self, *tensors: Tensor | None) -> None:
         """Keep tensors, if a backward pass may come."""
@@ -148,6 +153,8 @@ class _Tape:
 
 
 class _Unrolled(torch.autograd.Function):
+    """`_unroll_plainly`; second derivatives are those of it, from a second forward pass."""
+
     @staticmethod
     def forward(
         ctx: FunctionCtx,
@@ -160,8 +167,7 @@ class _Unrolled(torch.autograd.Function):
         cell: Cell,
     ) -> Tensor:
         needs = ctx.needs_input_grad  # type: ignore[attr-defined]
-        tape, weights = _Tape(), weights_IH2H.unbind()
-        tape.keeps = any(needs)
+        tape, weights = _Tape(keeps=any(needs)), weights_IH2H.unbind()
         mixtures = [Mixture.only("tanh", carry_NH), *cell.mixtures(probabilities_EK)]
         state, hidden_states = carry_NH, []
         for projected in projected_TN2H.unbind():
@@ -194,18 +200,17 @@ class _Unrolled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient_TNH: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, mask = ctx.saved_tensors[:6]  # type: ignore[attr-defined]
+        projected, carry, recurrent, weights, probabilities, mask, *kept = ctx.saved_tensors  # type: ignore[attr-defined]
         cell: Cell = ctx.cell  # type: ignore[attr-defined]
         if torch.is_grad_enabled():
-            again = replace(cell, update=False)
-            function = partial(_unroll_plainly, mask_NH=mask, cell=again)
+            function = partial(_unroll_plainly, mask_NH=mask, cell=replace(cell, update=False))
+            inputs = projected, carry, recurrent, weights, probabilities
             return *differentiable_gradients(function, inputs, gradient_TNH), None, None
-        _, carry, recurrent, weights, probabilities = inputs
         needs: tuple[bool, ...] = ctx.needs_input_grad  # type: ignore[attr-defined]
-        tape = _Tape(ctx.saved_tensors[6:], ctx.graphs)  # type: ignore[attr-defined]
+        tape = _Tape(kept, ctx.graphs)  # type: ignore[attr-defined]
         mixtures = cell.mixtures(probabilities)
-        transposed = weights.transpose(1, 2).unbind()
-        into_weights = torch.zeros_like(weights)
+        transposed = weights.transpose(1, 2).contiguous().unbind()
+        into_weights = torch.zeros_like(weights).unbind() if needs[3] else ()
         into_mixtures: list[list[Tensor]] = [[] for _ in mixtures]
         into_products, all_dropped = [], []
         into_state = torch.zeros_like(carry)
@@ -223,26 +228,30 @@ class _Unrolled(torch.autograd.Function):
                     found = mixed_highway_gradients(gradient, gated, excess)
                 into_product = found.gated.flatten(0, 1)
                 into_dropped = torch.mm(into_product, transposed[node]).view_as(found.kept)
-                into_sources = into_states[sources].addcmul_(found.kept, mixture.mass)
-                _ = into_sources.add_(into_dropped) if mask is None else into_sources.addcmul_(into_dropped, mask)
+                _add_masked_(into_states[sources].addcmul_(found.kept, mixture.mass), into_dropped, mask)
                 if found.weights is not None:
                     into_mixtures[node].append(found.weights)
-                if needs[3]:
-                    into_weights[node].addmm_(dropped_states[sources].flatten(0, 1).t(), into_product)
+                if into_weights:
+                    dropped = dropped_states[sources].flatten(0, 1)
+                    torch.addmm(into_weights[node], dropped.t(), into_product, out=into_weights[node])
             if word == 0 and not any(needs[:3]):
                 break
             gradient = tape.normalise_gradient(cell, 0, into_states[0])
             dropped, gated, excess = tape.pop(3)
             found = mixed_highway_gradients(gradient, gated, excess)
-            into_state = found.kept[0] + masked(torch.mm(found.gated[0], recurrent.t()), mask)
+            into_state = _add_masked_(found.kept[0], torch.mm(found.gated[0], recurrent.t()), mask)
             into_products.append(found.gated[0])
             all_dropped.append(dropped)
         return (
             torch.stack(into_products[::-1]) if needs[0] else None,
             into_state if needs[1] else None,
             torch.mm(torch.cat(all_dropped).t(), torch.cat(into_products)) if needs[2] else None,
-            into_weights if needs[3] else None,
+            torch.stack(into_weights) if into_weights else None,
             cell.table([torch.stack(each).sum(0) for each in into_mixtures]) if needs[4] else None,
             None,
             None,
         )
+
+
+def _add_masked_(total: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    return total.add_(values) if mask is None else total.addcmul_(values, mask)
