@@ -9,9 +9,11 @@ Both time the alpha gradient on the validation batch and the weight gradient on 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from benchmarks.measure import OperatorCalls, alternate, report
 from ray_darts.data.batch import Batch, Draws
@@ -29,6 +31,14 @@ def random_batch(stream: str, words: int, columns: int, vocabulary: int) -> Batc
     return Batch(tokens[:-1], tokens[1:], Draws(0, stream, 0, 0, columns, columns), batch_dim=1)
 
 
+@contextmanager
+def held(module: nn.Module) -> Iterator[None]:
+    """The parameters require no gradient inside, as in the passes of a search step (`FlatVector.held`)."""
+    module.requires_grad_(False)
+    yield
+    module.requires_grad_(True)
+
+
 def steps(space: RecurrentSpace, words: int, columns: int, vocabulary: int) -> dict[str, Callable[[], object]]:
     """The two gradients of a first-order step, ours and the oracle's, on the same batches."""
     supernet, alphas = RecurrentSupernet(space, DataFacts(vocabulary)), Alphas(space.layout(), torch.float32)
@@ -38,10 +48,12 @@ def steps(space: RecurrentSpace, words: int, columns: int, vocabulary: int) -> d
 
     def ours() -> None:
         supernet.begin_step()
-        validating = supernet.loss(validation, carry, Pass.ALPHA, alphas.mixing())
-        torch.autograd.grad(validating.loss, list(alphas.parameters()))
-        training = supernet.loss(train, carry, Pass.WEIGHT, alphas.mixing())
-        torch.autograd.grad(training.loss, list(supernet.parameters()))
+        with held(supernet):
+            validating = supernet.loss(validation, carry, Pass.ALPHA, alphas.mixing())
+            torch.autograd.grad(validating.loss, list(alphas.parameters()))
+        with held(alphas):
+            training = supernet.loss(train, carry, Pass.WEIGHT, alphas.mixing())
+            torch.autograd.grad(training.loss, list(supernet.parameters()))
 
     def plain() -> None:
         torch.autograd.grad(oracle.loss(validation, carry, weight_step=False)[0], list(oracle.alphas.values()))

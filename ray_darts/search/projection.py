@@ -32,6 +32,7 @@ class Projection:
         self.chosen: dict[str, dict[int, int]] = {cell.name: {} for cell in layout.cells}
         self.removed: dict[str, set[int]] = {cell.name: set() for cell in layout.cells}
         self.turns = 0
+        self._tables: dict[str, tuple[Tensor, Tensor]] = {}
 
     def decide(self, mixing: Mapping[str, Tensor], score: Score) -> None:
         """Make the decisions of the next turn, at the mixing weights `mixing`, each as if the others were not made."""
@@ -45,6 +46,7 @@ class Projection:
         for decision, removed in edges.items():
             self.removed[decision.cell] |= removed
         self.turns += 1
+        self._tables.clear()
 
     def _operation(self, decision: Decision, mixing: Mapping[str, Tensor], score: Score) -> int:
         """The column whose removal costs most; the first of equals."""
@@ -86,17 +88,23 @@ class Projection:
         """The mixing weights with every decision: 1 for a chosen operation, 0 for the others and on removed edges."""
         result = dict(mixing)
         for cell in self._layout.cells:
-            rows = self._rows(cell)
-            if rows:
-                is_fixed = torch.zeros(len(cell.edges), 1, dtype=torch.bool)
-                values = torch.zeros(cell.shape)
-                for row, column in rows.items():
-                    is_fixed[row] = True
-                    if column is not None:
-                        values[row, column] = 1
+            if self._rows(cell):
                 like = mixing[cell.name]
-                result[cell.name] = torch.where(is_fixed.to(like.device), values.to(like), like)
+                result[cell.name] = torch.where(*self._table(cell, like), like)
         return result
+
+    def _table(self, cell: CellLayout, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(bool [E, 1], whether an edge is decided; [E, K], its weights), on the device of `like`: built once per
+        decision, as every pass needs them."""
+        found = self._tables.get(cell.name)
+        if found is None or found[1].device != like.device or found[1].dtype != like.dtype:
+            is_fixed, values = torch.zeros(len(cell.edges), 1, dtype=torch.bool), torch.zeros(cell.shape)
+            for row, column in self._rows(cell).items():
+                is_fixed[row] = True
+                if column is not None:
+                    values[row, column] = 1
+            found = self._tables[cell.name] = is_fixed.to(like.device), values.to(like)
+        return found
 
     def write_(self, alphas: Mapping[str, Tensor], is_frozen: Mapping[str, Tensor]) -> None:
         """Write the decisions into the alphas [edges, operations] of what the edges have, and set `is_frozen` (bool, as
@@ -134,3 +142,4 @@ class Projection:
         self.turns = turns
         self.chosen = {cell: {int(edge): column for edge, column in rows.items()} for cell, rows in chosen.items()}
         self.removed = {cell: set(rows) for cell, rows in removed.items()}
+        self._tables.clear()

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.measure import OperatorCalls
 from ray_darts.config import SearchConfig
 from ray_darts.errors import ConfigError
 from ray_darts.genotype.genotype import NONE
@@ -70,6 +71,23 @@ def test_the_operation_whose_removal_costs_most_is_kept_and_the_edges_that_cost_
     assert frozen["cell"].all()
     torch.testing.assert_close(alphas["cell"].softmax(-1)[:4], wanted[:4].float(), rtol=0, atol=1e-6)
     assert alphas["cell"][4].abs().max() == 0
+
+
+def test_a_pass_reads_the_tables_of_the_last_decision_and_builds_none() -> None:
+    mixing = {"cell": torch.full((5, 3), 1 / 3)}
+    projection, before = Projection(SMALL, seed=3), mixing["cell"]
+    for _ in range(num_decisions(SMALL)):
+        projection.decide(mixing, lambda weights: float(weights["cell"].sum()))
+        found = projection.apply(mixing)["cell"]
+        assert not torch.equal(found, before), "every decision is seen"
+        with OperatorCalls() as calls:
+            assert torch.equal(projection.apply(mixing)["cell"], found)
+        assert calls.count == 2, "where, and the comparison"
+        before = found
+    wide = projection.apply({"cell": mixing["cell"].double()})["cell"]
+    assert torch.equal(wide, before.double())
+    projection.load_state_dict(Projection(SMALL, seed=3).state_dict())
+    assert torch.equal(projection.apply(mixing)["cell"], mixing["cell"])
 
 
 def small(*overrides: str) -> SearchConfig:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
-from ray_darts.spaces.recurrent import decoder, operations
+from ray_darts.spaces.recurrent import decoder
 from ray_darts.spaces.recurrent.decoder import decoder_loss
-from ray_darts.spaces.recurrent.operations import ACTIVATIONS, highway, mixed_highway
+from ray_darts.spaces.recurrent.operations import (
+    ACTIVATIONS,
+    Mixture,
+    highway,
+    mixed_highway,
+    mixed_highway_,
+    mixed_highway_gradients,
+    mixture_gradients,
+)
+from tests.spaces.test_cost import Calls
 
 OPERATIONS = ("none", "tanh", "relu", "sigmoid", "identity")
 
@@ -36,7 +44,8 @@ def test_an_activation_and_its_slope_are_pytorchs(name: str) -> None:
     result = ACTIVATIONS[name].value(values)
     torch.testing.assert_close(result, expected, rtol=1e-15, atol=1e-15)
     (slope,) = torch.autograd.grad(expected.sum(), values)
-    torch.testing.assert_close(ACTIVATIONS[name].slope(result).expand_as(slope), slope, rtol=0, atol=1e-15)
+    scaled = ACTIVATIONS[name].slope(result, torch.tensor([[2.0], [3.0]], dtype=torch.float64)).expand(2, 101)
+    torch.testing.assert_close(scaled, torch.stack([2 * slope, 3 * slope]), rtol=0, atol=1e-14)
 
 
 def test_the_mix_is_the_weighted_sum_of_all_candidates_but_none() -> None:
@@ -46,34 +55,59 @@ def test_the_mix_is_the_weighted_sum_of_all_candidates_but_none() -> None:
         for k, name in enumerate(OPERATIONS):
             if name != "none":
                 expected = expected + probabilities[source, k] * highway(states[source], gated[source], name)
-    torch.testing.assert_close(mixed_highway(states, gated, probabilities, OPERATIONS), expected, rtol=0, atol=1e-14)
+    mixture = Mixture.of(probabilities, OPERATIONS)
+    torch.testing.assert_close(mixed_highway(states, gated, mixture), expected, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    ("function", "inputs"),
-    [
-        (lambda s, g, p: mixed_highway(s, g, p, OPERATIONS), mix_inputs()),
-        # The same source behind gate and state, as in a cell: a derivative must not count both paths twice.
-        (lambda s, p: mixed_highway(s, torch.cat([s, 2 * s], -1), p, OPERATIONS), (mix_inputs()[0], mix_inputs()[2])),
-        (lambda rows, e, b: decoder_loss(rows, e, b, decoder_inputs()[3]), decoder_inputs()[:3]),
-    ],
-    ids=["mix", "mix of one source", "decoder"],
-)
-def test_first_and_second_derivatives_are_those_of_differences(
-    function: Callable[..., Tensor], inputs: tuple[Tensor, ...]
-) -> None:
+@pytest.mark.parametrize("names", [OPERATIONS, ("identity", "none", "relu"), ("sigmoid",)])
+@pytest.mark.parametrize("of_weights", [False, True])
+def test_explicit_derivatives_of_the_mix_are_autograds(names: tuple[str, ...], of_weights: bool) -> None:
+    states, gated, probabilities = mix_inputs()
+    probabilities = probabilities[:, : len(names)]
+    mixture, gradient = Mixture.of(probabilities, names), draw(2, 4, seed=4).detach()
+    expected = mixed_highway(states, gated, mixture)
+    inputs = states, gated, probabilities
+    of_states, of_gated, of_probabilities = torch.autograd.grad(expected, inputs, gradient)
+    with torch.no_grad():
+        work = gated.clone()
+        node, excess = mixed_highway_(states, work, mixture, keep_candidates=of_weights)
+        found = (
+            mixture_gradients(gradient, states, work, excess, mixture)
+            if of_weights
+            else mixed_highway_gradients(gradient, work, excess)
+        )
+    torch.testing.assert_close(node, expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(found.kept * mixture.mass, of_states, rtol=0, atol=1e-14)
+    torch.testing.assert_close(found.gated, of_gated, rtol=0, atol=1e-14)
+    if of_weights:
+        assert found.weights is not None
+        present = [k for k, name in enumerate(names) if name != "none"]
+        torch.testing.assert_close(found.weights, of_probabilities[:, present], rtol=0, atol=1e-14)
+
+
+def test_first_and_second_derivatives_of_the_decoder_are_those_of_differences() -> None:
+    *inputs, targets = decoder_inputs()
+
+    def function(rows: Tensor, embedding: Tensor, bias: Tensor) -> Tensor:
+        return decoder_loss(rows, embedding, bias, targets)
+
     assert torch.autograd.gradcheck(function, inputs)
     assert torch.autograd.gradgradcheck(function, inputs)
 
 
 def test_the_decoder_loss_is_cross_entropy_in_chunks_and_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, embedding, bias, targets = decoder_inputs()
+    inputs = rows, embedding, bias
     expected = functional.cross_entropy(rows @ embedding.t() + bias, targets, reduction="sum")
+    gradients = torch.autograd.grad(expected, inputs)
     for elements in (1, 14, 1000):
         monkeypatch.setattr(decoder, "_CACHED_ELEMENTS", elements)
-        torch.testing.assert_close(decoder_loss(rows, embedding, bias, targets), expected, rtol=0, atol=1e-13)
+        loss = decoder_loss(*inputs, targets)
+        torch.testing.assert_close(loss, expected, rtol=0, atol=1e-13)
+        for found, gradient in zip(torch.autograd.grad(loss, inputs), gradients, strict=True):
+            torch.testing.assert_close(found, gradient, rtol=0, atol=1e-13)
         with torch.no_grad():
-            alone = decoder_loss(rows, embedding, bias, targets)
+            alone = decoder_loss(*inputs, targets)
         torch.testing.assert_close(alone, expected.detach(), rtol=0, atol=1e-13)
 
 
@@ -82,16 +116,21 @@ def test_a_word_thought_impossible_costs_much_and_not_infinitely() -> None:
     assert decoder_loss(rows, embedding, torch.zeros(2), torch.tensor([1])).item() == 2000.0
 
 
-def test_a_backward_pass_works_out_only_the_gradients_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
-
-    def recording(ctx: torch.autograd.function.FunctionCtx, index: int) -> bool:
-        asked.append(operations.wants_gradient(ctx, index))
-        return asked[-1]
-
-    monkeypatch.setattr(decoder, "wants_gradient", recording)
+def test_the_decoder_keeps_no_logits_and_computes_no_gradient_of_held_weights() -> None:
     rows, embedding, bias, targets = decoder_inputs()
-    torch.autograd.grad(decoder_loss(rows * 1, embedding, bias, targets), [rows])
-    assert asked == [True, False, False]
-    torch.autograd.grad(decoder_loss(rows * 1, embedding, bias, targets), [embedding, bias])
-    assert asked[3:] == [False, True, True]
+    kept: list[Tensor] = []
+    products = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    for held in (False, True):
+        embedding.requires_grad_(not held)
+        bias.requires_grad_(not held)
+        with saved_tensors_hooks(keep, lambda tensor: tensor), Calls() as calls:
+            loss = decoder_loss(rows, embedding, bias, targets)
+        products.append(sum(count for name, count in calls.names.items() if "mm" in name))
+        assert max(tensor.numel() for tensor in kept) < rows.shape[0] * embedding.shape[0]
+    assert products == [3, 2]
+    assert loss.requires_grad

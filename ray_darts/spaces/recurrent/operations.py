@@ -5,34 +5,35 @@ Suffixes: J sources, N columns of text, H hidden units, K operations, 2H a gate 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch.autograd import forward_ad
 
-from ray_darts.spaces import tangents
+from ray_darts.genotype.genotype import NONE
+from ray_darts.spaces.mixing import add_up
 
 
 @dataclass(frozen=True)
 class Activation:
-    """An elementwise function f; `slope(f(h))` is its derivative at h, of h's shape or a scalar."""
+    """An elementwise function f; `slope(f(h), p)` is p times its derivative at h, where constant of p's shape."""
 
     value: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor, Tensor], Tensor]
 
 
 def _tanh(candidate: Tensor) -> Tensor:
-    """2 sigmoid(2h) - 1: on a CPU, PyTorch's tanh takes as long as six of its sigmoids."""
+    """2 sigmoid(2h) - 1: on AMD's CPUs, PyTorch's tanh takes as long as six of its sigmoids."""
     return torch.rsub(torch.sigmoid(candidate + candidate), -1, alpha=-2)
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "tanh": Activation(_tanh, lambda value: 1 - value.square()),
-    "relu": Activation(torch.relu, torch.sign),
-    "sigmoid": Activation(torch.sigmoid, lambda value: value - value.square()),
-    "identity": Activation(lambda candidate: candidate, lambda value: value.new_ones(())),
+    "tanh": Activation(_tanh, lambda value, p: torch.ops.aten.tanh_backward(p, value)),
+    "relu": Activation(torch.relu, lambda value, p: torch.ops.aten.threshold_backward(p, value, 0)),
+    "sigmoid": Activation(torch.sigmoid, lambda value, p: torch.ops.aten.sigmoid_backward(p, value)),
+    "identity": Activation(lambda candidate: candidate, lambda value, p: p),
 }
 """Every operation of the space except `none`, which is zero."""
 
@@ -43,98 +44,117 @@ def highway(state_H: Tensor, gated_2H: Tensor, operation: str) -> Tensor:
     return state_H + torch.sigmoid(gate) * (ACTIVATIONS[operation].value(candidate) - state_H)
 
 
-def mixed_highway(
-    states_JNH: Tensor, gated_JN2H: Tensor, probabilities_JK: Tensor, operations: tuple[str, ...]
-) -> Tensor:
+@dataclass(frozen=True)
+class Mixture:
+    """The weights of a node's candidates. `weights`: (operation, p_k [J, 1, 1]) of every operation except `none`;
+    `mass`: their sum P."""
+
+    weights: tuple[tuple[str, Tensor], ...]
+    mass: Tensor
+
+    @classmethod
+    def of(cls, probabilities_JK: Tensor, operations: Sequence[str]) -> Mixture:
+        """The weights in the columns of `operations`."""
+        columns = probabilities_JK.unsqueeze(-1).unsqueeze(-1).unbind(1)
+        present = tuple((name, p) for name, p in zip(operations, columns, strict=True) if name != NONE)
+        return cls(present, torch.stack([p for _, p in present]).sum(0))
+
+    @classmethod
+    def only(cls, operation: str, like: Tensor) -> Mixture:
+        """One source with one operation."""
+        one = like.new_ones(1, 1, 1)
+        return cls(((operation, one),), one)
+
+
+def mixed_highway(states_JNH: Tensor, gated_JN2H: Tensor, mixture: Mixture) -> Tensor:
     """A node [N, H]: the sum over sources and operations of p_jk (s_j + c_j (f_k(h_j) - s_j)), `none` left out.
 
     Equals, with P_j the sum of p_jk over the operations except `none`, the sum over j of
     P_j s_j + c_j (sum_k p_jk f_k(h_j) - P_j s_j): one gate and one blend per source for any number of operations.
-    First derivatives are explicit; autograd computes second derivatives.
     """
-    if tangents.are_carried():
-        return _plain_mixed_highway(states_JNH, gated_JN2H, probabilities_JK, operations)
-    node: Tensor = _MixedHighway.apply(states_JNH, gated_JN2H, probabilities_JK, operations)
-    return node
-
-
-def _plain_mixed_highway(
-    states_JNH: Tensor, gated_JN2H: Tensor, probabilities_JK: Tensor, operations: tuple[str, ...]
-) -> Tensor:
     gate, candidate = gated_JN2H.chunk(2, dim=-1)
-    kept = _mass(probabilities_JK, operations) * states_JNH
-    blend = torch.stack([p * ACTIVATIONS[name].value(candidate) for name, p in _present(probabilities_JK, operations)])
-    return (kept + torch.sigmoid(gate) * (blend.sum(0) - kept)).sum(0)
+    kept = mixture.mass * states_JNH
+    mixed = torch.stack([p * ACTIVATIONS[name].value(candidate) for name, p in mixture.weights]).sum(0)
+    return (kept + torch.sigmoid(gate) * (mixed - kept)).sum(0)
 
 
-def _present(probabilities_JK: Tensor, operations: tuple[str, ...]) -> list[tuple[str, Tensor]]:
-    """(name, p_k [J, 1, 1]) of every operation except `none`."""
-    columns = probabilities_JK.unsqueeze(-1).unsqueeze(-1).unbind(1)
-    return [(name, p) for name, p in zip(operations, columns, strict=True) if name != "none"]
+def mixed_highway_(
+    states_JNH: Tensor, gated_JN2H: Tensor, mixture: Mixture, *, keep_candidates: bool
+) -> tuple[Tensor, Tensor]:
+    """`mixed_highway`, and the gated excess c_j (sum_k p_jk f_k(h_j) - P_j s_j) [J, N, H].
 
-
-def _mass(probabilities_JK: Tensor, operations: tuple[str, ...]) -> Tensor:
-    """P [J, 1, 1]: the probability of all operations except `none`."""
-    return torch.stack([p for _, p in _present(probabilities_JK, operations)]).sum(0)
-
-
-class _MixedHighway(torch.autograd.Function):
-    """`mixed_highway` in few passes over memory: autograd would keep one tensor per arithmetic operation."""
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        states_JNH: Tensor,
-        gated_JN2H: Tensor,
-        probabilities_JK: Tensor,
-        operations: tuple[str, ...],
-    ) -> Tensor:
-        gate, candidate = gated_JN2H.chunk(2, dim=-1)
-        gate = torch.sigmoid(gate)
-        kept = _mass(probabilities_JK, operations) * states_JNH
-        values = []
-        excess = -kept
-        for name, p in _present(probabilities_JK, operations):
-            values.append(ACTIVATIONS[name].value(candidate))
-            excess.addcmul_(values[-1], p)
-        ctx.operations = operations  # type: ignore[attr-defined]
-        ctx.save_for_backward(states_JNH, gated_JN2H, probabilities_JK, gate, excess, *values)
-        return kept.addcmul_(gate, excess).sum(0)
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, gradient_NH: Tensor) -> tuple[Tensor | None, ...]:
-        operations: tuple[str, ...] = ctx.operations  # type: ignore[attr-defined]
-        states, gated, probabilities, gate, excess, *values = ctx.saved_tensors  # type: ignore[attr-defined]
-        if torch.is_grad_enabled():
-            # Differentiate in views: `gated` depends on `states`, whose gradient must not include that path.
-            inputs = states.view_as(states), gated.view_as(gated), probabilities.view_as(probabilities)
-            node = _plain_mixed_highway(*inputs, operations)
-            return *torch.autograd.grad(node, inputs, gradient_NH, create_graph=True), None
-        present = _present(probabilities, operations)
-        into_blend = gradient_NH * gate
-        into_kept = gradient_NH - into_blend
-        into_probabilities = None
-        if wants_gradient(ctx, 2):
-            shared = (into_kept * states).sum((1, 2))
-            each = iter([(into_blend * value).sum((1, 2)) + shared for value in values])
-            columns = [torch.zeros_like(shared) if name == "none" else next(each) for name in operations]
-            into_probabilities = torch.stack(columns, dim=1)
-        width = states.shape[-1]
-        slope = torch.zeros_like(states)
-        for (name, p), value in zip(present, values, strict=True):
-            slope.addcmul_(ACTIVATIONS[name].slope(value), p)
-        into_gated = torch.empty_like(gated)
-        torch.mul(into_blend, slope, out=into_gated[..., width:])
-        torch.mul(excess.mul(gradient_NH), ACTIVATIONS["sigmoid"].slope(gate), out=into_gated[..., :width])
-        return into_kept.mul_(_mass(probabilities, operations)), into_gated, into_probabilities, None
-
-
-def wants_gradient(ctx: FunctionCtx, index: int) -> bool:
-    """Whether the current backward pass needs the gradient of input `index`; always True for a leaf.
-
-    `needs_input_grad` is True if any pass may need it; the alpha step needs alphas only, the weight step weights.
+    Leaves in `gated_JN2H` what the derivatives need: c through the sigmoid, and beside it the candidates h or, without
+    `keep_candidates`, the derivative of the node in them over that of the node in the gated blend.
     """
-    node = ctx.next_functions[index][0]  # type: ignore[attr-defined]
-    if node is None or node.name() == "torch::autograd::AccumulateGrad":
-        return node is not None
-    return bool(torch._C._will_engine_execute_node(node))
+    gate, candidate = gated_JN2H.chunk(2, dim=-1)
+    gate.sigmoid_()
+    kept = mixture.mass * states_JNH
+    excess, slopes = -kept, []
+    for name, p in mixture.weights:
+        value = ACTIVATIONS[name].value(candidate)
+        excess.addcmul_(value, p)
+        if not keep_candidates:
+            slopes.append(ACTIVATIONS[name].slope(value, p))
+    excess.mul_(gate)
+    if not keep_candidates:
+        torch.mul(gate, add_up(slopes), out=candidate)
+    return kept.add_(excess).sum(0), excess
+
+
+@dataclass(frozen=True)
+class HighwayGradients:
+    """Of one node: d/d(P_j s_j) [J, N, H], d/d[c, h] before the sigmoid [J, N, 2H], and d/dp of each operation except
+    `none` [J, operations] where it was asked for."""
+
+    kept: Tensor
+    gated: Tensor
+    weights: Tensor | None = None
+
+
+def mixed_highway_gradients(gradient_NH: Tensor, gated_JN2H: Tensor, excess_JNH: Tensor) -> HighwayGradients:
+    """First derivatives from what `mixed_highway_` left without the candidates."""
+    gate, slope = gated_JN2H.chunk(2, dim=-1)
+    gradients = torch.empty_like(gated_JN2H)
+    into_gate, into_candidate = gradients.chunk(2, dim=-1)
+    kept = torch.addcmul(gradient_NH, gradient_NH, gate, value=-1)
+    torch.mul(kept, excess_JNH, out=into_gate)
+    torch.mul(gradient_NH, slope, out=into_candidate)
+    return HighwayGradients(kept, gradients)
+
+
+def mixture_gradients(
+    gradient_NH: Tensor, states_JNH: Tensor, gated_JN2H: Tensor, excess_JNH: Tensor, mixture: Mixture
+) -> HighwayGradients:
+    """First derivatives, those in the weights too, from what `mixed_highway_` left with the candidates."""
+    gate, candidate = gated_JN2H.chunk(2, dim=-1)
+    gradients = torch.empty_like(gated_JN2H)
+    into_gate, into_candidate = gradients.chunk(2, dim=-1)
+    blended = gradient_NH * gate
+    kept = gradient_NH - blended
+    torch.mul(kept, excess_JNH, out=into_gate)
+    sums, slopes = [], []
+    for name, p in mixture.weights:
+        value = ACTIVATIONS[name].value(candidate)
+        slopes.append(ACTIVATIONS[name].slope(value, p))
+        sums.append((blended * value).sum((1, 2)))
+    torch.mul(blended, add_up(slopes), out=into_candidate)
+    shared = (kept * states_JNH).sum((1, 2))
+    return HighwayGradients(kept, gradients, torch.stack(sums, 1).add_(shared.unsqueeze(1)))
+
+
+def needs_ordinary_operators() -> bool:
+    """Whether PyTorch has to see every operator: under a compiler, a transform of torch.func, or forward mode."""
+    return (
+        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    )
+
+
+def differentiable_gradients(
+    function: Callable[..., Tensor], inputs: Sequence[Tensor], gradient: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The gradients of `function(*inputs)`, made of ordinary operators, in the inputs that require one."""
+    # Differentiate in views: one input may depend on another, whose gradient must not include that path.
+    views = [tensor.view_as(tensor) for tensor in inputs]
+    wanted = [view for view in views if view.requires_grad]
+    found = iter(torch.autograd.grad(function(*views), wanted, gradient, create_graph=True))
+    return tuple(next(found) if view.requires_grad else None for view in views)

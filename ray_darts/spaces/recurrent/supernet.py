@@ -13,19 +13,18 @@ from torch import Tensor, nn
 
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.protocols.dataset import DataFacts
-from ray_darts.spaces.batch_norm import BatchNorm, Norm, normalise
+from ray_darts.spaces.batch_norm import BatchNorm
 from ray_darts.spaces.recurrent.language_model import (
     NO_MASKS,
     Dropouts,
     LanguageModel,
     Masks,
-    masked,
     summarise_tokens,
     temporal_activation,
     token_outcome,
 )
-from ray_darts.spaces.recurrent.operations import highway, mixed_highway
 from ray_darts.spaces.recurrent.space import RecurrentSpace
+from ray_darts.spaces.recurrent.unrolled import Cell, unroll
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
 
 
@@ -53,38 +52,17 @@ class SearchCell(nn.Module):
         probabilities: Tensor,
         hidden_mask_NH: Tensor | None,
         *,
-        batch_statistics: bool,
         update: bool,
     ) -> Tensor:
         """Return the hidden states [T, N, H] after each time step; `probabilities` [edges, K] mix the operations."""
-        width = inputs_TNE.shape[-1]
-        recurrent = self.input_weight[width:]
+        width, hidden = inputs_TNE.shape[-1], carry_NH.shape[-1]
         projected = torch.matmul(inputs_TNE, self.input_weight[:width])
-        nodes = list(zip(self.node_weights.unbind(), _rows_by_node(probabilities, len(self.node_weights)), strict=True))
-
-        hidden = carry_NH.shape[-1]
-        norms = [self.batch_norm.norm(start, start + hidden) for start in range(0, hidden * (1 + len(nodes)), hidden)]
-
-        def normalised(state: Tensor, norm: Norm) -> Tensor:
-            return normalise([norm], [state], batch_statistics=batch_statistics, update=update)[0]
-
-        state = carry_NH
-        hidden_states = []
-        for gated in projected.unbind():
-            gated = torch.addmm(gated, masked(state, hidden_mask_NH), recurrent)
-            states = normalised(highway(state, gated, "tanh"), norms[0]).unsqueeze(0)
-            for (weight, probabilities_JK), norm in zip(nodes, norms[1:], strict=True):
-                gated = torch.matmul(masked(states, hidden_mask_NH), weight)
-                node = normalised(mixed_highway(states, gated, probabilities_JK, self.operations), norm)
-                states = torch.cat([states, node.unsqueeze(0)])
-            state = states[1:].mean(0)
-            hidden_states.append(state)
-        return torch.stack(hidden_states)
-
-
-def _rows_by_node(probabilities: Tensor, num_nodes: int) -> tuple[Tensor, ...]:
-    """Cut [edges, K] into one [J, K] per node: node i has the sources 0..i."""
-    return torch.split(probabilities, [node + 1 for node in range(num_nodes)])
+        starts = range(0, self.batch_norm.num_features, hidden)
+        norms = tuple(self.batch_norm.norm(start, start + hidden) for start in starts)
+        cell = Cell(self.operations, norms, update)
+        return unroll(
+            projected, carry_NH, self.input_weight[width:], self.node_weights, probabilities, hidden_mask_NH, cell
+        )
 
 
 class RecurrentSupernet(Supernet):
@@ -120,7 +98,7 @@ class RecurrentSupernet(Supernet):
         """Cross entropy per token; all passes over one batch use the same dropout masks, a disturbance none."""
         masks = NO_MASKS if purpose is Pass.DISTURBANCE else self._masks_of(batch)
         update = purpose is Pass.WEIGHT
-        states, loss_sum = self._unroll(batch, carry, masks, mixing, batch_statistics=True, update=update)
+        states, loss_sum = self._unroll(batch, carry, masks, mixing, update=update)
         loss = loss_sum / batch.targets.numel()
         if purpose is Pass.WEIGHT:
             loss = loss + self._regularisation * temporal_activation(states)
@@ -129,7 +107,7 @@ class RecurrentSupernet(Supernet):
     @torch.no_grad()
     def evaluate(self, batch: Batch, carry: Tensor | None, mixing: MixingWeights) -> LossOutput:
         """Cross entropy per token without dropout, with the statistics of these columns."""
-        states, loss_sum = self._unroll(batch, carry, NO_MASKS, mixing, batch_statistics=True, update=False)
+        states, loss_sum = self._unroll(batch, carry, NO_MASKS, mixing, update=False)
         return token_outcome(batch, states, loss_sum / max(batch.targets.numel(), 1), loss_sum)
 
     def summarise(self, totals: Sequence[float], prefix: str) -> Mapping[str, float]:
@@ -143,7 +121,6 @@ class RecurrentSupernet(Supernet):
         masks: Masks,
         mixing: MixingWeights,
         *,
-        batch_statistics: bool,
         update: bool,
     ) -> tuple[Tensor, Tensor]:
         """Hidden states [T, N, H] and the sum of the cross entropy over all tokens."""
@@ -151,9 +128,7 @@ class RecurrentSupernet(Supernet):
             carry = self.initial_carry(batch.num_samples, batch.inputs.device)
         probabilities = mixing["recurrent"]
         embedded = self.language_model.embed(batch.inputs, masks)
-        states = self.cell(
-            embedded, carry, probabilities, masks.hidden_NH, batch_statistics=batch_statistics, update=update
-        )
+        states = self.cell(embedded, carry, probabilities, masks.hidden_NH, update=update)
         return states, self.language_model.total_loss(states, batch.targets, masks)
 
     def _masks_of(self, batch: Batch) -> Masks:
