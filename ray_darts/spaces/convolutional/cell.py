@@ -24,7 +24,7 @@ from ray_darts.spaces.batch_norm import BatchNorm, Norm, Normalise, normalise
 from ray_darts.spaces.convolutional.active import ActiveOperations
 from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normed, group_branches
 from ray_darts.spaces.convolutional.grouped import GroupedOperations
-from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, ReluConvBn, StackedReduce, StackedStage
+from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, Preprocess, StackedReduce, StackedStage
 from ray_darts.spaces.convolutional.plan import GroupedPlan, GroupedWeights
 from ray_darts.spaces.convolutional.space import KNOWN, NOISE, SKIP
 from ray_darts.spaces.layers import POOLS, pool
@@ -79,8 +79,8 @@ class SearchCell(nn.Module):
         before, previous = shape.inputs
         self.preprocess = nn.ModuleList(
             [
-                ReluConvBn(before, shape.channels, momentum, halving=shape.halving, by_stride=plan is not None),
-                ReluConvBn(previous, shape.channels, momentum),
+                Preprocess(before, shape.channels, momentum, halving=shape.halving, by_stride=plan is not None),
+                Preprocess(previous, shape.channels, momentum),
             ]
         )
         first = [name for name in layout.operations if name in CONVOLUTIONS]
@@ -113,7 +113,7 @@ class SearchCell(nn.Module):
     ) -> Tensor:
         """[N, C1, H1, W1], [N, C2, H, W] to [N, nodes * C, H, W] (half the size in a reduction cell, rounded up).
 
-        `weights`: of the mixture, by the cell's plan.
+        The inputs are the outputs of the two previous cells after ReLU. `weights`: of the mixture, by the cell's plan.
         The flags are `normalise`'s.
         """
 
@@ -176,8 +176,8 @@ class SearchCell(nn.Module):
         operation = find_operation(name)
         return nn.ModuleList([build_operation(operation, self.shape.mixed, stride, self.policy) for stride in strides])
 
-    def _preprocessing(self) -> list[ReluConvBn]:
-        return [module for module in self.preprocess if isinstance(module, ReluConvBn)]
+    def _preprocessing(self) -> list[Preprocess]:
+        return [module for module in self.preprocess if isinstance(module, Preprocess)]
 
     def recomputing(self) -> AbstractContextManager[None]:
         """Inside, only copies of running statistics are updated, as activation checkpointing repeats the forward pass.

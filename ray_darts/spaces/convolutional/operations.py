@@ -55,7 +55,7 @@ def halve(positive_NCHW: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor,
 
 
 def halve_by_stride(positive_NCHW: Tensor, first: Tensor, second: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
-    """`halve` in fewer calls, for GPUs; in `groups` of channels."""
+    """`halve` by strided convolutions in groups, in fewer calls: for GPUs."""
     height, width = positive_NCHW.shape[-2:]
     shifted = F.pad(positive_NCHW, (-1, width % 2, -1, height % 2))
     return (
@@ -64,10 +64,10 @@ def halve_by_stride(positive_NCHW: Tensor, first: Tensor, second: Tensor, groups
     )
 
 
-class ReluConvBn(nn.Module):
-    """ReLU, 1x1 convolution, batch norm without affine; `halving`: a factorised reduce in place of the convolution.
+class Preprocess(nn.Module):
+    """1x1 convolution, batch norm without affine; `halving`: a factorised reduce in place of the convolution.
 
-    `by_stride`: how it halves, for GPUs. Returns the input of the batch norm, which the caller applies.
+    `by_stride`: how it halves, for GPUs. The caller applies the ReLU before it and the batch norm after it.
     """
 
     def __init__(
@@ -79,9 +79,8 @@ class ReluConvBn(nn.Module):
         self.weights = nn.ParameterList([convolution_weight(*shape) for shape in shapes])
         self.batch_norm = BatchNorm(outputs, momentum=momentum)
 
-    def forward(self, states_NCHW: Tensor) -> Tensor:
+    def forward(self, positive_NCHW: Tensor) -> Tensor:
         """[N, inputs, H, W] to [N, outputs, H, W], or half the height and width, rounded up."""
-        positive_NCHW = F.relu(states_NCHW)
         if len(self.weights) == 2:
             return torch.cat(self._halve(positive_NCHW, self.weights[0], self.weights[1]), dim=1)
         return F.conv2d(positive_NCHW, self.weights[0])

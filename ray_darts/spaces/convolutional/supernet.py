@@ -12,6 +12,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -82,15 +83,17 @@ class ConvolutionalSupernet(ClassifyingSupernet):
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
         """Class scores [N, classes]."""
         images_NCHW = images_NCHW.contiguous(memory_format=self._memory_format)
-        before, previous = self.stem(images_NCHW, batch_statistics=batch_statistics, update=update)
+        older, state = self.stem(images_NCHW, batch_statistics=batch_statistics, update=update)
         cells = [cell for cell in self.cells if isinstance(cell, SearchCell)]
         by_kind = cell_mixtures(self.layout, mixing, self.order.rows, skips_zeros=self._skips_zeros, draws=self.draws)
         mixtures = [next(by_kind[cell.kind]) for cell in cells]
         grouped = grouped_weights([cell.plan for cell in cells], mixtures)
+        before = F.relu(older)
         for cell, mixture, weights in zip(cells, mixtures, grouped, strict=True):
-            state = self._run(cell, before, previous, mixture, weights, batch_statistics, update)
-            before, previous = previous, state
-        scores: Tensor = self.classifier(previous.mean((2, 3)))
+            positive = before if state is older else F.relu(state)
+            state = self._run(cell, before, positive, mixture, weights, batch_statistics, update)
+            before = positive
+        scores: Tensor = self.classifier(state.mean((2, 3)))
         return scores
 
     def _run(self, cell: SearchCell, *inputs: object) -> Tensor:
