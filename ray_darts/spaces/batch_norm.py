@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -37,20 +38,18 @@ class Norm:
     """Features [start, stop) of a `BatchNorm` for one forward pass, and the factor and offset of the result.
 
     `gain`, `bias`: [features] or None; a gain must be contiguous (torch's channels_last kernel reads it densely).
-    `on_copies`: update copies of the running statistics, not the buffers.
+    `views`: of the running mean and variance. `on_copies`: update copies of the running statistics, not the buffers.
     """
 
     module: BatchNorm
-    start: int
-    stop: int
     gain: Tensor | None
     bias: Tensor | None
+    views: Callable[[], tuple[Tensor, Tensor]]
     on_copies: bool = False
 
     def running(self) -> tuple[Tensor, Tensor]:
         """Running mean and variance: views of the buffers, or copies."""
-        whole = self.module.running_mean, self.module.running_var
-        mean, var = (buffer[self.start : self.stop] for buffer in whole)
+        mean, var = self.views()
         return (mean.clone(), var.clone()) if self.on_copies else (mean, var)
 
 
@@ -85,16 +84,45 @@ class BatchNorm(nn.Module):
         stop = self.num_features if stop is None else stop
         if gain is not None:
             gain = gain.contiguous()
+        views = partial(self._running, start, stop)
         if self.weight is None or self.bias is None:
-            return Norm(self, start, stop, gain, None)
-        weight, bias = self.weight[start:stop], self.bias[start:stop]
+            return Norm(self, gain, None, views)
+        weight, bias = (_part(whole, start, stop) for whole in (self.weight, self.bias))
         if gain is not None:
             weight, bias = weight * gain, bias * gain
-        return Norm(self, start, stop, weight, bias)
+        return Norm(self, weight, bias, views)
+
+    def norms(self, sizes: Sequence[int], gains: Sequence[Tensor] | None = None) -> list[Norm]:
+        """Consecutive blocks of features, without affine; running statistics are split once, when they are needed."""
+        blocks = _RunningBlocks(self, sizes)
+        views = [partial(blocks.views, number) for number in range(len(sizes))]
+        return [Norm(self, gains[number] if gains else None, None, each) for number, each in enumerate(views)]
+
+    def _running(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        return _part(self.running_mean, start, stop), _part(self.running_var, start, stop)
 
     def extra_repr(self) -> str:
         """Settings that `print(module)` shows."""
         return f"{self.num_features}, momentum={self.momentum}, affine={self.weight is not None}"
+
+
+class _RunningBlocks:
+    """The running statistics of a module in consecutive blocks, split when they are first read."""
+
+    def __init__(self, module: BatchNorm, sizes: Sequence[int]) -> None:
+        self._module, self._sizes = module, list(sizes)
+        self._views: list[tuple[Tensor, Tensor]] = []
+
+    def views(self, number: int) -> tuple[Tensor, Tensor]:
+        """Mean and variance of one block."""
+        if not self._views:
+            whole = self._module.running_mean, self._module.running_var
+            self._views = list(zip(*(torch.split(buffer, self._sizes) for buffer in whole), strict=True))
+        return self._views[number]
+
+
+def _part(features: Tensor, start: int, stop: int) -> Tensor:
+    return features if start == 0 and stop == len(features) else features[start:stop]
 
 
 def synchronise(network: nn.Module, reducer: MomentsReducer) -> None:
@@ -155,6 +183,9 @@ def _normalise_alone(norm: Norm, inputs: Maps, batch_statistics: bool, update: b
         # The kernel writes statistics in the dtype of the buffers given to it.
         mean, var = replace(norm, on_copies=True).running()
     momentum, epsilon = norm.module.momentum, norm.module.epsilon
+    if norm.bias is None and batch_statistics and inputs.numel() > inputs.shape[1]:
+        # What F.batch_norm calls in the end, as cuDNN takes no batch norm without a bias.
+        return torch.native_batch_norm(inputs, norm.gain, None, mean, var, True, momentum, epsilon)[0]
     return F.batch_norm(inputs, mean, var, norm.gain, norm.bias, batch_statistics, momentum, epsilon)
 
 

@@ -11,7 +11,7 @@ from itertools import repeat
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ray_darts.data.batch import Draws
 from ray_darts.genotype.genotype import NONE
@@ -47,10 +47,19 @@ def rows_by_source(layout: CellLayout) -> list[int]:
     return sorted(range(len(edges)), key=lambda row: edges[row])
 
 
-def sort_rows(weights_EK: Tensor, rows: Sequence[int]) -> Tensor:
-    """The rows of `weights_EK` in the order `rows`."""
-    unbound = weights_EK.unbind()
-    return torch.stack([unbound[row] for row in rows])
+class SourceOrder(nn.Module):
+    """`rows_by_source` of each cell, kept where the supernet is: a pass copies nothing to the device."""
+
+    def __init__(self, layout: SpaceLayout) -> None:
+        super().__init__()
+        self._names = [cell.name for cell in layout.cells]
+        for number, cell in enumerate(layout.cells):
+            self.register_buffer(f"rows_{number}", torch.tensor(rows_by_source(cell)), persistent=False)
+
+    @property
+    def rows(self) -> dict[str, Tensor]:
+        """{cell: int64 [E]}."""
+        return {name: self.get_buffer(f"rows_{number}") for number, name in enumerate(self._names)}
 
 
 @dataclass(frozen=True)
@@ -80,19 +89,26 @@ class CellMixture:
 
 
 def cell_mixtures(
-    layout: SpaceLayout, mixing: Mapping[str, Tensor], *, skips_zeros: bool, draws: Draws | None = None
+    layout: SpaceLayout,
+    mixing: Mapping[str, Tensor],
+    order: Mapping[str, Tensor],
+    *,
+    skips_zeros: bool,
+    draws: Draws | None = None,
 ) -> dict[str, Iterator[CellMixture]]:
     """{cell: the mixtures of its kind of cells, layer by layer}: one and the same for all, or a table for each.
 
+    `order`: of a `SourceOrder`.
     `skips_zeros`: the host reads once which weights are 0.
     """
     edges: dict[str, Tensor] = {}
     tables: dict[str, list[Tensor]] = {}
     for cell in layout.cells:
-        rows, given = rows_by_source(cell), mixing[cell.name]
-        tables[cell.name] = [sort_rows(table, rows) for table in (given.unbind() if given.dim() == 3 else [given])]
+        rows, given = order[cell.name], mixing[cell.name]
+        unsorted = given.unbind() if given.dim() == 3 else [given]
+        tables[cell.name] = [table.index_select(0, rows) for table in unsorted]
         if EDGES + cell.name in mixing:
-            edges[cell.name] = sort_rows(mixing[EDGES + cell.name], rows)
+            edges[cell.name] = mixing[EDGES + cell.name].index_select(0, rows)
             tables[cell.name] = [table * edges[cell.name].unsqueeze(1) for table in tables[cell.name]]
     active = _active(tables) if skips_zeros else {}
     found: dict[str, Iterator[CellMixture]] = {}

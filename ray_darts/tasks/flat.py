@@ -6,6 +6,7 @@ zero and stays zero in every update of the loop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -25,10 +26,14 @@ class FlatVector:
 
     def __init__(self, named: Mapping[str, Tensor], *, aligned: bool = True) -> None:
         self.tensors = dict(named)
-        self._spans: dict[str, tuple[int, torch.Size]] = {}
+        self._spans: dict[str, tuple[int, torch.Size, list[int]]] = {}
         size = 0
         for name, tensor in named.items():
-            self._spans[name] = (size, tensor.shape)
+            self._spans[name] = (
+                size,
+                tensor.shape,
+                [math.prod(tensor.shape[dim + 1 :]) for dim in range(tensor.dim())],
+            )
             size += -(-tensor.numel() // _ALIGNMENT) * _ALIGNMENT if aligned else tensor.numel()
         first = next(iter(named.values()), torch.empty(0))
         self.vector = torch.zeros(size, dtype=first.dtype, device=first.device)
@@ -53,8 +58,9 @@ class FlatVector:
                 tensor.requires_grad_(True)
 
     def views(self, vector: Tensor) -> list[Tensor]:
-        """Views of `vector` (at least [size]) with the shapes of the named tensors, in order."""
-        return [vector[start : start + shape.numel()].view(shape) for start, shape in self._spans.values()]
+        """Views of `vector` (contiguous, at least [size]) with the shapes of the named tensors, in order."""
+        offset = vector.storage_offset()
+        return [vector.as_strided(shape, strides, offset + start) for start, shape, strides in self._spans.values()]
 
     def to_host(self, vector: Tensor, prefix: str) -> dict[str, NDArray[np.generic]]:
         """Copy `vector` to the host once and return {prefix/name: array}, views of that copy."""

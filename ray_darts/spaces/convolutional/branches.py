@@ -1,7 +1,7 @@
-"""The convolutions of a group of edges, in one of two formulations of the same function.
+"""The convolutions of a group of edges on CPUs, in one of two formulations of the same function.
 
-`separate`: one call per edge and operation, for CPUs, where each call is large enough. `grouped`: all edges in
-grouped convolutions, for GPUs, where launches cost more than arithmetic. Knows no cells.
+`separate`: one call per edge and operation, where each call is large enough; `by_source`: one per source and operation.
+What GPUs compute is in `grouped.py`. Knows no cells.
 
 Suffixes: N samples, C channels, H W pixels, E edges of the group, sorted by source, as many for each; B operations.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ray_darts.spaces.batch_norm import BatchNorm, Maps, Norm, Normalise
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, StackedStage
-from ray_darts.spaces.convolutional.separable import depthwise, separable_before
+from ray_darts.spaces.convolutional.separable import separable_before
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.mixing import EdgeGroup, add_up
 
@@ -200,36 +200,3 @@ def _merged(kernels: Tensor, pointwise: Tensor, targets: int) -> Tensor:
     channels, size = pointwise.shape[1], kernels.shape[2:]
     product = pointwise.view(targets, channels, channels, 1, 1) * kernels.view(targets, 1, channels, *size)
     return product.reshape(targets * channels, channels, *size)
-
-
-def grouped(
-    positives: list[Tensor], branches: Branches, stride: int, normalise: Normalise, beside: Normed
-) -> tuple[list[list[Tensor]], list[Tensor]]:
-    """One depthwise call per operation and stage, one pointwise call and one batch norm per stage. The groups are the
-    edges, and for pointwise convolutions also the operations."""
-    edges = branches.first.num_edges
-    targets = edges // len(positives)
-    wide = torch.cat([positive.repeat(1, targets, 1, 1) for positive in positives], dim=1)
-    norm, tensor = _convolve_grouped(branches.first, [wide] * len(branches.first.kernels), stride)
-    *beside_normed, normed = normalise([*beside.norms, norm], [*beside.tensors, tensor])
-    outputs = list(normed.chunk(len(branches.first.kernels), dim=1))
-    if branches.second is not None:
-        norm, tensor = _convolve_grouped(branches.second, [F.relu(outputs[i]) for i in branches.repeated], 1)
-        again = normalise([norm], [tensor])[0].chunk(len(branches.repeated), dim=1)
-        for index, output in zip(branches.repeated, again, strict=True):
-            outputs[index] = output
-    total = add_up(outputs)
-    if len(positives) > 1:
-        total = add_up(total.chunk(len(positives), dim=1))
-    return [[term] for term in total.chunk(targets, dim=1)], beside_normed
-
-
-def _convolve_grouped(stage: Stage, wide: list[Tensor], stride: int) -> tuple[Norm, Tensor]:
-    """`wide`: by operation, [N, E * C, H, W]."""
-    convolved = [
-        depthwise(source, kernels, stride, dilation)
-        for source, (kernels, dilation) in zip(wide, stage.kernels, strict=True)
-    ]
-    groups = len(stage.pointwise) // stage.pointwise.shape[1]
-    mixed = F.conv2d(torch.cat(convolved, dim=1), stage.pointwise, groups=groups)
-    return stage.batch_norm.norm(stage.start, stage.start + stage.gains.numel(), gain=stage.gains), mixed

@@ -22,12 +22,9 @@ from ray_darts.protocols.registry import find_operation
 from ray_darts.spaces.batch_norm import BatchNorm, Maps, Norm, Normalise, normalise
 from ray_darts.spaces.convolutional.active import ActiveOperations
 from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normed, group_branches
-from ray_darts.spaces.convolutional.operations import (
-    CONVOLUTIONS,
-    ReluConvBn,
-    StackedReduce,
-    StackedStage,
-)
+from ray_darts.spaces.convolutional.grouped import GroupedOperations
+from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, Preprocess, StackedReduce, StackedStage
+from ray_darts.spaces.convolutional.plan import GroupedPlan, GroupedWeights
 from ray_darts.spaces.convolutional.space import KNOWN, NOISE, SKIP
 from ray_darts.spaces.layers import POOLS, pool
 from ray_darts.spaces.mixing import CellMixture, EdgeGroup, add_up, bypass, edge_groups, mix, shuffle
@@ -54,10 +51,16 @@ class CellShape:
 
 
 class SearchCell(RecomputableCell):
-    """Maps two input states to the concatenation of all nodes."""
+    """Maps two input states to the concatenation of all nodes.
 
-    def __init__(self, layout: CellLayout, shape: CellShape, formulation: Formulation) -> None:
+    `plan`: of the grouped formulation, shared by cells that are alike; without one `formulation` is called.
+    """
+
+    def __init__(
+        self, layout: CellLayout, shape: CellShape, formulation: Formulation, plan: GroupedPlan | None = None
+    ) -> None:
         super().__init__()
+        self.plan = plan
         self.kind, self.shape = layout.name, shape
         self.groups, self.operations = edge_groups(layout), layout.operations
         self._formulation = formulation
@@ -65,8 +68,8 @@ class SearchCell(RecomputableCell):
         before, previous = shape.inputs
         self.preprocess = nn.ModuleList(
             [
-                ReluConvBn(before, shape.channels, momentum, halving=shape.halving),
-                ReluConvBn(previous, shape.channels, momentum),
+                Preprocess(before, shape.channels, momentum, halving=shape.halving, by_stride=plan is not None),
+                Preprocess(previous, shape.channels, momentum),
             ]
         )
         first = [name for name in layout.operations if name in CONVOLUTIONS]
@@ -89,10 +92,17 @@ class SearchCell(RecomputableCell):
         )
 
     def forward(
-        self, before: Tensor, previous: Tensor, mixture: CellMixture, batch_statistics: bool, update: bool
+        self,
+        before: Tensor,
+        previous: Tensor,
+        mixture: CellMixture,
+        weights: GroupedWeights | None,
+        batch_statistics: bool,
+        update: bool,
     ) -> Tensor:
         """[N, C1, H1, W1], [N, C2, H, W] to [N, nodes * C, H, W] (half the size in a reduction cell, rounded up).
 
+        The inputs are the outputs of the two previous cells after ReLU. `weights`: of the mixture, by the cell's plan.
         The flags are `normalise`'s.
         """
 
@@ -108,8 +118,7 @@ class SearchCell(RecomputableCell):
         inputs = [module(state) for module, state in zip(self._preprocessing(), (before, previous), strict=True)]
         states = apply([module.batch_norm.norm() for module in self._preprocessing()], inputs)
         num_inputs = len(states)
-        columns = dict(zip(self.operations, mixture.operations.unbind(1), strict=True))
-        terms_of = self._terms(mixture, columns, apply)
+        terms_of = self._terms(mixture, weights, apply)
         terms: list[list[Tensor]] = [[] for _ in self.groups]
         bypassed: list[list[Tensor]] = [[] for _ in self.groups]
         mixed, channels = self.shape.mixed, self.shape.channels
@@ -120,7 +129,8 @@ class SearchCell(RecomputableCell):
                 halved = self.stride(group) == 2
                 for node, rest in zip(group.nodes, bypass(rests, mixture.edges, group, halved=halved), strict=True):
                     bypassed[node].append(rest)
-                sources = [source[:, :mixed].contiguous(memory_format=torch.channels_last) for source in sources]
+                form = torch.channels_last if self.plan is None else torch.contiguous_format
+                sources = [source[:, :mixed].contiguous(memory_format=form) for source in sources]
             for node, addends in zip(group.nodes, terms_of(group, sources), strict=True):
                 terms[node] = [add_up([*terms[node], *addends])] if addends else terms[node]  # one map, not one a term
             node = group.nodes[0]
@@ -131,11 +141,14 @@ class SearchCell(RecomputableCell):
         return torch.cat(states[num_inputs:], dim=1)
 
     def _terms(
-        self, mixture: CellMixture, columns: dict[str, Tensor], apply: Normalise
+        self, mixture: CellMixture, weights: GroupedWeights | None, apply: Normalise
     ) -> Callable[[EdgeGroup, list[Tensor]], list[list[Tensor]]]:
         """terms(group, its sources): for each of the group's nodes the tensors that its edges add to it."""
         if mixture.active is not None:
             return ActiveOperations(self, mixture, apply).terms
+        if weights is not None:
+            return GroupedOperations(self, mixture, weights, apply).terms
+        columns = dict(zip(self.operations, mixture.operations.unbind(1), strict=True))
         branches = group_branches(self._stages(), self.groups, columns)
         return partial(self._group_terms, mixture, columns, branches, apply)
 
@@ -153,8 +166,8 @@ class SearchCell(RecomputableCell):
         operation = find_operation(name)
         return nn.ModuleList([build_operation(operation, self.shape.mixed, stride, self.policy) for stride in strides])
 
-    def _preprocessing(self) -> list[ReluConvBn]:
-        return [module for module in self.preprocess if isinstance(module, ReluConvBn)]
+    def _preprocessing(self) -> list[Preprocess]:
+        return [module for module in self.preprocess if isinstance(module, Preprocess)]
 
     def _group_terms(
         self,
@@ -188,24 +201,12 @@ class SearchCell(RecomputableCell):
             normed = apply(beside.norms, beside.tensors)
         for edge, reduced in enumerate(normed[num_pooled:]):
             terms[edge % len(group.nodes)].append(reduced)
-        for name, modules in self.own.items():
-            assert isinstance(modules, nn.ModuleList)
-            for edge, module in enumerate(modules[group.start : group.stop]):
-                source = sources[edge // len(group.nodes)]
-                terms[edge % len(group.nodes)].append(
-                    module(source) * columns[name.removesuffix("_")][group.start + edge]
-                )
-        if NOISE in columns:
-            for edge in range(group.start, group.stop):
-                drawn = self.noise(mixture, edge, sources[0], stride)
-                terms[(edge - group.start) % len(group.nodes)].append(drawn * columns[NOISE][edge])
+        for own, addends in zip(terms, self.edge_terms(mixture, columns, group, sources), strict=True):
+            own += addends
         plain = normed[:num_pooled]
         names = list(self.pools)
         by_name, skips = dict(columns), columns.get(SKIP)
-        if stride == 1 and skips is not None and mixture.skip_dropout is not None:
-            for edge in range(group.start, group.stop):
-                number, target = divmod(edge - group.start, len(group.nodes))
-                terms[target].append(mixture.drop(sources[number], f"{self.shape.layer}.{edge}") * skips[edge])
+        if mixture.skip_dropout is not None:
             skips = None
         if mixture.auxiliary is not None:
             skips = mixture.auxiliary if skips is None else mixture.auxiliary + skips
@@ -217,6 +218,32 @@ class SearchCell(RecomputableCell):
             weights = torch.stack([by_name[name][group.start : group.stop] for name in names])
             for addends, mixed in zip(terms, mix(plain, weights, len(group.nodes)), strict=True):
                 addends.append(mixed)
+        return terms
+
+    def has_edge_terms(self, mixture: CellMixture) -> bool:
+        """Whether `edge_terms` has any."""
+        return bool(self.own) or NOISE in self.operations or mixture.skip_dropout is not None
+
+    def edge_terms(
+        self, mixture: CellMixture, columns: dict[str, Tensor], group: EdgeGroup, sources: list[Tensor]
+    ) -> list[list[Tensor]]:
+        """For each of the group's nodes what every formulation computes edge by edge: operations that are not the
+        space's, noise, and skip connections that drop elements. `columns`: {operation: its weights [E]}."""
+        stride, num_targets = self.stride(group), len(group.nodes)
+        terms: list[list[Tensor]] = [[] for _ in group.nodes]
+        edges = [(edge, *divmod(edge - group.start, num_targets)) for edge in range(group.start, group.stop)]
+        for name, modules in self.own.items():
+            assert isinstance(modules, nn.ModuleList)
+            for edge, source, target in edges:
+                terms[target].append(modules[edge](sources[source]) * columns[name.removesuffix("_")][edge])
+        if NOISE in columns:
+            for edge, _, target in edges:
+                drawn = self.noise(mixture, edge, sources[0], stride)
+                terms[target].append(drawn * columns[NOISE][edge])
+        if stride == 1 and SKIP in columns and mixture.skip_dropout is not None:
+            for edge, source, target in edges:
+                dropped = mixture.drop(sources[source], f"{self.shape.layer}.{edge}")
+                terms[target].append(dropped * columns[SKIP][edge])
         return terms
 
     def noise(self, mixture: CellMixture, edge: int, source: Tensor, stride: int) -> Tensor:

@@ -11,18 +11,20 @@ from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import NO_OPTIONS, SupernetOptions
 from ray_darts.spaces.batch_norm import use_kernel
 from ray_darts.spaces.classification import ClassifyingSupernet
-from ray_darts.spaces.convolutional.branches import NARROW, by_source, grouped, separate
+from ray_darts.spaces.convolutional.branches import NARROW, by_source, separate
 from ray_darts.spaces.convolutional.cell import CellShape, SearchCell
+from ray_darts.spaces.convolutional.plan import GroupedPlans, grouped_weights
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace, kind_of_cell, reduction_layers
 from ray_darts.spaces.convolutional.stem import Stem
 from ray_darts.spaces.kernel import Kernel
-from ray_darts.spaces.mixing import cell_mixtures
+from ray_darts.spaces.mixing import SourceOrder, cell_mixtures
 from ray_darts.spaces.recomputing import recomputed
 from ray_darts.spaces.supernet import MixingWeights
 
@@ -47,8 +49,10 @@ class ConvolutionalSupernet(ClassifyingSupernet):
     ) -> None:
         super().__init__()
         self.layout = space.layout()
+        self.order = SourceOrder(self.layout)
         self._checkpoint_cells, self._skips_zeros = checkpoint_cells, options.skips_zeros
-        convolutions = grouped if formulation == "grouped" else partial(separate, kernel=kernel)
+        self._memory_format = torch.contiguous_format if formulation == "grouped" else torch.channels_last
+        convolutions, plans = partial(separate, kernel=kernel), GroupedPlans(options)
         momentum = space.batch_norm_momentum
         self.stem = Stem(space.stem, facts.channels, space.channels, momentum)
         self.cells = nn.ModuleList()
@@ -63,7 +67,8 @@ class ConvolutionalSupernet(ClassifyingSupernet):
             inputs = before, previous
             shape = CellShape(inputs, channels, reduction, halving, momentum, mixed, options.auxiliary_skip, layer)
             cell_layout = self.layout.cell(kind_of_cell(kinds, reduction=reduction))
-            self.cells.append(SearchCell(cell_layout, shape, by_source if narrow else convolutions))
+            plan = plans.plan(cell_layout, mixed, reduction=reduction) if formulation == "grouped" else None
+            self.cells.append(SearchCell(cell_layout, shape, by_source if narrow else convolutions, plan))
             before, previous, halving = previous, space.nodes * channels, reduction
         self.classifier = nn.Linear(previous, facts.num_classes)
         if kernel is not None:
@@ -76,13 +81,17 @@ class ConvolutionalSupernet(ClassifyingSupernet):
 
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
         """Class scores [N, classes]."""
-        images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
-        before, previous = self.stem(images_NCHW, batch_statistics=batch_statistics, update=update)
-        mixtures = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros, draws=self.draws)
+        images_NCHW = images_NCHW.contiguous(memory_format=self._memory_format)
+        older, state = self.stem(images_NCHW, batch_statistics=batch_statistics, update=update)
+        cells = [cell for cell in self.cells if isinstance(cell, SearchCell)]
+        by_kind = cell_mixtures(self.layout, mixing, self.order.rows, skips_zeros=self._skips_zeros, draws=self.draws)
+        mixtures = [next(by_kind[cell.kind]) for cell in cells]
+        grouped = grouped_weights([cell.plan for cell in cells], mixtures)
+        before = F.relu(older)
         run = recomputed if self._checkpoint_cells else SearchCell.__call__
-        for cell in self.cells:
-            assert isinstance(cell, SearchCell)
-            mixture = next(mixtures[cell.kind])
-            before, previous = previous, run(cell, before, previous, mixture, batch_statistics, update)
-        scores: Tensor = self.classifier(previous.mean((2, 3)))
+        for cell, mixture, weights in zip(cells, mixtures, grouped, strict=True):
+            positive = before if state is older else F.relu(state)
+            state = run(cell, before, positive, mixture, weights, batch_statistics, update)
+            before = positive
+        scores: Tensor = self.classifier(state.mean((2, 3)))
         return scores

@@ -28,6 +28,7 @@ from ray_darts.spaces.layers import convolution_weight, pool
 from ray_darts.spaces.mixing import (
     CellMixture,
     EdgeGroup,
+    SourceOrder,
     add_up,
     bypass,
     cell_mixtures,
@@ -221,6 +222,7 @@ class NasBench201Supernet(ClassifyingSupernet):
         super().__init__()
         self.layout, self._skips_zeros = space.layout(), options.skips_zeros
         self._checkpoint_cells = checkpoint_cells
+        self.order = SourceOrder(self.layout)
         (cell,) = self.layout.cells
         self._name, momentum = cell.name, space.batch_norm_momentum
 
@@ -242,7 +244,8 @@ class NasBench201Supernet(ClassifyingSupernet):
 
     def logits(self, images_NCHW: Tensor, mixing: MixingWeights, *, batch_statistics: bool, update: bool) -> Tensor:
         """Class scores [N, classes]."""
-        mixtures = cell_mixtures(self.layout, mixing, skips_zeros=self._skips_zeros, draws=self.draws)[self._name]
+        by_kind = cell_mixtures(self.layout, mixing, self.order.rows, skips_zeros=self._skips_zeros, draws=self.draws)
+        mixtures = by_kind[self._name]
 
         call = recomputed if self._checkpoint_cells else SearchCell.__call__
 

@@ -115,7 +115,8 @@ def test_only_the_weight_step_moves_running_statistics() -> None:
     for name, value in supernet.named_buffers():
         assert torch.equal(value, before[name]), name
     supernet.loss(batch, None, Pass.WEIGHT, mixing)
-    assert all(not torch.equal(value, before[name]) for name, value in supernet.named_buffers())
+    stayed = [name for name, value in supernet.named_buffers() if torch.equal(value, before[name])]
+    assert not any("running" in name for name in stayed)
 
 
 def test_second_derivatives_are_the_oracles() -> None:
