@@ -23,6 +23,7 @@ from ray_darts.protocols.registry import find_operation
 from ray_darts.spaces.batch_norm import BatchNorm, Norm, Normalise, normalise
 from ray_darts.spaces.convolutional.active import ActiveOperations
 from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normed, group_branches
+from ray_darts.spaces.convolutional.compiled import compute_group, fits_kernel
 from ray_darts.spaces.convolutional.operations import (
     CONVOLUTIONS,
     ReluConvBn,
@@ -30,6 +31,7 @@ from ray_darts.spaces.convolutional.operations import (
     StackedStage,
 )
 from ray_darts.spaces.convolutional.space import KNOWN, NOISE, SKIP
+from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.layers import POOLS, pool
 from ray_darts.spaces.mixing import CellMixture, EdgeGroup, add_up, bypass, edge_groups, mix, shuffle
 from ray_darts.spaces.own_operations import PassPolicy, build_operation
@@ -65,10 +67,13 @@ class _Recomputing(AbstractContextManager[None]):
 
 
 class SearchCell(nn.Module):
-    """Maps two input states to the concatenation of all nodes."""
+    """Maps two input states to the concatenation of all nodes; `kernel`: computes the groups that it supports."""
 
-    def __init__(self, layout: CellLayout, shape: CellShape, formulation: Formulation) -> None:
+    def __init__(
+        self, layout: CellLayout, shape: CellShape, formulation: Formulation, kernel: Kernel | None = None
+    ) -> None:
         super().__init__()
+        self._kernel = kernel
         self.kind, self.shape = layout.name, shape
         self.groups, self.operations = edge_groups(layout), layout.operations
         self._formulation, self.is_recomputing = formulation, False
@@ -184,13 +189,21 @@ class SearchCell(nn.Module):
     ) -> list[list[Tensor]]:
         """For each of the group's nodes the tensors that all operations on its edges add to it."""
         stride = self.stride(group)
+        skips = columns.get(SKIP)
+        dropped = skips if stride == 1 and mixture.skip_dropout is not None else None
+        passed = skips if dropped is None else None
+        if mixture.auxiliary is not None:
+            passed = mixture.auxiliary if passed is None else mixture.auxiliary + passed
         reduces = [
             (module, weights)
-            for module, weights in ((self.reduce, columns.get(SKIP)), (self.auxiliary_reduce, mixture.auxiliary))
+            for module, weights in ((self.reduce, skips), (self.auxiliary_reduce, mixture.auxiliary))
             if stride == 2 and module is not None and weights is not None
         ]
-        positives = [F.relu(source) for source in sources] if branches or reduces else []
-        beside = self._pooled(group, sources, stride)
+        mixed_names = [*self.pools, *([SKIP] if stride == 1 and passed is not None else [])]
+        by_name = columns if passed is None else {**columns, SKIP: passed}
+        compiled = bool(branches or self.pools) and self._is_compiled(sources, stride)
+        positives = [F.relu(source) for source in sources] if (branches and not compiled) or reduces else []
+        beside = Normed([], []) if compiled else self._pooled(group, sources, stride)
         num_pooled = len(beside.norms)
         for reduce, weights in reduces:
             gains = weights[: group.stop].unsqueeze(1).expand(-1, self.shape.mixed).contiguous()
@@ -199,8 +212,13 @@ class SearchCell(nn.Module):
                 beside.norms.append(reduce.batch_norm.norm(start, start + self.shape.mixed, gain=gain))
                 beside.tensors.append(reduced)
         terms: list[list[Tensor]] = [[] for _ in group.nodes]
-        if branches:
-            terms, normed = self._formulation(positives, branches[group.nodes[0]], stride, apply, beside)
+        own_branches = branches[group.nodes[0]] if branches else None
+        if compiled:
+            names = [*(self._stages()[0].names if branches else ()), *mixed_names]
+            weights_of = [by_name[name][group.start : group.stop] for name in names]
+            terms = [[target] for target in self._compiled(group, sources, own_branches, weights_of, mixed_names)]
+        if own_branches is not None and not compiled:
+            terms, normed = self._formulation(positives, own_branches, stride, apply, beside)
         else:
             normed = apply(beside.norms, beside.tensors)
         for edge, reduced in enumerate(normed[num_pooled:]):
@@ -216,25 +234,44 @@ class SearchCell(nn.Module):
             for edge in range(group.start, group.stop):
                 drawn = self.noise(mixture, edge, sources[0], stride)
                 terms[(edge - group.start) % len(group.nodes)].append(drawn * columns[NOISE][edge])
-        plain = normed[:num_pooled]
-        names = list(self.pools)
-        by_name, skips = dict(columns), columns.get(SKIP)
-        if stride == 1 and skips is not None and mixture.skip_dropout is not None:
+        if dropped is not None:
             for edge in range(group.start, group.stop):
                 number, target = divmod(edge - group.start, len(group.nodes))
-                terms[target].append(mixture.drop(sources[number], f"{self.shape.layer}.{edge}") * skips[edge])
-            skips = None
-        if mixture.auxiliary is not None:
-            skips = mixture.auxiliary if skips is None else mixture.auxiliary + skips
-        if stride == 1 and skips is not None:
-            plain += sources
-            names.append(SKIP)
-            by_name[SKIP] = skips
+                terms[target].append(mixture.drop(sources[number], f"{self.shape.layer}.{edge}") * dropped[edge])
+        plain = [] if compiled else [*normed[:num_pooled], *(sources if SKIP in mixed_names else ())]
         if plain:
-            weights = torch.stack([by_name[name][group.start : group.stop] for name in names])
+            weights = torch.stack([by_name[name][group.start : group.stop] for name in mixed_names])
             for addends, mixed in zip(terms, mix(plain, weights, len(group.nodes)), strict=True):
                 addends.append(mixed)
         return terms
+
+    def _is_compiled(self, sources: list[Tensor], stride: int) -> bool:
+        norm = self._preprocessing()[0].batch_norm
+        statistics = self.policy.batch_statistics
+        return self._kernel is not None and statistics and fits_kernel(self._kernel, sources, norm, stride)
+
+    def _compiled(
+        self,
+        group: EdgeGroup,
+        sources: list[Tensor],
+        branches: Branches | None,
+        weights: list[Tensor],
+        mixed_names: list[str],
+    ) -> tuple[Tensor, ...]:
+        """The sums that the kernel computes for the group's nodes."""
+        assert self._kernel is not None
+        first = group.sources[0] * self.shape.mixed
+        return compute_group(
+            self._kernel,
+            sources,
+            branches,
+            {name: (module, first) for name, module in self.pools.items() if isinstance(module, BatchNorm)},
+            weights,
+            self.stride(group),
+            len(group.nodes),
+            skips=SKIP in mixed_names,
+            update=self.policy.update and not self.policy.on_copies,
+        )
 
     def noise(self, mixture: CellMixture, edge: int, source: Tensor, stride: int) -> Tensor:
         """The numbers of one edge for this batch, [N, C, H / stride, W / stride], rounded up."""

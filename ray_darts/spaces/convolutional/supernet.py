@@ -64,7 +64,8 @@ class ConvolutionalSupernet(ClassifyingSupernet):
             inputs = before, previous
             shape = CellShape(inputs, channels, reduction, halving, momentum, mixed, options.auxiliary_skip, layer)
             cell_layout = self.layout.cell(kind_of_cell(kinds, reduction=reduction))
-            self.cells.append(SearchCell(cell_layout, shape, by_source if narrow else convolutions))
+            compiled = None if narrow or formulation == "grouped" else kernel
+            self.cells.append(SearchCell(cell_layout, shape, by_source if narrow else convolutions, compiled))
             before, previous, halving = previous, space.nodes * channels, reduction
         self.classifier = nn.Linear(previous, facts.num_classes)
         if kernel is not None:
