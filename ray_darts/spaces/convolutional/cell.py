@@ -202,12 +202,13 @@ class SearchCell(nn.Module):
         mixed_names = [*self.pools, *([SKIP] if stride == 1 and passed is not None else [])]
         by_name = columns if passed is None else {**columns, SKIP: passed}
         compiled = bool(branches or self.pools) and self._is_compiled(sources, stride)
-        positives = [F.relu(source) for source in sources] if (branches and not compiled) or reduces else []
+        kernel = self._kernel if compiled else None
+        positives = [F.relu(source) for source in sources] if (branches or reduces) and not compiled else sources
         beside = Normed([], []) if compiled else self._pooled(group, sources, stride)
         num_pooled = len(beside.norms)
         for reduce, weights in reduces:
             gains = weights[: group.stop].unsqueeze(1).expand(-1, self.shape.mixed).contiguous()
-            for edge, (reduced, gain) in enumerate(zip(reduce(positives), gains.unbind(), strict=True)):
+            for edge, (reduced, gain) in enumerate(zip(reduce(positives, kernel), gains.unbind(), strict=True)):
                 start = edge * self.shape.mixed
                 beside.norms.append(reduce.batch_norm.norm(start, start + self.shape.mixed, gain=gain))
                 beside.tensors.append(reduced)

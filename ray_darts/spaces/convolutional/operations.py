@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ray_darts.spaces.batch_norm import BatchNorm
+from ray_darts.spaces.convolutional.pointwise import halve, positive_pointwise
+from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.layers import convolution_weight
 
 
@@ -41,19 +42,6 @@ CONVOLUTIONS = {
 }
 
 
-def halve(positive_NCHW: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Two 1x1 convolutions at stride 2, the second on the map shifted by one pixel; odd maps are padded with zeros.
-
-    A departure from the paper, which has no odd maps: on those its two halves would differ in size.
-    """
-    height, width = positive_NCHW.shape[-2:]
-    if height % 2 or width % 2:
-        positive_NCHW = F.pad(positive_NCHW, (0, width % 2, 0, height % 2))
-    # Subsample first: the backward pass of a strided convolution would read the whole map at stride 1.
-    even, odd = positive_NCHW[:, :, ::2, ::2], positive_NCHW[:, :, 1::2, 1::2]
-    return F.conv2d(even, first), F.conv2d(odd, second)
-
-
 class ReluConvBn(nn.Module):
     """ReLU, 1x1 convolution, batch norm without affine; `halving`: a factorised reduce in place of the convolution.
 
@@ -68,10 +56,7 @@ class ReluConvBn(nn.Module):
 
     def forward(self, states_NCHW: Tensor) -> Tensor:
         """[N, inputs, H, W] to [N, outputs, H, W], or half the height and width, rounded up."""
-        positive = F.relu(states_NCHW)
-        if len(self.weights) == 2:
-            return torch.cat(halve(positive, self.weights[0], self.weights[1]), dim=1)
-        return F.conv2d(positive, self.weights[0])
+        return positive_pointwise(states_NCHW, list(self.weights), self.batch_norm.kernel)
 
 
 class StackedReduce(nn.Module):
@@ -83,17 +68,23 @@ class StackedReduce(nn.Module):
         self.second = convolution_weight(edges, channels // 2, channels, 1, 1)
         self.batch_norm = BatchNorm(edges * channels, momentum=momentum)
 
-    def forward(self, positives: list[Tensor]) -> list[Tensor]:
-        """Apply all edges to their sources [N, C, H, W] after ReLU; return [N, C, H/2, W/2] each, before batch norm."""
+    def forward(self, positives: list[Tensor], kernel: Kernel | None = None) -> list[Tensor]:
+        """Apply all edges to their sources [N, C, H, W] after ReLU; return [N, C, H/2, W/2] each, before batch norm.
+
+        With `kernel`, the sources may be given before their ReLU.
+        """
         channels = positives[0].shape[1]
         edges = len(self.first) // len(positives)
+        if kernel is not None:
+            pairs = list(zip(self.first.unbind(), self.second.unbind(), strict=True))
+            return [positive_pointwise(positives[edge // edges], pair, kernel) for edge, pair in enumerate(pairs)]
         outputs: list[Tensor] = []
         for positive, *weights in zip(
             positives, self.first.chunk(len(positives)), self.second.chunk(len(positives)), strict=True
         ):
             halves = halve(positive, *(weight.reshape(-1, channels, 1, 1) for weight in weights))
-            pairs = zip(*(half.chunk(edges, dim=1) for half in halves), strict=True)
-            outputs += [torch.cat(pair, dim=1) for pair in pairs]
+            chunks = zip(*(half.chunk(edges, dim=1) for half in halves), strict=True)
+            outputs += [torch.cat(chunk, dim=1) for chunk in chunks]
         return outputs
 
 

@@ -70,24 +70,26 @@ void spread(Grid<T> frame, const T* taps, Grid<T> to, long height, long width, l
 }
 
 // taps[K K] += the gradient of one vector's kernel from one sample; gradient [height, width].
-template <typename T, int K, int S>
-void tap_gradient(Grid<T> frame, Grid<T> gradient, T* taps, long height, long width, long dilation) {
-    const long reach = dilation * (K / 2), step = S * lanes<T>, tap = dilation * lanes<T>;
+template <typename T, int K, int S, int D>
+void tap_gradient(Grid<T> frame, Grid<T> gradient, T* taps, long height, long width) {
+    constexpr long kReach = D * (K / 2);
+    constexpr int B = 4, kRead = (B - 1) * S + (K - 1) * D + 1;  // pixels at a time, and those that they meet
     for (int i = 0; i < K; ++i) {
         Lanes<T> even[K] = {}, odd[K] = {};
         for (long h = 0; h < height; ++h) {
-            const T* row = frame.at(h * S - reach + i * dilation, -reach, 0);
+            const T* row = frame.at(h * S - kReach + i * D, -kReach, 0);
             const T* gs = gradient.at(h, 0, 0);
             long w = 0;
-            for (; w + 2 <= width; w += 2) {
-                const Lanes<T> one = at(gs + w * gradient.pixel), other = at(gs + (w + 1) * gradient.pixel);
-                for (int j = 0; j < K; ++j) {
-                    even[j] += one * at(row + w * step + j * tap);
-                    odd[j] += other * at(row + (w + 1) * step + j * tap);
+            for (; w + B <= width; w += B) {
+                Lanes<T> read[kRead];
+                for (int k = 0; k < kRead; ++k) read[k] = at(row + (w * S + k) * lanes<T>);
+                for (int b = 0; b < B; ++b) {
+                    const Lanes<T> g = at(gs + (w + b) * lanes<T>);
+                    for (int j = 0; j < K; ++j) (b % 2 ? odd : even)[j] += g * read[b * S + j * D];
                 }
             }
-            if (w < width)
-                for (int j = 0; j < K; ++j) even[j] += at(gs + w * gradient.pixel) * at(row + w * step + j * tap);
+            for (; w < width; ++w)
+                for (int j = 0; j < K; ++j) even[j] += at(gs + w * lanes<T>) * at(row + (w * S + j * D) * lanes<T>);
         }
         for (int j = 0; j < K; ++j) at(taps + (i * K + j) * lanes<T>) += even[j] + odd[j];
     }
@@ -112,12 +114,17 @@ void convolve_back(const Depthwise& d, Grid<T> frame, const T* taps, const T* tu
         (d.size == 3 ? spread<T, 3> : spread<T, 5>)(frame, taps, to, height, width, d.dilation);
 }
 
+template <typename T, int K, int S>
+void tap_gradient(const Depthwise& d, Grid<T> frame, Grid<T> gradient, T* taps, long height, long width) {
+    (d.dilation == 1 ? tap_gradient<T, K, S, 1> : tap_gradient<T, K, S, 2>)(frame, gradient, taps, height, width);
+}
+
 template <typename T>
 void tap_gradient(const Depthwise& d, Grid<T> frame, Grid<T> gradient, T* taps, long height, long width) {
     if (d.stride == 1)
-        (d.size == 3 ? tap_gradient<T, 3, 1> : tap_gradient<T, 5, 1>)(frame, gradient, taps, height, width, d.dilation);
+        (d.size == 3 ? tap_gradient<T, 3, 1> : tap_gradient<T, 5, 1>)(d, frame, gradient, taps, height, width);
     else
-        (d.size == 3 ? tap_gradient<T, 3, 2> : tap_gradient<T, 5, 2>)(frame, gradient, taps, height, width, d.dilation);
+        (d.size == 3 ? tap_gradient<T, 3, 2> : tap_gradient<T, 5, 2>)(d, frame, gradient, taps, height, width);
 }
 
 // [C / lanes, K K] vectors from a kernel [C, K, K], rotated by 180 degrees if asked
@@ -138,51 +145,58 @@ void scatter_taps(const T* taps, T* kernel, long size, long channels) {
 }
 
 template <typename T>
-void transpose(const T* from, T* to, long channels) {
-    for (long o = 0; o < channels; ++o)
-        for (long c = 0; c < channels; ++c) to[c * channels + o] = from[o * channels + c];
+void transpose(const T* from, T* to, long rows, long columns) {
+    for (long r = 0; r < rows; ++r)
+        for (long c = 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
 }
 
-template <typename T, int B>
-inline void product_tile(const T* x, long block, const T* table, T* y, const Grid<T>& to, long channels) {
-    for (long c = 0; c < channels; c += lanes<T>, y += to.block) {
-        Lanes<T> sums[B] = {};
-        const T *weights = table + c, *xs = x;
-        for (long k = 0; k < channels; k += lanes<T>, xs += block)
-            for (long l = 0; l < lanes<T>; ++l, weights += channels) {
-                const Lanes<T> row = at(weights);
-                for (int b = 0; b < B; ++b) sums[b] += xs[b * lanes<T> + l] * row;
+// B pixels times V vectors of a table's columns.
+template <typename T, int B, int V>
+inline void product_tile(const T* x, long block, const T* table, T* y, const Grid<T>& to, long inputs, long outputs) {
+    Lanes<T> sums[V][B] = {};
+    for (long k = 0; k < inputs; k += lanes<T>, x += block)
+        for (long l = 0; l < lanes<T>; ++l, table += outputs)
+            for (int v = 0; v < V; ++v) {
+                const Lanes<T> row = at(table + v * lanes<T>);
+                for (int b = 0; b < B; ++b) sums[v][b] += x[b * lanes<T> + l] * row;
             }
-        for (int b = 0; b < B; ++b) at(y + b * to.pixel) = sums[b];
-    }
+    for (int v = 0; v < V; ++v)
+        for (int b = 0; b < B; ++b) at(y + v * to.block + b * to.pixel) = sums[v][b];
 }
 
-// Rows [first, stop) of `to` = those of `from` times the table [C, C]; `from`: planes.
+// Rows [first, stop) of `to` = those of `from` times the table [inputs, outputs]; `from`: planes.
 template <typename T>
-void product(Grid<T> from, const T* table, Grid<T> to, long first, long stop, long width, long channels) {
-    for (long h = first; h < stop; ++h) {
-        long w = 0;
-        for (; w + 2 * kRows <= width; w += 2 * kRows)
-            product_tile<T, 2 * kRows>(from.at(h, w, 0), from.block, table, to.at(h, w, 0), to, channels);
-        for (; w + kRows <= width; w += kRows)
-            product_tile<T, kRows>(from.at(h, w, 0), from.block, table, to.at(h, w, 0), to, channels);
-        for (; w < width; ++w) product_tile<T, 1>(from.at(h, w, 0), from.block, table, to.at(h, w, 0), to, channels);
-    }
+void product(Grid<T> from, const T* table, Grid<T> to, long first, long stop, long width, long inputs, long outputs) {
+    const auto tiles = [&](auto tile, long pixels, long h, long w, long c) {
+        for (; w + pixels <= width; w += pixels)
+            tile(from.at(h, w, 0), from.block, table + c, to.at(h, w, c / lanes<T>), to, inputs, outputs);
+        return w;
+    };
+    for (long h = first; h < stop; ++h)
+        for (long c = 0; c < outputs;) {
+            const bool pair = c + 2 * lanes<T> <= outputs;
+            long w = 0;
+            w = pair ? tiles(product_tile<T, kRows, 2>, kRows, h, w, c)
+                     : tiles(product_tile<T, 2 * kRows, 1>, 2 * kRows, h, w, c);
+            if (!pair) w = tiles(product_tile<T, kRows, 1>, kRows, h, w, c);
+            w = pair ? tiles(product_tile<T, 1, 2>, 1, h, w, c) : tiles(product_tile<T, 1, 1>, 1, h, w, c);
+            c += pair ? 2 * lanes<T> : lanes<T>;
+        }
 }
 
-// total [C, C] += g' x of rows [first, stop) of planes
+// total [outputs, inputs] += g' x of rows [first, stop) of planes
 template <typename T>
-void outer_product(Grid<T> g, Grid<T> x, T* total, long first, long stop, long width, long channels) {
+void outer_product(Grid<T> g, Grid<T> x, T* total, long first, long stop, long width, long inputs, long outputs) {
     constexpr int B = lanes<T>;
     const long count = (stop - first) * width;
-    for (long o = 0; o < channels; o += B)
-        for (long c = 0; c < channels; c += lanes<T>) {
+    for (long o = 0; o < outputs; o += B)
+        for (long c = 0; c < inputs; c += lanes<T>) {
             const T *gs = g.at(first, 0, o / B), *xs = x.at(first, 0, c / lanes<T>);
             Lanes<T> sums[B] = {};
             for (long r = 0; r < count; ++r) {
                 const Lanes<T> row = at(xs + r * lanes<T>);
                 for (int b = 0; b < B; ++b) sums[b] += gs[r * B + b] * row;
             }
-            for (int b = 0; b < B; ++b) at(total + (o + b) * channels + c) += sums[b];
+            for (int b = 0; b < B; ++b) at(total + (o + b) * inputs + c) += sums[b];
         }
 }

@@ -94,7 +94,7 @@ class Weights {
             const T* kernel = s.kernels + e * taps(i);
             gather_taps(kernel, place(i, e), s.size, g.channels, false);
             gather_taps(kernel, place(i, e) + taps(i), s.size, g.channels, true);
-            transpose(s.mixing + e * g.channels * g.channels, place(i, e) + 2 * taps(i), g.channels);
+            transpose(s.mixing + e * g.channels * g.channels, place(i, e) + 2 * taps(i), g.channels, g.channels);
         });
     }
     const T* kernel(long stage, long edge, long block) const { return vectors(stage, place(stage, edge), block); }

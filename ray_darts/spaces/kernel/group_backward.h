@@ -192,8 +192,8 @@ struct StageBack {
             prepare(first, stop);
             for (long b = 0; b < blocks && of_mixing; ++b)
                 convolve(depthwise, frame.from_block(b), kernel + b * taps, filtered.from_block(b), first, stop, out_width);
-            if (of_mixing) outer_product(gradient, filtered, of_mixing, first, stop, out_width, channels);
-            if (wanted || of_kernel) product(gradient, mixing, inner, first, stop, out_width, channels);
+            if (of_mixing) outer_product(gradient, filtered, of_mixing, first, stop, out_width, channels, channels);
+            if (wanted || of_kernel) product(gradient, mixing, inner, first, stop, out_width, channels, channels);
         });
         for (long b = 0; b < blocks; ++b) {
             const Grid<T> block = inner.from_block(b);

@@ -122,7 +122,7 @@ void group_forward(const Group<T>& g) {
                 for (long b = 0; b < g.blocks(); ++b)
                     convolve(g.depthwise(i), frame.from_block(b), weights.kernel(i, e, b), inner.from_block(b), first,
                              stop, width);
-                product(inner, weights.table(i, e), to, first, stop, width, channels);
+                product(inner, weights.table(i, e), to, first, stop, width, channels, channels);
                 measure(to, i * edges + e, n, first, stop);
             });
         };

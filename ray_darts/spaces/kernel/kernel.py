@@ -26,6 +26,8 @@ _POINTER, _LONG, _DOUBLE = ctypes.c_void_p, ctypes.c_long, ctypes.c_double
 _ARGUMENTS: dict[str, list[type]] = {
     "separable": [_POINTER] * 4 + [_LONG] * 7,
     "separable_gradient": [_POINTER] * 7 + [_LONG] * 7,
+    "positive_pointwise": [_POINTER] * 3 + [_LONG] * 10,
+    "positive_pointwise_gradient": [_POINTER] * 5 + [_LONG] * 10,
     "batch_norm": [_POINTER] * 8 + [_LONG] * 4 + [_DOUBLE] * 2,
     "batch_norm_gradient": [_POINTER] * 8 + [_LONG] * 4,
     "group": [_POINTER],
@@ -91,6 +93,39 @@ class Kernel:
         sizes = *_sizes(gradient, weight), dilation, _threads(gradient)
         self._call("separable_gradient", (*read, of_input, of_weight, of_mixing), *sizes)
         return of_input, of_weight, of_mixing
+
+    def positive_pointwise(self, maps_NCHW: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """The ReLU of the maps times the weight [D, C, 1, 1]: [N, D, H, W].
+
+        Of two weights the first reads pixels of even rows and columns, the second of odd ones, zero beyond the edge:
+        [N, D, H / 2, W / 2], rounded up, where D channels are those of the first and then those of the second.
+        """
+        maps, channels = dense(maps_NCHW), sum(weight.shape[0] for weight in weights)
+        sizes = [-(-size // len(weights)) for size in maps.shape[2:]]
+        output = self.empty_maps((maps.shape[0], channels, *sizes), maps.dtype)
+        for weight, numbers in zip(weights, _pointwise_sizes(maps, weights), strict=True):
+            self._call("positive_pointwise", (maps, weight.contiguous(), output), *numbers)
+        return output
+
+    def positive_pointwise_gradient(
+        self,
+        gradient_NCHW: Tensor,
+        maps_NCHW: Tensor,
+        weights: Sequence[Tensor],
+        *,
+        of_maps: bool,
+        of_weights: Sequence[bool],
+    ) -> tuple[Tensor | None, ...]:
+        """Gradients of `positive_pointwise` in its maps and its weights."""
+        gradient, maps = dense(gradient_NCHW), dense(maps_NCHW)
+        of_input = self.empty_maps(maps.shape, maps.dtype) if of_maps else None
+        if of_input is not None and len(weights) == 2:
+            of_input.zero_()
+        found = [torch.empty_like(weight) if of else None for weight, of in zip(weights, of_weights, strict=True)]
+        for weight, of_weight, numbers in zip(weights, found, _pointwise_sizes(maps, weights), strict=True):
+            tensors = gradient, maps, weight.contiguous(), of_input, of_weight
+            self._call("positive_pointwise_gradient", tensors, *numbers)
+        return of_input, *found
 
     def batch_norm(
         self,
@@ -161,6 +196,15 @@ def dense(maps_NCHW: Tensor) -> Tensor:
 def _sizes(maps: Tensor, weight: Tensor) -> tuple[int, ...]:
     samples, channels, height, width = maps.shape
     return weight.shape[-1], samples, height, width, channels
+
+
+def _pointwise_sizes(maps: Tensor, weights: Sequence[Tensor]) -> list[tuple[int, ...]]:
+    samples, inputs, height, width = maps.shape
+    outputs = [weight.shape[0] for weight in weights]
+    return [
+        (samples, height, width, inputs, own, len(weights), index, sum(outputs[:index]), sum(outputs), _threads(maps))
+        for index, own in enumerate(outputs)
+    ]
 
 
 def _rows(maps: Tensor) -> tuple[int, int, int, int]:

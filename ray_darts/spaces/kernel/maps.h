@@ -58,6 +58,7 @@ struct Grid {
     T* start;
     long row, pixel, block;
     T* at(long h, long w, long b) const { return start + h * row + w * pixel + b * block; }
+    Grid from_row(long h) const { return {start + h * row, row, pixel, block}; }
     Grid from_block(long b) const { return {start + b * block, row, pixel, block}; }
 };
 
