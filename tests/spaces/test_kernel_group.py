@@ -210,3 +210,15 @@ def test_float32_is_as_close_as_pytorchs() -> None:
     for right, mine, other in zip(exact, ours, theirs, strict=True):
         ours_off, theirs_off = ((each.double() - right).norm() / right.norm() for each in (mine, other))
         assert ours_off < max(2 * theirs_off, 1e-5)
+
+
+@pytest.mark.parametrize("convolutions", [NAMES, ()])
+def test_a_value_that_is_not_finite_stays_visible(convolutions: tuple[str, ...]) -> None:
+    group = AGroup(1, 2, 8, 1, convolutions, () if convolutions else POOLS, skips=False).double()
+    [source] = inputs(group, (2, 8, 5, 5))
+    source[1, :, 2, 3] = float("nan")
+    source.requires_grad_()
+    outputs = group.compute([source], compiled=True)
+    assert all(output.isnan().any() for output in outputs)
+    gradients = torch.autograd.grad([output.sum() for output in outputs], [source, group.weights])
+    assert all(gradient.isnan().any() for gradient in gradients)
