@@ -75,9 +75,10 @@ class OperationSettings(Settings):
     formulation: Literal["auto", "separate", "grouped"] = Field(
         "auto", description="grouped: few kernel launches, for GPUs; separate: fastest on CPUs"
     )
-    kernel: Literal["torch", "compiled"] = Field(
+    kernel: Literal["torch", "compiled", "auto"] = Field(
         "torch",
-        description="compiled: C++ for CPUs, one thread, built at start with the compiler on PATH",
+        description="compiled: C++ for CPUs, built with the compiler on PATH, changes results in the last bits; auto: "
+        "that where every node of a run can build it, else torch, recorded and kept for the whole run",
     )
     compile: tuple[Literal["training", "validation", "alpha_training"], ...] = Field(
         (), description="passes of a step to compile, each as one graph; changes results in the last bits"

@@ -30,6 +30,7 @@ from ray_darts.errors import ConfigError, DataError, RankFailed, RankLost, RunFa
 from ray_darts.orchestration.assignment import Assignment, OutcomeKind, RunOutcome, outcome_of
 from ray_darts.orchestration.data_access import DataCache
 from ray_darts.orchestration.group import FailureMailbox
+from ray_darts.orchestration.kernel_choice import choose_kernel
 from ray_darts.orchestration.rank_waiting import retry_during_outage, run_on_ranks, share_bytes
 from ray_darts.orchestration.requests import check_identity
 from ray_darts.orchestration.run_sink import Committer, RunSink
@@ -80,7 +81,11 @@ def execute_run(
     Raises: RankLost, and what a broken device raises: a restart goes on from the last durable step.
     """
     writer: RunWriter | None = None
+    waits = _OutageWait(assignment.config.operation.give_up_s, context.hooks)
     try:
+        assignment, environment = choose_kernel(
+            assignment, store, environment, context.collectives, context.device, waits
+        )
         claimed = _claim_on_rank_0(assignment, store, owner, environment, context)
         if isinstance(claimed, RunOutcome):
             return claimed

@@ -12,6 +12,7 @@ from torch import Tensor
 from ray_darts.errors import ConfigError
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.batch_norm import BatchNorm, normalise, use_kernel
+from ray_darts.spaces.convolutional.positive_pointwise import positive_pointwise
 from ray_darts.spaces.convolutional.separable import depthwise, separable
 from ray_darts.spaces.convolutional.space import ConvolutionalSpace
 from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
@@ -79,6 +80,31 @@ def test_the_compiled_convolutions_in_float32_are_as_close_as_pytorchs() -> None
     for exact, ours, theirs in zip(*found, strict=True):
         ours_off, theirs_off = ((got.double() - exact).norm() / exact.norm() for got in (ours, theirs))
         assert ours_off < max(2 * theirs_off, 1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("asked", ["all", "maps", "weights"])
+@pytest.mark.parametrize("outputs", [(16,), (40,), (8, 8), (8, 24)])
+@pytest.mark.parametrize("shape", [(3, 24, 7, 5), (2, 8, 16, 20), (37, 16, 1, 1)])
+def test_the_compiled_pointwise_convolutions_after_a_relu_are_pytorchs(
+    shape: tuple[int, ...], outputs: tuple[int, ...], asked: str
+) -> None:
+    torch.manual_seed(0)
+    maps = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    maps[0, 0] = 0
+    weights = [torch.randn(size, shape[1], 1, 1, dtype=torch.float64) for size in outputs]
+    for leaf in (maps, *weights):
+        leaf.requires_grad_(asked == "all" or (leaf is maps) == (asked == "maps"))
+    leaves = [leaf for leaf in (maps, *weights) if leaf.requires_grad]
+    found = []
+    for kernel in (built(), None):
+        output = positive_pointwise(maps, weights, kernel)
+        assert ("_PositivePointwise" in type(output.grad_fn).__name__) == (kernel is not None)
+        once = torch.autograd.grad(output.square().sum(), leaves, retain_graph=True)
+        first = torch.autograd.grad(output.pow(3).sum(), leaves, create_graph=True)
+        second = torch.autograd.grad([each.square().sum() for each in first], leaves)
+        found.append([output, *once, *first, *second])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-10)
 
 
 @needs_compiler

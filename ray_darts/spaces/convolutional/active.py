@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ray_darts.genotype.genotype import NONE
 from ray_darts.spaces.batch_norm import BatchNorm, Maps, Norm, Normalise
-from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, StackedReduce, StackedStage, halve
+from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, StackedReduce, StackedStage
+from ray_darts.spaces.convolutional.positive_pointwise import halve
 from ray_darts.spaces.convolutional.separable import separable_before
 from ray_darts.spaces.convolutional.space import NOISE, SKIP
 from ray_darts.spaces.layers import POOLS, pool

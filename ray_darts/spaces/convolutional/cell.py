@@ -22,10 +22,12 @@ from ray_darts.protocols.registry import find_operation
 from ray_darts.spaces.batch_norm import BatchNorm, Maps, Norm, Normalise, normalise
 from ray_darts.spaces.convolutional.active import ActiveOperations
 from ray_darts.spaces.convolutional.branches import Branches, Formulation, Normed, group_branches
+from ray_darts.spaces.convolutional.compiled import CompiledOperations
 from ray_darts.spaces.convolutional.grouped import GroupedOperations
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, Preprocess, StackedReduce, StackedStage
 from ray_darts.spaces.convolutional.plan import GroupedPlan, GroupedWeights
 from ray_darts.spaces.convolutional.space import KNOWN, NOISE, SKIP
+from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.layers import POOLS, pool
 from ray_darts.spaces.mixing import CellMixture, EdgeGroup, add_up, bypass, edge_groups, mix, shuffle
 from ray_darts.spaces.own_operations import PassPolicy, build_operation
@@ -53,14 +55,20 @@ class CellShape:
 class SearchCell(RecomputableCell):
     """Maps two input states to the concatenation of all nodes.
 
-    `plan`: of the grouped formulation, shared by cells that are alike; without one `formulation` is called.
+    `plan`: of the grouped formulation, shared by cells that are alike; without one `kernel` computes the groups that it
+    supports, and `formulation` the others.
     """
 
     def __init__(
-        self, layout: CellLayout, shape: CellShape, formulation: Formulation, plan: GroupedPlan | None = None
+        self,
+        layout: CellLayout,
+        shape: CellShape,
+        formulation: Formulation,
+        plan: GroupedPlan | None = None,
+        kernel: Kernel | None = None,
     ) -> None:
         super().__init__()
-        self.plan = plan
+        self.plan, self._kernel = plan, kernel
         self.kind, self.shape = layout.name, shape
         self.groups, self.operations = edge_groups(layout), layout.operations
         self._formulation = formulation
@@ -102,8 +110,8 @@ class SearchCell(RecomputableCell):
     ) -> Tensor:
         """[N, C1, H1, W1], [N, C2, H, W] to [N, nodes * C, H, W] (half the size in a reduction cell, rounded up).
 
-        The inputs are the outputs of the two previous cells after ReLU. `weights`: of the mixture, by the cell's plan.
-        The flags are `normalise`'s.
+        The inputs are outputs of the two previous cells as `Preprocess` takes them. `weights`: of the mixture, by the
+        cell's plan. The flags are `normalise`'s.
         """
 
         if self.own:  # a compiler cannot repeat a cell that sets attributes
@@ -118,7 +126,8 @@ class SearchCell(RecomputableCell):
         inputs = [module(state) for module, state in zip(self._preprocessing(), (before, previous), strict=True)]
         states = apply([module.batch_norm.norm() for module in self._preprocessing()], inputs)
         num_inputs = len(states)
-        terms_of = self._terms(mixture, weights, apply)
+        kernel = self._kernel if batch_statistics else None
+        terms_of = self._terms(mixture, weights, apply, kernel, update=update and not self.is_recomputing)
         terms: list[list[Tensor]] = [[] for _ in self.groups]
         bypassed: list[list[Tensor]] = [[] for _ in self.groups]
         mixed, channels = self.shape.mixed, self.shape.channels
@@ -141,7 +150,13 @@ class SearchCell(RecomputableCell):
         return torch.cat(states[num_inputs:], dim=1)
 
     def _terms(
-        self, mixture: CellMixture, weights: GroupedWeights | None, apply: Normalise
+        self,
+        mixture: CellMixture,
+        weights: GroupedWeights | None,
+        apply: Normalise,
+        kernel: Kernel | None,
+        *,
+        update: bool,
     ) -> Callable[[EdgeGroup, list[Tensor]], list[list[Tensor]]]:
         """terms(group, its sources): for each of the group's nodes the tensors that its edges add to it."""
         if mixture.active is not None:
@@ -150,7 +165,10 @@ class SearchCell(RecomputableCell):
             return GroupedOperations(self, mixture, weights, apply).terms
         columns = dict(zip(self.operations, mixture.operations.unbind(1), strict=True))
         branches = group_branches(self._stages(), self.groups, columns)
-        return partial(self._group_terms, mixture, columns, branches, apply)
+        separately = partial(self._group_terms, mixture, columns, branches, apply)
+        if kernel is None:
+            return separately
+        return CompiledOperations(self, kernel, mixture, columns, branches, apply, separately, update=update).terms
 
     def _stages(self) -> list[StackedStage]:
         return [module for module in self.stages if isinstance(module, StackedStage)]
@@ -180,45 +198,54 @@ class SearchCell(RecomputableCell):
     ) -> list[list[Tensor]]:
         """For each of the group's nodes the tensors that all operations on its edges add to it."""
         stride = self.stride(group)
-        reduces = [
-            (module, weights)
-            for module, weights in ((self.reduce, columns.get(SKIP)), (self.auxiliary_reduce, mixture.auxiliary))
-            if stride == 2 and module is not None and weights is not None
-        ]
+        reduces = self.reduces(mixture, columns, group)
         positives = [F.relu(source) for source in sources] if branches or reduces else []
         beside = self._pooled(group, sources, stride)
         num_pooled = len(beside.norms)
         for reduce, weights in reduces:
-            gains = weights[: group.stop].unsqueeze(1).expand(-1, self.shape.mixed).contiguous()
-            for edge, (reduced, gain) in enumerate(zip(reduce(positives), gains.unbind(), strict=True)):
-                start = edge * self.shape.mixed
-                beside.norms.append(reduce.batch_norm.norm(start, start + self.shape.mixed, gain=gain))
-                beside.tensors.append(reduced)
+            norms, reduced = reduce.with_norms(positives, weights)
+            beside.norms.extend(norms)
+            beside.tensors.extend(reduced)
         terms: list[list[Tensor]] = [[] for _ in group.nodes]
         if branches:
             terms, normed = self._formulation(positives, branches[group.nodes[0]], stride, apply, beside)
         else:
             normed = apply(beside.norms, beside.tensors)
-        for edge, reduced in enumerate(normed[num_pooled:]):
-            terms[edge % len(group.nodes)].append(reduced)
+        for edge, output in enumerate(normed[num_pooled:]):
+            terms[edge % len(group.nodes)].append(output)
         for own, addends in zip(terms, self.edge_terms(mixture, columns, group, sources), strict=True):
             own += addends
         plain = normed[:num_pooled]
-        names = list(self.pools)
-        by_name, skips = dict(columns), columns.get(SKIP)
-        if mixture.skip_dropout is not None:
-            skips = None
-        if mixture.auxiliary is not None:
-            skips = mixture.auxiliary if skips is None else mixture.auxiliary + skips
-        if stride == 1 and skips is not None:
+        rows = [columns[name] for name in self.pools]
+        skips = self.skips(mixture, columns, group)
+        if skips is not None:
             plain += sources
-            names.append(SKIP)
-            by_name[SKIP] = skips
+            rows.append(skips)
         if plain:
-            weights = torch.stack([by_name[name][group.start : group.stop] for name in names])
-            for addends, mixed in zip(terms, mix(plain, weights, len(group.nodes)), strict=True):
+            table = torch.stack([row[group.start : group.stop] for row in rows])
+            for addends, mixed in zip(terms, mix(plain, table, len(group.nodes)), strict=True):
                 addends.append(mixed)
         return terms
+
+    def reduces(
+        self, mixture: CellMixture, columns: dict[str, Tensor], group: EdgeGroup
+    ) -> list[tuple[StackedReduce, Tensor]]:
+        """The factorised reduces of the group's edges, if they have stride 2, each with its weights [E]."""
+        pairs = ((self.reduce, columns.get(SKIP)), (self.auxiliary_reduce, mixture.auxiliary))
+        return [
+            (module, weights[: group.stop])
+            for module, weights in pairs
+            if self.stride(group) == 2 and module is not None and weights is not None
+        ]
+
+    def skips(self, mixture: CellMixture, columns: dict[str, Tensor], group: EdgeGroup) -> Tensor | None:
+        """The weights [E] of skip connections that are the sources themselves, or None if there are none."""
+        if self.stride(group) == 2:
+            return None
+        own = columns.get(SKIP) if mixture.skip_dropout is None else None
+        if mixture.auxiliary is None:
+            return own
+        return mixture.auxiliary if own is None else mixture.auxiliary + own
 
     def has_edge_terms(self, mixture: CellMixture) -> bool:
         """Whether `edge_terms` has any."""

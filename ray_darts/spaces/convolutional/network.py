@@ -17,7 +17,8 @@ from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.registry import find_operation
 from ray_darts.spaces.batch_norm import BatchNorm
 from ray_darts.spaces.classification import ClassifyingNetwork, Scores
-from ray_darts.spaces.convolutional.operations import CONVOLUTIONS, halve
+from ray_darts.spaces.convolutional.operations import CONVOLUTIONS
+from ray_darts.spaces.convolutional.positive_pointwise import halve
 from ray_darts.spaces.convolutional.space import KNOWN, NOISE, SKIP, NetworkOptions, kind_of_cell, reduction_layers
 from ray_darts.spaces.convolutional.stem import Stem, StemKind
 from ray_darts.spaces.layers import POOLS, Layers, Pool

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ray_darts.spaces.batch_norm import BatchNorm, Maps, takes_pointwise
+from ray_darts.spaces.batch_norm import BatchNorm, Maps, Norm, takes_pointwise
+from ray_darts.spaces.convolutional.positive_pointwise import halve, halve_by_stride, positive_pointwise
+from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.layers import convolution_weight
 from ray_darts.spaces.pointwise import Pointwise
 
@@ -42,33 +44,11 @@ CONVOLUTIONS = {
 }
 
 
-def halve(positive_NCHW: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Two 1x1 convolutions at stride 2, the second on the map shifted by one pixel; odd maps are padded with zeros.
-
-    A departure from the paper, which has no odd maps: on those its two halves would differ in size.
-    """
-    height, width = positive_NCHW.shape[-2:]
-    if height % 2 or width % 2:
-        positive_NCHW = F.pad(positive_NCHW, (0, width % 2, 0, height % 2))
-    # Subsample first: the backward pass of a strided convolution would read the whole map at stride 1.
-    even, odd = positive_NCHW[:, :, ::2, ::2], positive_NCHW[:, :, 1::2, 1::2]
-    return F.conv2d(even, first), F.conv2d(odd, second)
-
-
-def halve_by_stride(positive_NCHW: Tensor, first: Tensor, second: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
-    """`halve` by strided convolutions in groups, in fewer calls: for GPUs."""
-    height, width = positive_NCHW.shape[-2:]
-    shifted = F.pad(positive_NCHW, (-1, width % 2, -1, height % 2))
-    return (
-        F.conv2d(positive_NCHW, first, stride=2, groups=groups),
-        F.conv2d(shifted, second, stride=2, groups=groups),
-    )
-
-
 class Preprocess(nn.Module):
     """1x1 convolution, batch norm without affine; `halving`: a factorised reduce in place of the convolution.
 
-    `by_stride`: how it halves, for GPUs. The caller applies the ReLU before it and the batch norm after it.
+    `by_stride`: how it halves, for GPUs. The caller applies the batch norm after it and, where that has no kernel, the
+    ReLU before it; the kernel computes ReLU and convolution together.
     """
 
     def __init__(
@@ -80,13 +60,15 @@ class Preprocess(nn.Module):
         self.weights = nn.ParameterList([convolution_weight(*shape) for shape in shapes])
         self.batch_norm = BatchNorm(outputs, momentum=momentum)
 
-    def forward(self, positive_NCHW: Tensor) -> Maps:
+    def forward(self, states_NCHW: Tensor) -> Maps:
         """[N, inputs, H, W] to [N, outputs, H, W], or half the height and width, rounded up."""
+        if self.batch_norm.kernel is not None:
+            return positive_pointwise(states_NCHW, list(self.weights), self.batch_norm.kernel)
         if len(self.weights) == 2:
-            return torch.cat(self._halve(positive_NCHW, self.weights[0], self.weights[1]), dim=1)
-        if takes_pointwise(self.batch_norm, positive_NCHW, self.weights[0]):
-            return Pointwise(positive_NCHW, self.weights[0], by_rows=False)
-        return F.conv2d(positive_NCHW, self.weights[0])
+            return torch.cat(self._halve(states_NCHW, self.weights[0], self.weights[1]), dim=1)
+        if takes_pointwise(self.batch_norm, states_NCHW, self.weights[0]):
+            return Pointwise(states_NCHW, self.weights[0], by_rows=False)
+        return F.conv2d(states_NCHW, self.weights[0])
 
 
 class StackedReduce(nn.Module):
@@ -98,18 +80,38 @@ class StackedReduce(nn.Module):
         self.second = convolution_weight(edges, channels // 2, channels, 1, 1)
         self.batch_norm = BatchNorm(edges * channels, momentum=momentum)
 
-    def forward(self, positives: list[Tensor]) -> list[Tensor]:
-        """Apply all edges to their sources [N, C, H, W] after ReLU; return [N, C, H/2, W/2] each, before batch norm."""
+    def forward(self, positives: list[Tensor], kernel: Kernel | None = None) -> list[Tensor]:
+        """Apply all edges to their sources [N, C, H, W] after ReLU; return [N, C, H/2, W/2] each, before batch norm.
+
+        With `kernel`, the sources may be given before their ReLU.
+        """
         channels = positives[0].shape[1]
         edges = len(self.first) // len(positives)
+        if kernel is not None:
+            pairs = list(zip(self.first.unbind(), self.second.unbind(), strict=True))
+            return [positive_pointwise(positives[edge // edges], pair, kernel) for edge, pair in enumerate(pairs)]
         outputs: list[Tensor] = []
         for positive, *weights in zip(
             positives, self.first.chunk(len(positives)), self.second.chunk(len(positives)), strict=True
         ):
             halves = halve(positive, *(weight.reshape(-1, channels, 1, 1) for weight in weights))
-            pairs = zip(*(half.chunk(edges, dim=1) for half in halves), strict=True)
-            outputs += [torch.cat(pair, dim=1) for pair in pairs]
+            chunks = zip(*(half.chunk(edges, dim=1) for half in halves), strict=True)
+            outputs += [torch.cat(chunk, dim=1) for chunk in chunks]
         return outputs
+
+    def with_norms(
+        self, positives: list[Tensor], weights: Tensor, kernel: Kernel | None = None
+    ) -> tuple[list[Norm], list[Tensor]]:
+        """As `forward`, with the batch norms to apply, whose results the edges' `weights` [E] multiply."""
+        channels = positives[0].shape[1]
+        gains = weights.unsqueeze(1).expand(-1, channels).contiguous()
+        outputs = self(positives, kernel)
+        starts = range(0, len(weights) * channels, channels)
+        norms = [
+            self.batch_norm.norm(start, start + channels, gain=gain)
+            for start, gain in zip(starts, gains.unbind(), strict=True)
+        ]
+        return norms, outputs
 
     def side_by_side(self, positives: Tensor, num_sources: int) -> Tensor:
         """As `forward`, of sources [N, S * C, H, W] side by side; returns [N, E * C, H/2, W/2]."""

@@ -88,14 +88,15 @@ class _Separable(torch.autograd.Function):
             kernel = None
         ctx.dilation, ctx.kernel = dilation, kernel  # type: ignore[attr-defined]
         needs = ctx.needs_input_grad  # type: ignore[attr-defined]
-        filtered: Tensor | None
-        if kernel is not None:
-            output, filtered = kernel.separable(inputs, weight, mixing, dilation, keep=needs[2])
+        kept: tuple[Tensor | None, Tensor | None]
+        if kernel is not None:  # computes the depthwise result again, which is cheaper than to read it
+            output = kernel.separable(inputs, weight, mixing, dilation)
+            kept = (inputs if needs[1] or needs[2] else None, None)
         else:
             filtered = depthwise(inputs, weight, 1, dilation)
             output = product(filtered, mixing)
-        kept = (inputs if needs[1] else None, filtered if needs[2] else None, weight, mixing)
-        ctx.save_for_backward(*kept)  # type: ignore[arg-type]
+            kept = (inputs if needs[1] else None, filtered if needs[2] else None)
+        ctx.save_for_backward(*kept, weight, mixing)  # type: ignore[arg-type]
         if tangents.are_carried():
             ctx.set_materialize_grads(False)
             ctx.save_for_forward(inputs, weight, mixing)
@@ -120,7 +121,7 @@ class _Separable(torch.autograd.Function):
         if torch.is_grad_enabled():
             return *_differentiable_gradients(gradient, inputs, weight, mixing, dilation), None, None
         if kernel is not None:
-            found = kernel.separable_gradient(gradient, inputs, filtered, weight, mixing, dilation, of_maps=needs[0])
+            found = kernel.separable_gradient(gradient, inputs, weight, mixing, dilation, of_maps=needs[0])
             return *found, None, None
         above = rows(gradient)
         mixing_gradient = weight_gradient = input_gradient = None

@@ -33,8 +33,8 @@ class ConvolutionalSupernet(ClassifyingSupernet):
     """Cells at layers // 3 and 2 * layers // 3 are reductions and double the channels.
 
     `formulation`: how convolutions are called; the function is the same. `checkpoint_cells`: keep only each cell's
-    inputs and recompute the cell in the backward pass, updating statistics once. `kernel`: computes separable
-    convolutions (of the separate formulation) and batch norms for the maps that it supports.
+    inputs and recompute the cell in the backward pass, updating statistics once. `kernel`: computes batch norms, the
+    convolutions before cells and, in the separate formulation, groups of edges for the maps that it supports.
     """
 
     def __init__(
@@ -68,9 +68,13 @@ class ConvolutionalSupernet(ClassifyingSupernet):
             shape = CellShape(inputs, channels, reduction, halving, momentum, mixed, options.auxiliary_skip, layer)
             cell_layout = self.layout.cell(kind_of_cell(kinds, reduction=reduction))
             plan = plans.plan(cell_layout, mixed, reduction=reduction) if formulation == "grouped" else None
-            self.cells.append(SearchCell(cell_layout, shape, by_source if narrow else convolutions, plan))
+            compiled = None if narrow or formulation == "grouped" else kernel
+            formulated = by_source if narrow else convolutions
+            self.cells.append(SearchCell(cell_layout, shape, formulated, plan, compiled))
             before, previous, halving = previous, space.nodes * channels, reduction
         self.classifier = nn.Linear(previous, facts.num_classes)
+        # With the kernel, the cells compute the ReLU of their inputs together with their first convolutions.
+        self._activate = F.relu if kernel is None else _unchanged
         if kernel is not None:
             use_kernel(self, kernel)
 
@@ -87,11 +91,15 @@ class ConvolutionalSupernet(ClassifyingSupernet):
         by_kind = cell_mixtures(self.layout, mixing, self.order.rows, skips_zeros=self._skips_zeros, draws=self.draws)
         mixtures = [next(by_kind[cell.kind]) for cell in cells]
         grouped = grouped_weights([cell.plan for cell in cells], mixtures)
-        before = F.relu(older)
+        before = self._activate(older)
         run = recomputed if self._checkpoint_cells else SearchCell.__call__
         for cell, mixture, weights in zip(cells, mixtures, grouped, strict=True):
-            positive = before if state is older else F.relu(state)
-            state = run(cell, before, positive, mixture, weights, batch_statistics, update)
-            before = positive
+            activated = before if state is older else self._activate(state)
+            state = run(cell, before, activated, mixture, weights, batch_statistics, update)
+            before = activated
         scores: Tensor = self.classifier(state.mean((2, 3)))
         return scores
+
+
+def _unchanged(state_NCHW: Tensor) -> Tensor:
+    return state_NCHW

@@ -1,0 +1,156 @@
+// Vectors of channels, maps of one sample, scratch memory, and threads that share the samples of a batch.
+#pragma once
+
+#include <cmath>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "memory.h"
+
+// 64 bytes of channels are one vector.
+template <typename T>
+using Lanes __attribute__((vector_size(64), aligned(sizeof(T)))) = T;
+template <typename T>
+constexpr long lanes = 64 / sizeof(T);
+
+constexpr long kRows = 8;       // pixels computed per load of weights
+constexpr long kBlock = 256;    // pixels summed in T before a total
+constexpr long kStrip = 128;    // pixels that are computed from one end to the other before the next ones
+constexpr long kMostSlices = 16;  // of a batch: what samples add up to does not depend on the number of threads
+
+template <typename T>
+const Lanes<T>& at(const T* p) { return *reinterpret_cast<const Lanes<T>*>(p); }
+template <typename T>
+Lanes<T>& at(T* p) { return *reinterpret_cast<Lanes<T>*>(p); }
+
+// Memory for a while.
+class Scratch {
+  public:
+    Scratch() = default;
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+    ~Scratch() { give(); }
+    template <typename T>
+    T* of(long count) {
+        if (count * sizeof(T) > size_) {
+            give();
+            size_ = count * sizeof(T);
+            memory_ = Store::of_process().take(size_);
+        }
+        return static_cast<T*>(memory_);
+    }
+
+  private:
+    void give() {
+        if (memory_) Store::of_process().give(memory_, size_);
+    }
+    void* memory_ = nullptr;
+    size_t size_ = 0;
+};
+
+// Maps of one sample: where the vector of a pixel and a block of channels lies. Steps are counted in T.
+template <typename T>
+struct Grid {
+    T* start;
+    long row, pixel, block;
+    T* at(long h, long w, long b) const { return start + h * row + w * pixel + b * block; }
+    Grid from_row(long h) const { return {start + h * row, row, pixel, block}; }
+    Grid from_block(long b) const { return {start + b * block, row, pixel, block}; }
+};
+
+// [H, W, C], as PyTorch's channels_last
+template <typename T>
+Grid<T> dense(T* start, long width, long channels) {
+    return {start, width * channels, channels, lanes<std::remove_const_t<T>>};
+}
+
+// [C / lanes, H, W, lanes]
+template <typename T>
+Grid<T> planes(T* start, long height, long width) {
+    constexpr long l = lanes<std::remove_const_t<T>>;
+    return {start, width * l, l, height * width * l};
+}
+
+// Planes with a border of `reach` zeros; the result's (0, 0) is the first pixel inside of it.
+template <typename T>
+Grid<T> framed(Scratch& scratch, long height, long width, long blocks, long reach) {
+    const long rows = height + 2 * reach, columns = width + 2 * reach, size = rows * columns * blocks * lanes<T>;
+    T* memory = scratch.of<T>(size);
+    std::memset(static_cast<void*>(memory), 0, size * sizeof(T));
+    const Grid<T> whole = planes(memory, rows, columns);
+    return {whole.at(reach, reach, 0), whole.row, whole.pixel, whole.block};
+}
+
+// Calls visit(h, w, b) for all vectors of a map.
+template <typename Visit>
+inline void for_each(long height, long width, long blocks, Visit visit) {
+    for (long b = 0; b < blocks; ++b)
+        for (long h = 0; h < height; ++h)
+            for (long w = 0; w < width; ++w) visit(h, w, b);
+}
+
+// Calls visit(first, stop) for strips of rows that stay in the processor's first cache.
+template <typename Visit>
+inline void for_each_strip(long height, long width, Visit visit) {
+    const long rows = width < kStrip ? kStrip / width : 1;
+    for (long first = 0; first < height; first += rows) visit(first, first + rows < height ? first + rows : height);
+}
+
+// Threads that execute the same function and meet at barriers.
+class Meeting {
+  public:
+    explicit Meeting(long size) : size_(size) {}
+    void wait() {
+        if (size_ == 1) return;
+        std::unique_lock<std::mutex> lock(mutex_);
+        const long turn = turn_;
+        if (++here_ == size_) {
+            here_ = 0;
+            ++turn_;
+            all_here_.notify_all();
+        } else {
+            all_here_.wait(lock, [&] { return turn != turn_; });
+        }
+    }
+
+  private:
+    const long size_;
+    long here_ = 0, turn_ = 0;
+    std::mutex mutex_;
+    std::condition_variable all_here_;
+};
+
+// One of `size` threads. Each slice of a batch belongs to one thread and adds up its samples in their order.
+struct Worker {
+    long index, size, samples;
+    Meeting* meeting;
+    long slices() const { return samples < kMostSlices ? samples : kMostSlices; }
+    void wait() const { meeting->wait(); }
+    // its share of `count` things
+    template <typename Visit>
+    void share(long count, Visit visit) const {
+        for (long i = index * count / size; i < (index + 1) * count / size; ++i) visit(i);
+    }
+    // its samples: visit(sample, slice)
+    template <typename Visit>
+    void share_samples(Visit visit) const {
+        share(slices(), [&](long slice) {
+            for (long n = slice * samples / slices(); n < (slice + 1) * samples / slices(); ++n) visit(n, slice);
+        });
+    }
+};
+
+template <typename Work>
+void work_together(long threads, long samples, Work work) {
+    if (threads > samples) threads = samples;
+    if (threads < 1) threads = 1;
+    Meeting meeting(threads);
+    std::vector<std::thread> others;
+    for (long i = 1; i < threads; ++i) others.emplace_back([&, i] { work(Worker{i, threads, samples, &meeting}); });
+    work(Worker{0, threads, samples, &meeting});
+    for (std::thread& other : others) other.join();
+}
