@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from ray_darts.spaces.planned_device import is_for_cpu
+
 
 @dataclass(frozen=True)
 class Pointwise:
@@ -102,7 +104,7 @@ def _normalised_(
     means, variances = running or (None, None)
     arguments = mixed_NDHW, gain, bias, means, variances, True, momentum, epsilon
     found: tuple[Tensor, Tensor, Tensor]
-    if mixed_NDHW.device.type == "cpu":  # each value is read once, after the statistics, and then written
+    if is_for_cpu(mixed_NDHW):  # each value is read once, after the statistics, and then written
         mean, scale = mixed_NDHW.new_empty(2, mixed_NDHW.shape[1]).unbind()
         found = torch.ops.aten.native_batch_norm.out(*arguments, out=mixed_NDHW, save_mean=mean, save_invstd=scale)
     else:

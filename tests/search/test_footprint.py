@@ -16,6 +16,8 @@ from ray_darts.spaces.convolutional.supernet import ConvolutionalSupernet
 ROOT = Path(__file__).parents[2]
 FORWARD_MULTIPLY_ADDS = 300_250_000
 """Of the convolutions of the CIFAR-10 supernet (C=16, 8 layers) for one image."""
+POINTWISE_MULTIPLY_ADDS = 194_248_704
+"""Of the pointwise ones among them that a batch norm reads whole, without factorised reduces."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,11 +38,12 @@ def test_the_papers_supernet_is_counted(cifar10: Footprint) -> None:
     assert (cifar10.num_weights, cifar10.num_alphas) == (1_930_618, 224)
 
 
-def test_a_first_order_step_costs_five_forward_passes(cifar10: Footprint) -> None:
-    """Alpha: forward and the gradient of activations; weights: forward and both gradients. The stem and each input's
-    first operation need no gradient of activations, so it is a little less."""
-    forward = 2 * FORWARD_MULTIPLY_ADDS * 64
-    assert 4.8 * forward < cifar10.flops < 5.0 * forward
+def test_a_first_order_step_costs_five_forward_passes_and_pointwise_convolutions_again(cifar10: Footprint) -> None:
+    """Alpha: forward and the gradient of activations; weights: forward, both gradients, and the pointwise convolutions
+    whose result is not kept. The stem and each input's first operation need no gradient of activations, so it is a
+    little less."""
+    forward, again = 2 * FORWARD_MULTIPLY_ADDS * 64, 2 * POINTWISE_MULTIPLY_ADDS * 64
+    assert 4.8 * forward < cifar10.flops - again < 5.0 * forward
 
 
 def test_second_order_takes_at_least_twice_as_much() -> None:
