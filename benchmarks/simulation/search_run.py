@@ -135,8 +135,8 @@ class SearchRun:
 
     @property
     def still_read(self) -> set[str]:
-        """Objects that are read of an ended run: its description, the hint, the last record; after `problems`."""
-        return {self.keys.description, self.keys.head, self.keys.record(self.num_records - 1)}
+        """Objects that are read of an ended run: its description, the hint, the records; after `problems`."""
+        return {self.keys.description, self.keys.head, *map(self.keys.record, range(self.num_records))}
 
     def step_in_store(self, store: ObjectStore) -> int:
         """The last durable step."""
