@@ -16,7 +16,7 @@ from ray_darts.orchestration.ray_internals import MAX_UPLOAD_BYTES
 from ray_darts.report.amounts import bytes_text, counted
 
 _FOLDERS = ("ray_darts", "jobs")
-_SUFFIXES = (".py", ".toml", ".yaml", ".cpp", ".typed", ".j2", ".css", ".js")
+_SUFFIXES = (".py", ".toml", ".yaml", ".cpp", ".h", ".typed", ".j2", ".css", ".js")
 """Kinds of files that the package and the jobs consist of; keys, data and compiled code are none of them."""
 
 _HEADER_BYTES = 512
