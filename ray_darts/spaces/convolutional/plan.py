@@ -159,7 +159,9 @@ class GroupedPlans:
         kind = layout.name, reduction
         if kind not in self._rows:
             self._rows[kind] = MixtureRows(layout, self._options, reduction=reduction)
-        return self._plans.setdefault((*kind, channels), GroupedPlan(layout, channels, self._rows[kind]))
+        if (*kind, channels) not in self._plans:
+            self._plans[*kind, channels] = GroupedPlan(layout, channels, self._rows[kind])
+        return self._plans[*kind, channels]
 
 
 def grouped_weights(

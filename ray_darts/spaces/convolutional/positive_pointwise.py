@@ -15,6 +15,7 @@ from torch.autograd.function import FunctionCtx
 from ray_darts.spaces import tangents
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.planned_device import uses_plain_operators
+from ray_darts.spaces.second_derivatives import differentiable_gradients
 
 
 def halve(positive_NCHW: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,12 +47,12 @@ def positive_pointwise(inputs_NCHW: Tensor, weights: Sequence[Tensor], kernel: K
     `kernel`: computes it for the maps that it supports, but no tangents.
     """
     if kernel is None or not _fits(kernel, inputs_NCHW, weights):
-        return _plain(inputs_NCHW, weights)
+        return _plain(inputs_NCHW, *weights)
     output: Tensor = _PositivePointwise.apply(kernel, inputs_NCHW, *weights)
     return output
 
 
-def _plain(inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
+def _plain(inputs: Tensor, *weights: Tensor) -> Tensor:
     positive = F.relu(inputs)
     return F.conv2d(positive, weights[0]) if len(weights) == 1 else torch.cat(halve(positive, *weights), dim=1)
 
@@ -73,12 +74,7 @@ class _PositivePointwise(torch.autograd.Function):
         inputs, *weights = ctx.saved_tensors  # type: ignore[attr-defined]
         _, of_maps, *of_weights = ctx.needs_input_grad  # type: ignore[attr-defined]
         if torch.is_grad_enabled():
-            aliases = [each.view_as(each) for each in (inputs, *weights)]
-            output = _plain(aliases[0], aliases[1:])
-            needed = (of_maps, *of_weights)
-            wanted = [each for each, need in zip(aliases, needed, strict=True) if need]
-            found = iter(torch.autograd.grad(output, wanted, gradient, create_graph=True))
-            return None, *(next(found) if need else None for need in needed)
+            return None, *differentiable_gradients(_plain, (inputs, *weights), gradient)
         kernel = ctx.kernel  # type: ignore[attr-defined]
         return None, *kernel.positive_pointwise_gradient(
             gradient, inputs, weights, of_maps=of_maps, of_weights=of_weights

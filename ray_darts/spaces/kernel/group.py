@@ -8,12 +8,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from ray_darts.spaces.kernel.kernel import Kernel, dense
+from ray_darts.spaces.second_derivatives import differentiable_gradients
 
 _LONG, _POINTER, _DOUBLE = ctypes.c_long, ctypes.c_void_p, ctypes.c_double
 _STAGE_TENSORS = (
@@ -128,7 +130,8 @@ class _Group(torch.autograd.Function):
         num_kept = len(group.stages) + len(group.pools)
         tensors, results, statistics = saved[: -2 * num_kept], saved[-2 * num_kept : -num_kept], saved[-num_kept:]
         if torch.is_grad_enabled():
-            return None, None, *_differentiable(group, num_sources, tensors, above, needs)
+            plain = partial(_plain, group, num_sources)
+            return None, None, *differentiable_gradients(plain, tensors, above)
         call = _Call(group, num_sources, tensors)
         gradients = [
             None
@@ -143,15 +146,8 @@ class _Group(torch.autograd.Function):
         return None, None, *gradients[:-1], weights if needs[-1] else None
 
 
-def _differentiable(
-    group: KernelGroup, num_sources: int, tensors: Sequence[Tensor], above: Sequence[Tensor], needs: Sequence[bool]
-) -> list[Tensor | None]:
-    """The gradients as functions that can be differentiated; of aliases, as one tensor may be made of another."""
-    aliases = [each.view_as(each) for each in tensors]
-    outputs = group.plain(*_split(group, num_sources, aliases))
-    wanted = [each for each, needed in zip(aliases, needs, strict=True) if needed]
-    found = iter(torch.autograd.grad(outputs, wanted, above, create_graph=True, allow_unused=True))
-    return [next(found) if needed else None for needed in needs]
+def _plain(group: KernelGroup, num_sources: int, *tensors: Tensor) -> Sequence[Tensor]:
+    return group.plain(*_split(group, num_sources, tensors))
 
 
 def _split(

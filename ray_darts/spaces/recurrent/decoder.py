@@ -14,7 +14,8 @@ from torch.autograd.function import FunctionCtx
 
 from ray_darts.spaces import tangents
 from ray_darts.spaces.planned_device import is_for_cpu
-from ray_darts.spaces.recurrent.operations import differentiable_gradients, needs_ordinary_operators
+from ray_darts.spaces.recurrent.operations import needs_ordinary_operators
+from ray_darts.spaces.second_derivatives import differentiable_gradients
 
 _CACHED_ELEMENTS = 2**21
 """Logits processed at a time on a CPU, so that they fit the cache."""

@@ -147,14 +147,3 @@ def needs_ordinary_operators() -> bool:
     return (
         torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     )
-
-
-def differentiable_gradients(
-    function: Callable[..., Tensor], inputs: Sequence[Tensor], gradient: Tensor
-) -> tuple[Tensor | None, ...]:
-    """The gradients of `function(*inputs)`, made of ordinary operators, in the inputs that require one."""
-    # Differentiate in views: one input may depend on another, whose gradient must not include that path.
-    views = [tensor.view_as(tensor) for tensor in inputs]
-    wanted = [view for view in views if view.requires_grad]
-    found = iter(torch.autograd.grad(function(*views), wanted, gradient, create_graph=True))
-    return tuple(next(found) if view.requires_grad else None for view in views)

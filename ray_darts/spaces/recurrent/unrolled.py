@@ -22,7 +22,6 @@ from ray_darts.spaces.batch_norm import Norm, normalise
 from ray_darts.spaces.recurrent.language_model import masked
 from ray_darts.spaces.recurrent.operations import (
     Mixture,
-    differentiable_gradients,
     highway,
     mixed_highway,
     mixed_highway_,
@@ -30,6 +29,7 @@ from ray_darts.spaces.recurrent.operations import (
     mixture_gradients,
     needs_ordinary_operators,
 )
+from ray_darts.spaces.second_derivatives import differentiable_gradients
 
 
 @dataclass(frozen=True)
