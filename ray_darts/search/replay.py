@@ -8,6 +8,7 @@ beyond `CudaGraphs`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
@@ -22,6 +23,8 @@ from ray_darts.data.batch import Batch, Draws
 from ray_darts.errors import ConfigError, SearchError
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
 from ray_darts.tasks.flat import FlatVector
+
+logger = logging.getLogger("ray_darts.search")
 
 Replay = Callable[[], None]
 
@@ -126,13 +129,16 @@ class ReplayedLoss:
     def __init__(self, supernet: Supernet, weights: FlatVector, statistics: FlatVector, capture: Capture) -> None:
         self._supernet, self._weights, self._statistics, self._capture = supernet, weights, statistics, capture
         self._captured: dict[object, _CapturedPass] = {}
-        self.num_replays = 0
+        self.num_replays, self._is_full = 0, False
 
     def __call__(self, batch: Batch, carry: Tensor | None, purpose: Pass, mixing: MixingWeights) -> LossOutput:
         weights = [weight for weight in self._weights.tensors.values() if weight.requires_grad]
         key = _kind(batch, carry, purpose, mixing, len(weights))
         if key not in self._captured:
             if len(self._captured) == MOST_GRAPHS:
+                if not self._is_full:
+                    logger.warning("more than %d kinds of passes: others are computed without graphs", MOST_GRAPHS)
+                self._is_full = True
                 return self._supernet.loss(batch, carry, purpose, mixing)
             captured = _CapturedPass(self._supernet, batch, carry, purpose, mixing, weights)
             before = self._statistics.vector.clone()

@@ -67,10 +67,10 @@ class BilevelStep:
         self._losses: dict[str, Loss] = dict(compiled_losses(config.operation, supernet).items())
         if capture is not None:
             replayed = ReplayedLoss(supernet, self.weights, self.statistics, capture)
-            # The exact product differentiates a gradient, which a replay has no derivative of.
-            once = ("training", "validation", "disturbance")
-            both = once if config.search.hessian == "exact" else (*once, "alpha_training")
-            self._losses |= dict.fromkeys(both, replayed)
+            passes = ["training", "validation", "disturbance"]
+            if config.search.hessian != "exact":  # which needs a second derivative or tangents; a replay has none
+                passes.append("alpha_training")
+            self._losses |= dict.fromkeys(passes, replayed)
         self.architecture = Architecture(config.method, supernet.layout, config.alphas, seed, device, dtype)
         self.alphas = self.architecture.parameters
         self.adam = Adam(config.alphas, self.alphas.vector)
