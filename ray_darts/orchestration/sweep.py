@@ -26,6 +26,7 @@ from ray_darts.artifacts.status_index import try_update_index
 from ray_darts.config import RunConfig
 from ray_darts.errors import (
     ClusterError,
+    ConfigError,
     GenotypeError,
     MissingObject,
     StoreDenied,
@@ -227,9 +228,14 @@ def _execute(plan: SweepPlan, store: ObjectStore, observer: Observer, limits: Li
 def placement(
     request: SweepRequest, capacity: Capacity, num_runs: int
 ) -> tuple[Literal["cpu", "cuda"], Demand, Concurrency]:
-    """The device, what a run asks for, and the runs at a time. Raises: ClusterError for what can never be placed."""
+    """The device, what a run asks for, and the runs at a time.
+
+    Raises: ClusterError for what can never be placed, ConfigError for settings of another device.
+    """
     operation = request.config.operation
     device = worker_device(operation.device, capacity)
+    if operation.cuda_graph == "on" and device == "cpu":
+        raise ConfigError("operation.cuda_graph=on: the workers compute on CPUs; set it to auto or off")
     demand = run_demand(operation, device)
     wanted = operation.max_concurrent
     return device, demand, concurrent_runs(capacity, demand, max(num_runs, 1), wanted, operation.drivers)

@@ -173,6 +173,10 @@ def _no_ray(**settings: object) -> None:
             "operation.device is 'cuda', but the cluster has",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what is asked for"),
         ),
+        (
+            ("--set", "operation.cuda_graph=on", "--set", "operation.device=cpu"),
+            "operation.cuda_graph=on: the workers compute on CPUs",
+        ),
     ],
 )
 @pytest.mark.parametrize("dry_run", [False, True])
