@@ -41,6 +41,11 @@ class Case:
     order: Order
     overrides: tuple[str, ...] = ()
 
+    @property
+    def is_grouped(self) -> bool:
+        """Whether a CPU, too, computes the case in another way than by default."""
+        return "operation.formulation=grouped" in self.overrides
+
     def __str__(self) -> str:
         settings = [override.partition(".")[2] for override in self.overrides]
         return ", ".join([self.space, f"{self.order} order", *settings])

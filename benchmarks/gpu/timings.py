@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch._C._autograd import DeviceType
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.gpu.claims import deterministic
 from benchmarks.gpu.steps import Search, whole_config
 from ray_darts.config import SearchConfig
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.protocols.method import Order
 from ray_darts.search.replay import CudaGraphs
+from ray_darts.tasks.counting import OperatorCounter
+from ray_darts.tasks.meta_calls import plain_call
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 CIFAR10 = DataFacts(10, 3, 32)
@@ -30,6 +33,7 @@ class Setting:
     formulation: str = "grouped"
     graphs: bool = False
     compiled: tuple[str, ...] = ()
+    deterministic: bool = False
     smaller: tuple[str, ...] = ()
 
     def config(self) -> SearchConfig:
@@ -45,7 +49,9 @@ class Setting:
 
     def columns(self) -> list[str]:
         """What the row is of."""
-        how = "CUDA graphs" if self.graphs else "compiled" if self.compiled else "plain"
+        how = "CUDA graphs" if self.graphs else f"compiled: {', '.join(self.compiled)}" if self.compiled else "plain"
+        if self.deterministic:
+            how += ", deterministic"
         return [self.order, str(self.batch_size), self.precision, self.formulation, how]
 
 
@@ -63,6 +69,11 @@ class Figures:
 
 def measure(setting: Setting, device: torch.device, steps: int = 8) -> Figures:
     """Figures of a step on `device`, after two that warm up."""
+    with deterministic() if setting.deterministic else nullcontext():
+        return _measure(setting, device, steps)
+
+
+def _measure(setting: Setting, device: torch.device, steps: int) -> Figures:
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.empty_cache()
@@ -80,7 +91,9 @@ def measure(setting: Setting, device: torch.device, steps: int = 8) -> Figures:
     least = min(seconds_of(one) for _ in range(steps))
     memory = torch.cuda.max_memory_allocated(device) if on_gpu else None
     if not on_gpu:
-        return Figures(least, first_s, memory, _launching_calls(one), None)
+        with OperatorCounter(plain_call) as counter:
+            one()
+        return Figures(least, first_s, memory, counter.calls, None)
     launches, busy_s = _profiled(one)
     return Figures(least, first_s, memory, launches, max(0.0, 1 - busy_s / least))
 
@@ -108,22 +121,3 @@ def _profiled(run: Callable[[], object]) -> tuple[int, float]:
         busy_us += max(0.0, end - max(start, until))
         until = max(until, end)
     return launches, busy_us * 1e-6
-
-
-def _launching_calls(run: Callable[[], object]) -> int:
-    """Operator calls that would launch something on a GPU: all but views."""
-    counter = _Calls()
-    with counter:
-        run()
-    return counter.count
-
-
-class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        """Count and execute."""
-        self.count += not func.is_view
-        return func(*args, **(kwargs or {}))

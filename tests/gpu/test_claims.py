@@ -41,10 +41,26 @@ def test_a_step_on_a_gpu(check: Callable[[Case, torch.device], Claim], case: Cas
     holds(check(case, CUDA))
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", CHECKS[1:], ids=lambda check: check.__name__)
 @pytest.mark.parametrize("case", ON_A_CPU, ids=str)
 def test_a_step_on_a_cpu(check: Callable[[Case, torch.device], Claim], case: Case) -> None:
     holds(check(case, CPU))
+
+
+def test_the_grouped_formulation_agrees_with_the_separate_one() -> None:
+    """The part of the agreement that a CPU has: other cases would be compared with themselves."""
+    assert [case.is_grouped for case in ON_A_CPU] == [True, False, False]
+    claim = claims.agrees_with_cpu(ON_A_CPU[0], CPU)
+    holds(claim)
+    assert not claim.detail.endswith("0.0e+00"), "the two formulations round alike"
+
+
+def test_a_deterministic_step_is_measured() -> None:
+    smaller = ("space.layers=3", "space.channels=4", "space.nodes=1")
+    setting = Setting("first", 4, deterministic=True, formulation="separate", smaller=smaller)
+    assert setting.columns()[-1] == "plain, deterministic"
+    assert timings.measure(setting, CPU, steps=1).launches > 100
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 @gpu
