@@ -93,7 +93,7 @@ class _Record(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class RecordedCapture:
-    """A `Capture` for tests. `results`: what a pass may leave behind. `num_calls`: that the replays have repeated."""
+    """A `Capture` for tests. `num_calls`: operators that the replays have repeated."""
 
     def __init__(self) -> None:
         self.num_captures = self.num_calls = 0

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from ray_darts.protocols.method import Order
 from ray_darts.search.loop import SearchLoop
+from ray_darts.spaces.batch_norm import synchronise
+from ray_darts.tasks.batch_norm import moments_reducer
 from ray_darts.tasks.collectives import SingleRank
 from tests.search.searches import CPU, tiny_config, tiny_data, tiny_loop
 from tests.search.test_named_methods import METHODS, MIDDLE, config_of
 from tests.spaces.test_kernel import needs_compiler
 
 SETTINGS = {
-    "synchronised batch norm": ("search.batch_norm=sync",),
     "micro-batches": ("search.accumulate=2",),
     "grouped": ("operation.formulation=grouped",),
     "bfloat16": ("search.precision=bfloat16",),
@@ -77,6 +78,14 @@ def test_whole_steps_are_those_of_kept_cells(order: Order, hessian: str) -> None
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_step_with_other_settings_is_that_of_kept_cells(setting: str, hessian: str) -> None:
     check_a_step(*loops("second", hessian, *SETTINGS[setting]))
+
+
+@pytest.mark.parametrize("hessian", ["exact", "finite_difference"])
+def test_a_step_with_synchronised_batch_norm_is_that_of_kept_cells(hessian: str) -> None:
+    both = loops("second", hessian)
+    for loop in both:  # a single rank is not synchronised by itself
+        synchronise(loop.supernet, moments_reducer(SingleRank()))
+    check_a_step(*both)
 
 
 @needs_compiler
