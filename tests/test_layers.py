@@ -48,8 +48,8 @@ SETTINGS = {
     "tasks/metrics.py": PLAIN | {"ray_darts.artifacts"},
     **{f"orchestration/{name}.py": {"torch"} for name in ("run", "restarts", "interfaces", "tune_sweep")},
 }
-"""Modules below a layer that refuse more than it does: a config and a genotype are read without torch, and a trial and
-its controller, one of each for every run at work, hold no PyTorch."""
+"""Modules below a layer that refuse more than it does: a config and a genotype are read without torch, and a trial, one
+for every run at work, holds no PyTorch."""
 
 
 def modules_of(layer: str, root: Path = Path(ray_darts.__path__[0])) -> list[str]:

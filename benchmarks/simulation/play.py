@@ -154,7 +154,7 @@ class Play:
         return Capacity(nodes=(head, *[machine] * self.settings.plan.nodes), head_memory_bytes=self.settings.head_bytes)
 
     def _head_bytes(self) -> int:
-        """What trials and controllers hold on the head, at most; those placed anywhere fill it first."""
+        """What drives the runs holds on the head, at most; those placed anywhere fill it first."""
         on_head = 0 if self.drivers == "workers" else self.concurrent
         most = self.settings.head_bytes // max(1, self.features.driver_bytes)
         return int(min(on_head, most)) * self.features.driver_bytes
@@ -262,8 +262,8 @@ class Play:
             "status": self.passes.figures(),
             "head: bytes of the process before the experiment": process_bytes,
             "head: bytes of plan, assignments and queue": driver_bytes,
-            "head: bytes of trials and controllers (model)": self._head_bytes(),
-            "trials and controllers are placed": self.drivers,
+            "head: bytes of trials (model)": self._head_bytes(),
+            "trials are placed": self.drivers,
             "features": asdict(self.features),
             "lost or doubled": len(self.problems),
             "problems": self.problems[:5],

@@ -60,7 +60,7 @@ __all__ = [
 class Features:
     """What a revision has, asked from its own code.
 
-    `preemptions_apart`: a reclaimed machine is no failure. `driver_bytes`: what the trial and the controller of a run
+    `preemptions_apart`: a reclaimed machine is no failure. `driver_bytes`: what the processes that drive a run
     hold, wherever they are placed.
     """
 

@@ -14,7 +14,8 @@ from ray_darts.errors import ClusterError
 from ray_darts.report.amounts import counted
 
 DRIVER_BYTES = 500_000_000
-"""Resident memory of a run's trial and controller, which lie on one node (benchmarks/starts.py)."""
+"""Resident memory of what drives a run, on one node: its trial, in which Ray Train's controller runs, and the actor
+through which its ranks report (benchmarks/starts.py)."""
 MEMORY = "memory"
 """Ray's name of a node's memory, in bytes."""
 

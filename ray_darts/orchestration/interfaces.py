@@ -1,9 +1,9 @@
 """Starts the process group of a worker group, over the network interface that Ray uses, without PyTorch in the
-controller.
+trial.
 
-Ray's own backend imports PyTorch wherever it is named: in the trial and in the controller, which compute nothing. Here
-only the workers import it. gloo advertises the address of the host's name; where that is 127.0.1.1 (Debian's default),
-or one of another network, ranks on other machines cannot connect. NCCL finds its interface itself.
+Ray's own backend imports PyTorch wherever it is named: in the trial, too, which computes nothing. Here only the workers
+import it. gloo advertises the address of the host's name; where that is 127.0.1.1 (Debian's default), or one of another
+network, ranks on other machines cannot connect. NCCL finds its interface itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LEAVE_S = 30.0
 
 
 class ProcessGroupBackend(Backend):
-    """Called by Ray Train on its controller; what it executes runs on the workers."""
+    """Called by Ray Train's controller; what it executes runs on the workers."""
 
     share_cuda_visible_devices = True
 

@@ -7,9 +7,11 @@ check here first: each name below may have moved or changed without notice.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any
 
 from ray._common.utils import get_default_ray_temp_dir
@@ -23,21 +25,26 @@ from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[a
 from ray.exceptions import RayTaskError
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
 from ray.train._internal.base_worker_group import BaseWorkerGroup
+from ray.train._internal.session import get_session
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.exceptions import (
     RayTrainError,
     UserExceptionWithTraceback,
     WorkerHealthCheckFailedError,
 )
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.failure_handling import FailureDecision, FailurePolicy
 from ray.train.v2._internal.execution.failure_handling.default import RETRYABLE_CONTROLLER_ERRORS
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
+from ray.train.v2.api.callback import RayTrainCallback, UserCallback
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
-from ray.tune.integration.ray_train import TuneReportCallback
+from ray.util.queue import Empty as RayEmpty
 
 RAY_VERSION = "2.60"
 """The version that these names were read in."""
@@ -51,8 +58,8 @@ SOCKET_PATH = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.
 RAY_THREADS = "ray_"
 """How the names of the threads begin in which Ray prints on its own account (`ray_listen_error_messages`)."""
 
-CONTROLLER_CLASS = "TrainController"
-"""The class of Ray Train's controller, the actor that reserves the places of a worker group."""
+TRIAL_CLASS = "ImplicitFunc"
+"""The class of Ray Tune's actors that run a function; ours reserve the places of a worker group."""
 
 MAX_UPLOAD_BYTES: int = DASHBOARD_CLIENT_MAX_SIZE
 """The largest archive that a job server takes; it answers more with 413."""
@@ -66,11 +73,11 @@ kv_delete, kv_get, kv_keys, kv_put = _internal_kv_del, _internal_kv_get, _intern
 __all__ = [
     "CHECK_CLIENT_SERVER",
     "CHECK_HEAD",
-    "CONTROLLER_CLASS",
     "MAX_UPLOAD_BYTES",
     "RAY_THREADS",
     "RETRYABLE_STARTS",
     "SOCKET_PATH",
+    "TRIAL_CLASS",
     "Backend",
     "BackendConfig",
     "BaseWorkerGroup",
@@ -85,7 +92,7 @@ __all__ = [
     "RunConfig",
     "ScalingConfig",
     "TrainingFailedError",
-    "TuneReportCallback",
+    "TuneReports",
     "WorkerGroup",
     "WorkerGroupCallback",
     "WorkerGroupError",
@@ -125,14 +132,52 @@ def placement_groups_of_dead_actors(job_id: str, class_name: str) -> list[str]:
 
 
 class PolicyTrainer(DataParallelTrainer):
-    """A trainer whose controller asks `policy` whether it starts a worker group again, instead of Ray's own."""
+    """A trainer whose controller asks `policy` whether it starts a worker group again, and runs in this process.
+
+    By itself Ray starts four processes beside each trial, which import Ray for two CPU seconds each: the controller, a
+    queue to Ray Tune, a manager of Ray's data sets, which are not used here, and a cleaner, whose work
+    `placement_groups_of_dead_actors` allows the driver to do for all runs.
+    """
 
     def __init__(self, policy: FailurePolicy, **settings: Any) -> None:
         super().__init__(**settings)
         self._policy = policy
 
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        unused = (DatasetsCallback, PlacementGroupCleanerCallback)
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
+
     def _initialize_and_run_controller(self, **controller_init_kwargs: Any) -> Any:
-        return super()._initialize_and_run_controller(**{**controller_init_kwargs, "failure_policy": self._policy})
+        controller = TrainController(**{**controller_init_kwargs, "failure_policy": self._policy})
+        asyncio.run(controller.run())  # type: ignore[no-untyped-call]
+        return controller.get_result()
+
+
+class TuneReports(UserCallback):
+    """Hands what rank 0 reports to Ray Tune, through the queue that Tune's session reads; made in a trial.
+
+    Ray's `TuneReportCallback` does it by an actor, for a controller in another process. Holds nothing: Ray sends all
+    callbacks to the workers, too.
+    """
+
+    def __init__(self) -> None:
+        session: Any = get_session()
+        session._inter_actor_queue = _Reports()
+
+    def after_report(self, run_context: object, metrics: list[dict[str, object]], checkpoint: object) -> None:
+        """Called by the controller with what all ranks have reported."""
+        session: Any = get_session()
+        session._inter_actor_queue.put(dict(metrics[0]))
+
+
+class _Reports(Queue[dict[str, object]]):
+    """A queue within one process that is empty as an actor's is."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> dict[str, object]:
+        try:
+            return super().get(block, timeout)
+        except Empty as empty:
+            raise RayEmpty from empty
 
 
 def set_rank_variables() -> None:

@@ -21,7 +21,7 @@ from ray.util.placement_group import PlacementGroup
 from ray_darts.config import OperationSettings
 from ray_darts.errors import ConfigError
 from ray_darts.orchestration.capacity import MEMORY, Capacity, Demand, NodeGroup
-from ray_darts.orchestration.ray_internals import CONTROLLER_CLASS, cluster_state, placement_groups_of_dead_actors
+from ray_darts.orchestration.ray_internals import TRIAL_CLASS, cluster_state, placement_groups_of_dead_actors
 
 HEAD_RESOURCE = "node:__internal_head__"
 CLUSTER_FILE_VARIABLE = "RAY_DARTS_CLUSTER_FILE"
@@ -73,14 +73,15 @@ def waiting_demand() -> dict[str, float]:
     return {name: amount for name, amount in waiting.items() if amount > 0}
 
 
-def free_places_of_lost_controllers() -> int:
-    """Free what killed controllers of this job have reserved for their workers; returns the number of groups.
+def free_places_of_lost_trials() -> int:
+    """Free what killed trials of this job have reserved for their workers; returns the number of groups.
 
-    Ray frees such a group when the job ends. Its own cleaner asks the dashboard which controllers live, and a cluster
-    of our own has none: each lost controller would cost its workers' CPUs and GPUs for the rest of the sweep.
+    Ray frees such a group when the job ends. Its own cleaner is a process for each run that asks the
+    dashboard, which a cluster of our own has not: each lost trial would cost its workers' CPUs and GPUs for the rest
+    of the sweep.
     """
     job_id: str = ray.get_runtime_context().get_job_id()
-    lost = placement_groups_of_dead_actors(job_id, CONTROLLER_CLASS)
+    lost = placement_groups_of_dead_actors(job_id, TRIAL_CLASS)
     for group in lost:
         remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group))))
     return len(lost)

@@ -1,6 +1,6 @@
 """Whether Ray Train starts a worker group again: lost machines and lost processes are counted apart.
 
-Runs on Ray Train's controller, in place of Ray's own policy, which counts a machine that was taken away without a
+Asked by Ray Train's controller, in place of Ray's own policy, which counts a machine that was taken away without a
 notice like a crash. A machine that goes is nobody's fault: such starts are repeated without limit unless the config
 sets one, after a pause where they come to nothing, and until too many in a row have made no step durable.
 """
@@ -42,8 +42,8 @@ _LOOK_EVERY_S = 0.5
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0
 
 _members: dict[str, str] = {}
-"""{actor id: node id} of the workers that this controller's process has started last. Ray sends policy and callback
-to it as two objects, so they share this."""
+"""{actor id: node id} of the workers that this process has started last. Ray sends the callback to the workers,
+too, so it holds nothing itself."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class RestartLimits:
 
 
 class Members(WorkerGroupCallback):
-    """Remembers on the controller which nodes the present workers run on."""
+    """Remembers in the trial which nodes the present workers run on."""
 
     def after_worker_group_start(self, worker_group: WorkerGroup) -> None:
         """Called by Ray Train once all workers of a start are up."""

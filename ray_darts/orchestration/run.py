@@ -27,7 +27,7 @@ from ray_darts.orchestration.ray_internals import (
     RunConfig,
     ScalingConfig,
     TrainingFailedError,
-    TuneReportCallback,
+    TuneReports,
 )
 from ray_darts.orchestration.resources import living_nodes, run_demand
 from ray_darts.orchestration.restarts import Members, RestartLimits, RestartPolicy
@@ -63,7 +63,7 @@ def run_trial(config: Mapping[str, Sequence[Mapping[str, object]]]) -> dict[str,
 
 
 def start_worker(settings: dict[str, list[dict[str, object]]]) -> dict[str, object]:
-    """`run_worker`, imported on the worker alone: a trial and its controller need no PyTorch."""
+    """`run_worker`, imported on the worker alone: a trial needs no PyTorch."""
     from ray_darts.orchestration.worker import run_worker
 
     return run_worker(settings)
@@ -161,7 +161,7 @@ def _trainer(assignments: Sequence[Assignment], plain: Sequence[Mapping[str, obj
             storage_path=RAY_PATH,
             storage_filesystem=ray_filesystem(),
             callbacks=[
-                TuneReportCallback(),  # type: ignore[no-untyped-call]
+                TuneReports(),
                 Members(),  # type: ignore[list-item]  # Ray takes its own kinds of callbacks here, too
             ],
             logging_config=LoggingConfig(log_level="WARNING"),

@@ -25,7 +25,7 @@ from ray_darts.orchestration.reports import REPORT, RunReports
 from ray_darts.orchestration.resources import (
     HEAD_RESOURCE,
     cluster_capacity,
-    free_places_of_lost_controllers,
+    free_places_of_lost_trials,
     living_nodes,
     waiting_demand,
 )
@@ -159,15 +159,15 @@ class TuneSweep:
         return f"waiting for {amounts}; {capacity.describe()}"
 
     def _free_lost_places(self) -> None:
-        """Free what killed controllers have reserved until the sweep ends, so that their runs can start again."""
+        """Free what killed trials have reserved until the sweep ends, so that their runs can start again."""
         while not self._ended.wait(_FREE_EVERY_S) and ray.is_initialized():  # asking Ray anything else would start it
             try:
-                num_freed = free_places_of_lost_controllers()
+                num_freed = free_places_of_lost_trials()
             except Exception as error:  # noqa: BLE001 - a later look may succeed
-                logger.info("what lost controllers have reserved cannot be read now: %s", error)
+                logger.info("what lost trials have reserved cannot be read now: %s", error)
                 continue
             if num_freed:
-                logger.warning("the controller of a run was lost: the resources of its workers are free again")
+                logger.warning("the trial of a run was lost: the resources of its workers are free again")
 
     def _tuner(self) -> tune.Tuner:
         first = self._groups[0][0]
@@ -198,7 +198,7 @@ class TuneSweep:
 
 
 def driver_resources(place: DriverPlace) -> dict[str, float] | tune.PlacementGroupFactory:
-    """What a trial asks for, which Ray Train's controller follows to its node. Never CPUs: with them drivers and
+    """What a trial asks for. Never CPUs: with them drivers and
     workers would keep each other from starting."""
     if place == "head":
         return {HEAD_RESOURCE: _DRIVER_SHARE}

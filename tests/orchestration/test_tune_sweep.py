@@ -99,7 +99,7 @@ def test_runs_that_take_no_time_share_one_group(assignments: list[Assignment]) -
     assert grouped(assignments, 3, {each.run for each in assignments}) == [assignments]
 
 
-def test_what_lost_controllers_have_reserved_is_freed_until_the_sweep_ends_whatever_a_look_raises(
+def test_what_lost_trials_have_reserved_is_freed_until_the_sweep_ends_whatever_a_look_raises(
     assignments: list[Assignment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks, enough = [], threading.Event()
@@ -116,7 +116,7 @@ def test_what_lost_controllers_have_reserved_is_freed_until_the_sweep_ends_whate
             raise ConnectionError("the head is gone")
 
     monkeypatch.setattr(tune_sweep, "_FREE_EVERY_S", 0.001)
-    monkeypatch.setattr(tune_sweep, "free_places_of_lost_controllers", free)
+    monkeypatch.setattr(tune_sweep, "free_places_of_lost_trials", free)
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     with pytest.raises(ClusterLost):
         Waiting([assignments], 1).fit()
@@ -130,7 +130,7 @@ def test_no_look_starts_ray(assignments: list[Assignment], monkeypatch: pytest.M
         raise AssertionError("Ray is asked")
 
     monkeypatch.setattr(tune_sweep, "_FREE_EVERY_S", 0.001)
-    monkeypatch.setattr(tune_sweep, "free_places_of_lost_controllers", look)
+    monkeypatch.setattr(tune_sweep, "free_places_of_lost_trials", look)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     TuneSweep([assignments], 1)._free_lost_places()
 

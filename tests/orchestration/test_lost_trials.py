@@ -1,4 +1,4 @@
-"""Ray Train's controller killed: the CPUs that it had reserved are free again, and the run goes on."""
+"""A trial killed, and Ray Train's controller in it: the CPUs that it had reserved are free again; the run goes on."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ONE_WORKER = ("operation.workers=1", "search.epochs=20", "operation.agree_every_
 TWO_CPUS = '{"CPU": 2}'
 
 
-def controllers(job: Job) -> list[int]:
-    """Process ids of the controllers that the job has started."""
+def trials(job: Job) -> list[int]:
+    """Process ids of the trials that the job has started."""
     everybody = [process.pid for process in processes.family([processes.remembered(job.process.pid)])]
-    return [pid for pid in everybody if b"ray::TrainController" in command_line(pid)]
+    return [pid for pid in everybody if b"ray::ImplicitFunc" in command_line(pid)]
 
 
 def command_line(pid: int) -> bytes:
@@ -32,26 +32,26 @@ def command_line(pid: int) -> bytes:
         return b""
 
 
-def kill_controller(job: Job) -> None:
+def kill_trial(job: Job) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while not (found := controllers(job)):
-        assert time.monotonic() < deadline, "no controller was found"
+    while not (found := trials(job)):
+        assert time.monotonic() < deadline, "no trial was found"
         time.sleep(0.2)
     for pid in found:
         processes.kill(processes.remembered(pid))
 
 
-def test_a_run_whose_controller_is_killed_twice_on_two_cpus_goes_on(tmp_path: Path, start_job: StartJob) -> None:
+def test_a_run_whose_trial_is_killed_twice_on_two_cpus_goes_on(tmp_path: Path, start_job: StartJob) -> None:
     store = LocalStore(tmp_path / "store")
     job = start_job(store, *ONE_WORKER, RAY_OVERRIDE_RESOURCES=TWO_CPUS)
     for claims in (1, 2):
         until(store, lambda status, claims=claims: status.claims == claims and status.step > 0, job)  # type: ignore[misc]
-        kill_controller(job)
+        kill_trial(job)
     code, answer = job.end()
     assert code == 0, (answer, job.last_lines())
     assert run_status(store, EXPERIMENT, RUN).claims == 3
     log = (tmp_path / "job0.log").read_text()
-    assert log.count("the controller of a run was lost: the resources of its workers are free again") == 2
+    assert log.count("the trial of a run was lost: the resources of its workers are free again") == 2
 
     untouched = LocalStore(tmp_path / "untouched")
     assert search_here(assigned(untouched, job_config(*ONE_WORKER)), untouched).kind == "finished"
