@@ -71,7 +71,9 @@ class OperationSettings(Settings):
     start_attempts: int = Field(4, ge=1, description="worker starts that may time out before a run fails")
     health_check_interval_s: float = Field(2.0, gt=0)
     resize_check_s: float = Field(60.0, gt=0, description="elastic runs look for more workers this often")
-    checkpoint_cells: bool = Field(False, description="recompute each cell in the backward pass; saves memory")
+    checkpoint_cells: bool = Field(
+        False, description="recompute cells, or time steps, in the backward pass; saves memory"
+    )
     formulation: Literal["auto", "separate", "grouped"] = Field(
         "auto", description="grouped: few kernel launches, for GPUs; separate: fastest on CPUs"
     )

@@ -52,6 +52,7 @@ CASES: dict[str, Callable[[], SearchConfig]] = {
     "partial channels": partial(images, "method.kind=pc-darts"),
     "nasbench201": benchmark,
     "text": partial(text_config, *EXACT),
+    "recomputed time steps": partial(text_config, *EXACT, "operation.checkpoint_cells=true"),
 }
 
 

@@ -105,9 +105,13 @@ def test_with_every_setting_of_a_pass(overrides: tuple[str, ...]) -> None:
     same_bits(plain, replayed)
 
 
-@pytest.mark.parametrize("order", ["first", "second"])
-def test_text_with_every_dropout_and_lengths_that_vary(order: Order) -> None:
-    config = text_config("data.bptt=6")
+@pytest.mark.parametrize(
+    ("order", "overrides"),
+    [("first", ()), ("second", ()), ("second", ("operation.checkpoint_cells=true",))],
+    ids=["first", "second", "checkpoint_cells"],
+)
+def test_text_with_every_dropout_and_lengths_that_vary(order: Order, overrides: tuple[str, ...]) -> None:
+    config = text_config("data.bptt=6", *overrides)
     capture, data = RecordedCapture(), text_streams(config)
     plain, replayed = moved(config, order, data, None), moved(config, order, data, capture)
     assert capture.num_captures > 2

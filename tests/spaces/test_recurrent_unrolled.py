@@ -9,6 +9,7 @@ from torch.autograd import forward_ad
 from torch.autograd.graph import saved_tensors_hooks
 
 from ray_darts.spaces.batch_norm import synchronise
+from ray_darts.spaces.recurrent.space import RecurrentSpace
 from ray_darts.spaces.recurrent.supernet import RecurrentSupernet
 from ray_darts.spaces.supernet import Pass
 from tests.spaces.mixing import Alphas
@@ -139,6 +140,73 @@ def test_an_edge_keeps_gate_candidate_and_excess_alone(held: str) -> None:
     edges, states = 36 + 1, 9
     parameters = sum(parameter.numel() for parameter in supernet.cell.parameters())
     assert sum(sizes) < STEPS * 4 * 6 * (3 * edges + 3 * states) + 2 * parameters
+
+
+def recomputed_of(space: RecurrentSpace) -> tuple[RecurrentSupernet, RecurrentSupernet]:
+    """The same supernet without and with time steps that are computed again."""
+    plain, recomputed = supernet_of(space), supernet_of(space)
+    recomputed.cell._recompute = True
+    return plain, recomputed
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+@pytest.mark.parametrize("synchronised", [False, True])
+@pytest.mark.parametrize("reduced", [False, True], ids=["float64", "bfloat16"])
+def test_recomputed_time_steps_have_the_same_bits(dropout: float, synchronised: bool, reduced: bool) -> None:
+    """But for a weight step with synchronised statistics: those are taken about running means, which have moved."""
+    space, purpose = tiny(dropout_hidden=dropout), Pass.ALPHA if synchronised else Pass.WEIGHT
+    losses, gradients, statistics = [], [], []
+    for supernet in recomputed_of(space):
+        alphas = alphas_of(space)
+        if synchronised:
+            synchronise(supernet, sum_of_one)
+        carry = carry_of()
+        if reduced:
+            supernet, alphas, carry = supernet.float(), alphas.float(), carry.float()
+        supernet.begin_step()
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            losses.append(supernet.loss(tokens(10), carry, purpose, alphas.mixing()).loss)
+        asked = [*supernet.parameters(), *alphas.parameters()]
+        gradients.append(torch.autograd.grad(losses[-1], asked, retain_graph=True))
+        assert all(map(torch.equal, torch.autograd.grad(losses[-1], asked), gradients[-1])), "and when asked again"
+        statistics.append([supernet.cell.batch_norm.running_mean, supernet.cell.batch_norm.running_var])
+    assert torch.equal(*losses)
+    assert all(map(torch.equal, *gradients))
+    assert all(map(torch.equal, *statistics)), "updated once"
+
+
+@pytest.mark.parametrize("synchronised", [False, True])
+def test_recomputed_time_steps_have_second_derivatives(synchronised: bool) -> None:
+    space = tiny(dropout_hidden=0.25)
+    products = []
+    for supernet in recomputed_of(space):
+        alphas = alphas_of(space)
+        if synchronised:
+            synchronise(supernet, sum_of_one)
+        asked = [*supernet.parameters(), *alphas.parameters()]
+        inner = torch.autograd.grad(loss_of(supernet, alphas), asked, create_graph=True)
+        products.append(torch.autograd.grad(torch.stack([each.square().sum() for each in inner]).sum(), asked))
+        products[-1] += supernet.cell.batch_norm.running_mean, supernet.cell.batch_norm.running_var
+    assert products[0][0].abs().max() > 1e-6
+    assert largest_difference(*map(list, products)) < TOLERANCE
+
+
+def test_recomputed_time_steps_keep_a_state_for_each_segment() -> None:
+    space, kept = tiny(nodes=8), []
+    for supernet in recomputed_of(space):
+        sizes: list[int] = []
+
+        def pack(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            inputs = torch.zeros(25, 4, 6, dtype=torch.float64)
+            supernet.cell(inputs, carry_of(), alphas_of(space).mixing()["recurrent"], None, update=False)
+        kept.append(sum(sizes))
+    states, projected = 5 * 4 * 6, 25 * 4 * 12
+    parameters = sum(parameter.numel() for parameter in supernet.cell.parameters())
+    assert kept[1] < states + projected + 3 * parameters < 0.2 * kept[0]
 
 
 def test_a_word_costs_few_operator_calls() -> None:

@@ -74,6 +74,8 @@ class RecurrentSpace(Space):
     }
     network_settings: ClassVar[type[NetworkSettings]] = NetworkOptions
 
+    runtime_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_cells"})
+
     kind: Literal["recurrent"] = "recurrent"
     nodes: int = Field(8, ge=1, le=24)
     operations: tuple[str, ...] = OPERATIONS
@@ -115,7 +117,7 @@ class RecurrentSpace(Space):
         """The supernet; the same computation on every device."""
         from ray_darts.spaces.recurrent.supernet import RecurrentSupernet
 
-        return RecurrentSupernet(self, facts)
+        return RecurrentSupernet(self, facts, checkpoint_cells=runtime.checkpoint_cells)
 
     @classmethod
     def network(cls, genotype: Genotype, facts: DataFacts, **options: object) -> RecurrentNetwork:

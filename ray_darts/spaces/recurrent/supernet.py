@@ -24,7 +24,8 @@ from ray_darts.spaces.recurrent.language_model import (
     token_outcome,
 )
 from ray_darts.spaces.recurrent.space import RecurrentSpace
-from ray_darts.spaces.recurrent.unrolled import Cell, unroll
+from ray_darts.spaces.recurrent.steps import Cell
+from ray_darts.spaces.recurrent.unrolled import unroll
 from ray_darts.spaces.supernet import LossOutput, MixingWeights, Pass, Supernet
 
 
@@ -37,9 +38,9 @@ class SearchCell(nn.Module):
     mostly by the statistics of others. Without affine, training is the same function either way.
     """
 
-    def __init__(self, space: RecurrentSpace) -> None:
+    def __init__(self, space: RecurrentSpace, *, recompute: bool) -> None:
         super().__init__()
-        self.operations = space.operations
+        self.operations, self._recompute = space.operations, recompute
         hidden, bound = space.hidden, space.weight_range
         self.input_weight = nn.Parameter(torch.empty(space.embedding + hidden, 2 * hidden).uniform_(-bound, bound))
         self.node_weights = nn.Parameter(torch.empty(space.nodes, hidden, 2 * hidden).uniform_(-bound, bound))
@@ -59,7 +60,7 @@ class SearchCell(nn.Module):
         projected = torch.matmul(inputs_TNE, self.input_weight[:width])
         starts = range(0, self.batch_norm.num_features, hidden)
         norms = tuple(self.batch_norm.norm(start, start + hidden) for start in starts)
-        cell = Cell(self.operations, norms, update)
+        cell = Cell(self.operations, norms, update, self._recompute)
         return unroll(
             projected, carry_NH, self.input_weight[width:], self.node_weights, probabilities, hidden_mask_NH, cell
         )
@@ -72,15 +73,17 @@ class RecurrentSupernet(Supernet):
     The decoder's weight is the embedding, so it changes with w'. Evaluation uses no dropout and, a departure from the
     paper's code, the statistics of its own columns: with fixed statistics, unbounded activations can grow over a
     thousand words, and a search that trains well would evaluate to infinity.
+
+    `checkpoint_cells`: keep only every √T-th hidden state; the backward pass computes the time steps between again.
     """
 
     sum_names = ("loss_sum", "tokens")
 
-    def __init__(self, space: RecurrentSpace, facts: DataFacts) -> None:
+    def __init__(self, space: RecurrentSpace, facts: DataFacts, *, checkpoint_cells: bool = False) -> None:
         super().__init__()
         self.layout = space.layout()
         self.language_model = LanguageModel(facts.num_classes, space.embedding, space.weight_range)
-        self.cell = SearchCell(space)
+        self.cell = SearchCell(space, recompute=checkpoint_cells)
         self._dropouts = Dropouts.of(space)
         self._sizes = (facts.num_classes, space.embedding, space.hidden)
         self._regularisation = space.temporal_activation_regularisation
