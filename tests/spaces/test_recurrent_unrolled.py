@@ -209,6 +209,26 @@ def test_recomputed_time_steps_keep_a_state_for_each_segment() -> None:
     assert kept[1] < states + projected + 3 * parameters < 0.2 * kept[0]
 
 
+def test_ordinary_operators_are_recomputed_too() -> None:
+    """As forward mode needs them; statistics are updated once, and segments keep what they are given alone."""
+    space, kept, found = tiny(), [], []
+    for supernet in recomputed_of(space):
+        alphas, sizes = alphas_of(space), list[int]()
+
+        def pack(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with forward_ad.dual_level():
+            with saved_tensors_hooks(pack, lambda tensor: tensor):
+                loss = supernet.loss(tokens(10), carry_of(), Pass.WEIGHT, alphas.mixing()).loss
+            gradients = torch.autograd.grad(loss, [*supernet.parameters(), *alphas.parameters()])
+        kept.append(sum(sizes))
+        found.append([*gradients, supernet.cell.batch_norm.running_mean, supernet.cell.batch_norm.running_var])
+    assert largest_difference(*found) < TOLERANCE
+    assert kept[1] < 0.3 * kept[0]
+
+
 def test_a_word_costs_few_operator_calls() -> None:
     """Of both passes of a first-order step, forward and backward, at 8 nodes: the oracle makes 7,000 a word."""
     space = tiny(nodes=8)
