@@ -8,6 +8,7 @@ demand beyond the present nodes waits instead of being refused.
 from __future__ import annotations
 
 import os
+import socket
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ _BOOTSTRAP_FILE = "~/ray_bootstrap_config.yaml"
 _KUBERAY_VARIABLE = "RAY_USAGE_STATS_KUBERAY_IN_USE"
 _COUNTED = ("CPU", "GPU")
 _OF_NODES = (*_COUNTED, MEMORY)
+_ANSWER_S = 3.0
 
 
 def cluster_capacity() -> Capacity:
@@ -47,6 +49,18 @@ def living_nodes() -> list[dict[str, Any]]:
     """Ray's own description of each living node."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [node for node in nodes if node["Alive"]]
+
+
+def answers(node: Mapping[str, Any]) -> bool:
+    """Whether Ray's process on a node that `living_nodes` describes accepts a connection, asked of the node itself.
+
+    Ray counts a machine that went without notice among the living for up to half a minute.
+    """
+    try:
+        socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), _ANSWER_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def own_address() -> str:

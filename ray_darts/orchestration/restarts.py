@@ -29,7 +29,7 @@ from ray_darts.orchestration.ray_internals import (
     cause_of,
     has_died,
 )
-from ray_darts.orchestration.resources import living_nodes
+from ray_darts.orchestration.resources import answers, living_nodes
 from ray_darts.orchestration.runtime_hooks import read_stop_request
 from ray_darts.orchestration.starts import RunStarts
 
@@ -154,15 +154,18 @@ def kind_of_loss(error: TrainingFailedError) -> EndKind:
 
 
 def _lost_a_node() -> bool:
-    """Whether the machine of one of the last workers is gone, by what Ray says in the time that it needs to see it."""
+    """Whether the machine of one of the last workers is gone, by what Ray says in the time that it needs to see it.
+
+    Where a worker's death is known, its machine is asked: Ray there may have told of it and been killed a moment later.
+    """
     began = time.monotonic()
     while _members:
-        living = {str(node["NodeID"]) for node in living_nodes()}
+        living = {str(node["NodeID"]): node for node in living_nodes()}
         if any(node not in living for node in _members.values()):
             return True
-        known = any(has_died(actor) for actor in _members)
-        if time.monotonic() - began >= (_GRACE_S if known else _PATIENCE_S):
-            return False
+        dead = [node for actor, node in _members.items() if has_died(actor)]
+        if time.monotonic() - began >= (_GRACE_S if dead else _PATIENCE_S):
+            return not all(answers(living[node]) for node in dead)
         time.sleep(_LOOK_EVERY_S)
     return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from ray_darts.artifacts.records import EndKind
 from ray_darts.errors import RankLost
 from ray_darts.orchestration import restarts
 from ray_darts.orchestration.ray_internals import FailureDecision
+from ray_darts.orchestration.resources import answers, living_nodes
 from ray_darts.orchestration.restarts import Members, RestartLimits, RestartPolicy, kind_of_loss
 from ray_darts.orchestration.starts import RunStarts
 from tests.orchestration.key_values import key_values
@@ -32,7 +34,7 @@ class Machines:
     """What Ray says of two workers on two machines, and a clock that moves when somebody sleeps."""
 
     def __init__(self) -> None:
-        self.living, self.dead_actors = {"n0", "n1"}, set[str]()
+        self.living, self.dead_actors, self.silent = {"n0", "n1"}, set[str](), set[str]()
         self.now, self.then = 0.0, dict[float, Callable[[], object]]()
 
     def nodes(self) -> list[dict[str, object]]:
@@ -49,6 +51,7 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Iterable[Machines]:
     there = Machines()
     key_values(monkeypatch)
     monkeypatch.setattr(restarts, "living_nodes", there.nodes)
+    monkeypatch.setattr(restarts, "answers", lambda node: node["NodeID"] not in there.silent)
     monkeypatch.setattr(restarts, "has_died", lambda actor: actor in there.dead_actors)
     monkeypatch.setattr(restarts, "read_stop_request", lambda session: None)
     monkeypatch.setattr(restarts, "time", SimpleNamespace(monotonic=lambda: there.now, sleep=there.sleep))
@@ -103,6 +106,25 @@ def test_a_worker_that_died_on_a_living_machine_is_a_lost_process(machines: Mach
     machines.dead_actors.add("a0")
     assert kind_of_loss(group(died())) == "process"
     assert machines.now < 5, "a restart does not wait for health checks whose answer is known"
+
+
+def test_a_machine_that_told_of_a_dead_worker_and_went_is_a_lost_machine(machines: Machines) -> None:
+    """Ray counts it among the living for some time yet."""
+    machines.dead_actors.add("a1")
+    machines.silent.add("n0")
+    assert kind_of_loss(group(died())) == "process", "nobody died there"
+    machines.silent.add("n1")
+    assert kind_of_loss(group(died())) == "node"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_machine_answers_while_rays_process_on_it_lives() -> None:
+    nodes = living_nodes()
+    assert nodes
+    assert all(map(answers, nodes))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        assert not answers({"NodeManagerAddress": "127.0.0.1", "NodeManagerPort": taken.getsockname()[1]})
 
 
 @pytest.mark.parametrize("error", [died(), died(NodeDiedError("it died")), raised(RankLost("broke"))])  # type: ignore[no-untyped-call]
