@@ -22,7 +22,8 @@ from pathlib import Path
 KINDS = {"driver": b"ray_darts.cli", "trial": b"ray::ImplicitFunc", "controller": b"ray::TrainController"}
 KINDS |= {"queue to Tune": b"ray::_QueueActor", "manager of data sets": b"ray::DatasetManager"}
 KINDS |= {"cleaner": b"ray::PlacementGroupCleaner", "reports": b"ray::SynchronizationActor"}
-KINDS |= {"autoscaling": b"ray::_AutoscalingCoordinatorActor", "worker": b"ray::RayTrainWorker"}
+KINDS |= {"autoscaling": b"ray::_AutoscalingCoordinatorActor", "notices": b"ray::PreemptionWatcher"}
+KINDS |= {"worker": b"ray::RayTrainWorker"}
 SEARCH = ("search", "--preset", "digits", "--seeds", "2", "--orders", "first,second", "--json")
 _LOOK_S = 5.0  # a look at all processes costs some tenths of a second
 _MEGABYTE = 2**20

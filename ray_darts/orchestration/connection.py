@@ -115,7 +115,7 @@ def _start_local_cluster(folders: Sequence[str]) -> None:
     """Start a cluster whose processes can import from `folders`.
 
     The address `local` makes Ray ignore the file that a crashed or foreign cluster has left in its folder. Ray's
-    preemption watcher is off: nobody drains the node, and each run has one process less.
+    preemption watcher is off: nobody drains the node.
     """
     path = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
     notices = os.environ.get(_NOTICES_VARIABLE, "0")

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from queue import Empty, Queue
 from typing import Any
 
 from ray._common.utils import get_default_ray_temp_dir
@@ -30,6 +29,7 @@ from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.callbacks.preemption_callback import PreemptionCallback
 from ray.train.v2._internal.exceptions import (
     RayTrainError,
     UserExceptionWithTraceback,
@@ -39,12 +39,12 @@ from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.failure_handling import FailureDecision, FailurePolicy
 from ray.train.v2._internal.execution.failure_handling.default import RETRYABLE_CONTROLLER_ERRORS
+from ray.train.v2._internal.execution.preemption import PreemptionWatcher
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2.api.callback import RayTrainCallback, UserCallback
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
-from ray.util.queue import Empty as RayEmpty
 
 RAY_VERSION = "2.60"
 """The version that these names were read in."""
@@ -118,7 +118,10 @@ __all__ = [
 
 
 def placement_groups_of_dead_actors(job_id: str, class_name: str) -> list[str]:
-    """Ids of the groups that actors of this class and job, dead by now, have reserved; Ray frees them with the job."""
+    """Ids of the groups that actors of this class and job, dead by now, have reserved; Ray frees them with the job.
+
+    Detached groups, which are meant to outlive their makers, are left out.
+    """
     accessor = state._connect_and_get_accessor()
     groups = [PlacementGroupTableData.FromString(plain) for plain in accessor.get_placement_group_table()]
     return [
@@ -126,6 +129,7 @@ def placement_groups_of_dead_actors(job_id: str, class_name: str) -> list[str]:
         for group in groups
         if group.creator_job_id.hex() == job_id
         and group.creator_actor_dead
+        and not group.is_detached
         and group.state != PlacementGroupTableData.REMOVED
         and state.actor_table(group.creator_actor_id.hex()).get("ActorClassName") == class_name
     ]
@@ -134,9 +138,10 @@ def placement_groups_of_dead_actors(job_id: str, class_name: str) -> list[str]:
 class PolicyTrainer(DataParallelTrainer):
     """A trainer whose controller asks `policy` whether it starts a worker group again, and runs in this process.
 
-    By itself Ray starts four processes beside each trial, which import Ray for two CPU seconds each: the controller, a
-    queue to Ray Tune, a manager of Ray's data sets, which are not used here, and a cleaner, whose work
-    `placement_groups_of_dead_actors` allows the driver to do for all runs.
+    By itself Ray starts up to five processes beside each trial, which import Ray for two CPU seconds each: the
+    controller, a queue to Ray Tune, a manager of Ray's data sets, a watcher for notices, here a thread, and a cleaner,
+    whose work `placement_groups_of_dead_actors` allows the driver to do for all runs. So what Ray's data sets and
+    checkpoints offer in workers (`ray.train.get_dataset_shard`, `get_all_reported_checkpoints`) is not there.
     """
 
     def __init__(self, policy: FailurePolicy, **settings: Any) -> None:
@@ -149,35 +154,54 @@ class PolicyTrainer(DataParallelTrainer):
 
     def _initialize_and_run_controller(self, **controller_init_kwargs: Any) -> Any:
         controller = TrainController(**{**controller_init_kwargs, "failure_policy": self._policy})
+        callbacks = controller._worker_group_callbacks_to_propagate
+        for number, callback in enumerate(callbacks):
+            if isinstance(callback, PreemptionCallback):
+                callbacks[number] = _Notices(callback._poll_interval_s)
         asyncio.run(controller.run())  # type: ignore[no-untyped-call]
         return controller.get_result()
 
 
-class TuneReports(UserCallback):
-    """Hands what rank 0 reports to Ray Tune, through the queue that Tune's session reads; made in a trial.
+class _Notices(WorkerGroupCallback):
+    """Tells workers of a notice that their machine will go: Ray's own watcher, as a thread of this process."""
 
-    Ray's `TuneReportCallback` does it by an actor, for a controller in another process. Holds nothing: Ray sends all
-    callbacks to the workers, too.
+    def __init__(self, poll_interval_s: float) -> None:
+        self._poll_interval_s = poll_interval_s
+        self._watcher: PreemptionWatcher | None = None
+
+    def after_worker_group_start(self, worker_group: WorkerGroup) -> None:
+        self._stop()
+        nodes: dict[str, list[int]] = {}
+        actors: dict[int, Any] = {}
+        for member in worker_group.get_workers():
+            assert member.distributed_context is not None, "Ray sets it before this call"
+            rank = member.distributed_context.world_rank
+            nodes.setdefault(member.metadata.node_id, []).append(rank)
+            actors[rank] = member.actor
+        self._watcher = PreemptionWatcher(nodes, self._poll_interval_s, actors)
+
+    def before_worker_group_shutdown(self, worker_group: WorkerGroup) -> None:
+        self._stop()
+
+    def after_worker_group_abort(self, worker_group_context: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._watcher is not None:
+            self._watcher._stop_event.set()
+        self._watcher = None
+
+
+class TuneReports(UserCallback):
+    """Hands what rank 0 reports to Ray Tune, as a function trainable does; for a controller within a trial.
+
+    Ray's `TuneReportCallback` does it by an actor, for a controller in another process.
     """
 
-    def __init__(self) -> None:
-        session: Any = get_session()
-        session._inter_actor_queue = _Reports()
-
     def after_report(self, run_context: object, metrics: list[dict[str, object]], checkpoint: object) -> None:
-        """Called by the controller with what all ranks have reported."""
+        """Called by the controller with what all ranks have reported; returns when Ray Tune has taken it."""
         session: Any = get_session()
-        session._inter_actor_queue.put(dict(metrics[0]))
-
-
-class _Reports(Queue[dict[str, object]]):
-    """A queue within one process that is empty as an actor's is."""
-
-    def get(self, block: bool = True, timeout: float | None = None) -> dict[str, object]:
-        try:
-            return super().get(block, timeout)
-        except Empty as empty:
-            raise RayEmpty from empty
+        session.report(dict(metrics[0]))
 
 
 def set_rank_variables() -> None:

@@ -156,16 +156,17 @@ def kind_of_loss(error: TrainingFailedError) -> EndKind:
 def _lost_a_node() -> bool:
     """Whether the machine of one of the last workers is gone, by what Ray says in the time that it needs to see it.
 
-    Where a worker's death is known, its machine is asked: Ray there may have told of it and been killed a moment later.
+    Where a worker's death is known, the machines are asked: Ray on one may have told of it and been killed a moment
+    later, and a worker may end by itself as another's machine falls silent.
     """
     began = time.monotonic()
     while _members:
         living = {str(node["NodeID"]): node for node in living_nodes()}
         if any(node not in living for node in _members.values()):
             return True
-        dead = [node for actor, node in _members.items() if has_died(actor)]
-        if time.monotonic() - began >= (_GRACE_S if dead else _PATIENCE_S):
-            return not all(answers(living[node]) for node in dead)
+        known = any(has_died(actor) for actor in _members)
+        if time.monotonic() - began >= (_GRACE_S if known else _PATIENCE_S):
+            return not all(answers(living[node]) for node in set(_members.values()))
         time.sleep(_LOOK_EVERY_S)
     return False
 

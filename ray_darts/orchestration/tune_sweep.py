@@ -198,8 +198,7 @@ class TuneSweep:
 
 
 def driver_resources(place: DriverPlace) -> dict[str, float] | tune.PlacementGroupFactory:
-    """What a trial asks for. Never CPUs: with them drivers and
-    workers would keep each other from starting."""
+    """What a trial asks for. Never CPUs: with them drivers and workers would keep each other from starting."""
     if place == "head":
         return {HEAD_RESOURCE: _DRIVER_SHARE}
     memory = {MEMORY: float(DRIVER_BYTES)}
