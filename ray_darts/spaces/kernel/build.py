@@ -27,7 +27,7 @@ from ray_darts.errors import ConfigError
 logger = logging.getLogger("ray_darts.spaces")
 
 COMPILERS = ("c++", "g++", "clang++")
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread", "-ldl")
 _MAIN = Path(__file__).with_name("kernel.cpp")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 

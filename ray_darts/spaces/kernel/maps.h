@@ -1,15 +1,12 @@
-// Vectors of channels, maps of one sample, scratch memory, and threads that share the samples of a batch.
+// Vectors of channels, maps of one sample, and scratch memory.
 #pragma once
 
 #include <cmath>
-#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
-#include <thread>
-#include <vector>
 
 #include "memory.h"
+#include "threads.h"
 
 // 64 bytes of channels are one vector.
 template <typename T>
@@ -20,7 +17,6 @@ constexpr long lanes = 64 / sizeof(T);
 constexpr long kRows = 8;       // pixels computed per load of weights
 constexpr long kBlock = 256;    // pixels summed in T before a total
 constexpr long kStrip = 128;    // pixels that are computed from one end to the other before the next ones
-constexpr long kMostSlices = 16;  // of a batch: what samples add up to does not depend on the number of threads
 
 template <typename T>
 const Lanes<T>& at(const T* p) { return *reinterpret_cast<const Lanes<T>*>(p); }
@@ -98,59 +94,4 @@ template <typename Visit>
 inline void for_each_strip(long height, long width, Visit visit) {
     const long rows = width < kStrip ? kStrip / width : 1;
     for (long first = 0; first < height; first += rows) visit(first, first + rows < height ? first + rows : height);
-}
-
-// Threads that execute the same function and meet at barriers.
-class Meeting {
-  public:
-    explicit Meeting(long size) : size_(size) {}
-    void wait() {
-        if (size_ == 1) return;
-        std::unique_lock<std::mutex> lock(mutex_);
-        const long turn = turn_;
-        if (++here_ == size_) {
-            here_ = 0;
-            ++turn_;
-            all_here_.notify_all();
-        } else {
-            all_here_.wait(lock, [&] { return turn != turn_; });
-        }
-    }
-
-  private:
-    const long size_;
-    long here_ = 0, turn_ = 0;
-    std::mutex mutex_;
-    std::condition_variable all_here_;
-};
-
-// One of `size` threads. Each slice of a batch belongs to one thread and adds up its samples in their order.
-struct Worker {
-    long index, size, samples;
-    Meeting* meeting;
-    long slices() const { return samples < kMostSlices ? samples : kMostSlices; }
-    void wait() const { meeting->wait(); }
-    // its share of `count` things
-    template <typename Visit>
-    void share(long count, Visit visit) const {
-        for (long i = index * count / size; i < (index + 1) * count / size; ++i) visit(i);
-    }
-    // its samples: visit(sample, slice)
-    template <typename Visit>
-    void share_samples(Visit visit) const {
-        share(slices(), [&](long slice) {
-            for (long n = slice * samples / slices(); n < (slice + 1) * samples / slices(); ++n) visit(n, slice);
-        });
-    }
-};
-
-template <typename Work>
-void work_together(long threads, long samples, Work work) {
-    if (threads > samples) threads = samples;
-    if (threads < 1) threads = 1;
-    Meeting meeting(threads);
-    std::vector<std::thread> others;
-    for (long i = 1; i < threads; ++i) others.emplace_back([&, i] { work(Worker{i, threads, samples, &meeting}); });
-    work(Worker{0, threads, samples, &meeting});
-    for (std::thread& other : others) other.join();
 }
