@@ -19,7 +19,6 @@ from ray_darts.errors import ConfigError
         ("sotu", ["search.accumulate=128"], "needs 2 columns in each micro-batch"),
         ("sotu", ["search.epochs=1000000000"], "epochs = 1000000000: Input should be less than or equal to 100000"),
         ("sotu", ["data.evaluation_batch_size=7", "operation.workers=4"], "fewer than 2 columns"),
-        ("sotu", ["operation.kernel=compiled"], "operation.kernel has no effect on the recurrent space: leave it out"),
         (
             "sotu",
             ["operation.formulation=grouped"],

@@ -1,10 +1,12 @@
-// The most expensive operations of a search step on a CPU, on dense [N, H, W, C] maps with C a multiple of 64 bytes.
+// The most expensive operations of a search step on a CPU, on dense [N, H, W, C] maps with C a multiple of 64 bytes,
+// and of text on [J, N, H].
 //
 // Threads share samples; no result depends on how many there are, as samples are added up in slices of the batch.
 
 #include "batch_norm.h"
 #include "group_forward.h"
 #include "group_gradient.h"
+#include "highway.h"
 #include "separable.h"
 
 #define EXPORT(NAME, T)                                                                                              \
@@ -40,6 +42,20 @@
                                                T* gx, T* of_gain, T* of_bias, long n, long rows, long channels,      \
                                                long threads) {                                                       \
         BatchNorm<T>{n, rows, channels, threads}.gradient(g, x, gain, mean, scale, gx, of_gain, of_bias);            \
+    }                                                                                                                \
+    extern "C" void NAME##_highway(const T* weights, const T* states, T* gated, T* excess, T* node, long j, long n,  \
+                                   long h, long threads, long keep_candidates) {                                     \
+        Highway<T>{j, n, h, threads, weights}.forward(states, gated, excess, node, keep_candidates);                 \
+    }                                                                                                                \
+    extern "C" void NAME##_highway_gradient(const T* g, const T* gated, const T* excess, T* of_kept, T* of_gated,    \
+                                            long j, long n, long h, long threads) {                                  \
+        Highway<T>{j, n, h, threads, nullptr}.gradient(g, gated, excess, of_kept, of_gated);                         \
+    }                                                                                                                \
+    extern "C" void NAME##_mixture_gradient(const T* weights, const T* g, const T* states, const T* gated,           \
+                                            const T* excess, T* of_kept, T* of_gated, T* of_weights, long j, long n, \
+                                            long h, long threads) {                                                  \
+        Highway<T>{j, n, h, threads, weights}.mixture_gradient(g, states, gated, excess, of_kept, of_gated,          \
+                                                               of_weights);                                          \
     }                                                                                                                \
     extern "C" void NAME##_group(const Group<T>* group) { group_forward(*group); }                                   \
     extern "C" void NAME##_group_gradient(const Group<T>* group) { group_gradient(*group); }

@@ -30,6 +30,9 @@ _ARGUMENTS: dict[str, list[type]] = {
     "positive_pointwise_gradient": [_POINTER] * 5 + [_LONG] * 10,
     "batch_norm": [_POINTER] * 8 + [_LONG] * 4 + [_DOUBLE] * 2,
     "batch_norm_gradient": [_POINTER] * 8 + [_LONG] * 4,
+    "highway": [_POINTER] * 5 + [_LONG] * 5,
+    "highway_gradient": [_POINTER] * 5 + [_LONG] * 4,
+    "mixture_gradient": [_POINTER] * 8 + [_LONG] * 4,
     "group": [_POINTER],
     "group_gradient": [_POINTER],
 }
@@ -59,9 +62,13 @@ class Kernel:
         channels in whole vectors of 64 bytes."""
         if kernel_size not in _SIZES:
             return False
-        if maps_NCHW.device.type != "cpu" or maps_NCHW.dim() != 4 or maps_NCHW.dtype not in _NAMES:
+        if maps_NCHW.dim() != 4 or not self.supports(maps_NCHW):
             return False
         return maps_NCHW.shape[1] * maps_NCHW.element_size() % _LANES_BYTES == 0
+
+    def supports(self, tensor: Tensor) -> bool:
+        """Whether the kernel reads tensors of this kind: on a CPU, float32 or float64."""
+        return tensor.device.type == "cpu" and tensor.dtype in _NAMES
 
     def separable(self, maps_NCHW: Tensor, weight: Tensor, mixing: Tensor, dilation: int) -> Tensor:
         """Convolve depthwise by `weight` [C, 1, k, k], then pointwise by `mixing` [C, C, 1, 1], stride 1, same size.
@@ -172,6 +179,33 @@ class Kernel:
         assert found[1] is not None
         assert found[2] is not None
         return found[0], found[1], found[2]
+
+    def highway_(
+        self, states_JNH: Tensor, gated_JN2H: Tensor, weights_J4: Tensor, *, keep_candidates: bool
+    ) -> tuple[Tensor, Tensor]:
+        """`recurrent.operations.mixed_highway_`, of dense tensors; weights of tanh, relu, sigmoid and identity."""
+        excess, node = torch.empty_like(states_JNH), states_JNH.new_empty(states_JNH.shape[1:])
+        tensors = weights_J4, states_JNH, gated_JN2H, excess, node
+        self._call("highway", tensors, *states_JNH.shape, _threads(gated_JN2H), keep_candidates)
+        return node, excess
+
+    def highway_gradient(self, gradient_NH: Tensor, gated_JN2H: Tensor, excess_JNH: Tensor) -> tuple[Tensor, Tensor]:
+        """`recurrent.operations.mixed_highway_gradients`."""
+        of_kept, of_gated = torch.empty_like(excess_JNH), torch.empty_like(gated_JN2H)
+        tensors = gradient_NH.contiguous(), gated_JN2H, excess_JNH, of_kept, of_gated
+        self._call("highway_gradient", tensors, *excess_JNH.shape, _threads(gated_JN2H))
+        return of_kept, of_gated
+
+    def mixture_gradient(
+        self, gradient_NH: Tensor, states_JNH: Tensor, gated_JN2H: Tensor, excess_JNH: Tensor, weights_J4: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`recurrent.operations.mixture_gradients`, with a column for each of the four weights."""
+        of_kept, of_gated = torch.empty_like(excess_JNH), torch.empty_like(gated_JN2H)
+        of_weights = torch.empty_like(weights_J4)
+        read = weights_J4, gradient_NH.contiguous(), states_JNH, gated_JN2H, excess_JNH
+        tensors = *read, of_kept, of_gated, of_weights
+        self._call("mixture_gradient", tensors, *excess_JNH.shape, _threads(gated_JN2H))
+        return of_kept, of_gated, of_weights
 
     def group(self, group: ctypes.Structure, dtype: torch.dtype, *, gradient: bool) -> None:
         """Compute a group of edges, or its gradients: `group` is group.h's, with tensors that live until then."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from ray_darts.genotype.genotype import NONE
+from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.mixing import add_up
 
 
@@ -52,6 +54,13 @@ class Mixture:
     weights: tuple[tuple[str, Tensor], ...]
     mass: Tensor
 
+    @cached_property
+    def columns(self) -> Tensor:
+        """[J, 4]: the weight of each of ACTIVATIONS, 0 where it is not a candidate."""
+        present = dict(self.weights)
+        nothing = torch.zeros_like(self.mass)
+        return torch.stack([present.get(name, nothing).flatten() for name in ACTIVATIONS], 1)
+
     @classmethod
     def of(cls, probabilities_JK: Tensor, operations: Sequence[str]) -> Mixture:
         """The weights in the columns of `operations`."""
@@ -79,13 +88,16 @@ def mixed_highway(states_JNH: Tensor, gated_JN2H: Tensor, mixture: Mixture) -> T
 
 
 def mixed_highway_(
-    states_JNH: Tensor, gated_JN2H: Tensor, mixture: Mixture, *, keep_candidates: bool
+    states_JNH: Tensor, gated_JN2H: Tensor, mixture: Mixture, kernel: Kernel | None = None, *, keep_candidates: bool
 ) -> tuple[Tensor, Tensor]:
     """`mixed_highway`, and the gated excess c_j (sum_k p_jk f_k(h_j) - P_j s_j) [J, N, H].
 
     Leaves in `gated_JN2H` what the derivatives need: c through the sigmoid, and beside it the candidates h or, without
-    `keep_candidates`, the derivative of the node in them over that of the node in the gated blend.
+    `keep_candidates`, the derivative of the node in them over that of the node in the gated blend. `kernel`: computes
+    it, and what follows, for the tensors that it supports, with other last bits.
     """
+    if kernel is not None and kernel.supports(gated_JN2H):
+        return kernel.highway_(states_JNH, gated_JN2H, mixture.columns, keep_candidates=keep_candidates)
     gate, candidate = gated_JN2H.chunk(2, dim=-1)
     gate.sigmoid_()
     kept = mixture.mass * states_JNH
@@ -111,8 +123,12 @@ class HighwayGradients:
     weights: Tensor | None = None
 
 
-def mixed_highway_gradients(gradient_NH: Tensor, gated_JN2H: Tensor, excess_JNH: Tensor) -> HighwayGradients:
+def mixed_highway_gradients(
+    gradient_NH: Tensor, gated_JN2H: Tensor, excess_JNH: Tensor, kernel: Kernel | None = None
+) -> HighwayGradients:
     """First derivatives from what `mixed_highway_` left without the candidates."""
+    if kernel is not None and kernel.supports(gated_JN2H):
+        return HighwayGradients(*kernel.highway_gradient(gradient_NH, gated_JN2H, excess_JNH))
     gate, slope = gated_JN2H.chunk(2, dim=-1)
     gradients = torch.empty_like(gated_JN2H)
     into_gate, into_candidate = gradients.chunk(2, dim=-1)
@@ -123,9 +139,18 @@ def mixed_highway_gradients(gradient_NH: Tensor, gated_JN2H: Tensor, excess_JNH:
 
 
 def mixture_gradients(
-    gradient_NH: Tensor, states_JNH: Tensor, gated_JN2H: Tensor, excess_JNH: Tensor, mixture: Mixture
+    gradient_NH: Tensor,
+    states_JNH: Tensor,
+    gated_JN2H: Tensor,
+    excess_JNH: Tensor,
+    mixture: Mixture,
+    kernel: Kernel | None = None,
 ) -> HighwayGradients:
     """First derivatives, those in the weights too, from what `mixed_highway_` left with the candidates."""
+    if kernel is not None and kernel.supports(gated_JN2H):
+        found = kernel.mixture_gradient(gradient_NH, states_JNH, gated_JN2H, excess_JNH, mixture.columns)
+        positions = [list(ACTIVATIONS).index(name) for name, _ in mixture.weights]
+        return HighwayGradients(found[0], found[1], found[2][:, positions])
     gate, candidate = gated_JN2H.chunk(2, dim=-1)
     gradients = torch.empty_like(gated_JN2H)
     into_gate, into_candidate = gradients.chunk(2, dim=-1)

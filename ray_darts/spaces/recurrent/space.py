@@ -74,7 +74,7 @@ class RecurrentSpace(Space):
     }
     network_settings: ClassVar[type[NetworkSettings]] = NetworkOptions
 
-    runtime_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_cells"})
+    runtime_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_cells", "kernel"})
 
     kind: Literal["recurrent"] = "recurrent"
     nodes: int = Field(8, ge=1, le=24)
@@ -115,9 +115,11 @@ class RecurrentSpace(Space):
         options: SupernetOptions = NO_OPTIONS,
     ) -> Supernet:
         """The supernet; the same computation on every device."""
+        from ray_darts.spaces.kernel import Kernel
         from ray_darts.spaces.recurrent.supernet import RecurrentSupernet
 
-        return RecurrentSupernet(self, facts, checkpoint_cells=runtime.checkpoint_cells)
+        kernel = Kernel() if runtime.kernel == "compiled" else None
+        return RecurrentSupernet(self, facts, checkpoint_cells=runtime.checkpoint_cells, kernel=kernel)
 
     @classmethod
     def network(cls, genotype: Genotype, facts: DataFacts, **options: object) -> RecurrentNetwork:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ray_darts.genotype.genotype import NONE
 from ray_darts.spaces.batch_norm import Norm, normalise
+from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.recurrent.language_model import masked
 from ray_darts.spaces.recurrent.operations import Mixture, mixed_highway_
 
@@ -22,12 +23,13 @@ from ray_darts.spaces.recurrent.operations import Mixture, mixed_highway_
 @dataclass(frozen=True)
 class Cell:
     """What the time loop needs beside tensors. `norms`: of s0 and of every node; `update`: their running statistics;
-    `recompute`: segments of the sequence in the backward pass."""
+    `recompute`: segments of the sequence in the backward pass; `kernel`: computes mixtures on CPUs."""
 
     operations: tuple[str, ...]
     norms: tuple[Norm, ...]
     update: bool
     recompute: bool = False
+    kernel: Kernel | None = None
 
     def segments(self, length: int) -> list[slice]:
         """Consecutive time steps of a sequence, all of them where nothing is computed again."""
@@ -131,7 +133,8 @@ class Steps:
                     product = torch.mm(rows[: position * len(state)], self.weights[position - 1])
                 gated = product.to(states.dtype).view(*sources.shape[:2], -1)
                 keep_candidates = needs[4] and position > 0
-                node, excess = mixed_highway_(sources, gated, mixture, keep_candidates=keep_candidates)
+                kernel = self.cell.kernel
+                node, excess = mixed_highway_(sources, gated, mixture, kernel, keep_candidates=keep_candidates)
                 tape.push(gated, excess)
                 tape.normalise_into(own, self.cell, position, node)
                 if mask_NH is not None:

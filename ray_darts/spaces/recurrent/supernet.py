@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ray_darts.data.batch import Batch, Draws
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.batch_norm import BatchNorm
+from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.recurrent.language_model import (
     NO_MASKS,
     Dropouts,
@@ -38,9 +39,9 @@ class SearchCell(nn.Module):
     mostly by the statistics of others. Without affine, training is the same function either way.
     """
 
-    def __init__(self, space: RecurrentSpace, *, recompute: bool) -> None:
+    def __init__(self, space: RecurrentSpace, *, recompute: bool, kernel: Kernel | None) -> None:
         super().__init__()
-        self.operations, self._recompute = space.operations, recompute
+        self.operations, self._recompute, self._kernel = space.operations, recompute, kernel
         hidden, bound = space.hidden, space.weight_range
         self.input_weight = nn.Parameter(torch.empty(space.embedding + hidden, 2 * hidden).uniform_(-bound, bound))
         self.node_weights = nn.Parameter(torch.empty(space.nodes, hidden, 2 * hidden).uniform_(-bound, bound))
@@ -60,7 +61,7 @@ class SearchCell(nn.Module):
         projected = torch.matmul(inputs_TNE, self.input_weight[:width])
         starts = range(0, self.batch_norm.num_features, hidden)
         norms = tuple(self.batch_norm.norm(start, start + hidden) for start in starts)
-        cell = Cell(self.operations, norms, update, self._recompute)
+        cell = Cell(self.operations, norms, update, self._recompute, self._kernel)
         return unroll(
             projected, carry_NH, self.input_weight[width:], self.node_weights, probabilities, hidden_mask_NH, cell
         )
@@ -75,15 +76,23 @@ class RecurrentSupernet(Supernet):
     thousand words, and a search that trains well would evaluate to infinity.
 
     `checkpoint_cells`: keep only every √T-th hidden state; the backward pass computes the time steps between again.
+    `kernel`: computes the mixture of a node's candidates in one call, on CPUs.
     """
 
     sum_names = ("loss_sum", "tokens")
 
-    def __init__(self, space: RecurrentSpace, facts: DataFacts, *, checkpoint_cells: bool = False) -> None:
+    def __init__(
+        self,
+        space: RecurrentSpace,
+        facts: DataFacts,
+        *,
+        checkpoint_cells: bool = False,
+        kernel: Kernel | None = None,
+    ) -> None:
         super().__init__()
         self.layout = space.layout()
         self.language_model = LanguageModel(facts.num_classes, space.embedding, space.weight_range)
-        self.cell = SearchCell(space, recompute=checkpoint_cells)
+        self.cell = SearchCell(space, recompute=checkpoint_cells, kernel=kernel)
         self._dropouts = Dropouts.of(space)
         self._sizes = (facts.num_classes, space.embedding, space.hidden)
         self._regularisation = space.temporal_activation_regularisation

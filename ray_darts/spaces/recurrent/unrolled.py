@@ -171,9 +171,9 @@ class _Unrolled(torch.autograd.Function):
                 gradient = tape.normalise_gradient(cell, node + 1, into_states[node + 1])
                 gated, excess = tape.pop(2)
                 if needs[4]:
-                    found = mixture_gradients(gradient, states[sources], gated, excess, mixture)
+                    found = mixture_gradients(gradient, states[sources], gated, excess, mixture, cell.kernel)
                 else:
-                    found = mixed_highway_gradients(gradient, gated, excess)
+                    found = mixed_highway_gradients(gradient, gated, excess, cell.kernel)
                 into_product = found.gated.flatten(0, 1)
                 into_dropped = torch.mm(into_product, transposed[node]).view_as(found.kept)
                 _add_masked_(into_states[sources].addcmul_(found.kept, mixture.mass), into_dropped, mask)
@@ -186,7 +186,7 @@ class _Unrolled(torch.autograd.Function):
                 break
             gradient = tape.normalise_gradient(cell, 0, into_states[0])
             dropped, gated, excess = tape.pop(3)
-            found = mixed_highway_gradients(gradient, gated, excess)
+            found = mixed_highway_gradients(gradient, gated, excess, cell.kernel)
             into_state = _add_masked_(found.kept[0], torch.mm(found.gated[0], recurrent.t()), mask)
             into_products.append(found.gated[0])
             all_dropped.append(dropped)
