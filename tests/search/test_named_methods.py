@@ -138,9 +138,9 @@ def alphas_after_steps(collectives: Collectives, names: list[str], steps: int) -
 
 
 def test_one_two_and_three_workers_agree_in_every_alpha_of_every_method(ranks: RankProcesses) -> None:
-    (alone,) = ranks.run(1, alphas_after_steps, METHODS, 4)
+    (alone,) = ranks.run(1, alphas_after_steps, METHODS, 2)
     for world_size in (2, 3):
-        each = ranks.run(world_size, alphas_after_steps, METHODS, 4)
+        each = ranks.run(world_size, alphas_after_steps, METHODS, 2)
         for name in METHODS:
             for found in each:
                 np.testing.assert_array_equal(found[name], each[0][name], err_msg=name)
