@@ -9,12 +9,14 @@ from torch.autograd import forward_ad
 from torch.autograd.graph import saved_tensors_hooks
 
 from ray_darts.spaces.batch_norm import synchronise
+from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.recurrent.space import RecurrentSpace
 from ray_darts.spaces.recurrent.supernet import RecurrentSupernet
 from ray_darts.spaces.supernet import Pass
 from tests.spaces.mixing import Alphas
 from tests.spaces.recurrent_oracle import RecurrentOracle
 from tests.spaces.test_cost import Calls
+from tests.spaces.test_kernel import needs_compiler
 from tests.spaces.test_recurrent_supernet import alphas_of, carry_of, largest_difference, supernet_of, tiny, tokens
 
 TOLERANCE, STEPS = 1e-12, 20
@@ -229,10 +231,14 @@ def test_ordinary_operators_are_recomputed_too() -> None:
     assert kept[1] < 0.3 * kept[0]
 
 
-def test_a_word_costs_few_operator_calls() -> None:
+@pytest.mark.parametrize(
+    ("compiled", "most"), [(False, 1_030), pytest.param(True, 450, marks=needs_compiler)], ids=["operators", "kernel"]
+)
+def test_a_word_costs_few_operator_calls(compiled: bool, most: int) -> None:
     """Of both passes of a first-order step, forward and backward, at 8 nodes: the oracle makes 7,000 a word."""
     space = tiny(nodes=8)
     supernet, alphas = supernet_of(space), alphas_of(space)
+    supernet.cell._kernel = Kernel() if compiled else None
     counts = []
     for steps in (2, 12):
         with Calls() as calls:
@@ -244,4 +250,4 @@ def test_a_word_costs_few_operator_calls() -> None:
                 torch.autograd.grad(loss, list(asked.parameters()))
         counts.append(calls.names.total())
         assert not any("addmm_" in name for name in calls.names), "a dry run has no formula for it"
-    assert (counts[1] - counts[0]) / 10 <= 1_030
+    assert (counts[1] - counts[0]) / 10 <= most
