@@ -3,7 +3,8 @@
 python -m benchmarks.recurrent_step [--hidden 100] [--columns 64] [--words 35] [--vocabulary 10000] [--repeats 3]
 
 The oracle computes one product per edge (not one per edge and operation), so repeated products do not raise the ratio.
-Both time the alpha gradient on the validation batch and the weight gradient on the train batch; updates are left out.
+All time the alpha gradient on the validation batch and the weight gradient on the train batch; updates are left out.
+"compiled" is the package's step with the kernel, which needs a C++ compiler.
 """
 
 from __future__ import annotations

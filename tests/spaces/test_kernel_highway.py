@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
+from ray_darts.config import OperationSettings
 from ray_darts.data.batch import Batch, Draws
+from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.kernel import Kernel
 from ray_darts.spaces.recurrent.operations import (
     Mixture,
@@ -16,6 +19,7 @@ from ray_darts.spaces.recurrent.operations import (
 )
 from ray_darts.spaces.supernet import Pass
 from tests.spaces.recurrent_oracle import RecurrentOracle
+from tests.spaces.test_cost import Calls
 from tests.spaces.test_kernel import needs_compiler
 from tests.spaces.test_recurrent_supernet import alphas_of, carry_of, largest_difference, supernet_of, tiny, tokens
 
@@ -89,6 +93,30 @@ def test_no_bit_depends_on_the_number_of_threads() -> None:
         torch.set_num_threads(before)
     for other in found[1:]:
         assert all(map(torch.equal, found[0], other))
+
+
+@pytest.mark.parametrize("setting", ["kernel", "checkpoint_cells"])
+def test_a_setting_reaches_the_time_steps(setting: str) -> None:
+    """Seen by what a pass calls and keeps."""
+    seen = []
+    for runtime in (
+        OperationSettings(),
+        OperationSettings(kernel="compiled"),
+        OperationSettings(checkpoint_cells=True),
+    ):
+        space, kept = tiny(nodes=8), list[int]()
+        supernet = space.supernet(DataFacts(11), runtime, torch.device("cpu"))
+
+        def pack(tensor: Tensor, kept: list[int] = kept) -> Tensor:
+            kept.append(tensor.numel())
+            return tensor
+
+        with Calls() as calls, saved_tensors_hooks(pack, lambda tensor: tensor):
+            supernet.loss(tokens(16), carry_of().float(), Pass.WEIGHT, alphas_of(space).float().mixing())
+        seen.append({"kernel": calls.names.total(), "checkpoint_cells": sum(kept)})
+    plain, compiled, recomputed = seen
+    other = compiled if setting == "kernel" else recomputed
+    assert other[setting] < 0.6 * plain[setting]
 
 
 @pytest.mark.parametrize("held", ["nothing", "weights", "alphas"])

@@ -61,6 +61,11 @@ class Mixture:
         nothing = torch.zeros_like(self.mass)
         return torch.stack([present.get(name, nothing).flatten() for name in ACTIVATIONS], 1)
 
+    def of_candidates(self, columns_J4: Tensor) -> Tensor:
+        """Those of `columns_J4`, one for each of ACTIVATIONS, that belong to the candidates, in their order."""
+        names, all_names = [name for name, _ in self.weights], list(ACTIVATIONS)
+        return columns_J4 if names == all_names else columns_J4[:, [all_names.index(name) for name in names]]
+
     @classmethod
     def of(cls, probabilities_JK: Tensor, operations: Sequence[str]) -> Mixture:
         """The weights in the columns of `operations`."""
@@ -149,8 +154,7 @@ def mixture_gradients(
     """First derivatives, those in the weights too, from what `mixed_highway_` left with the candidates."""
     if kernel is not None and kernel.supports(gated_JN2H):
         found = kernel.mixture_gradient(gradient_NH, states_JNH, gated_JN2H, excess_JNH, mixture.columns)
-        positions = [list(ACTIVATIONS).index(name) for name, _ in mixture.weights]
-        return HighwayGradients(found[0], found[1], found[2][:, positions])
+        return HighwayGradients(found[0], found[1], mixture.of_candidates(found[2]))
     gate, candidate = gated_JN2H.chunk(2, dim=-1)
     gradients = torch.empty_like(gated_JN2H)
     into_gate, into_candidate = gradients.chunk(2, dim=-1)

@@ -11,7 +11,7 @@ candidate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -23,7 +23,6 @@ from torch.autograd.function import FunctionCtx
 from ray_darts.spaces.recomputing import RecomputableCell, recomputed
 from ray_darts.spaces.recurrent.language_model import masked
 from ray_darts.spaces.recurrent.operations import (
-    Mixture,
     highway,
     mixed_highway,
     mixed_highway_gradients,
@@ -91,26 +90,15 @@ class _PlainSegment(RecomputableCell):
         nodes = list(zip(weights_IH2H.unbind(), cell.mixtures(probabilities_EK), strict=True))
         hidden_states = []
         for gated in projected_TN2H.unbind():
-            state = _plain_step(gated, state, recurrent_H2H, nodes, mask_NH, cell)
+            gated = torch.addmm(gated, masked(state, mask_NH), recurrent_H2H)
+            states = cell.normalise(0, highway(state, gated, "tanh")).unsqueeze(0)
+            for position, (weight, mixture) in enumerate(nodes, start=1):
+                gated = torch.matmul(masked(states, mask_NH), weight)
+                node = cell.normalise(position, mixed_highway(states, gated, mixture))
+                states = torch.cat([states, node.unsqueeze(0)])
+            state = states[1:].mean(0)
             hidden_states.append(state)
         return torch.stack(hidden_states)
-
-
-def _plain_step(
-    gated: Tensor,
-    state: Tensor,
-    recurrent_H2H: Tensor,
-    nodes: Sequence[tuple[Tensor, Mixture]],
-    mask_NH: Tensor | None,
-    cell: Cell,
-) -> Tensor:
-    gated = torch.addmm(gated, masked(state, mask_NH), recurrent_H2H)
-    states = cell.normalise(0, highway(state, gated, "tanh")).unsqueeze(0)
-    for position, (weight, mixture) in enumerate(nodes, start=1):
-        gated = torch.matmul(masked(states, mask_NH), weight)
-        node = cell.normalise(position, mixed_highway(states, gated, mixture))
-        states = torch.cat([states, node.unsqueeze(0)])
-    return states[1:].mean(0)
 
 
 class _Unrolled(torch.autograd.Function):
