@@ -30,15 +30,20 @@ class Timing:
     repeats: int
 
 
-def alternate(candidates: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, Timing]:
+def alternate(
+    candidates: Mapping[str, Callable[[], object]],
+    repeats: int,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, Timing]:
     """Time candidates in turns, A B A B, so that drift of the machine affects all of them equally."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(warm_up + repeats):
         for name, run in candidates.items():
-            start = time.process_time()
+            start = clock()
             run()
             if turn >= warm_up:
-                seconds[name].append(time.process_time() - start)
+                seconds[name].append(clock() - start)
     return {
         name: Timing(statistics.median(values), min(values), max(values), len(values))
         for name, values in seconds.items()

@@ -66,6 +66,12 @@ def of(tensor: Tensor) -> Tensor | None:
     return tangent
 
 
+def without(tensor: Tensor) -> Tensor:
+    """`tensor` without its tangent."""
+    value: Tensor = forward_ad.unpack_dual(tensor).primal  # type: ignore[no-untyped-call]
+    return value
+
+
 def cross_entropy(scores: Tensor, targets: Tensor, reduction: str) -> Tensor:
     """`functional.cross_entropy` of [N, classes]; where tangents are carried, by operators whose tangents can be
     differentiated: PyTorch's formula for a softmax works in place (logsumexp_jvp, read in torch 2.14)."""

@@ -89,8 +89,10 @@ def test_both_ways_give_one_product(case: str) -> None:
 
 
 @needs_compiler
-def test_both_ways_give_one_product_with_the_compiled_kernel() -> None:
-    found, wanted = both_products(images("operation.kernel=compiled", "space.channels=8"))
+@pytest.mark.parametrize("recomputed", ["true", "false"])
+def test_both_ways_give_one_product_with_the_compiled_kernel(recomputed: str) -> None:
+    settings = "operation.kernel=compiled", f"operation.checkpoint_cells={recomputed}"
+    found, wanted = both_products(images(*settings, "space.channels=8"))
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-13)
 
 

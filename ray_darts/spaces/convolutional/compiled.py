@@ -18,7 +18,9 @@ from ray_darts.spaces.batch_norm import BatchNorm, Normalise, normalise
 from ray_darts.spaces.convolutional.branches import Branches, Normed, Stage, separate
 from ray_darts.spaces.convolutional.operations import CONVOLUTIONS
 from ray_darts.spaces.kernel import Kernel
-from ray_darts.spaces.kernel.group import KernelGroup, KernelPool, KernelStage
+from ray_darts.spaces.kernel.dual_group import apply_dual_group
+from ray_darts.spaces.kernel.group import apply_group
+from ray_darts.spaces.kernel.group_call import KernelGroup, KernelPool, KernelStage
 from ray_darts.spaces.layers import pool
 from ray_darts.spaces.mixing import CellMixture, EdgeGroup, mix
 from ray_darts.spaces.planned_device import uses_plain_operators
@@ -54,7 +56,7 @@ class CompiledOperations:
         cell, stride = self._cell, self._cell.stride(group)
         branches = self._branches[group.nodes[0]] if self._branches else None
         norms = [branches.first.batch_norm] if branches is not None else list(self._pools.values())
-        if not norms or not _fits(self._kernel, sources, norms[0], stride):
+        if not norms or not _fits(self._kernel, sources, norms[0], stride, self._update):
             return self._separately(group, sources)
         names = [*(name for name in cell.operations if name in CONVOLUTIONS), *self._pools]
         weights = [self._columns[name] for name in names]
@@ -77,11 +79,11 @@ class CompiledOperations:
         return [[target, *others] for target, others in zip(targets, terms, strict=True)]
 
 
-def _fits(kernel: Kernel, sources: Sequence[Tensor], batch_norm: BatchNorm, stride: int) -> bool:
-    """Whether the kernel computes the group of these sources; it has no tangents."""
+def _fits(kernel: Kernel, sources: Sequence[Tensor], batch_norm: BatchNorm, stride: int, update: bool) -> bool:
+    """Whether the kernel computes the group of these sources; where they carry tangents, it moves no statistics."""
     samples, _, height, width = sources[0].shape
     several = samples * -(-height // stride) * -(-width // stride) > 1
-    plain = uses_plain_operators(sources[0]) or tangents.are_carried()
+    plain = uses_plain_operators(sources[0]) or (update and tangents.are_carried())
     return several and not plain and batch_norm.moments_reducer is None and all(map(kernel.fits, sources))
 
 
@@ -135,7 +137,9 @@ def compute_group(
         batch_norm.epsilon,
         partial(plain_group, kernel, branches, pools, stride, targets, skips),
     )
-    return group.apply(sources, kernels, mixing, torch.stack(list(weights)))
+    assert not (update and tangents.are_carried()), "numbers with tangents move no statistics"
+    apply = apply_dual_group if tangents.are_carried() else apply_group
+    return apply(group, sources, kernels, mixing, torch.stack(list(weights)))
 
 
 def _running(norm: BatchNorm, start: int, size: int) -> tuple[Tensor, Tensor]:

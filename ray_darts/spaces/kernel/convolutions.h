@@ -16,7 +16,7 @@ inline void tile(const T* from, long row, const T* taps, T* to, long pixel, long
         for (int j = 0; j < K; ++j) {
             const Lanes<T> tap = at(taps + (i * K + j) * lanes<T>);
             const T* at_tap = from + i * dilation * row + j * dilation * lanes<T>;
-            for (int b = 0; b < B; ++b) sums[b] += tap * at(at_tap + b * S * lanes<T>);
+            for (int b = 0; b < B; ++b) accumulate(sums[b], tap, at(at_tap + b * S * lanes<T>));
         }
     if (add)
         for (int b = 0; b < B; ++b) at(to + b * pixel) += sums[b];
@@ -30,10 +30,11 @@ void convolve(Grid<T> frame, const T* taps, Grid<T> to, long first, long stop, l
     for (long h = first; h < stop; ++h) {
         const T* from = frame.at(h * S - reach, -reach, 0);
         long w = 0;
-        for (; w + 2 * kRows <= width; w += 2 * kRows)
-            tile<T, K, S, 2 * kRows>(from + w * S * lanes<T>, frame.row, taps, to.at(h, w, 0), to.pixel, dilation, add);
-        for (; w + kRows <= width; w += kRows)
-            tile<T, K, S, kRows>(from + w * S * lanes<T>, frame.row, taps, to.at(h, w, 0), to.pixel, dilation, add);
+        for (; w + 2 * kRows<T> <= width; w += 2 * kRows<T>)
+            tile<T, K, S, 2 * kRows<T>>(from + w * S * lanes<T>, frame.row, taps, to.at(h, w, 0), to.pixel, dilation,
+                                        add);
+        for (; w + kRows<T> <= width; w += kRows<T>)
+            tile<T, K, S, kRows<T>>(from + w * S * lanes<T>, frame.row, taps, to.at(h, w, 0), to.pixel, dilation, add);
         for (; w < width; ++w)
             tile<T, K, S, 1>(from + w * S * lanes<T>, frame.row, taps, to.at(h, w, 0), to.pixel, dilation, add);
     }
@@ -52,7 +53,7 @@ inline void spread_tile(Grid<T> frame, const T* taps, T* to, long pixel, long h,
             if (x % 2) continue;
             const T* from = frame.at(y / 2, x / 2, 0);
             const Lanes<T> tap = at(taps + (i * K + j) * lanes<T>);
-            for (int b = 0; b < B; ++b) sums[b] += tap * at(from + b * lanes<T>);
+            for (int b = 0; b < B; ++b) accumulate(sums[b], tap, at(from + b * lanes<T>));
         }
     }
     for (int b = 0; b < B; ++b) at(to + 2 * b * pixel) += sums[b];
@@ -63,8 +64,8 @@ void spread(Grid<T> frame, const T* taps, Grid<T> to, long height, long width, l
     for (long h = 0; h < height; ++h)
         for (long parity = 0; parity < 2; ++parity) {
             long w = parity;
-            for (; w + 2 * (kRows - 1) < width; w += 2 * kRows)
-                spread_tile<T, K, kRows>(frame, taps, to.at(h, w, 0), to.pixel, h, w, dilation);
+            for (; w + 2 * (kRows<T> - 1) < width; w += 2 * kRows<T>)
+                spread_tile<T, K, kRows<T>>(frame, taps, to.at(h, w, 0), to.pixel, h, w, dilation);
             for (; w < width; w += 2) spread_tile<T, K, 1>(frame, taps, to.at(h, w, 0), to.pixel, h, w, dilation);
         }
 }
@@ -85,11 +86,12 @@ void tap_gradient(Grid<T> frame, Grid<T> gradient, T* taps, long height, long wi
                 for (int k = 0; k < kRead; ++k) read[k] = at(row + (w * S + k) * lanes<T>);
                 for (int b = 0; b < B; ++b) {
                     const Lanes<T> g = at(gs + (w + b) * lanes<T>);
-                    for (int j = 0; j < K; ++j) (b % 2 ? odd : even)[j] += g * read[b * S + j * D];
+                    for (int j = 0; j < K; ++j) accumulate((b % 2 ? odd : even)[j], g, read[b * S + j * D]);
                 }
             }
             for (; w < width; ++w)
-                for (int j = 0; j < K; ++j) even[j] += at(gs + w * lanes<T>) * at(row + (w * S + j * D) * lanes<T>);
+                for (int j = 0; j < K; ++j)
+                    accumulate(even[j], at(gs + w * lanes<T>), at(row + (w * S + j * D) * lanes<T>));
         }
         for (int j = 0; j < K; ++j) at(taps + (i * K + j) * lanes<T>) += even[j] + odd[j];
     }
@@ -133,7 +135,8 @@ void gather_taps(const T* kernel, T* taps, long size, long channels, bool turned
     const long count = size * size;
     for (long c = 0; c < channels; ++c)
         for (long k = 0; k < count; ++k)
-            taps[(c / lanes<T> * count + k) * lanes<T> + c % lanes<T>] = kernel[c * count + (turned ? count - 1 - k : k)];
+            put(taps, (c / lanes<T> * count + k) * lanes<T> + c % lanes<T>,
+                get(kernel, c * count + (turned ? count - 1 - k : k)));
 }
 
 template <typename T>
@@ -141,13 +144,13 @@ void scatter_taps(const T* taps, T* kernel, long size, long channels) {
     const long count = size * size;
     for (long c = 0; c < channels; ++c)
         for (long k = 0; k < count; ++k)
-            kernel[c * count + k] = taps[(c / lanes<T> * count + k) * lanes<T> + c % lanes<T>];
+            put(kernel, c * count + k, get(taps, (c / lanes<T> * count + k) * lanes<T> + c % lanes<T>));
 }
 
 template <typename T>
 void transpose(const T* from, T* to, long rows, long columns) {
     for (long r = 0; r < rows; ++r)
-        for (long c = 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
+        for (long c = 0; c < columns; ++c) put(to, c * rows + r, get(from, r * columns + c));
 }
 
 // B pixels times V vectors of a table's columns.
@@ -158,7 +161,7 @@ inline void product_tile(const T* x, long block, const T* table, T* y, const Gri
         for (long l = 0; l < lanes<T>; ++l, table += outputs)
             for (int v = 0; v < V; ++v) {
                 const Lanes<T> row = at(table + v * lanes<T>);
-                for (int b = 0; b < B; ++b) sums[v][b] += x[b * lanes<T> + l] * row;
+                for (int b = 0; b < B; ++b) accumulate(sums[v][b], lane(x + b * lanes<T>, l), row);
             }
     for (int v = 0; v < V; ++v)
         for (int b = 0; b < B; ++b) at(y + v * to.block + b * to.pixel) = sums[v][b];
@@ -176,9 +179,9 @@ void product(Grid<T> from, const T* table, Grid<T> to, long first, long stop, lo
         for (long c = 0; c < outputs;) {
             const bool pair = c + 2 * lanes<T> <= outputs;
             long w = 0;
-            w = pair ? tiles(product_tile<T, kRows, 2>, kRows, h, w, c)
-                     : tiles(product_tile<T, 2 * kRows, 1>, 2 * kRows, h, w, c);
-            if (!pair) w = tiles(product_tile<T, kRows, 1>, kRows, h, w, c);
+            w = pair ? tiles(product_tile<T, kRows<T>, 2>, kRows<T>, h, w, c)
+                     : tiles(product_tile<T, 2 * kRows<T>, 1>, 2 * kRows<T>, h, w, c);
+            if (!pair) w = tiles(product_tile<T, kRows<T>, 1>, kRows<T>, h, w, c);
             w = pair ? tiles(product_tile<T, 1, 2>, 1, h, w, c) : tiles(product_tile<T, 1, 1>, 1, h, w, c);
             c += pair ? 2 * lanes<T> : lanes<T>;
         }
@@ -195,7 +198,7 @@ void outer_product(Grid<T> g, Grid<T> x, T* total, long first, long stop, long w
             Lanes<T> sums[B] = {};
             for (long r = 0; r < count; ++r) {
                 const Lanes<T> row = at(xs + r * lanes<T>);
-                for (int b = 0; b < B; ++b) sums[b] += gs[r * B + b] * row;
+                for (int b = 0; b < B; ++b) accumulate(sums[b], lane(gs + r * B, b), row);
             }
             for (int b = 0; b < B; ++b) at(total + (o + b) * inputs + c) += sums[b];
         }

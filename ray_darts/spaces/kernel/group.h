@@ -130,7 +130,7 @@ inline void fill(Grid<T> from, Grid<T> frame, long height, long width, long bloc
 template <typename T>
 inline Lanes<T> positive(const Lanes<T>& x) {
     const Lanes<T> zero = {};
-    return x < zero ? zero : x;  // NaN stays
+    return select(x <= zero, zero, x);  // NaN stays
 }
 
 // 3x3 pools with a border of 1, which counts neither as a maximum nor in the average.

@@ -60,7 +60,7 @@ class Totals {
         const Group<T>& g = group_;
         for (long b = 0; b < g.blocks(); ++b) {
             const T* above = g.above[t] + n * g.out_size() + b * lanes<T>;
-            double* into = of_samples_.data() + (n * g.targets + t) * terms_ * g.channels + b * lanes<T>;
+            Wide<T>* into = of_samples_.data() + (n * g.targets + t) * terms_ * g.channels + b * lanes<T>;
             for (long start = 0; start < g.rows(); start += 64) {
                 const long stop = start + 64 < g.rows() ? start + 64 : g.rows();
                 Lanes<T> sum = {};
@@ -98,23 +98,23 @@ class Totals {
         worker.share(g.edges(), [&](long e) {
             const long s = e / g.targets, t = e % g.targets;
             for (long k = 0; k < kinds_; ++k) {
-                const double* products = total(t, 1 + s * kinds_ + k);
+                const Wide<T>* products = total(t, 1 + s * kinds_ + k);
                 const T* scale = scale_of(s, k, t);
-                double sum = 0;
-                for (long c = 0; c < g.channels; ++c) sum += products[c] * (scale ? scale[c] : 1);
-                g.of_weights[k * g.edges() + e] = sum;
+                Wide<T> sum = 0;
+                for (long c = 0; c < g.channels; ++c) sum += products[c] * Wide<T>(scale ? get(scale, c) : T(1));
+                g.of_weights[k * g.edges() + e] = T(sum);
                 if (k >= g.num_first) continue;
                 const Stage<T>& last = g.last(k);
-                slopes(&last - g.stages, e).set(mean_of(s, k, t), scale, weight(k, e), total(t, 0), products, count,
-                                               g.channels);
+                slopes(&last - g.stages, e).set(mean_of(s, k, t), scale, Wide<T>(weight(k, e)), total(t, 0), products,
+                                                count, g.channels);
             }
         });
         worker.share(g.num_pools * g.sources, [&](long index) {
             const long p = index / g.sources, s = index % g.sources, k = g.num_first + p;
-            std::vector<double> first(g.channels), second(g.channels);
+            std::vector<Wide<T>> first(g.channels), second(g.channels);
             for (long t = 0; t < g.targets; ++t)
                 for (long c = 0; c < g.channels; ++c) {
-                    const double weight_of_edge = weight(k, s * g.targets + t);
+                    const Wide<T> weight_of_edge(weight(k, s * g.targets + t));
                     first[c] += weight_of_edge * total(t, 0)[c];
                     second[c] += weight_of_edge * total(t, 1 + s * kinds_ + k)[c];
                 }
@@ -122,7 +122,7 @@ class Totals {
         });
     }
     // sums of one sample of the gradient of a first stage's batch norm, alone and times its input's offset
-    double* of_first(long i, long e, long n) {
+    Wide<T>* of_first(long i, long e, long n) {
         return of_firsts_.data() + ((i * group_.edges() + e) * group_.samples + n) * 2 * group_.channels;
     }
     void prepare_first_slopes(const Worker& worker) {
@@ -130,7 +130,7 @@ class Totals {
         worker.share(g.num_first * g.edges(), [&](long index) {
             const long i = index / g.edges(), e = index % g.edges();
             if (g.stages[i].next < 0) return;
-            std::vector<double> sums(2 * g.channels);
+            std::vector<Wide<T>> sums(2 * g.channels);
             for (long n = 0; n < g.samples; ++n)
                 for (long k = 0; k < 2 * g.channels; ++k) sums[k] += of_first(i, e, n)[k];
             const Stage<T>& own = g.stages[i];
@@ -145,7 +145,7 @@ class Totals {
     T weight(long kind, long e) const { return group_.weights[kind * group_.edges() + e]; }
 
   private:
-    const double* total(long t, long term) const { return totals_.data() + (t * terms_ + term) * group_.channels; }
+    const Wide<T>* total(long t, long term) const { return totals_.data() + (t * terms_ + term) * group_.channels; }
     Slopes<T> slopes_at(long index) const {
         T* start = slopes_ + index * 4 * group_.channels;
         return {start, start + group_.channels, start + 2 * group_.channels, start + 3 * group_.channels};
@@ -168,7 +168,7 @@ class Totals {
 
     const Group<T>& group_;
     const long kinds_, terms_;
-    std::vector<double> of_samples_, totals_, of_firsts_;
+    std::vector<Wide<T>> of_samples_, totals_, of_firsts_;
     Scratch scratch_;
     T* slopes_;
 };
@@ -213,7 +213,7 @@ void pool_back(const Group<T>& g, bool is_max, Grid<T> from, Grid<T> pooled, Gri
     for_each(g.out_height(), g.out_width(), g.blocks(), [&](long h, long w, long b) {
         Lanes<T> left = at(gradient.at(h, w, b));
         if (!is_max) {
-            T count = 0;
+            Plain<T> count = 0;
             for_each_tap<T>(h, w, g.stride, g.height, g.width, [&](long, long) { count += 1; });
             left = left / count;
         }
@@ -224,8 +224,8 @@ void pool_back(const Group<T>& g, bool is_max, Grid<T> from, Grid<T> pooled, Gri
                 return;
             }
             const auto hit = at(from.at(y, x, b)) == most;  // the first of several equal ones gets it
-            at(to.at(y, x, b)) += hit ? left : zero;
-            left = hit ? zero : left;
+            at(to.at(y, x, b)) += select(hit, left, zero);
+            left = select(hit, zero, left);
         });
     });
 }

@@ -7,13 +7,13 @@ template <typename T>
 void pool(const Group<T>& g, bool is_max, Grid<T> from, Grid<T> to) {
     for_each(g.out_height(), g.out_width(), g.blocks(), [&](long h, long w, long b) {
         Lanes<T> found = {};
-        T count = 0;
+        Plain<T> count = 0;
         for_each_tap<T>(h, w, g.stride, g.height, g.width, [&](long y, long x) {
             const Lanes<T> value = at(from.at(y, x, b));
             if (!is_max)
                 found += value;
             else
-                found = count == 0 ? value : ((value > found) | (value != value) ? value : found);
+                found = count == 0 ? value : select((value > found) | (value != value), value, found);
             count += 1;
         });
         at(to.at(h, w, b)) = is_max ? found : found / count;
@@ -32,13 +32,13 @@ class Sums {
     void prepare(const Worker& worker) {
         worker.share(group_.targets, [&](long t) {
             T* shift = scales(t, num_terms_);
-            for (long c = 0; c < group_.channels; ++c) shift[c] = 0;
+            for (long c = 0; c < group_.channels; ++c) put(shift, c, 0);
             long term = 0;
             each_term(t, [&](T*, long, const T* mean, const T* scale, T weight, long) {
                 for (long c = 0; c < group_.channels; ++c) {
-                    const T factor = mean ? scale[c] * weight : weight;
-                    scales(t, term)[c] = factor;
-                    if (mean) shift[c] -= mean[c] * factor;
+                    const T factor = mean ? get(scale, c) * weight : weight;
+                    put(scales(t, term), c, factor);
+                    if (mean) put(shift, c, get(shift, c) - get(mean, c) * factor);
                 }
                 ++term;
             });
@@ -48,10 +48,10 @@ class Sums {
         const Group<T>& g = group_;
         for (long b = 0; b < g.blocks(); ++b) {
             T* to = g.outputs[t] + n * g.out_size() + b * lanes<T>;
-            for (long start = 0; start < g.rows(); start += kRows) {
-                const long count = g.rows() - start < kRows ? g.rows() - start : kRows;
-                if (count == kRows)
-                    add_up<kRows>(t, n, b, start, to + start * g.channels);
+            for (long start = 0; start < g.rows(); start += kRows<T>) {
+                const long count = g.rows() - start < kRows<T> ? g.rows() - start : kRows<T>;
+                if (count == kRows<T>)
+                    add_up<kRows<T>>(t, n, b, start, to + start * g.channels);
                 else
                     for (long r = start; r < g.rows(); ++r) add_up<1>(t, n, b, r, to + r * g.channels);
             }
@@ -87,7 +87,7 @@ class Sums {
             const Grid<T> from = results ? g.kept(results, map, n) : g.input(source, n);
             const Lanes<T> scale = at(scales(t, term++) + b * lanes<T>);
             const T* x = from.at(0, 0, b) + start * from.pixel;
-            for (int r = 0; r < B; ++r) sums[r] += at(x + r * from.pixel) * scale;
+            for (int r = 0; r < B; ++r) accumulate(sums[r], at(x + r * from.pixel), scale);
         });
         for (int r = 0; r < B; ++r) at(to + r * g.channels) = sums[r];
     }
@@ -103,11 +103,11 @@ template <typename T>
 void group_forward(const Group<T>& g) {
     const long channels = g.channels, edges = g.edges(), rows = g.rows(), height = g.out_height(), width = g.out_width();
     const long firsts = g.num_first * edges, seconds = g.num_second * edges, pooled = g.num_pools * g.sources;
-    std::vector<double> memory((firsts + seconds + pooled) * g.samples * 2 * channels);
+    std::vector<Wide<T>> memory((firsts + seconds + pooled) * g.samples * 2 * channels);
     const auto of_samples = [&](long map) { return memory.data() + map * g.samples * 2 * channels; };
     const auto measure = [&](Grid<T> maps, long map, long n, long first, long stop) {
         for (long b = 0; b < g.blocks(); ++b) {
-            double* into = of_samples(map) + 2 * n * channels + b * lanes<T>;
+            Wide<T>* into = of_samples(map) + 2 * n * channels + b * lanes<T>;
             add_moments(maps.at(first, 0, b), (stop - first) * width, maps.pixel, first * width, into, into + channels);
         }
     };

@@ -25,19 +25,19 @@ class SampleGradient {
         fill_normalised(g, first, e, n, frame_);
         const Grid<T> to = passed(i, e, n);
         back(first.next, e, n, slice, g.out_height(), g.out_width(), above(e % g.targets, n), to, true, false);
-        double* sums = totals_.of_first(i, e, n);
+        Wide<T>* sums = totals_.of_first(i, e, n);
         const Grid<T> before = g.kept(first.results, e, n);
         const Lanes<T> zero = {};
         for (long b = 0; b < g.blocks(); ++b) {
             const Lanes<T> mean = at(first.mean + e * g.channels + b * lanes<T>);
-            double row_sums[2][lanes<T>];
+            Wide<T> row_sums[2][lanes<T>];
             for (long h = 0; h < g.out_height(); ++h) {
                 const T *x = before.at(h, 0, b), *z = frame_.at(h, 0, b);
                 T* y = to.at(h, 0, b);
                 sums_over_rows<T>(g.out_width(), row_sums[0], row_sums[1],
                                   [&](long r, Lanes<T>& sum, Lanes<T>& products) {
                                       Lanes<T>& gradient = at(y + r * lanes<T>);
-                                      gradient = at(z + r * lanes<T>) > zero ? gradient : zero;
+                                      gradient = select(at(z + r * lanes<T>) > zero, gradient, zero);
                                       sum += gradient;
                                       products += gradient * (at(x + r * lanes<T>) - mean);
                                   });
@@ -124,7 +124,7 @@ class SampleGradient {
         const Lanes<T> zero = {};
         for_each(height, width, 1, [&](long h, long w, long) {
             Lanes<T>& own = at(to.at(h, w, 0));
-            own = at(frame.at(h, w, 0)) > zero ? own : zero;
+            own = select(at(frame.at(h, w, 0)) > zero, own, zero);
         });
     }
 

@@ -9,6 +9,9 @@
 #include "highway.h"
 #include "separable.h"
 
+#define EXPORT_GROUP(NAME, T)                                                            \
+    extern "C" void NAME##_group(const Group<T>* group) { group_forward(*group); }       \
+    extern "C" void NAME##_group_gradient(const Group<T>* group) { group_gradient(*group); }
 #define EXPORT(NAME, T)                                                                                              \
     extern "C" void NAME##_separable(const T* x, const T* kernel, const T* mixing, T* y, long size, long n, long h,  \
                                      long w, long c, long dilation, long threads) {                                  \
@@ -57,8 +60,8 @@
         Highway<T>{j, n, h, threads, weights}.mixture_gradient(g, states, gated, excess, of_kept, of_gated,          \
                                                                of_weights);                                          \
     }                                                                                                                \
-    extern "C" void NAME##_group(const Group<T>* group) { group_forward(*group); }                                   \
-    extern "C" void NAME##_group_gradient(const Group<T>* group) { group_gradient(*group); }
+    EXPORT_GROUP(NAME, T)                                                                                            \
+    EXPORT_GROUP(NAME##_dual, Dual<T>)
 extern "C" void* take_memory(size_t* size) { return Store::of_process().take(*size); }
 extern "C" void give_memory(void* memory, size_t size) { Store::of_process().give(memory, size); }
 EXPORT(float32, float)

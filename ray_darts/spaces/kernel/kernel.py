@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ray_darts.spaces.kernel.build import COMPILERS, load_library
 
-_LANES_BYTES = 64
+LANES_BYTES = 64
 _SIZES = (3, 5)
 _FEW_BYTES = 1 << 20
 """Of a map: below it a second thread costs more than it saves."""
@@ -35,6 +35,8 @@ _ARGUMENTS: dict[str, list[type]] = {
     "mixture_gradient": [_POINTER] * 8 + [_LONG] * 4,
     "group": [_POINTER],
     "group_gradient": [_POINTER],
+    "dual_group": [_POINTER],
+    "dual_group_gradient": [_POINTER],
 }
 
 
@@ -64,7 +66,7 @@ class Kernel:
             return False
         if maps_NCHW.dim() != 4 or not self.supports(maps_NCHW):
             return False
-        return maps_NCHW.shape[1] * maps_NCHW.element_size() % _LANES_BYTES == 0
+        return maps_NCHW.shape[1] * maps_NCHW.element_size() % LANES_BYTES == 0
 
     def supports(self, tensor: Tensor) -> bool:
         """Whether the kernel reads tensors of this kind: on a CPU, float32 or float64."""
@@ -207,9 +209,13 @@ class Kernel:
         self._call("mixture_gradient", tensors, *excess_JNH.shape, _threads(gated_JN2H))
         return of_kept, of_gated, of_weights
 
-    def group(self, group: ctypes.Structure, dtype: torch.dtype, *, gradient: bool) -> None:
-        """Compute a group of edges, or its gradients: `group` is group.h's, with tensors that live until then."""
-        self._functions["group_gradient" if gradient else "group", dtype](ctypes.byref(group))
+    def group(self, group: ctypes.Structure, dtype: torch.dtype, *, gradient: bool, dual: bool) -> None:
+        """Compute a group of edges, or its gradients: `group` is group.h's, with tensors that live until then.
+
+        `dual`: of numbers with tangents (numbers.h).
+        """
+        name = f"{'dual_' if dual else ''}group{'_gradient' if gradient else ''}"
+        self._functions[name, dtype](ctypes.byref(group))
 
     def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
         """A tensor in memory that the kernel keeps for the next one, as fresh pages cost time."""

@@ -1,27 +1,15 @@
-// Vectors of channels, maps of one sample, and scratch memory.
+// Maps of one sample, and scratch memory.
 #pragma once
 
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
 #include "memory.h"
+#include "numbers.h"
 #include "threads.h"
 
-// 64 bytes of channels are one vector.
-template <typename T>
-using Lanes __attribute__((vector_size(64), aligned(sizeof(T)))) = T;
-template <typename T>
-constexpr long lanes = 64 / sizeof(T);
-
-constexpr long kRows = 8;       // pixels computed per load of weights
 constexpr long kBlock = 256;    // pixels summed in T before a total
 constexpr long kStrip = 128;    // pixels that are computed from one end to the other before the next ones
-
-template <typename T>
-const Lanes<T>& at(const T* p) { return *reinterpret_cast<const Lanes<T>*>(p); }
-template <typename T>
-Lanes<T>& at(T* p) { return *reinterpret_cast<Lanes<T>*>(p); }
 
 // Memory for a while.
 class Scratch {
