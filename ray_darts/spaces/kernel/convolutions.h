@@ -9,34 +9,42 @@ struct Depthwise {
     long reach() const { return dilation * (size / 2); }
 };
 
-template <typename T, int K, int S, int B>
-inline void tile(const T* from, long row, const T* taps, T* to, long pixel, long dilation, bool add) {
+// B pixels of a row; each pixel that is read meets all of its taps at once.
+template <typename T, int K, int S, int D, int B>
+inline void tile(const T* from, long row, const T* taps, T* to, long pixel, bool add) {
+    constexpr int kRead = (B - 1) * S + (K - 1) * D + 1;
     Lanes<T> sums[B] = {};
-    for (int i = 0; i < K; ++i)
-        for (int j = 0; j < K; ++j) {
-            const Lanes<T> tap = at(taps + (i * K + j) * lanes<T>);
-            const T* at_tap = from + i * dilation * row + j * dilation * lanes<T>;
-            for (int b = 0; b < B; ++b) accumulate(sums[b], tap, at(at_tap + b * S * lanes<T>));
-        }
+    for (int i = 0; i < K; ++i) {
+        Lanes<T> own[K];
+        for (int j = 0; j < K; ++j) own[j] = at(taps + (i * K + j) * lanes<T>);
+        const T* start = from + i * D * row;
+        repeat<kRead>([&](auto p) {
+            const Lanes<T> x = at(start + p * lanes<T>);
+            repeat<K>([&](auto j) {
+                constexpr int before = p - j * D;  // of the pixel from which tap j sees this one
+                if constexpr (before >= 0 && before % S == 0 && before / S < B) accumulate(sums[before / S], own[j], x);
+            });
+        });
+    }
     if (add)
         for (int b = 0; b < B; ++b) at(to + b * pixel) += sums[b];
     else
         for (int b = 0; b < B; ++b) at(to + b * pixel) = sums[b];
 }
 
-template <typename T, int K, int S>
-void convolve(Grid<T> frame, const T* taps, Grid<T> to, long first, long stop, long width, long dilation, bool add) {
-    const long reach = dilation * (K / 2);
+template <typename T, int K, int S, int D>
+void convolve(Grid<T> frame, const T* taps, Grid<T> to, long first, long stop, long width, bool add) {
+    constexpr long kReach = D * (K / 2);
     for (long h = first; h < stop; ++h) {
-        const T* from = frame.at(h * S - reach, -reach, 0);
+        const T* from = frame.at(h * S - kReach, -kReach, 0);
         long w = 0;
-        for (; w + 2 * kRows<T> <= width; w += 2 * kRows<T>)
-            tile<T, K, S, 2 * kRows<T>>(from + w * S * lanes<T>, frame.row, taps, to.at(h, w, 0), to.pixel, dilation,
-                                        add);
-        for (; w + kRows<T> <= width; w += kRows<T>)
-            tile<T, K, S, kRows<T>>(from + w * S * lanes<T>, frame.row, taps, to.at(h, w, 0), to.pixel, dilation, add);
-        for (; w < width; ++w)
-            tile<T, K, S, 1>(from + w * S * lanes<T>, frame.row, taps, to.at(h, w, 0), to.pixel, dilation, add);
+        const auto tiles = [&](auto size) {
+            for (; w + size <= width; w += size)
+                tile<T, K, S, D, size>(from + w * S * lanes<T>, frame.row, taps, to.at(h, w, 0), to.pixel, add);
+        };
+        tiles(number<2 * kRows<T>>);
+        tiles(number<kRows<T>>);
+        tiles(number<1>);
     }
 }
 
@@ -75,35 +83,43 @@ template <typename T, int K, int S, int D>
 void tap_gradient(Grid<T> frame, Grid<T> gradient, T* taps, long height, long width) {
     constexpr long kReach = D * (K / 2);
     constexpr int B = 4, kRead = (B - 1) * S + (K - 1) * D + 1;  // pixels at a time, and those that they meet
-    for (int i = 0; i < K; ++i) {
-        Lanes<T> even[K] = {}, odd[K] = {};
-        for (long h = 0; h < height; ++h) {
-            const T* row = frame.at(h * S - kReach + i * D, -kReach, 0);
-            const T* gs = gradient.at(h, 0, 0);
-            long w = 0;
-            for (; w + B <= width; w += B) {
-                Lanes<T> read[kRead];
-                for (int k = 0; k < kRead; ++k) read[k] = at(row + (w * S + k) * lanes<T>);
-                for (int b = 0; b < B; ++b) {
-                    const Lanes<T> g = at(gs + (w + b) * lanes<T>);
-                    for (int j = 0; j < K; ++j) accumulate((b % 2 ? odd : even)[j], g, read[b * S + j * D]);
+    for_each_strip(height, width, [&](long first, long stop) {
+        for (int i = 0; i < K; ++i) {
+            Lanes<T> even[K] = {}, odd[K] = {};
+            for (long h = first; h < stop; ++h) {
+                const T* row = frame.at(h * S - kReach + i * D, -kReach, 0);
+                const T* gs = gradient.at(h, 0, 0);
+                long w = 0;
+                for (; w + B <= width; w += B) {
+                    Lanes<T> read[kRead];
+                    for (int k = 0; k < kRead; ++k) read[k] = at(row + (w * S + k) * lanes<T>);
+                    for (int b = 0; b < B; ++b) {
+                        const Lanes<T> g = at(gs + (w + b) * lanes<T>);
+                        for (int j = 0; j < K; ++j) accumulate((b % 2 ? odd : even)[j], g, read[b * S + j * D]);
+                    }
                 }
+                for (; w < width; ++w)
+                    for (int j = 0; j < K; ++j)
+                        accumulate(even[j], at(gs + w * lanes<T>), at(row + (w * S + j * D) * lanes<T>));
             }
-            for (; w < width; ++w)
-                for (int j = 0; j < K; ++j)
-                    accumulate(even[j], at(gs + w * lanes<T>), at(row + (w * S + j * D) * lanes<T>));
+            for (int j = 0; j < K; ++j) at(taps + (i * K + j) * lanes<T>) += even[j] + odd[j];
         }
-        for (int j = 0; j < K; ++j) at(taps + (i * K + j) * lanes<T>) += even[j] + odd[j];
-    }
+    });
 }
 
-// Convolve the rows [first, stop) of one block of framed maps.
+template <typename T, int K, int S>
+void convolve(const Depthwise& d, Grid<T> frame, const T* taps, Grid<T> to, long first, long stop, long width, bool add) {
+    (d.dilation == 1 ? convolve<T, K, S, 1> : convolve<T, K, S, 2>)(frame, taps, to, first, stop, width, add);
+}
+
+// Convolve the rows [first, stop) of one block of framed maps: to = or += the result.
 template <typename T>
-void convolve(const Depthwise& d, Grid<T> frame, const T* taps, Grid<T> to, long first, long stop, long width) {
+void convolve(const Depthwise& d, Grid<T> frame, const T* taps, Grid<T> to, long first, long stop, long width,
+              bool add = false) {
     if (d.stride == 1)
-        (d.size == 3 ? convolve<T, 3, 1> : convolve<T, 5, 1>)(frame, taps, to, first, stop, width, d.dilation, false);
+        (d.size == 3 ? convolve<T, 3, 1> : convolve<T, 5, 1>)(d, frame, taps, to, first, stop, width, add);
     else
-        (d.size == 3 ? convolve<T, 3, 2> : convolve<T, 5, 2>)(frame, taps, to, first, stop, width, d.dilation, false);
+        (d.size == 3 ? convolve<T, 3, 2> : convolve<T, 5, 2>)(d, frame, taps, to, first, stop, width, add);
 }
 
 // to [height, width] = or += the input gradient; `frame`: of the gradient; `taps`, `turned`: the kernel and turned by 180 degrees.
@@ -111,7 +127,7 @@ template <typename T>
 void convolve_back(const Depthwise& d, Grid<T> frame, const T* taps, const T* turned, Grid<T> to,
                    long height, long width, bool add) {
     if (d.stride == 1)
-        (d.size == 3 ? convolve<T, 3, 1> : convolve<T, 5, 1>)(frame, turned, to, 0, height, width, d.dilation, add);
+        convolve(d, frame, turned, to, 0, height, width, add);
     else
         (d.size == 3 ? spread<T, 3> : spread<T, 5>)(frame, taps, to, height, width, d.dilation);
 }

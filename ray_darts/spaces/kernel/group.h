@@ -136,9 +136,14 @@ inline Lanes<T> positive(const Lanes<T>& x) {
 // 3x3 pools with a border of 1, which counts neither as a maximum nor in the average.
 template <typename T, typename Visit>
 inline void for_each_tap(long h, long w, long stride, long height, long width, Visit visit) {
-    for (long y = h * stride - 1; y <= h * stride + 1; ++y)
-        for (long x = w * stride - 1; x <= w * stride + 1; ++x)
-            if (y >= 0 && y < height && x >= 0 && x < width) visit(y, x);
+    const long top = h * stride - 1, left = w * stride - 1;
+    const bool inside = top >= 0 && left >= 0 && top + 3 <= height && left + 3 <= width;
+    if (inside)  // most of them
+        repeat<9>([&](auto tap) { visit(top + tap / 3, left + tap % 3); });
+    else
+        for (long y = top; y < top + 3; ++y)
+            for (long x = left; x < left + 3; ++x)
+                if (y >= 0 && y < height && x >= 0 && x < width) visit(y, x);
 }
 
 // The input of an operation's second stage: the first one's result after batch norm and ReLU.

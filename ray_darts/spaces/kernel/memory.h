@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <mutex>
 
@@ -16,8 +17,9 @@ class Store {
         size = (size + 4095) / 4096 * 4096;
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            const auto found = free_.lower_bound(size);
+            auto found = free_.lower_bound(size);
             if (found != free_.end() && found->first <= size + size / 4) {
+                found = std::prev(free_.upper_bound(found->first));  // the last one given: it may still be in a cache
                 void* memory = found->second;
                 size = found->first;
                 free_.erase(found);

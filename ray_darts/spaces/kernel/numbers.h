@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
+#include <utility>
 
 template <typename T>
 using Vector __attribute__((vector_size(64), aligned(sizeof(T)))) = T;
@@ -132,4 +134,16 @@ inline V select(const Mask& mask, const V& yes, const V& no) { return mask ? yes
 template <typename Mask, typename T>
 inline DualVector<T> select(const Mask& mask, const DualVector<T>& yes, const DualVector<T>& no) {
     return {mask ? yes.value : no.value, mask ? yes.tangent : no.tangent};
+}
+
+// Calls visit(number) for 0 to N - 1, each a constant of the compiler's: a loop that is never one.
+template <int N>
+constexpr std::integral_constant<int, N> number{};
+template <typename Visit, int... I>
+inline __attribute__((always_inline)) void repeat(Visit visit, std::integer_sequence<int, I...>) {
+    (visit(number<I>), ...);
+}
+template <int N, typename Visit>
+inline __attribute__((always_inline)) void repeat(Visit visit) {
+    repeat(visit, std::make_integer_sequence<int, N>{});
 }

@@ -86,21 +86,23 @@ struct PositivePointwise {
         const Grid<T> whole = dense(const_cast<T*>(y) + n * out_height() * out_width() * total, out_width(), total);
         return whole.from_block(start / lanes<T>);
     }
-    // visit(h, w, pixel of x, block) of the rows [first, stop) of y; null for a pixel outside of x
-    template <typename Visit>
-    void each(Grid<T> x, long first, long stop, Visit visit) const {
-        for (long b = 0; b < inputs / lanes<T>; ++b)
-            for (long h = first; h < stop; ++h)
-                for (long w = 0; w < out_width(); ++w) {
-                    const long y = h * stride + offset, z = w * stride + offset;
-                    visit(h, w, y < height && z < width ? x.at(y, z, b) : nullptr, b);
-                }
+    // inside(h, w, pixel of x, block) of the rows [first, stop) of y, and outside(h, w, block) where x has no such pixel
+    template <typename Inside, typename Outside>
+    void each(Grid<T> x, long first, long stop, Inside inside, Outside outside) const {
+        const long last_row = (height - offset + stride - 1) / stride, last = (width - offset + stride - 1) / stride;
+        for (long h = first; h < stop; ++h) {
+            long w = 0;
+            if (h < last_row)
+                for (const T* pixel = x.at(h * stride + offset, offset, 0); w < last; ++w, pixel += stride * x.pixel)
+                    for (long b = 0; b < inputs / lanes<T>; ++b) inside(h, w, pixel + b * x.block, b);
+            for (; w < out_width(); ++w)
+                for (long b = 0; b < inputs / lanes<T>; ++b) outside(h, w, b);
+        }
     }
     void read_positive(Grid<T> x, Grid<T> to, long first, long stop) const {
-        const Lanes<T> zero = {};
-        each(x, first, stop, [&](long h, long w, const T* pixel, long b) {
-            at(to.at(h, w, b)) = pixel ? positive<T>(at(pixel)) : zero;
-        });
+        each(
+            x, first, stop, [&](long h, long w, const T* pixel, long b) { at(to.at(h, w, b)) = positive<T>(at(pixel)); },
+            [&](long h, long w, long b) { at(to.at(h, w, b)) = Lanes<T>{}; });
     }
 
     void forward(const T* x, T* y) const {
@@ -141,9 +143,12 @@ struct PositivePointwise {
                     if (!gx) return;
                     product(above, weight, from, first, stop, columns, outputs, inputs);
                     const Lanes<T> zero = {};
-                    each(read(x, n), first, stop, [&](long h, long w, const T* pixel, long b) {
-                        if (pixel) at(gx + (pixel - x)) = at(pixel) > zero ? at(from.at(h, w, b)) : zero;
-                    });
+                    each(
+                        read(x, n), first, stop,
+                        [&](long h, long w, const T* pixel, long b) {
+                            at(gx + (pixel - x)) = at(pixel) > zero ? at(from.at(h, w, b)) : zero;
+                        },
+                        [](long, long, long) {});
                 });
             });
         });
