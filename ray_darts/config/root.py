@@ -163,7 +163,8 @@ class SearchConfig(RunConfig):
                 "training, as the preset digits has them"
             )
         defaults = OperationSettings()
-        unused = {name: getattr(defaults, name) for name in ("checkpoint_cells", "formulation", "compile")}
+        own = {"checkpoint_cells"} & self.selection.network.runtime_fields
+        unused = {name: getattr(defaults, name) for name in {"checkpoint_cells", "formulation", "compile"} - own}
         runs = max(self.operation.runs_per_start, _SELECTION_RUNS_PER_START)
         operation = self.operation.model_copy(update={**unused, "runs_per_start": runs})
         return TrainingConfig(

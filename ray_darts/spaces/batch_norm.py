@@ -74,6 +74,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(num_features))
         self.moments_reducer: MomentsReducer | None = None
         self.kernel: Kernel | None = None
+        self.on_copies = False  # for all norms of it, while a pass is repeated
 
     def forward(self, inputs: Tensor, *, batch_statistics: bool, update: bool = False) -> Tensor:
         """Normalise by the batch's statistics (updating the running ones if `update`), or by the running ones."""
@@ -86,11 +87,11 @@ class BatchNorm(nn.Module):
             gain = gain.contiguous()
         views = partial(self._running, start, stop)
         if self.weight is None or self.bias is None:
-            return Norm(self, gain, None, views)
+            return Norm(self, gain, None, views, self.on_copies)
         weight, bias = (_part(whole, start, stop) for whole in (self.weight, self.bias))
         if gain is not None:
             weight, bias = weight * gain, bias * gain
-        return Norm(self, weight, bias, views)
+        return Norm(self, weight, bias, views, self.on_copies)
 
     def norms(self, sizes: Sequence[int], gains: Sequence[Tensor] | None = None) -> list[Norm]:
         """Consecutive blocks of features, without affine; running statistics are split once, when they are needed."""

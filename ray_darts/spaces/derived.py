@@ -32,10 +32,12 @@ class DerivedNetwork(nn.Module, abc.ABC):
 
     All parameters are weights; a training makes them, and the buffers named running_mean and running_var, views of one
     vector each. So a network must not replace them after construction. `sum_names`: names of `LossOutput.sums`; the
-    last is the number of samples (or tokens).
+    last is the number of samples (or tokens). `recomputes_cells`: in train mode the backward pass is to compute cells,
+    or time steps, again; only for networks whose settings have `checkpoint_cells` among their `runtime_fields`.
     """
 
     sum_names: tuple[str, ...]
+    recomputes_cells = False
 
     def initial_carry(self, num_samples: int, device: torch.device) -> Tensor | None:
         """The hidden state before an epoch's first batch, [num_samples, …], or None."""

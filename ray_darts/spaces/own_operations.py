@@ -49,7 +49,8 @@ class PolicyBatchNorm(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """[N, C, ...] to the same shape."""
         policy = self._policy
-        norm = replace(self.batch_norm.norm(), on_copies=policy.on_copies)
+        norm = self.batch_norm.norm()
+        norm = replace(norm, on_copies=norm.on_copies or policy.on_copies)
         return normalise([norm], [inputs], batch_statistics=policy.batch_statistics, update=policy.update)[0]
 
 

@@ -12,12 +12,28 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ray_darts.spaces import tangents
+from ray_darts.spaces.batch_norm import BatchNorm
 
 
 class RecomputableCell(nn.Module):
     """While `is_recomputing`, a cell updates only copies of its running statistics (`Norm.on_copies`)."""
 
     is_recomputing = False
+
+    def set_recomputing(self, on: bool) -> None:
+        """Begin or end a repetition of the forward pass."""
+        self.is_recomputing = on
+
+
+class RecomputableLayers(RecomputableCell):
+    """A cell of layers whose batch norms choose by themselves to move statistics."""
+
+    def set_recomputing(self, on: bool) -> None:
+        """Tell all batch norms."""
+        super().set_recomputing(on)
+        for module in self.modules():
+            if isinstance(module, BatchNorm):
+                module.on_copies = on
 
 
 def recomputed(cell: RecomputableCell, *inputs: object) -> Tensor:
@@ -47,10 +63,10 @@ class _Again(AbstractContextManager[None]):
         self._inside = ExitStack()
 
     def __enter__(self) -> None:
-        self._cell.is_recomputing = True
+        self._cell.set_recomputing(True)
         if self._moves:
             self._inside.enter_context(tangents.resumed())
 
     def __exit__(self, *_: object) -> None:
         self._inside.close()
-        self._cell.is_recomputing = False
+        self._cell.set_recomputing(False)

@@ -51,7 +51,7 @@ def _explained(text: str, settings: BatchSettings, device: torch.device, section
         advice = f"set {section}.accumulate={accumulate} (now {settings.accumulate}: micro-batches of {micro})"
     else:
         advice = "the micro-batches are single samples already: use a smaller space"
-    advice += ", or for a search operation.checkpoint_cells=true"
+    advice += ", or operation.checkpoint_cells=true"
     return StepOutOfMemory(
         f"a step did not fit the memory of {device}: {requested:,} bytes more were asked for; {advice}",
         requested_bytes=requested,

@@ -30,14 +30,14 @@ def build_derived(config: TrainingConfig, genotype: Genotype, facts: DataFacts, 
             return build_with_auxiliary(config, genotype, facts, seed)
         except ConfigError as error:
             logger.warning("warning: %s: training without the auxiliary head", error)
-    return _with_kernel(config, network_of(genotype, config.network, facts, seed))
+    return _with_operation(config, network_of(genotype, config.network, facts, seed))
 
 
 def build_with_auxiliary(config: TrainingConfig, genotype: Genotype, facts: DataFacts, seed: int) -> DerivedNetwork:
     """As `build_derived`, always with an auxiliary head. Raises: ConfigError where the space has none or the maps are
     too small for it."""
     config.check_genotype(genotype)
-    return _with_kernel(config, network_of(genotype, config.network, facts, seed, auxiliary=True))
+    return _with_operation(config, network_of(genotype, config.network, facts, seed, auxiliary=True))
 
 
 def network_of(
@@ -61,7 +61,8 @@ def network_of(
     return network
 
 
-def _with_kernel(config: TrainingConfig, network: DerivedNetwork) -> DerivedNetwork:
+def _with_operation(config: TrainingConfig, network: DerivedNetwork) -> DerivedNetwork:
+    network.recomputes_cells = config.operation.checkpoint_cells
     if config.operation.kernel == "compiled":
         use_kernel(network, Kernel())
     return network

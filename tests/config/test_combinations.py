@@ -60,7 +60,6 @@ def test_settings_that_do_not_go_together_are_refused(preset: str, overrides: li
         ("sotu", "training.epochs=1000000000", "epochs = 1000000000: Input should be less than or equal to 100000"),
         ("sotu", "operation.kernel=compiled", "operation.kernel has no effect on a recurrent network"),
         ("sotu", "operation.compile=['training']", "windows of text have random lengths"),
-        ("sotu", "operation.checkpoint_cells=true", "operation.checkpoint_cells has no effect on a recurrent network"),
     ],
 )
 def test_settings_of_a_training_that_do_not_go_together_are_refused(preset: str, overrides: str, message: str) -> None:

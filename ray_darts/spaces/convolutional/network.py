@@ -23,6 +23,7 @@ from ray_darts.spaces.convolutional.space import KNOWN, NOISE, SKIP, NetworkOpti
 from ray_darts.spaces.convolutional.stem import Stem, StemKind
 from ray_darts.spaces.layers import POOLS, Layers, Pool
 from ray_darts.spaces.own_operations import PassPolicy, build_operation, check_operation
+from ray_darts.spaces.recomputing import RecomputableLayers, recomputed
 
 
 class Halve(nn.Module):
@@ -89,7 +90,7 @@ def _operation(name: str, channels: int, stride: int, policy: PassPolicy) -> nn.
     return Layers(*layers)
 
 
-class DerivedCell(nn.Module):
+class DerivedCell(RecomputableLayers):
     """One cell of a genotype."""
 
     def __init__(
@@ -104,6 +105,7 @@ class DerivedCell(nn.Module):
     ) -> None:
         super().__init__()
         self._genotype, self._policy = genotype, PassPolicy()
+        self._has_own = not {name for node in genotype.nodes for name, _ in node} <= set(KNOWN)
         self.preprocess = nn.ModuleList(
             [_preprocessing(inputs[0], channels, halving=halving), _preprocessing(inputs[1], channels)]
         )
@@ -118,7 +120,8 @@ class DerivedCell(nn.Module):
 
     def forward(self, before: Tensor, previous: Tensor, kept: Tensor | None) -> Tensor:
         """`kept` [edges, N, 1, 1, 1]: the drop-path factor of each edge and sample, or None."""
-        self._policy.batch_statistics = self._policy.update = self.training
+        if self._has_own:  # a compiler cannot repeat a cell that sets attributes
+            self._policy.batch_statistics = self._policy.update = self.training
         states = [module(state) for module, state in zip(self.preprocess, (before, previous), strict=True)]
         edge = 0
         for node in self._genotype.nodes:
@@ -209,13 +212,14 @@ class ConvolutionalNetwork(ClassifyingNetwork):
             module.draws = draws
         before, previous = self.stem(images_NCHW, batch_statistics=self.training, update=self.training)
         auxiliary = None
+        run = recomputed if self.recomputes_cells and self.training else DerivedCell.__call__
         for layer, cell in enumerate(self.cells):
             assert isinstance(cell, DerivedCell)
             kept = None
             if self.training and drop_path > 0 and draws is not None:
                 shape = (len(cell.operations), len(images_NCHW), 1, 1, 1)
                 kept = draws.keep_mask(f"drop_path.{layer}", shape, 1 - drop_path, batch_dim=1, like=previous)
-            before, previous = previous, cell(before, previous, kept)
+            before, previous = previous, run(cell, before, previous, kept)
             if layer == self._auxiliary_layer and self.auxiliary is not None and self.training:
                 auxiliary = self.auxiliary(previous)
         return Scores(self.classifier(F.adaptive_avg_pool2d(previous, 1).flatten(1)), auxiliary)

@@ -101,7 +101,7 @@ class NetworkOptions(NetworkSettings):
     """The sizes of a derived network; the defaults are those of the paper's evaluation on CIFAR-10."""
 
     data_forms: ClassVar[tuple[str, ...]] = ("images",)
-    runtime_fields: ClassVar[frozenset[str]] = frozenset({"kernel", "compile", "compile_backend"})
+    runtime_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_cells", "kernel", "compile", "compile_backend"})
 
     kind: Literal["convolutional"] = "convolutional"
     layers: int = Field(20, ge=3, le=200)

@@ -19,6 +19,7 @@ from ray_darts.spaces.mixing import add_up
 from ray_darts.spaces.nasbench201.operations import AVERAGE_POOL, CONVOLUTIONS
 from ray_darts.spaces.nasbench201.skeleton import Skeleton
 from ray_darts.spaces.nasbench201.space import SKIP, NetworkOptions
+from ray_darts.spaces.recomputing import RecomputableLayers, recomputed
 
 
 def _operation(name: str, channels: int) -> nn.Module:
@@ -31,7 +32,7 @@ def _operation(name: str, channels: int) -> nn.Module:
     return Layers(nn.ReLU(), convolution, BatchNorm(channels, affine=True))
 
 
-class DerivedCell(nn.Module):
+class DerivedCell(RecomputableLayers):
     """One cell of a genotype. Edges that are `none` are absent; a node with no other edges is zero.
 
     Weights of edges that do not reach the output get no gradient.
@@ -65,8 +66,12 @@ class NasBench201Network(ClassifyingNetwork):
     def forward(self, images_NCHW: Tensor) -> Scores:
         """Score images [N, channels, H, W]."""
         training = self.training
-        scores = self.skeleton(images_NCHW, lambda cell, state: cell(state), batch_statistics=training, update=training)
-        return Scores(scores, None)
+
+        def run(cell: nn.Module, state: Tensor) -> Tensor:
+            assert isinstance(cell, DerivedCell)
+            return recomputed(cell, state) if self.recomputes_cells and training else cell(state)
+
+        return Scores(self.skeleton(images_NCHW, run, batch_statistics=training, update=training), None)
 
     def score(self, batch: Batch, drop_path: float) -> Scores:
         """Score the batch's images; the benchmark's networks have no drop-path."""

@@ -44,7 +44,7 @@ class NetworkOptions(NetworkSettings):
 
     data_forms: ClassVar[tuple[str, ...]] = ("images",)
     unused_settings: ClassVar[frozenset[str]] = frozenset({"drop_path", "auxiliary_weight"})
-    runtime_fields: ClassVar[frozenset[str]] = frozenset({"kernel", "compile", "compile_backend"})
+    runtime_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_cells", "kernel", "compile", "compile_backend"})
 
     kind: Literal["nasbench201"] = "nasbench201"
     channels: int = Field(16, ge=1, le=4096)

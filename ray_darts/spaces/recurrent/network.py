@@ -6,6 +6,7 @@ E embedding and H hidden units, 2H a gate beside a candidate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,6 +16,7 @@ from ray_darts.data.batch import Batch
 from ray_darts.genotype.genotype import CellGenotype, Connection, Genotype
 from ray_darts.protocols.dataset import DataFacts
 from ray_darts.spaces.derived import DerivedNetwork, LossSettings
+from ray_darts.spaces.recomputing import RecomputableCell, recomputed
 from ray_darts.spaces.recurrent.language_model import (
     NO_MASKS,
     Dropouts,
@@ -30,7 +32,7 @@ from ray_darts.spaces.recurrent.space import NetworkOptions
 from ray_darts.spaces.supernet import LossOutput
 
 
-class RecurrentCell(nn.Module):
+class RecurrentCell(RecomputableCell):
     """One recurrent cell: state 0 is the gated input, the output is the mean of the genotype's output states."""
 
     def __init__(self, cell: CellGenotype, size: int, weight_range: float) -> None:
@@ -94,6 +96,16 @@ class RecurrentNetwork(DerivedNetwork):
         assert carry is not None
         return self.loss(batch, carry)
 
+    def _states(self, inputs_TNE: Tensor, state_NH: Tensor, hidden_mask_NH: Tensor | None) -> Tensor:
+        """The hidden states [T, N, H]; where they are computed again, one is kept for each segment of √T time steps."""
+        if not (self.recomputes_cells and self.training):
+            return self.cell(inputs_TNE, state_NH, hidden_mask_NH)  # type: ignore[no-any-return]
+        found = []
+        for segment in torch.split(inputs_TNE, math.ceil(math.sqrt(len(inputs_TNE)))):
+            found.append(recomputed(self.cell, segment, state_NH, hidden_mask_NH))
+            state_NH = found[-1][-1]
+        return torch.cat(found)
+
     def predict(self, inputs: Tensor, carry: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Scores [N, V] of the next words (softmax makes them probabilities) and the hidden state [N, H]."""
         assert carry is not None
@@ -114,7 +126,7 @@ class RecurrentNetwork(DerivedNetwork):
         masks = NO_MASKS
         if self.training:
             masks = Masks.draw(self._dropouts, batch.draws, batch.num_samples, self._sizes, model.embedding)
-        states = self.cell(model.embed(batch.inputs, masks), carry_NH, masks.hidden_NH)
+        states = self._states(model.embed(batch.inputs, masks), carry_NH, masks.hidden_NH)
         loss_sum = model.total_loss(states, batch.targets, masks)
         loss = loss_sum / max(batch.targets.numel(), 1)
         if self.training:

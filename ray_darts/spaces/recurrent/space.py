@@ -44,6 +44,7 @@ class NetworkOptions(NetworkSettings):
     unused_settings: ClassVar[frozenset[str]] = frozenset(
         {"drop_path", "auxiliary_weight", "label_smoothing", "cutout", "class_weights", "batch_norm", "hold_out"}
     )
+    runtime_fields: ClassVar[frozenset[str]] = frozenset({"checkpoint_cells"})
 
     kind: Literal["recurrent"] = "recurrent"
     size: int = Field(850, ge=1, le=100_000, description="of the embedding and of the hidden state")
